@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import os
+import re
 import socketserver
 import threading
 import zipfile
@@ -62,10 +63,14 @@ class LocalArchive:
     more: tuple[str, ...] = ()  # suites besides
     signer: Signer | None = None
     extra: str = ""  # lines of the Release files
+    architectures: tuple[str, ...] = field(default_factory=lambda: (host_architecture(),))
 
     def add(self, name: str, version: str, *, suite: str = "bookworm", content: bytes = b"", **fields: str) -> None:
-        path = f"pool/{name}_{version.replace(':', '%3a')}.deb"
-        body = content or f"{name} {version}".encode()
+        """Add a package, for this machine's architecture unless ``architecture`` is another."""
+        other = fields.get("architecture", "").replace(host_architecture(), "")
+        of = f"_{other}" if other else ""
+        path = f"pool/{name}_{version.replace(':', '%3a')}{of}.deb"
+        body = content or f"{name} {version}{of}".encode()
         file = self.folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(body)
@@ -80,7 +85,7 @@ class LocalArchive:
             "SHA256": hashlib.sha256(body).hexdigest(),
             "Description": name,
         }
-        self.packages[(suite, name, version)] = "".join(f"{key}: {value}\n" for key, value in lines.items())
+        self.packages[(suite, f"{name}{of}", version)] = "".join(f"{key}: {value}\n" for key, value in lines.items())
 
     def remove(self, name: str, version: str, *, suite: str = "bookworm") -> None:
         del self.packages[(suite, name, version)]
@@ -88,24 +93,30 @@ class LocalArchive:
 
     def publish(self, date: float = 1_700_000_000) -> None:
         for suite in ("bookworm", "bookworm-security", *self.more):
-            index = "\n".join(text for (of, _, _), text in self.packages.items() if of == suite).encode()
-            place = f"main/binary-{host_architecture()}/Packages"
-            file = self.folder / "dists" / suite / place
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(index)
+            indexes = {f"main/binary-{one}/Packages": self._index(suite, one) for one in self.architectures}
+            for place, index in indexes.items():
+                file = self.folder / "dists" / suite / place
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(index)
+            hashes = "".join(
+                f" {hashlib.sha256(index).hexdigest()} {len(index)} {place}\n" for place, index in indexes.items()
+            )
             release = self.folder / "dists" / suite / "Release"
             release.write_text(
                 f"Label: {self.label}{' Security' if suite.endswith('security') else ''}\n"
                 f"Origin: {self.label}\nSuite: old\nCodename: {self.codename or suite}\n"
-                f"Date: {formatdate(date, usegmt=True)}\nArchitectures: {host_architecture()}\nComponents: main\n"
-                f"{self.extra}"
-                f"SHA256:\n {hashlib.sha256(index).hexdigest()} {len(index)} {place}\n"
+                f"Date: {formatdate(date, usegmt=True)}\nArchitectures: {' '.join(self.architectures)}\n"
+                f"Components: main\n{self.extra}SHA256:\n{hashes}"
             )
             if self.signer is not None:
                 self.signer.sign(release)
             self.edition += 1  # servers tell editions apart by whole seconds, and tests are faster
-            for file in release.parent.glob("*Release"):
-                os.utime(file, (1_700_000_000 + self.edition,) * 2)
+            for path in release.parent.glob("*Release"):
+                os.utime(path, (1_700_000_000 + self.edition,) * 2)
+
+    def _index(self, suite: str, architecture: str) -> bytes:
+        mine = re.compile(rf"(?m)^Architecture: (?:{architecture}|all)$")
+        return "\n".join(text for (of, *_), text in self.packages.items() if of == suite and mine.search(text)).encode()
 
     def sources(self, file: Path) -> Path:
         suites = ("bookworm", "bookworm-security", *self.more)
@@ -115,14 +126,16 @@ class LocalArchive:
 
 def fill(archive: LocalArchive) -> None:
     """The least that a base is made of, and Python."""
-    archive.add("libc6", "2.36-9")
-    archive.add("bash", "5.2-1", essential="yes", depends="libc6")
-    archive.add("init-helpers", "1.0", essential="yes", depends="usrmerge | usr-is-merged")
-    archive.add("usrmerge", "37", depends="perl")
-    archive.add("usr-is-merged", "37", conflicts="usrmerge")
-    archive.add("perl", "5.36")
-    archive.add("apt", "2.6")
-    archive.add("python3", "3.11.2-1", depends="libc6")
+    for architecture in archive.architectures:
+        of = {"architecture": architecture}
+        archive.add("libc6", "2.36-9", **of)
+        archive.add("bash", "5.2-1", essential="yes", depends="libc6", **of)
+        archive.add("init-helpers", "1.0", essential="yes", depends="usrmerge | usr-is-merged", **of)
+        archive.add("usrmerge", "37", depends="perl", **of)
+        archive.add("usr-is-merged", "37", conflicts="usrmerge", **of)
+        archive.add("perl", "5.36", **of)
+        archive.add("apt", "2.6", **of)
+        archive.add("python3", "3.11.2-1", depends="libc6", **of)
 
 
 def make_wheel(folder: Path, project: str, version: str, tag: str = "py3-none-any", requires: str = "") -> Path:

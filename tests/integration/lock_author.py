@@ -30,11 +30,13 @@ class Author:
         suites: str = "",
         archives: str = "",
         build: str = "",
+        platforms: str = "",
     ) -> None:
         (self.folder / "instar.yaml").write_text(
             "name: web\n"
             + (f"build: {build}\n" if build else "")
             + f"image:\n  base: {base}\n  packages: [{', '.join(packages)}]\n"
+            + (f"  platforms: [{platforms}]\n" if platforms else "")
             + ("  python: requirements.txt\n" if python else "")
             + (f"  suites: [{suites}]\n" if suites else "")
             + (f"  archives:\n    {archives}\n" if archives else "")

@@ -62,7 +62,7 @@ def test_it_is_one_image_with_what_runs_here(store: Store, tmp_path: Path) -> No
     elsewhere = Store(store.root, "linux/arm64")
     assert elsewhere.image(image.digest).layers == arm.layers
     assert elsewhere.image(image.digest).digest == image.digest
-    with pytest.raises(StoreError, match="it is for linux/amd64, linux/arm64/v8, and this machine is linux/s390x"):
+    with pytest.raises(StoreError, match="it is for linux/amd64, linux/arm64/v8, and not for linux/s390x"):
         Store(store.root, "linux/s390x").image(image.digest)
     store.remove(amd.digest, arm.digest)
     store.collect([image.digest])  # what it needs, for whatever platform, stays with it
@@ -132,7 +132,7 @@ def test_one_is_made_of_several(store: Store, tmp_path: Path) -> None:
     for words, told in (
         ([amd.digest, made(store, tmp_path, b"y").digest], "two of them are for the same platform"),
         ([image.digest, arm.digest], "it is for several platforms already"),
-        ([arm.digest, s390x.digest], "it is for linux/arm64, linux/s390x, and this machine is linux/amd64"),
+        ([arm.digest, s390x.digest], "it is for linux/arm64, linux/s390x, and not for linux/amd64"),
     ):
         with pytest.raises(Refused, match=told):
             join(machine, words)
@@ -177,14 +177,14 @@ WRONG: dict[str, tuple[Change, str]] = {
     "architectures that are swapped": (swapped, "says itself that it is for linux/"),
     "manifests that are gone": (gone, "does not have it"),
     "an index within": (within, "of several images"),
-    "an entry that is an index": (of_own(mediaType=INDEX_TYPE), "and this machine is linux"),
+    "an entry that is an index": (of_own(mediaType=INDEX_TYPE), "and not for linux"),
     "another size": (of_own(size=3), "bytes, and not"),
     "a size that is none": (of_first(size="3"), "has the size"),
     "no digest": (of_first(digest=None), "has no digest"),
     "a digest of another kind": (of_first(digest="md5:1"), "not a digest"),
     "a platform without a name": (of_first(platform={"os": 3}), "has no name"),
-    "nothing for this machine": (of_own(platform={"os": "linux", "architecture": "s390x"}), "and this machine is"),
-    "nothing for this system": (of_own(platform={"os": "windows", "architecture": "amd64"}), "and this machine is"),
+    "nothing for this machine": (of_own(platform={"os": "linux", "architecture": "s390x"}), "and not for"),
+    "nothing for this system": (of_own(platform={"os": "windows", "architecture": "amd64"}), "and not for"),
     "nothing": (lambda data, registry: data.update(manifests=[]), "no list of at most 100"),
     "too much": (lambda data, registry: data.update(manifests=data["manifests"] * 51), "no list of at most 100"),
     "no list": (lambda data, registry: data.update(manifests={}), "no list of at most 100"),
@@ -240,3 +240,12 @@ def test_what_is_said_of_an_image_is_passed_on(store: Store, other: Store, tmp_p
         assert other.image(what.digest).layers == amd.layers
         Door().registries.push(other, what.digest, at(further.host, what.digest).repository)
         assert further.manifests[digest_of(written)] == written and further.blobs[digest_of(said)] == said
+
+
+def test_an_image_for_another_kind_of_machine_is_not_deployed(tmp_path: Path) -> None:
+    machine = SimulatedWorkspace(tmp_path / "machine")
+    arm = made(machine.store, tmp_path, b"arm", architecture="arm64")
+    with pytest.raises(Refused, match="it is for linux/arm64, and this machine is linux/amd64; nothing was begun"):
+        deploy(machine, definition(tmp_path, "127.0.0.1:1"), "dev", image=arm.digest)
+    assert machine.ledger.environments() == ()
+    machine.ledger.close()

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from instar.bake import elf
-from instar.bake.foreign import warn_of_foreign
+from instar.bake.foreign import look_for_foreign
 from instar.bake.root import ROOT, Root
 
 AMD64, I386, ARM64, S390X, BPF = 62, 3, 183, 22, 247
@@ -60,8 +60,8 @@ def test_this_very_program_is_for_this_machine() -> None:
 )
 def test_when_it_is_said(machines: list[int], told: str | None) -> None:
     said: list[str] = []
-    room = cast(Any, SimpleNamespace(architecture="amd64", warn=said.append))
-    warn_of_foreign({f"p{number}": program(one) for number, one in enumerate(machines)}, "x:3:1", room)
+    room = cast(Any, SimpleNamespace(architecture="amd64", declared=False, warn=said.append))
+    look_for_foreign({f"p{number}": program(one) for number, one in enumerate(machines)}, "x:3:1", room)
     assert (said == []) if told is None else (len(said) == 1 and said[0].startswith(told))
 
 

@@ -1,7 +1,8 @@
 """Definition + lock → image. Nothing here touches the network; see baking.py for the whole, steps.py for the order."""
 
 from instar.bake.baking import Baked, BakedStep, bake, prune_records
-from instar.bake.planning import Planned, PlannedPart, PlannedStep, plan
+from instar.bake.planning import Planned, PlannedPart, PlannedStep, plan, service_on
+from instar.bake.runnable import require_runnable
 from instar.bake.stages.kept import layers_kept
 
 __all__ = [
@@ -14,4 +15,6 @@ __all__ = [
     "layers_kept",
     "plan",
     "prune_records",
+    "require_runnable",
+    "service_on",
 ]

@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING
 from instar import durable
 from instar.bake.explained import remember
 from instar.bake.image import configure
-from instar.bake.planning import Planned, PlannedPart, digest_of, name_of, plan, plan_stage, planned_steps, user_of
+from instar.bake.planning import (
+    Planned,
+    PlannedPart,
+    digest_of,
+    name_of,
+    plan,
+    plan_stage,
+    planned_steps,
+    service_on,
+    user_of,
+)
 from instar.bake.records import Records
 from instar.bake.slim import left_out
 from instar.bake.slim.left_out import LeftOut
@@ -93,9 +103,11 @@ def bake(
     planned = planned or plan(loaded, lock=lock, store=store, state=state)
     state.steps.mkdir(parents=True, exist_ok=True, mode=0o700)
     _clear(state.steps)
+    declared = loaded.definition.image.platforms
     for note in (note for step in planned.steps for note in step.work.notes):
         report(Progress(stage="bake", text=note, kind="warning"))
-    service, baking = loaded.definition.name, _Baking(planned, lock, store, cache, layers, state, report)
+    service = service_on(loaded.definition.name, lock, store)
+    baking = _Baking(planned, lock, store, cache, layers, state, report, declared=bool(declared))
     for part in planned.parts:
         if part.needed:
             baking.bake(part, service, mountable=mountable and part.stage is None)
@@ -123,7 +135,8 @@ def bake_stage(
     state.steps.mkdir(parents=True, exist_ok=True, mode=0o700)
     _clear(state.steps)
     planned = plan_stage(part, lock, store, state)
-    baking = _Baking(planned, lock, store, cache, layers, state, report)
+    declared = bool(part.loaded.definition.image.platforms)
+    baking = _Baking(planned, lock, store, cache, layers, state, report, declared=declared)
     for one in planned.parts:
         baking.bake(one, part.loaded.definition.name, mountable=False)
     return baking.left[part.stage]
@@ -141,7 +154,11 @@ class _Baking:
         layers: MountableLayers,
         state: StateDirectory,
         report: Report,
+        *,
+        declared: bool,
     ) -> None:
+        """``declared``: the definition says for which platforms the image is."""
+        self._declared = declared
         self._planned, self._lock, self._state = planned, lock, state
         self._store, self._cache, self._layers, self._report = store, cache, layers, report
         self.left: dict[str | None, tuple[Layer, ...]] = {}
@@ -163,7 +180,7 @@ class _Baking:
 
             tasks = [StepState(step.work, step.layer, step.user) for step in steps]
             where = (self._store, self._cache, self._layers, lock, self._report)
-            worker = Worker(tasks, *where, mountable=mountable, stages=self.left)
+            worker = Worker(tasks, *where, mountable=mountable, stages=self.left, declared=self._declared)
             worker.work(self._state.steps, mark_of(self._state))
             made = [(task.layer, task.seconds) for task in tasks]
             users = [task.user for task in tasks]

@@ -60,6 +60,7 @@ def opened(
             epoch=lock.epoch,
             bake_format=lock.bake_format,
             architecture=lock.architecture,
+            declared=False,
             report=report,
             verb=verb,
         )

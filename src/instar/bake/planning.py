@@ -18,6 +18,7 @@ from instar.bake.stages.takes import Contents
 from instar.bake.steps import Step, of_the_image, plan_steps
 from instar.definition.parts import ImagePart, needed_parts_of, parts_beneath
 from instar.frozen import dataclass
+from instar.model.architectures import platform_of
 from instar.model.digest import Digest
 from instar.model.image import ImageConfig, Layer
 from instar.model.lock import Lock
@@ -81,11 +82,12 @@ def plan(
 
     Raises StepFailed, BakeError.
     """
-    records, name = Records(state.steps, store), loaded.definition.name
+    records, name = Records(state.steps, store), service_on(loaded.definition.name, lock, store)
+    platform = platform_of(lock.architecture)
     contents = Contents(kept_stages.read(state.steps, name).contents if loaded.definition.build else {})
     parts = []
     for part in needed_parts_of(loaded):
-        steps = planned_steps(plan_steps(part, lock.of(part.stage), contents), records)
+        steps = planned_steps(plan_steps(part.for_platform(platform), lock.of(part.stage), contents), records)
         if part.stage is not None:
             contents.end(part.stage, steps[-1].work.key)
         parts.append(PlannedPart(stage=part.stage, steps=steps))
@@ -128,6 +130,12 @@ def digest_of(config: ImageConfig, layers: Sequence[Layer], epoch: int) -> Diges
     """Return the digest of an image without making it."""
     data = manifest.config_json(config, layers, created=epoch)
     return Digest.of(manifest.manifest_json(Digest.of(data), len(data), layers))
+
+
+def service_on(service: str, lock: Lock, store: Store) -> str:
+    """Return what a service's image for one platform is remembered and tagged as: by the service's own name alone where
+    it is this machine's. No service's name has such a sign in it."""
+    return service if platform_of(lock.architecture) == store.platform else f"{service}_{lock.architecture}"
 
 
 def name_of(service: str, stage: str | None) -> str:

@@ -132,11 +132,13 @@ class Room:
         epoch: int,
         bake_format: int,
         architecture: str,
+        declared: bool,
         report: Report,
         verb: str = "bake",
     ) -> None:
         """``lowers`` gives the layers beneath, topmost first, ``stages`` those of a stage; ``user`` is the image's user
-        and its group, once there."""
+        and its group, once there; ``declared``: that it is for this architecture is what its author says."""
+        self.declared = declared
         self.step, self.place, self.cache, self.epoch = step, place, cache, epoch
         self.key = key
         self._verb = verb

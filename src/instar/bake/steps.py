@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from instar.bake.files import copies
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from instar.ecosystems.protocol import Installing
 
 _KINDS = ("base", "layer", "packages", "python", "fetch", "npm", "user", "files", "run", "slim")
+_RUNNING = frozenset({"base", "packages", "python", "npm", "run"})
 VERSIONS = {**dict.fromkeys(_KINDS, 1), "npm": 2}
 _LINE_CHARACTERS = 60
 
@@ -69,6 +70,11 @@ class Step:
     def full_name(self) -> str:
         """Its name among the steps of all parts."""
         return self.name if self.stage is None else f"{STAGES}{self.stage} {self.name}"
+
+    @property
+    def runs_programs(self) -> bool:
+        """Whether nothing comes of it unless programs of the image run here."""
+        return self.kind in _RUNNING
 
     @property
     def takes(self) -> tuple[Take, ...]:
@@ -333,7 +339,7 @@ def _run(part: ImagePart, lock: Lock, number: int, line: str, offered: Offered |
 
         bake_line(line, env, part.made.run_timeout_ms, room, offered)
 
-    env = dict(environment(part.made, lock))
+    env = {**environment(part.made, lock), **_target(part)}
     shown = " ".join(line.split())
     shown = shown if len(shown) <= _LINE_CHARACTERS else shown[: _LINE_CHARACTERS - 1] + "…"
     given = {"line": line, "env": env, **({"offered": offered.identity} if offered else {})}
@@ -341,6 +347,15 @@ def _run(part: ImagePart, lock: Lock, number: int, line: str, offered: Offered |
     return Step(
         kind="run", name=f"run {number + 1}: {shown}", place=place, input=given, work=work, fetches=bool(offered)
     )
+
+
+def _target(part: ImagePart) -> Mapping[str, str]:
+    """Return what the lines of a stage with a platform of its own find of the image's. Source: Dockerfile reference,
+    "Automatic platform ARGs in the global scope"."""
+    if part.made.platform is None or part.target is None:
+        return {}
+    system, _, architecture = part.target.partition("/")
+    return {"TARGETPLATFORM": part.target, "TARGETOS": system, "TARGETARCH": architecture}
 
 
 def _of(lock: Lock, step: str) -> tuple[Package, ...]:

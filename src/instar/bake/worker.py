@@ -73,9 +73,11 @@ class Worker:
         *,
         mountable: bool,
         stages: Mapping[str | None, Sequence[Layer]],
+        declared: bool,
     ) -> None:
-        """``stages``: what the stages left that were baked before, from the lowest layer up."""
-        self._tasks, self._stages = tasks, stages
+        """``stages``: what the stages left that were baked before, from the lowest layer up. ``declared``: the author
+        says for which platforms the image is."""
+        self._tasks, self._stages, self._declared = tasks, stages, declared
         self._worth_mounting_bytes = 0 if mountable else _LARGE_BYTES
         self._store, self._cache, self._images = store, cache, images
         self._epoch, self._bake_format, self._architecture = lock.epoch, lock.bake_format, lock.architecture
@@ -124,6 +126,7 @@ class Worker:
             epoch=self._epoch,
             bake_format=self._bake_format,
             architecture=self._architecture,
+            declared=self._declared,
             report=self._report,
         )
         with _failures(room):

@@ -144,9 +144,29 @@ def _check_lock(loaded: Loaded, update: frozenset[str] | Literal["all"] | None, 
     "--all-on", "base", type=click.Path(path_type=Path), metavar="BASE",
     help="Bake the definition BASE, and all below this folder that stand on it (base: {image: …}).",
 )  # fmt: skip
+@click.option(
+    "--platform", metavar="PLATFORM",
+    help="Bake for one of the definition's platforms, such as linux/arm64, instead of this machine's.",
+)  # fmt: skip
+@click.option(
+    "--all-platforms", is_flag=True, help="Bake for all of the definition's platforms, as one image with one digest."
+)
 @click.pass_context
-def bake(ctx: click.Context, file: Path, as_json: bool, check: bool, explain: bool, base: Path | None) -> None:
+def bake(
+    ctx: click.Context,
+    file: Path,
+    as_json: bool,
+    check: bool,
+    explain: bool,
+    base: Path | None,
+    platform: str | None,
+    all_platforms: bool,
+) -> None:
     """Bake the definition into an image. Steps whose input is known are not run again.
+
+    For another platform than this machine's, steps that run its programs need an emulator: qemu-user-static, and a
+    kernel with binfmt_misc. What only fetches and copies needs none. --all-platforms refuses as a whole, before
+    anything is baked, what one of them cannot be baked for.
 
     With --all-on every YAML file below the current folder is looked at, but for folders whose names begin with a dot,
     and node_modules. One that cannot be baked holds up only those that stand on it; it is said at the end, and the exit
@@ -157,17 +177,46 @@ def bake(ctx: click.Context, file: Path, as_json: bool, check: bool, explain: bo
 
     workspace = open_workspace()
     if base is not None:
-        if check or explain:
-            raise click.UsageError("--all-on goes without --check and --explain")
+        if check or explain or platform or all_platforms:
+            raise click.UsageError("--all-on goes without --check, --explain, --platform and --all-platforms")
         ctx.exit(_bake_all(base, as_json=as_json))
+    if platform and all_platforms:
+        raise click.UsageError("--platform and --all-platforms do not go together")
     if check:
+        if platform or all_platforms:
+            raise click.UsageError("--check is of this machine's platform")
         _check(ctx, load_definition(file), as_json=as_json)
         return
-    baked = run(workspace, load_definition(file), explained=explain)
+    if all_platforms:
+        _bake_platforms(load_definition(file), explain=explain, as_json=as_json)
+        return
+    baked = run(workspace, load_definition(file), platform=_platform(platform), explained=explain)
     if as_json:
         say_json(baked_json(baked))
     else:
         say(baked.image.digest)
+
+
+def _platform(text: str | None) -> str | None:
+    """Return a platform as it was written. Raises UsageError for what is none, with what may be meant."""
+    from instar.definition.forms import Misfit
+    from instar.definition.platform_forms import platform
+
+    try:
+        return platform(text) if text else None
+    except Misfit as error:
+        raise click.UsageError(f"there is no platform '{text}': {error}") from error
+
+
+def _bake_platforms(loaded: Loaded, *, explain: bool, as_json: bool) -> None:
+    from instar.operations.platforms import bake_platforms
+    from instar.views.bakes import baked_platforms_json
+
+    done = bake_platforms(open_workspace(), loaded, explained=explain)
+    if as_json:
+        say_json(baked_platforms_json(done.image, done.platforms))
+    else:
+        say(done.image.digest)
 
 
 def _bake_all(base: Path, *, as_json: bool) -> int:

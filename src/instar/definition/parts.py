@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import field, replace
 
 from instar.definition.load import Loaded
 from instar.frozen import dataclass
-from instar.model.definition import STAGES, BuildStage
+from instar.model.definition import STAGES, BuildStage, Fetch, Files
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImagePart:
-    """The image (``stage`` None), or a stage of its build: what it is made of, and where the definition says so."""
+    """The image (``stage`` None), or a stage of its build: what it is made of, and where the definition says so.
+
+    ``target``: the platform that the image is baked for, None where that is not asked for yet. ``numbers``: where the
+    entries of a list stand in the definition, of which some are not for that platform.
+    """
 
     loaded: Loaded
     made: BuildStage
     stage: str | None = None
+    target: str | None = None
+    numbers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def path(self) -> tuple[str, ...]:
@@ -24,7 +31,23 @@ class ImagePart:
 
     def place(self, *path: str | int) -> str:
         """Return the place of what is at ``path`` in it: "instar.yaml:12:7"."""
+        if len(path) > 1 and path[0] in self.numbers:
+            path = (path[0], self.numbers[str(path[0])][int(path[1])], *path[2:])
         return self.loaded.places.place_text(*self.path, *path)
+
+    def for_platform(self, platform: str) -> ImagePart:
+        """Return what of it goes into the image for a platform: without the files that are another's."""
+        lists: dict[str, tuple[Files | Fetch, ...]] = {"files": self.made.files, "fetch": self.made.fetch}
+        numbers = {
+            name: tuple(number for number, one in enumerate(entries) if one.platform in (None, platform))
+            for name, entries in lists.items()
+        }
+        made = replace(
+            self.made,
+            files=tuple(self.made.files[number] for number in numbers["files"]),
+            fetch=tuple(self.made.fetch[number] for number in numbers["fetch"]),
+        )
+        return replace(self, made=made, target=platform, numbers=numbers)
 
     def named(self, text: str) -> str:
         """Return ``text`` as it is told of this part: of a stage with its name."""
@@ -45,7 +68,8 @@ def parts_beneath(part: ImagePart) -> tuple[ImagePart, ...]:
     """Return the stages that ``part`` takes from, and those that these do, in their order."""
     needed = {files.stage for files in part.made.files if files.stage}
     found = list[ImagePart]()
-    for one in reversed(parts_of(part.loaded)[:-1]):
+    stages = (one for one in parts_of(part.loaded) if one.stage is not None)
+    for one in reversed([stage.for_platform(part.target) if part.target else stage for stage in stages]):
         if one.stage in needed:
             needed.update(files.stage for files in one.made.files if files.stage)
             found.append(one)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from instar.definition.problems import Problems, listed, nearest
 from instar.definition.section import Reading, blame, readings
 from instar.definition.shapes import FAILED
@@ -35,6 +38,7 @@ def definition(reading: Reading, problems: Problems) -> None:
     stages, image = reading.get("build"), reading.get("image")
     if stages is FAILED:
         return
+    _check_platforms(stages.values(), image, problems)
     names = list(stages)
     for one in stages.values():
         strip = one.get("strip") if isinstance(one, Reading) else FAILED
@@ -62,6 +66,20 @@ def _check_builders(python: Reading, above: list[str], problems: Problems) -> No
         for project in () if projects is FAILED else projects:
             if taken.setdefault(project, stage) != stage:
                 blame(python, "from_source", problems, f"'{project}' is built in '{taken[project]}' and in '{stage}'")
+
+
+def _check_platforms(stages: Iterable[Any], image: Any, problems: Problems) -> None:
+    """What is only for one platform is for one that the image is for."""
+    platforms: Any = image.get("platforms") if isinstance(image, Reading) else FAILED
+    if platforms is FAILED or FAILED in platforms:
+        return
+    for part in (*stages, image):
+        for key in ("files", "fetch") if isinstance(part, Reading) else ():
+            for one in readings(part.get(key)):
+                wanted = one.get("platform")
+                if wanted not in (None, FAILED, *platforms):
+                    known = f"expected {listed(platforms)}" if platforms else "say first which the image is for"
+                    blame(one, "platform", problems, f"'{wanted}' is none of 'image.platforms'; {known}")
 
 
 def _check_source(one: Reading, name: str, names: list[str], number: int, problems: Problems) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 from typing import Final
 
-from instar.definition import archive_forms, base_forms, forms, input_forms, machine_forms, sites
+from instar.definition import archive_forms, base_forms, forms, input_forms, machine_forms, platform_forms, sites
+from instar.definition.problems import listed
 from instar.definition.shapes import Choice, Decimal, Flag, Installed, ListOf, MapOf, Shape, Text, Whole
 from instar.entry_points import provider_names
 from instar.model import reference
+from instar.model.architectures import PLATFORMS
 from instar.model.definition import CAPABILITIES, User
 from instar.model.drift import KINDS
 from instar.model.slim import Slim
@@ -98,6 +100,7 @@ VALUES: Final[dict[str, Shape]] = {
         base_forms.image_of_others, pattern=r"\./.+|.+:.+"),
     "other definition": Text("the file of a definition, such as '../base/instar.yaml'", base_forms.other_definition,
         pattern=r"[^/].*\.ya?ml"),
+    "platform": Text(listed(PLATFORMS), platform_forms.platform, pattern="|".join(PLATFORMS)),
     "package": Text("the name of a package, such as 'curl', 'curl=7.88.1-10' or 'curl=7.88*'", forms.package,
         pattern=forms.PACKAGE),
     "suite of an archive": Text("a suite such as 'stable', or a path such as './'", archive_forms.suite,

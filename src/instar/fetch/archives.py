@@ -17,9 +17,9 @@ from instar.errors import FetchError
 from instar.fetch.sources import ArchiveSuite, Sources, suite_sources
 from instar.frozen import dataclass
 from instar.model.control import fields
-from instar.model.definition import Archive as Wish
 from instar.model.digest import Digest
 from instar.model.lock import Package, Suite
+from instar.model.origins import Archive as Wish
 
 if TYPE_CHECKING:
     from instar.fetch.apt import Apt

@@ -6,11 +6,13 @@ What is there is not asked for again: with all of it there, this is a stat per f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from instar.fetch.cache import Cache
 from instar.frozen import dataclass
+from instar.model.architectures import platform_of
 from instar.model.definition import BuildStage, Definition, Fetch
 from instar.model.digest import Digest
 from instar.model.lock import Artifact, Lock, Package, Wheel
@@ -37,8 +39,9 @@ class Batch:
 
 
 def inputs(lock: Lock, definition: Definition) -> tuple[Digest, ...]:
-    """Return the digest of every file that a bake of ``definition`` with ``lock`` may need from the cache."""
-    return tuple(_inputs(_parts(lock, definition)))
+    """Return the digest of every file that a bake of ``definition`` with ``lock``, for any of its platforms, may need
+    from the cache."""
+    return tuple(_inputs(part for one in lock.whole for part in _parts(one, definition)))
 
 
 def _inputs(parts: Iterable[tuple[BuildStage, Lock]]) -> Iterator[Digest]:
@@ -55,9 +58,13 @@ def _inputs(parts: Iterable[tuple[BuildStage, Lock]]) -> Iterator[Digest]:
 
 
 def _parts(lock: Lock, definition: Definition) -> Iterable[tuple[BuildStage, Lock]]:
-    """Return the image and the stages that it needs, each with what is locked for it."""
+    """Return the image and the stages that it needs, each with what is locked for it, and without what is fetched for
+    another platform."""
+    platform = platform_of(lock.architecture)
     stages = ((definition.build[name], lock.of(name)) for name in definition.needed_stages)
-    return *stages, (definition.image, lock)
+    for made, locked in (*stages, (definition.image, lock)):
+        fetched = tuple(one for one in made.fetch if one.platform in (None, platform))
+        yield replace(made, fetch=fetched), locked
 
 
 def fetch_all(

@@ -10,9 +10,9 @@ from instar.errors import DefinitionError, FetchError, Problem, ResolveError
 from instar.fetch.archives import Given, archive_sources, components, read_archive
 from instar.fetch.cache import Cache
 from instar.frozen import dataclass
-from instar.model.definition import Archive
 from instar.model.digest import Digest
 from instar.model.lock import Lock, Package, RequestedArchive, Suite
+from instar.model.origins import Archive
 
 if TYPE_CHECKING:
     from instar.definition.parts import ImagePart

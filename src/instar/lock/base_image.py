@@ -44,7 +44,7 @@ def base_image(manifest: bytes, config: bytes, index: Digest | None, architectur
     """Return what a lock holds of an image, by its two blobs. Raises ValueError for what nothing here can stand on."""
     found = image_of_others(manifest, config)
     if found.config.architecture != architecture:
-        raise ValueError(f"it is for linux/{found.config.architecture:.40}, and this machine is linux/{architecture}")
+        raise ValueError(f"it is for linux/{found.config.architecture:.40}, and not for linux/{architecture}")
     if len(found.layers) > LAYERS_LIMIT - _OWN_LAYERS:
         raise ValueError(f"it has {len(found.layers)} layers, more than {LAYERS_LIMIT - _OWN_LAYERS}")
     _require_usable(found.config.env)

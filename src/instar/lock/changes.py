@@ -7,13 +7,15 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from instar.frozen import dataclass
+from instar.model.architectures import platform_of
 from instar.model.digest import Digest
 from instar.model.lock import BASE, Artifact, BaseImage, Lock, Package, Wheel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """One package or wheel that moved, of the image or of a ``stage`` of its build.
+    """One package or wheel that moved, of the image or of a ``stage`` of its build; ``platform``: of one besides the
+    first.
 
     ``security``: its new version is from the release's security suite. ``beneath``: the base has it installed. A
     version that stayed may have another file: then ``old`` and ``new`` are the same, and the hashes are not.
@@ -29,10 +31,17 @@ class Change:
     new_sha256: str | None = None
     stage: str | None = None
     beneath: bool = False
+    platform: str | None = None
 
     def __str__(self) -> str:
         told = f"{self._sentence()}  (of the base)" if self.beneath else self._sentence()
-        return told if self.stage is None else f"{told}  (build.{self.stage})"
+        return _of_part(told, self.stage, self.platform)
+
+    @property
+    def moved(self) -> tuple[str | bool | None, ...]:
+        """What is the same where the same moved on another platform, too: there every version has files of its own."""
+        files = (self.old_sha256, self.new_sha256) if self.old == self.new else ()
+        return self.what, self.kind, self.name, self.old, self.new, self.stage, self.beneath, *files
 
     def _sentence(self) -> str:
         if self.old == self.new:
@@ -44,16 +53,18 @@ class Change:
 
 def changes(old: Lock | None, new: Lock) -> tuple[Change, ...]:
     """Return what moved from ``old`` to ``new``: the base, packages, wheels and others, each by name; of the image
-    before the stages."""
-    found = []
-    for stage, before, now in _parts(old, new):
+    before the stages, of the first platform before the others. What moved on each of them stands there once."""
+    found: dict[tuple[str | bool | None, ...], Change] = {}
+    for stage, platform, before, now in _parts(old, new):
         secured = {one.name for one in now.packages if one.suite.endswith("-security")} if now else set[str]()
         packages = _changes("package", before.packages if before else (), now.packages if now else (), secured)
         wheels = _changes("wheel", before.wheels if before else (), now.wheels if now else (), set())
         others = _artifact_changes(before.artifacts if before else (), now.artifacts if now else ())
         base = (*_base_changes(before.base if before else None, now.base if now else None), *_beneath(before, now))
-        found += [dataclasses.replace(change, stage=stage) for change in (*base, *packages, *wheels, *others)]
-    return tuple(found)
+        for change in (*base, *packages, *wheels, *others):
+            one = dataclasses.replace(change, stage=stage, platform=platform)
+            found.setdefault(one.moved, one)
+    return tuple(found.values())
 
 
 def differences(old: Lock, new: Lock) -> tuple[str, ...]:
@@ -62,15 +73,20 @@ def differences(old: Lock, new: Lock) -> tuple[str, ...]:
     When the archives were published, whose the locks are and how they are baked is no difference.
     """
     found = [str(change) for change in changes(old, new)]
-    for stage, before, now in _parts(old, new):
+    for stage, platform, before, now in _parts(old, new):
         if before and now:
             lines = [*_otherwise(before.packages, now.packages), *_otherwise(before.wheels, now.wheels)]
             if before.base and now.base and before.base != now.base and before.base.key == now.base.key:
                 lines.append("  the base has other layers or another environment than the lock says")
             if before.python != now.python:
                 lines.append(f"  python {before.python} → {now.python}")
-            found += lines if stage is None else [f"{line}  (build.{stage})" for line in lines]
+            found += [_of_part(line, stage, platform) for line in lines]
     return tuple(found)
+
+
+def _of_part(text: str, stage: str | None, platform: str | None) -> str:
+    parts = [*([f"build.{stage}"] if stage is not None else []), *([platform] if platform is not None else [])]
+    return f"{text}  ({', '.join(parts)})" if parts else text
 
 
 def _base_changes(before: BaseImage | None, now: BaseImage | None) -> Iterator[Change]:
@@ -97,12 +113,26 @@ def _beneath(before: Lock | None, now: Lock | None) -> Iterator[Change]:
             )
 
 
-def _parts(old: Lock | None, new: Lock) -> Iterator[tuple[str | None, Lock | None, Lock | None]]:
-    """Yield what was and what is locked for the image, and for each stage of either."""
-    yield None, old, new
-    then = old.build if old else {}
-    for stage in sorted(then.keys() | new.build.keys()):
-        yield stage, then.get(stage), new.build.get(stage)
+def _parts(old: Lock | None, new: Lock) -> Iterator[tuple[str | None, str | None, Lock | None, Lock | None]]:
+    """Yield what was and what is locked for the image, and for each stage of either; then for each platform of either
+    besides that which ``new`` has first, with its name."""
+    first = platform_of(new.architecture)
+    then = (old.find_platform(first) or (old if not old.platforms else None)) if old else None
+    yield from _stages(None, then, new)
+    names = {*new.platforms, *(old.platforms if old else ())}
+    if old is not None and (new.platforms or old.platforms):
+        names.add(platform_of(old.architecture))
+    for name in sorted(names - {first}):
+        yield from _stages(name, old.find_platform(name) if old else None, new.find_platform(name))
+
+
+def _stages(
+    platform: str | None, old: Lock | None, new: Lock | None
+) -> Iterator[tuple[str | None, str | None, Lock | None, Lock | None]]:
+    yield None, platform, old, new
+    then, now = (lock.build if lock else {} for lock in (old, new))
+    for stage in sorted(then.keys() | now.keys()):
+        yield stage, platform, then.get(stage), now.get(stage)
 
 
 def _otherwise(old: Sequence[Package | Wheel], new: Sequence[Package | Wheel]) -> Iterator[str]:

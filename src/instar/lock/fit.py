@@ -16,7 +16,7 @@ from instar.lock.artifacts import moved_artifacts
 from instar.lock.beneath import looks_beneath
 from instar.lock.ground import groundless_packages, groundless_wheels, missing_packages, missing_wheels
 from instar.lock.wanted import wanted_of
-from instar.model.architectures import ARCHITECTURES
+from instar.model.architectures import ARCHITECTURES, platform_of
 from instar.model.lock import Lock, Requested
 
 if TYPE_CHECKING:
@@ -32,15 +32,21 @@ def require_fit(lock: Lock, loaded: Loaded) -> None:
         LockStale: it wasn't; says which lines moved. Or it is for another architecture.
         DefinitionError: the requirements file is missing or malformed.
     """
-    if lock.architecture != host_architecture():
+    platforms = platforms_of(loaded)
+    if not loaded.definition.image.platforms and not lock.platforms and lock.architecture != host_architecture():
         raise LockStale(
             f"cannot use '{_name(loaded)}': it was made for {lock.architecture},"
             f" and this machine is {host_architecture()}",
             hint="instar lock makes one for this machine",
         )
     parts = parts_of(loaded)
-    moved = [*_moved_stages(lock, loaded), *_moved(lock, parts)]
-    moved = moved or [line for part in parts for line in _baseless(lock.of(part.stage), part)]
+    moved = list(_moved_platforms(lock, loaded))
+    for platform in platforms if not moved else ():
+        locked = lock.find_platform(platform)
+        assert locked is not None  # else it has moved
+        found = [*_moved_stages(locked, loaded), *_moved(locked, parts), *_of_others(locked, parts)]
+        found = found or [line for part in parts for line in _baseless(locked.of(part.stage), part)]
+        moved += [line for line in found if line not in moved]  # one that is said of each platform, once
     if moved:
         more = [f"and {len(moved) - _SHOWN} more"] if len(moved) > _SHOWN else []
         lines = "\n".join((*moved[:_SHOWN], *more))
@@ -56,6 +62,11 @@ def host_architecture() -> str:
     if machine not in ARCHITECTURES:
         raise ResolveError(f"cannot lock for '{machine}': known are {', '.join(ARCHITECTURES)}")
     return ARCHITECTURES[machine]
+
+
+def platforms_of(loaded: Loaded) -> tuple[str, ...]:
+    """Return the platforms that a definition is locked for, sorted: this machine's, where it names none."""
+    return tuple(sorted(loaded.definition.image.platforms)) or (platform_of(host_architecture()),)
 
 
 def requested(part: ImagePart, requirements: Sequence[Requirement]) -> Requested:
@@ -91,6 +102,26 @@ def _missing(part: ImagePart, name: str) -> DefinitionError:
     line, column = part.loaded.places.find(*part.path, "python")
     message = f"cannot find '{name}': there is no such file beside the definition"
     return DefinitionError([Problem(file=part.loaded.file, line=line, column=column, message=message)])
+
+
+def _moved_platforms(lock: Lock, loaded: Loaded) -> Iterator[str]:
+    place, file = loaded.places.place_text("image", "platforms"), _name(loaded)
+    locked, now = (platform_of(lock.architecture), *lock.platforms), platforms_of(loaded)
+    for platform in now:
+        if platform not in locked:
+            yield f"{place}: platform '{platform}' is not in {file}"
+    for platform in locked:
+        if platform not in now:
+            yield f"{place}: platform '{platform}' is in {file} and no longer here"
+
+
+def _of_others(lock: Lock, parts: Sequence[ImagePart]) -> Iterator[str]:
+    """Yield the stages that are locked for another platform than they are baked for."""
+    for part in parts:
+        wanted = part.made.platform or platform_of(lock.architecture)
+        found = platform_of(lock.of(part.stage).architecture) if part.stage in (None, *lock.build) else wanted
+        if found != wanted:
+            yield f"{part.place('platform')}: stage '{part.stage}' is locked for {found}, and is for {wanted}"
 
 
 def _moved_stages(lock: Lock, loaded: Loaded) -> Iterator[str]:

@@ -19,6 +19,7 @@ from instar.fetch.cache import Cache
 from instar.fetch.indexes import source_of
 from instar.fetch.requirements import Requirement
 from instar.fetch.target import WheelTarget, best_wheel, version_parts
+from instar.model.architectures import platform_of
 from instar.model.codec import canonical
 from instar.model.digest import Digest
 from instar.model.lock import PYTHON, Lock, SourceBuild, Wheel
@@ -62,7 +63,7 @@ def build_wheels(
 
 def build_missing(loaded: Loaded, lock: Lock, cache: Cache, open_bench: OpenBench, report: Report) -> None:
     """Build what the cache has not of the wheels that are built. Raises FetchError, HashMismatch, StepFailed."""
-    for part in parts_of(loaded):
+    for part in (one.for_platform(platform_of(lock.architecture)) for one in parts_of(loaded)):
         for wheel in lock.of(part.stage).wheels:
             if wheel.built is None or cache.is_whole(wheel.sha256):
                 continue
@@ -87,7 +88,7 @@ def _build_again(
         with cache.workspace() as folder:
             indexes = SourceIndexes(built.index, folder)
             indexes.bring(indexes.find(wheel.name, wheel.version), cache, built.sha256)
-    stage = next(one for one in parts_of(part.loaded) if one.stage == built.stage)
+    stage = _stage(part, built.stage)
     _bring_wheels(built.requires, lock.of(built.stage), cache)
     system = read_build_system(cache.verify(built.sha256), built.filename)
     with open_bench(stage, lock, "build", f"{wheel.name} {wheel.version}") as bench:
@@ -99,6 +100,12 @@ def _build_again(
             hint="building it does not give the same twice, or the stage is another than when it was locked: instar"
             f" lock --update {wheel.name}",
         )
+
+
+def _stage(part: ImagePart, name: str) -> ImagePart:
+    """Return a stage for the platform that ``part`` is for."""
+    stage = next(one for one in parts_of(part.loaded) if one.stage == name)
+    return stage.for_platform(part.target) if part.target else stage
 
 
 class _Making:
@@ -124,7 +131,7 @@ class _Making:
         filename, sha256 = self._source()
         system = read_build_system(self._cache.verify(sha256), filename)
         requires = self._solved(system.requires, filename)
-        stage = next(one for one in parts_of(self._part.loaded) if one.stage == self._stage)
+        stage = _stage(self._part, self._stage)
         beneath = dataclasses.replace(self._stages[self._stage], build=dict(self._stages))
         with self._open_bench(stage, beneath, "build", f"{self._project} {self._version}") as bench:
             build = Build(bench, self._cache, filename, sha256, system)

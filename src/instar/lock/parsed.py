@@ -12,6 +12,7 @@ from instar.definition import archive_forms
 from instar.lock.checked import LINE, WrongLock, fit, listed, require_keys, require_unique, seconds_of, shown
 from instar.lock.project_id import FORM
 from instar.model import names
+from instar.model.architectures import architecture_of, platform_of
 from instar.model.base import IMAGE, OCI
 from instar.model.digest import Digest
 from instar.model.lock import (
@@ -35,12 +36,14 @@ from instar.model.lock import (
 _ADDED: Mapping[int, tuple[str, ...]] = {
     1: (),
     2: ("id",),
-    3: ("id", "base", "installed", "artifacts", "build"),
+    3: ("id", "base", "installed", "artifacts", "build", "platforms"),
 }  # version → its keys besides those of the first
 VERSIONS = tuple(_ADDED)  # those that are read; version 1 has no ``why`` either
 
 _KEYS = ("instar-lock", "bake-format", "architecture", "requested", "suites", "packages", "python", "wheels")
 _OF_THE_WHOLE = ("instar-lock", "bake-format", "architecture")
+_NOT_OF_A_STAGE = ("instar-lock", "bake-format", "id", "build", "platforms")
+_NOT_OF_A_PLATFORM = (*_OF_THE_WHOLE, "id", "platforms")
 _PACKAGE_KEYS = ("name", "version", "architecture", "size", "sha256", "label", "suite", "path", "step")
 _PACKAGE_SET = frozenset(_PACKAGE_KEYS)
 _WHEEL_KEYS = ("name", "version", "filename", "sha256")
@@ -54,6 +57,7 @@ _BUILD_KEYS = ("stage", "inputs", "filename", "sha256", "requires")
 _PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*\Z")
 _PACKAGE_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+:~-]*\Z")
 _ARCHITECTURE = re.compile(r"[a-z0-9][a-z0-9-]*\Z")
+_PLATFORM = re.compile(r"linux/[a-z0-9][a-z0-9-]{0,20}\Z")
 _LABEL = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,200}\Z")
 _SUITE = re.compile(r"[a-z0-9][A-Za-z0-9.-]*\Z")
 _SUITE_OF_OTHERS = re.compile(archive_forms.SUITE + r"\Z")
@@ -94,21 +98,19 @@ def lock_of(data: Any) -> Lock:
     require_unique([wheel.name for wheel in wheels], "wheel")
     artifacts = listed(data, "artifacts", _artifact) if "artifacts" in data else []
     require_unique([f"{one.ecosystem} {one.shown} {one.hash}" for one in artifacts], "artifact")
-    python = None if data["python"] is None else fit(data["python"], _PYTHON, "python")
-    if wheels and python is None:
-        raise WrongLock("there are wheels, and 'python' is null")
+    python = _python(data, wheels)
     requested = _read_requested(
         data["requested"], () if is_first else ("suites", *_REQUESTED_LATER) if archive else ("suites",)
     )
     suites = listed(data, "suites", lambda entry: _suite(entry, archive))
     _require_archives([*packages, *suites], requested)
-    _require_built(wheels, requested)
-    unknown = {index for wheel in wheels for index in _indexes_of(wheel)} - {name for name, _ in requested.indexes}
-    if unknown:
-        raise WrongLock(f"the index {shown(min(unknown))} is none that was asked for")
+    _require_asked(wheels, requested)
+    architecture = fit(data["architecture"], _ARCHITECTURE, "architecture")
+    base = _read_base(data, requested.base)
+    _require_of(architecture, packages, base)
     return Lock(
         bake_format=data["bake-format"],
-        architecture=fit(data["architecture"], _ARCHITECTURE, "architecture"),
+        architecture=architecture,
         requested=requested,
         suites=tuple(suites),
         packages=tuple(sorted(packages, key=package_order)),
@@ -116,10 +118,28 @@ def lock_of(data: Any) -> Lock:
         wheels=tuple(sorted(wheels, key=lambda wheel: wheel.name)),
         artifacts=tuple(sorted(artifacts, key=lambda one: one.order)),
         id=fit(data["id"], _ID, "id") if "id" in data else None,
-        base=_read_base(data, requested.base),
+        base=base,
         installed=_read_installed(data, requested.base),
         build=_stages(data),
+        platforms=_platforms(data),
     )
+
+
+def _python(data: Mapping[str, Any], wheels: Sequence[Wheel]) -> str | None:
+    python = None if data["python"] is None else fit(data["python"], _PYTHON, "python")
+    if wheels and python is None:
+        raise WrongLock("there are wheels, and 'python' is null")
+    return python
+
+
+def _require_of(architecture: str, packages: Sequence[Package], base: BaseImage | None) -> None:
+    """What is locked for one architecture is of no other."""
+    other = next((one for one in packages if one.architecture not in (architecture, "all")), None)
+    if other is not None:
+        name = shown(other.name)
+        raise WrongLock(f"the package {name} is for {other.architecture}, and this part for {architecture}")
+    if base is not None and base.platform != platform_of(architecture):
+        raise WrongLock(f"the base is for {base.platform}, and this part for {platform_of(architecture)}")
 
 
 def _stages(data: Mapping[str, Any]) -> dict[str, Lock]:
@@ -132,13 +152,34 @@ def _stages(data: Mapping[str, Any]) -> dict[str, Lock]:
         fit(name, _NAME, "build: the name of a stage")
         if not isinstance(stage, dict):
             raise WrongLock(f"build.{name}: expected an object")
-        if own := sorted(stage.keys() & {*_OF_THE_WHOLE, "id", "build"}):
-            raise WrongLock(f"build.{name}: unknown key {shown(own[0])}")
-        try:
-            found[name] = lock_of({**{key: data[key] for key in _OF_THE_WHOLE}, **stage})
-        except WrongLock as error:
-            raise WrongLock(f"build.{name}: {error}") from error
+        found[name] = _part(data, stage, f"build.{name}", _NOT_OF_A_STAGE)
     return found
+
+
+def _platforms(data: Mapping[str, Any]) -> dict[str, Lock]:
+    """Read what is locked for each further platform: it has the form of a lock, too."""
+    platforms = data.get("platforms", {})
+    if not isinstance(platforms, dict):
+        raise WrongLock("platforms: expected an object")
+    found = {}
+    for name, one in sorted(platforms.items()):
+        if fit(name, _PLATFORM, "platforms: the name of one") == platform_of(data["architecture"]):
+            raise WrongLock(f"platforms: {shown(name)} is what the lock itself is for")
+        if not isinstance(one, dict):
+            raise WrongLock(f"platforms.{name}: expected an object")
+        whole = {**data, "architecture": architecture_of(name)}
+        found[name] = _part(whole, one, f"platforms.{name}", _NOT_OF_A_PLATFORM)
+    return found
+
+
+def _part(whole: Mapping[str, Any], part: Mapping[str, Any], name: str, not_its_own: Collection[str]) -> Lock:
+    """Read a part of a lock, which has not the keys ``not_its_own``; what belongs to the ``whole`` it has of that."""
+    if own := sorted(part.keys() & set(not_its_own)):
+        raise WrongLock(f"{name}: unknown key {shown(own[0])}")
+    try:
+        return lock_of({**{key: whole[key] for key in _OF_THE_WHOLE}, **part})
+    except WrongLock as error:
+        raise WrongLock(f"{name}: {error}") from error
 
 
 def _read_base(data: Mapping[str, Any], asked: str) -> BaseImage | None:
@@ -248,8 +289,11 @@ def _indexes_of(wheel: Wheel) -> Iterator[str]:
     yield from (index for index in named if index)
 
 
-def _require_built(wheels: Sequence[Wheel], requested: Requested) -> None:
-    """What is built is what was asked to be, where it was asked to be."""
+def _require_asked(wheels: Sequence[Wheel], requested: Requested) -> None:
+    """What is built is what was asked to be, where it was asked to be; an index is one that was asked for."""
+    unknown = {index for wheel in wheels for index in _indexes_of(wheel)} - {name for name, _ in requested.indexes}
+    if unknown:
+        raise WrongLock(f"the index {shown(min(unknown))} is none that was asked for")
     asked = {(stage, project) for stage, projects in requested.from_source for project in projects}
     for wheel in wheels:
         if wheel.built is not None and (wheel.built.stage, wheel.name) not in asked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections import Counter
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from instar.definition.parts import ImagePart, image_of, parts_of
 from instar.errors import FetchError, LockMissing, ResolveError
@@ -20,11 +21,13 @@ from instar.lock.archives import archives_of, require_no_older
 from instar.lock.artifacts import lock_artifacts
 from instar.lock.beneath import Beneath, looks_beneath, python_version
 from instar.lock.debian import DebianRelease, resolve_packages
-from instar.lock.fit import host_architecture, requested, requirements_of
+from instar.lock.fit import platforms_of, requested, requirements_of
 from instar.lock.ground import groundless_packages, groundless_wheels, missing_packages, missing_wheels
 from instar.lock.over import still_wanted
+from instar.lock.part import FindBase, PartToLock
 from instar.lock.wanted import wanted_of, wanted_packages
-from instar.model.base import OciBase, find_oci, is_debian, without_kind
+from instar.model.architectures import architecture_of
+from instar.model.base import find_oci, is_debian, without_kind
 from instar.model.lock import (
     BAKE_FORMAT,
     BAKE_FORMATS,
@@ -49,16 +52,6 @@ Entry = TypeVar("Entry", Package, Wheel)
 Update = frozenset[str] | Literal["all"] | None
 
 
-class FindBase(Protocol):
-    """Who knows the images that others stand on. Raises LockError, FetchError, StoreError."""
-
-    def __call__(self, part: ImagePart, wanted: OciBase, /) -> BaseImage:
-        """Return what a lock holds of an image of others."""
-
-    def beneath(self, part: ImagePart, base: BaseImage | None, /) -> Beneath:
-        """Return what the image that a part stands on has installed; ``base``: the one of others that it is."""
-
-
 def resolve(
     loaded: Loaded,
     cache_dir: Path,
@@ -70,15 +63,15 @@ def resolve(
     find_base: FindBase | None = None,
     open_bench: OpenBench | None = None,
 ) -> Lock:
-    """Return a lock that fits ``loaded``.
+    """Return a lock that fits ``loaded``, with a part for each of its platforms.
 
     What ``previous`` has is kept as far as it still exists and fits, except what ``update`` names (packages, wheels, or
     "base"; "all" keeps nothing). A ``previous`` that fits, without ``update``, is returned as it is, and no network
     is touched, unless ``anew``; but a lock from before version 2 gets an id, and why its entries are there. A stage
-    that is new has the versions that the image has.
+    that is new has the versions that the image has, and a platform those of the first, where it has these.
 
     Raises:
-        ResolveError: no packages or wheels satisfy the definition; says which line.
+        ResolveError: no packages or wheels satisfy the definition; says which line, and for which platform.
         DefinitionError: the requirements file is missing or malformed.
         LockMissing: ``update`` names something, and there is no ``previous``.
         SourceUnreachable: an archive or the index does not answer.
@@ -87,85 +80,110 @@ def resolve(
     freed = _freed(previous, update)
     cache = Cache(cache_dir)
 
-    def resolved(part: ImagePart) -> Lock:
-        before = previous if part.stage is None or previous is None else previous.build.get(part.stage, previous)
-        kept = None if update == "all" else _same_platform(before, part)
-        base = _base(part, kept, freed, find_base, report, anew=anew)
-        below = _require(find_base, part).beneath(part, base) if looks_beneath(part.made) else None
-        found = _resolve_part(part, kept, below, freed, stages, cache, open_bench, report, anew=anew)
-        known = before.artifacts if before is not None else ()
-        found = replace(found, artifacts=lock_artifacts(part, known, host_architecture(), cache, report))
-        require_no_older(before, found.suites, archives_of(part))
-        return replace(found, base=base)
+    def wanted(part: ImagePart, platform: str, first: Lock | None) -> PartToLock:
+        architecture, before = architecture_of(part.made.platform or platform), _part_before(previous, part, platform)
+        return PartToLock(
+            part=part.for_platform(platform),
+            architecture=architecture,
+            before=before,
+            kept=None if update == "all" else _same_base(before, part, architecture),
+            alike=_same_base(_part_of(first, part), part) if first else None,
+            freed=freed,
+            cache=cache,
+            report=report,
+            anew=anew,
+            find_base=find_base,
+            open_bench=open_bench,
+        )
 
-    stages: dict[str, Lock] = {}
-    for part in parts_of(loaded):
-        if part.stage is not None:
-            stages[part.stage] = resolved(part)
-    image = resolved(image_of(loaded))
-    lock = replace(image, id=previous.id if previous and previous.id else secrets.token_hex(16), build=stages)
+    def locked(platform: str, first: Lock | None = None) -> Lock:
+        with _told_of(platform, loaded):
+            there = _locked_once(first, loaded)
+            own = dict[str, Lock]()
+            for part in parts_of(loaded):
+                if part.stage is not None and part.stage not in there:
+                    own[part.stage] = _resolve_part(wanted(part, platform, first), {**there, **own})
+            return replace(_resolve_part(wanted(image_of(loaded), platform, first), {**there, **own}), build=own)
+
+    first, *others = platforms_of(loaded)
+    lock = locked(first)
+    lock = replace(
+        lock,
+        id=previous.id if previous and previous.id else secrets.token_hex(16),
+        platforms={platform: locked(platform, lock) for platform in others},
+    )
     report(Progress(stage="lock", text=_summary(lock, time.monotonic() - begun)))
     return lock
 
 
-def _base(
-    part: ImagePart, kept: Lock | None, freed: frozenset[str], find_base: FindBase | None, report: Report, *, anew: bool
-) -> BaseImage | None:
+@contextlib.contextmanager
+def _told_of(platform: str, loaded: Loaded) -> Iterator[None]:
+    """Have what cannot be locked say for which platform, where there may be several."""
+    try:
+        yield
+    except (ResolveError, FetchError) as error:
+        if loaded.definition.image.platforms and platform not in error.message:
+            line, end, rest = error.message.partition("\n")
+            error.message = f"{line} (for {platform}){end}{rest}"
+        raise
+
+
+def _locked_once(first: Lock | None, loaded: Loaded) -> dict[str, Lock]:
+    """Return what is locked, with the ``first`` platform, for the stages that have a platform of their own."""
+    build = loaded.definition.build
+    return {name: one for name, one in (first.build if first else {}).items() if build[name].platform is not None}
+
+
+def _part_of(lock: Lock, part: ImagePart) -> Lock:
+    """Return what is locked for a part; of a stage that is new, what is for the image."""
+    return lock if part.stage is None else lock.build.get(part.stage, lock)
+
+
+def _part_before(previous: Lock | None, part: ImagePart, platform: str) -> Lock | None:
+    """Return what was locked for a part on a platform; of one that is new, on another."""
+    return None if previous is None else _part_of(previous.find_platform(platform) or previous, part)
+
+
+def _base(wanted: PartToLock) -> BaseImage | None:
     """Return the image of others that the part stands on: the one that is locked, or what its name stands for now."""
-    wanted = find_oci(part.made.base)
-    if wanted is None:
+    asked = find_oci(wanted.part.made.base)
+    if asked is None:
         return None
-    locked = kept.base if kept is not None and BASE not in freed else None
-    if locked is not None and not anew:
+    locked = wanted.kept.base if wanted.kept is not None and BASE not in wanted.freed else None
+    if locked is not None and not wanted.anew:
         return locked
-    if locked is not None:
-        wanted = replace(wanted, tag=None, digest=locked.index or locked.digest)
-    find_base = _require(find_base, part)
-    report(Progress(stage="lock", text=part.named(without_kind(part.made.base)), kind="running"))
-    return find_base(part, wanted)
+    known = locked or (wanted.alike.base if wanted.alike is not None else None)
+    if known is not None and (locked is not None or known.index is not None):
+        asked = replace(asked, tag=None, digest=known.index or known.digest)
+    finder = wanted.finder
+    wanted.say(without_kind(wanted.part.made.base))
+    return finder(wanted.part, asked, wanted.architecture)
 
 
-def _require(find_base: FindBase | None, part: ImagePart) -> FindBase:
-    if find_base is None:
-        raise ResolveError(f"{part.place('base')}: cannot look for an image: there is neither a store nor a registry")
-    return find_base
-
-
-def _resolve_part(
-    part: ImagePart,
-    kept: Lock | None,
-    below: Beneath | None,
-    freed: frozenset[str],
-    stages: Mapping[str, Lock],
-    cache: Cache,
-    open_bench: OpenBench | None,
-    report: Report,
-    *,
-    anew: bool,
-) -> Lock:
-    """Return what is locked for the image or for a stage, without what belongs to the whole."""
+def _resolve_part(wanted: PartToLock, stages: Mapping[str, Lock]) -> Lock:
+    """Return what is locked for the image or for a stage, without what belongs to the whole; ``stages``: what is locked
+    for those that stand above."""
+    part, base = wanted.part, _base(wanted)
+    below = wanted.finder.beneath(part, base, wanted.architecture) if looks_beneath(part.made) else None
     requirements, installed = requirements_of(part), below.installed if below is not None else None
-    suites, packages = _packages(part, kept, below, freed, cache, report, anew=anew)
+    suites, packages = _packages(wanted, below)
     there: list[Package | InstalledPackage] = [*(installed.packages if installed is not None else ()), *packages]
     python = _python_version(there, installed) if part.made.python is not None else None
-    built: tuple[Wheel, ...] = ()
-    bring: Callable[[], None] = _nothing_to_bring
-    if python is not None and part.made.from_source:
-        from instar.lock.from_source import bring_built, build_wheels
-
-        target = WheelTarget.of(python, host_architecture(), there)
-        before = {wheel.name: wheel for wheel in (kept.wheels if kept else ()) if wheel.name not in freed}
-        built = build_wheels(part, requirements, target, stages, before, cache, open_bench, report)
-        bring = partial(bring_built, part, built, stages, cache, open_bench)
+    wheels = _wheels(wanted, requirements, there, python, stages)
+    known = wanted.before.artifacts if wanted.before is not None else ()
+    artifacts = lock_artifacts(part, known, wanted.architecture, wanted.cache, wanted.report)
+    require_no_older(wanted.before, suites, archives_of(part))
     return Lock(
         bake_format=BAKE_FORMAT,
-        architecture=host_architecture(),
+        architecture=wanted.architecture,
         requested=requested(part, requirements),
         suites=suites,
         packages=packages,
         python=python,
+        wheels=wheels,
+        artifacts=artifacts,
+        base=base,
         installed=installed,
-        wheels=_wheels(part, requirements, there, python, built, bring, kept, freed, cache, report, anew=anew),
     )
 
 
@@ -179,7 +197,7 @@ def _freed(previous: Lock | None, update: Update) -> frozenset[str]:
         return frozenset()
     if previous is None:
         raise LockMissing("cannot update a lock: there is none", hint="make one: instar lock")
-    locks = (previous, *previous.build.values())
+    locks = [each for one in previous.whole for each in (one, *one.build.values())]
     packages = {package.name for lock in locks for package in lock.packages}
     wheels = {wheel.name for lock in locks for wheel in lock.wheels}
     known = packages | {BASE for lock in locks if lock.base is not None}
@@ -204,47 +222,38 @@ def _freed(previous: Lock | None, update: Update) -> frozenset[str]:
     return frozenset((*update, *(normal_name(name) for name in update)))
 
 
-def _same_platform(previous: Lock | None, part: ImagePart) -> Lock | None:
-    """Return ``previous`` if its versions mean anything here: the same release, architecture and known bake format."""
-    if previous is None or previous.architecture != host_architecture() or previous.bake_format not in BAKE_FORMATS:
+def _same_base(previous: Lock | None, part: ImagePart, architecture: str | None = None) -> Lock | None:
+    """Return ``previous`` if its versions mean anything here: the same release, a known bake format, and the
+    ``architecture``, where that is asked for."""
+    if previous is None or previous.bake_format not in BAKE_FORMATS or previous.requested.base != part.made.base:
         return None
-    return previous if previous.requested.base == part.made.base else None
+    return previous if architecture in (None, previous.architecture) else None
 
 
-def _packages(
-    part: ImagePart,
-    kept: Lock | None,
-    below: Beneath | None,
-    freed: frozenset[str],
-    cache: Cache,
-    report: Report,
-    *,
-    anew: bool,
-) -> tuple[tuple[Suite, ...], tuple[Package, ...]]:
-    made, wanted = part.made, wanted_of(part)
+def _packages(wanted: PartToLock, below: Beneath | None) -> tuple[tuple[Suite, ...], tuple[Package, ...]]:
+    part, kept, named = wanted.part, wanted.kept, wanted_of(wanted.part)
+    made = part.made
     if below is not None:
-        wanted = still_wanted(part, wanted, below)
-    if not is_debian(made.base) and not wanted:
+        named = still_wanted(part, named, below)
+    if not is_debian(made.base) and not named:
         return (), ()
     base = below.installed.release if below is not None else made.base
 
     def solve() -> tuple[tuple[Suite, ...], tuple[Package, ...]]:
-        report(Progress(stage="lock", text=part.named(f"{base} · {len(wanted)} named"), kind="running"))
-        versions = {package.name: package.version for package in kept.packages} if kept is not None else {}
-        keep = {name: version for name, version in versions.items() if name not in freed}
+        wanted.say(f"{base} · {len(named)} named")
         release = DebianRelease(base=base, place=part.place("base"), suites=made.suites, archives=archives_of(part))
-        suites, packages = resolve_packages(release, wanted, host_architecture(), cache, keep, below)
+        suites, packages = resolve_packages(release, named, wanted.architecture, wanted.cache, wanted.versions(), below)
         for text in _renamed(kept.suites if kept is not None else (), suites):
-            report(Progress(stage="lock", text=text, kind="warning"))
+            wanted.warn(text)
         return suites, packages
 
     moved = (
         kept is None
         or not _asks_the_same(kept, part)
-        or freed & {one.name for one in kept.packages}
+        or wanted.freed & {one.name for one in kept.packages}
         or (below is not None and kept.installed != below.installed)
     )
-    if kept is None or moved or anew or groundless_packages(kept, wanted) or missing_packages(kept, wanted):
+    if kept is None or moved or wanted.anew or groundless_packages(kept, named) or missing_packages(kept, named):
         return solve()
     return kept.suites, _explained(kept.packages, lambda: solve()[1])
 
@@ -292,39 +301,51 @@ def _explained(kept: tuple[Entry, ...], solve: Callable[[], tuple[Entry, ...]]) 
     return found if same else kept
 
 
+def _built(
+    wanted: PartToLock, requirements: Sequence[Requirement], target: WheelTarget, stages: Mapping[str, Lock]
+) -> tuple[tuple[Wheel, ...], Callable[[], None]]:
+    """Return the wheels that are built from source, and what brings those that were built before to the cache."""
+    if not wanted.part.made.from_source:
+        return (), _nothing_to_bring
+    from instar.lock.from_source import bring_built, build_wheels
+
+    kept = wanted.kept.wheels if wanted.kept is not None else ()
+    before = {wheel.name: wheel for wheel in kept if wheel.name not in wanted.freed}
+    cache, open_bench = wanted.cache, wanted.open_bench
+    built = build_wheels(wanted.part, requirements, target, stages, before, cache, open_bench, wanted.report)
+    return built, partial(bring_built, wanted.part, built, stages, cache, open_bench)
+
+
 def _wheels(
-    part: ImagePart,
+    wanted: PartToLock,
     requirements: Sequence[Requirement],
     packages: Sequence[Package | InstalledPackage],
     python: str | None,
-    built: Sequence[Wheel],
-    bring: Callable[[], None],
-    kept: Lock | None,
-    freed: frozenset[str],
-    cache: Cache,
-    report: Report,
-    *,
-    anew: bool,
+    stages: Mapping[str, Lock],
 ) -> tuple[Wheel, ...]:
     if python is None or not requirements:
         return ()
-    target = WheelTarget.of(python, host_architecture(), packages)
-
-    def warn(text: str) -> None:
-        report(Progress(stage="lock", text=text, kind="warning"))
+    part, kept = wanted.part, wanted.kept
+    target = WheelTarget.of(python, wanted.architecture, packages)
+    built, bring = _built(wanted, requirements, target, stages)
 
     def solve() -> tuple[Wheel, ...]:
         from instar.fetch.own_wheels import bring_own_files
         from instar.fetch.python import solve_wheels
 
         bring()
-        bring_own_files([(one.path, one.hashes[0]) for one in requirements if one.path], part.loaded.folder, cache)
-        text = part.named(f"{part.made.python} · {len(requirements)} named")
-        report(Progress(stage="lock", text=text, kind="running"))
-        previous = kept.wheels if kept is not None else ()
-        sources = part.made.indexes
+        own = [(one.path, one.hashes[0]) for one in requirements if one.path]
+        bring_own_files(own, part.loaded.folder, wanted.cache)
+        wanted.say(f"{part.made.python} · {len(requirements)} named")
         return solve_wheels(
-            requirements, target, cache, previous=previous, update=freed, warn=warn, sources=sources, built=built
+            requirements,
+            target,
+            wanted.cache,
+            previous=wanted.wheels(),
+            update=wanted.freed if wanted.alike is None else None,
+            warn=wanted.warn,
+            sources=part.made.indexes,
+            built=built,
         )
 
     moved = (
@@ -332,7 +353,7 @@ def _wheels(
         or kept.python is None
         or WheelTarget.of(kept.python, kept.architecture, kept.all_packages) != target
     )
-    if kept is None or moved or anew or freed & {wheel.name for wheel in kept.wheels}:
+    if kept is None or moved or wanted.anew or wanted.freed & {wheel.name for wheel in kept.wheels}:
         return solve()
     now = requested(part, requirements)
     if (set(now.requirements), now.indexes) != (set(kept.requested.requirements), kept.requested.indexes):
@@ -353,10 +374,11 @@ def _python_version(packages: Sequence[Package | InstalledPackage], installed: I
 
 
 def _summary(lock: Lock, seconds: float) -> str:
-    locks = (lock, *lock.build.values())
+    locks = [each for one in lock.whole for each in (one, *one.build.values())]
     packages = {one.sha256: one.size_bytes for each in locks for one in each.packages}
     count = len({one.sha256 for each in locks for one in each.wheels})
     wheels = f" · {count} wheels" if count else ""
     others = Counter(name for name, *_ in {one.order for each in locks for one in each.artifacts})
     named = "".join(f" · {count} of {name}" for name, count in sorted(others.items()))
-    return f"{len(packages)} packages ({size_text(sum(packages.values()))}){wheels}{named} · {seconds:.1f} s"
+    platforms = f" · {len(lock.whole)} platforms" if lock.platforms else ""
+    return f"{len(packages)} packages ({size_text(sum(packages.values()))}){wheels}{named}{platforms} · {seconds:.1f} s"

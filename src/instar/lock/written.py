@@ -30,13 +30,14 @@ def dump(lock: Lock) -> str:
         **({"id": _json(lock.id)} if lock.id is not None else {}),
         "architecture": _json(lock.architecture),
         **_entries(lock),
+        **_platforms(lock.platforms),
     }
     return f"{_object(entries)}\n"
 
 
 def _entries(lock: Lock) -> dict[str, str]:
     """Return what is locked for the image, or for a stage."""
-    stages = {name: _inner(_entries(lock.build[name])) for name in sorted(lock.build)}
+    stages = {name: _inner(_stage(lock, lock.build[name])) for name in sorted(lock.build)}
     return {
         "requested": _requested(lock.requested),
         **({"base": _base(lock.base)} if lock.base is not None else {}),
@@ -48,6 +49,17 @@ def _entries(lock: Lock) -> dict[str, str]:
         **_artifacts(lock.artifacts),
         **({"build": _inner(stages)} if stages else {}),
     }
+
+
+def _stage(lock: Lock, stage: Lock) -> dict[str, str]:
+    """Return what is locked for a stage; of one that has a platform of its own, which architecture that is."""
+    own = {"architecture": _json(stage.architecture)} if stage.architecture != lock.architecture else {}
+    return {**own, **_entries(stage)}
+
+
+def _platforms(platforms: Mapping[str, Lock]) -> dict[str, str]:
+    named = {name: _inner(_entries(platforms[name])) for name in sorted(platforms)}
+    return {"platforms": _inner(named)} if named else {}
 
 
 def _object(entries: Mapping[str, str]) -> str:
@@ -62,8 +74,9 @@ def _inner(entries: Mapping[str, str]) -> str:
 def _version(lock: Lock) -> int:
     """Return the least version that has what is in the lock, so that an older Instar reads all that it can bake."""
     asked = lock.requested
-    is_new = asked.archives or asked.indexes or lock.artifacts or lock.build or not is_debian(asked.base)
-    return 3 if is_new or any(wheel.path or wheel.built for wheel in lock.wheels) else 2
+    is_new = asked.archives or asked.indexes or lock.artifacts or lock.build or lock.platforms
+    has_own_wheels = any(wheel.path or wheel.built for wheel in lock.wheels)
+    return 3 if is_new or has_own_wheels or not is_debian(asked.base) else 2
 
 
 def _artifacts(artifacts: Sequence[Artifact]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final, Literal
 from instar.frozen import dataclass
 from instar.model.declaration import key
 from instar.model.environment import Check, Environment
+from instar.model.origins import Archive, OtherBase
 from instar.model.projects import NpmPackages, PythonProjects
 from instar.model.slim import Slim
 
@@ -56,6 +57,8 @@ class Fetch:
     mode: int | None = field(default=None, metadata=key("Permissions of the file.", "mode", default_about="`0644`"))
     revision: str | None = field(default=None, metadata=key("The commit of a git repository, whose tree is unpacked.",
         "commit", added=True))
+    platform: str | None = field(default=None, metadata=key("The one platform whose image has it.", "platform",
+        default_about="that of every platform", added=True))
 
     @property
     def is_unpacked(self) -> bool:
@@ -86,6 +89,8 @@ class Files:
         "folders), `capabilities`, `attributes` (extended, `user.*`), `hardlinks` (names of one file stay that; of a "
         "stage they do anyhow), `links` (those that lead out stay as they are).", "property of files", unique=True,
         expected="a list such as [hardlinks, attributes]", added=True))
+    platform: str | None = field(default=None, metadata=key("The one platform whose image has it.", "platform",
+        default_about="that of every platform", added=True))
 
     @property
     def stage(self) -> str | None:
@@ -94,44 +99,10 @@ class Files:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Archive:
-    """An apt repository of somebody else's, in the terms of deb822. Without ``uris`` it is one of the machine's own."""
-
-    suites: tuple[str, ...] = field(metadata=key("Its suites, or a path that ends in `/` where it has none.",
-        "suite of an archive", or_one=True, expected="a suite such as 'stable', or a list of them"))
-    packages: tuple[str, ...] = field(metadata=key(
-        "What is installed from it, and from nowhere else. What these need comes from `base`, unless only this archive "
-        "has it.", "package", minimum=1, unique=True, expected="a list of packages, such as [nodejs]"))
-    uris: tuple[str, ...] = field(default=(), metadata=key(
-        "Where it is: by https, and without a password, which only this machine's apt knows (`/etc/apt/auth.conf.d`).",
-        "address of an archive", or_one=True, expected="an address such as 'https://deb.example.org/debian'",
-        default_about="this machine's own apt sources of these suites"))
-    components: tuple[str, ...] = field(default=(), metadata=key("Its components.", "component", or_one=True,
-        expected="a component such as 'main', or a list of them", default_about="`main`"))
-    signed_by: str | None = field(default=None, metadata=key(
-        "A file with the keys that it is signed by, ASCII-armoured or binary: these and no others.", "author's path",
-        default_about="the keys of the machine's own sources"))
-    as_of: str | None = field(default=None, metadata=key(
-        "Of a snapshot: the day that it is of. Then it may have expired since, and may not be newer.", "day"))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OtherBase:
-    """What an image stands on, where that is an image itself. One of the two is there."""
-
-    oci: str | None = field(default=None, metadata=key(
-        "An image in a registry (`HOST/PATH:TAG`, which `instar lock` turns into a digest, or `HOST/PATH@sha256:…`), "
-        "in an archive beside the definition (`./FILE`), or one that the store has (`sha256:…`).", "image of others"))
-    image: str | None = field(default=None, metadata=key(
-        "Another definition, from this one's folder: its layers, baked by its own lock, are shared.",
-        "other definition"))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class BuildStage:
     """What a stage of a build is made of. The image is the last of them, and has more to say.
 
-    ``base`` is a text of ``model.base``.
+    ``base`` is a text of ``model.base``. ``platform`` is a stage's alone.
     """
 
     base: str = field(metadata=key("What it stands on: a Debian suite, bootstrapped from locked packages; nothing "
@@ -177,12 +148,20 @@ class BuildStage:
         "What is left out of what packages bring: `docs` (manuals and documents; licences stay), `locales` (other "
         "languages than English, all encodings but UTF-8), and of the image, at its end, `apt` and `shell`: the tools.",
         "part of packages", unique=True, expected="a list such as [docs, locales]", added=True))
+    platform: str | None = field(default=None, metadata=key(
+        "The platform that the stage is baked for, whichever the image's is; `run` finds that one in `TARGETPLATFORM` "
+        "and `TARGETARCH`. So a compiler makes programs for platforms that it does not run on.", "platform",
+        default_about="the image's", added=True))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageSpec(BuildStage):
-    """What an image is made of."""
+    """What an image is made of. ``platforms`` is empty where it is for the machine that it is made on."""
 
+    platforms: tuple[str, ...] = field(default=(), metadata=key(
+        "The platforms that there is an image for, each of which has its own part of the lock.", "platform",
+        minimum=1, unique=True, expected="a list of platforms, such as [linux/amd64, linux/arm64]",
+        default_about="that of the machine that locks", added=True))
     slim: Slim | None = field(default=None, metadata=key(
         "Whether the image is one layer, with only that of its base in it which the service's commands need.",
         ("only slim", Slim), default_about="its layers are those of its steps", added=True))

@@ -6,11 +6,12 @@ No host name is in a lock: a package is named by the label and suite of its arch
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from instar.frozen import dataclass
+from instar.model.architectures import platform_of
 from instar.model.base import SCRATCH
 from instar.model.digest import Digest
 from instar.model.image import Layer
@@ -202,7 +203,11 @@ class Installed:
 class Lock:
     """``id`` is the project's own, given at its first lock and kept ever after; 32 hexadecimal digits.
 
-    ``build`` has what is locked for each stage, as a lock of its own without an ``id``; all else is of the image.
+    ``build`` has what is locked for each stage, as a lock of its own without an ``id``; all else is of the image. A
+    stage that has a platform of its own is of another ``architecture``.
+
+    ``platforms`` has what is locked for each platform besides this one, as a lock of its own without an ``id``, and
+    without the stages that have a platform of their own. :meth:`find_platform` gives the lock of one platform, whole.
     """
 
     bake_format: int
@@ -217,6 +222,23 @@ class Lock:
     base: BaseImage | None = None  # of a base that is an image
     installed: Installed | None = None  # of such a base, where packages or wheels go onto it
     build: Mapping[str, Lock] = field(default_factory=dict)  # in the definition's order
+    platforms: Mapping[str, Lock] = field(default_factory=dict)  # by their names, "linux/arm64", sorted
+
+    def find_platform(self, platform: str) -> Lock | None:
+        """Return what is locked for a platform, with all its stages; None where nothing is."""
+        if platform == platform_of(self.architecture):
+            return replace(self, platforms={}) if self.platforms else self
+        if platform not in self.platforms:
+            return None
+        found = self.platforms[platform]
+        stages = {stage: found.build.get(stage, locked) for stage, locked in self.build.items()}
+        return replace(found, id=self.id, build={**stages, **found.build})
+
+    @property
+    def whole(self) -> tuple[Lock, ...]:
+        """Return what is locked for each platform, this one's first."""
+        named = (platform_of(self.architecture), *self.platforms)
+        return tuple(found for name in named if (found := self.find_platform(name)) is not None)
 
     def of(self, stage: str | None) -> Lock:
         """Return what is locked for a stage, or (None) for the image. Raises KeyError for a stage that is not there."""

@@ -4,50 +4,66 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 
-from instar.bake import Baked, Planned
+from instar.bake import Baked, Planned, require_runnable, service_on
 from instar.bake import bake as run_bake
 from instar.bake import plan as plan_bake
 from instar.definition import Loaded
-from instar.errors import ImageNotFound
+from instar.errors import BlobDamaged, ImageNotFound
 from instar.fetch.needs import Needs
+from instar.model.architectures import platform_of
 from instar.model.definition import STAGES
+from instar.model.digest import Digest
 from instar.model.image import Image
+from instar.model.lock import Lock
 from instar.model.progress import Progress
 from instar.operations.bases import base_finder, bring_bases, with_bases
 from instar.operations.bench import bench_opener
 from instar.operations.inputs import fetch_inputs
-from instar.operations.lock import existing_lock, fitting_lock, is_locked, note_needs
+from instar.operations.lock import fitting_lock, is_locked, lock_of, note_needs, whole_lock
 from instar.operations.locks import hold_store
 from instar.operations.privilege import require_root
 from instar.operations.workspace import Workspace
+from instar.store.platforms import index_json
 
 
 def bake(
-    workspace: Workspace, loaded: Loaded, *, to_deploy: bool = False, explained: bool = False, whole: bool = False
+    workspace: Workspace,
+    loaded: Loaded,
+    *,
+    platform: str | None = None,
+    to_deploy: bool = False,
+    held: bool = False,
+    explained: bool = False,
+    whole: bool = False,
 ) -> Baked:
-    """Bake what isn't baked yet; return the image and how each step went.
+    """Bake what isn't baked yet, for this machine, or for one ``platform``; return the image and how each step went.
 
-    Locks first when there is no lock. ``to_deploy``: the caller holds the store, and will mount the layers at once.
-    ``explained``: say of each step, before it is run, why it is. ``whole``: bake stages too that nothing new is taken
-    out of.
+    Locks first when there is no lock. ``to_deploy``: the caller holds the store, and will mount the layers at once;
+    ``held``: it holds it. ``explained``: say of each step, before it is run, why it is. ``whole``: bake stages too that
+    nothing new is taken out of. Without a ``platform`` it is the image for all of the definition's, where each of them
+    is baked and they were joined.
+
+    Raises ComponentMissing where programs for the platform would have to run, and cannot.
     """
     require_root("bake")
-    lock = fitting_lock(
+    locked = fitting_lock(
         loaded,
         cache=workspace.state.cache,
         report=workspace.report,
         find_base=base_finder(workspace),
         open_bench=bench_opener(workspace),
     )
-    with contextlib.nullcontext() if to_deploy else hold_store(workspace):
-        lock = bring_bases(workspace, loaded, lock, lambda base: bake(workspace, base, to_deploy=True))
+    lock = lock_of(loaded, locked, platform)
+    with contextlib.nullcontext() if to_deploy or held else hold_store(workspace):
+        lock = bring_bases(workspace, loaded, lock, lambda base, of: _bake_base(workspace, base, of))
         planned = plan_bake(
             loaded, lock=lock, store=workspace.store, state=workspace.state, explained=explained, whole=whole
         )
-        for text in _explained(planned) if explained else ():
-            workspace.report(Progress(stage="bake", text=text))
-        needed = note_needs(workspace.state.cache, loaded, lock)
+        _tell_plan(workspace, planned if explained else None)
+        require_runnable(planned, lock)
+        needed = note_needs(workspace.state.cache, loaded, locked)
         workspace.cancellation.check()
         if planned.fetches:
             fetch_inputs(workspace, loaded, lock, bench_opener(workspace, holding=True))
@@ -61,16 +77,53 @@ def bake(
             state=workspace.state,
             report=workspace.report,
             planned=planned,
-            mountable=to_deploy,
+            mountable=to_deploy and platform_of(lock.architecture) == workspace.store.platform,
         )
+        joined = find_joined(workspace, loaded, locked) if platform is None else None
+        baked = replace(baked, image=joined) if joined is not None else baked
         Needs(workspace.state.cache).write(baked.image.digest.hex, needed)
-        workspace.store.tag(loaded.definition.name, baked.image.digest)
+        workspace.store.tag(service_on(loaded.definition.name, lock, workspace.store), baked.image.digest)
         if not to_deploy and not all(step.cached for step in baked.steps) and not workspace.ledger.instances():
             workspace.layers.unmount_all()
-        known = sum(1 for step in baked.steps if step.cached)
-        text = f"{known} of {len(baked.steps)} steps cached · {baked.seconds:.2f} s"
-        workspace.report(Progress(stage="bake", text=text, aside=f"sha256:{baked.image.digest.short}"))
+        _tell(workspace, baked, lock)
         return baked
+
+
+def _bake_base(workspace: Workspace, base: Loaded, architecture: str) -> Baked:
+    platform = platform_of(architecture)
+    return bake(workspace, base, platform=None if platform == workspace.store.platform else platform, to_deploy=True)
+
+
+def _tell(workspace: Workspace, baked: Baked, lock: Lock) -> None:
+    platform = platform_of(lock.architecture)
+    where = "" if platform == workspace.store.platform else f"{platform} · "
+    known = sum(1 for step in baked.steps if step.cached)
+    text = f"{where}{known} of {len(baked.steps)} steps cached · {baked.seconds:.2f} s"
+    workspace.report(Progress(stage="bake", text=text, aside=f"sha256:{baked.image.digest.short}"))
+
+
+def find_joined(workspace: Workspace, loaded: Loaded, locked: Lock) -> Image | None:
+    """Return the image for all platforms of a definition, where each is baked as definition and lock have it now, and
+    they were joined; else None. Nothing is written."""
+    if not locked.platforms:
+        return None
+    found = {}
+    for one in locked.whole:
+        lock = with_bases(workspace, loaded, one)
+        digest = plan_bake(loaded, lock=lock, store=workspace.store, state=workspace.state).image
+        if digest is None:
+            return None
+        found[platform_of(one.architecture)] = digest
+    try:
+        pairs = [(workspace.store.manifest(digest), name) for name, digest in found.items()]
+        return workspace.store.image(Digest.of(index_json(pairs)))
+    except (BlobDamaged, ImageNotFound):
+        return None
+
+
+def _tell_plan(workspace: Workspace, planned: Planned | None) -> None:
+    for text in _explained(planned) if planned is not None else ():
+        workspace.report(Progress(stage="bake", text=text))
 
 
 def _explained(planned: Planned) -> Iterator[str]:
@@ -86,11 +139,13 @@ def find_baked(workspace: Workspace, loaded: Loaded) -> Image | None:
     """Return the image of the definition where a bake would do nothing and write nothing, else None."""
     if not is_locked(loaded):
         return None
-    digest = plan(workspace, loaded).image
+    locked = whole_lock(loaded)
+    joined = find_joined(workspace, loaded, locked)
+    digest = joined.digest if joined is not None else _planned(workspace, loaded, lock_of(loaded, locked)).image
     if digest is None or workspace.store.tags().get(loaded.definition.name) != digest:
         return None
     try:
-        found = workspace.store.image(digest)
+        found = joined or workspace.store.image(digest)
     except ImageNotFound:
         return None
     workspace.report(Progress(stage="bake", text="every step is cached", aside=f"sha256:{digest.short}"))
@@ -98,6 +153,14 @@ def find_baked(workspace: Workspace, loaded: Loaded) -> Image | None:
 
 
 def plan(workspace: Workspace, loaded: Loaded) -> Planned:
-    """Return each step and whether its layer is there already; nothing is fetched, run or written."""
-    lock = with_bases(workspace, loaded, existing_lock(loaded))
+    """Return each step and whether its layer is there already; nothing is fetched, run or written. The image is that
+    for all platforms where they were joined."""
+    locked = whole_lock(loaded)
+    planned = _planned(workspace, loaded, lock_of(loaded, locked))
+    joined = find_joined(workspace, loaded, locked) if planned.image is not None else None
+    return replace(planned, image=joined.digest) if joined is not None else planned
+
+
+def _planned(workspace: Workspace, loaded: Loaded, lock: Lock) -> Planned:
+    lock = with_bases(workspace, loaded, lock)
     return plan_bake(loaded, lock=lock, store=workspace.store, state=workspace.state)

@@ -19,7 +19,7 @@ def check_bake(workspace: Workspace, loaded: Loaded) -> BakeCheck:
 
     Raises what a bake raises.
     """
-    baked = bake(workspace, loaded, whole=True)
+    baked = bake(workspace, loaded, platform=workspace.store.platform, whole=True)
     lock = with_bases(workspace, loaded, existing_lock(loaded))
     with hold_store(workspace):
         fetch_inputs(workspace, loaded, lock, bench_opener(workspace, holding=True))

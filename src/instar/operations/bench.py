@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from instar.bake.baking import bake_stage, mark_of
+from instar.bake.runnable import require_bench
 from instar.definition.parts import ImagePart, parts_beneath
 from instar.fetch.fetch import fetch_parts
 from instar.model.lock import Lock
@@ -28,6 +29,7 @@ def bench_opener(workspace: Workspace, *, holding: bool = False) -> OpenBench:
         require_root("lock", f"to {verb} '{what}' runs code of others in a sandbox")
         from instar.bake.bench import opened as opened_bench
 
+        require_bench(lock.of(part.stage), part.place(), verb, what)
         with contextlib.nullcontext() if holding else hold_store(workspace):
             parts = (*parts_beneath(part), part)
             _bring(workspace, parts, lock)

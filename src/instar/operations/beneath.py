@@ -16,6 +16,7 @@ from instar import durable
 from instar.definition import Loaded
 from instar.errors import FetchError, ResolveError
 from instar.fetch.cache import Cache
+from instar.model.architectures import architecture_of
 from instar.model.base import find_definition, is_debian
 from instar.model.codec import canonical
 from instar.model.digest import Digest
@@ -81,13 +82,12 @@ def image_beneath(workspace: Workspace, base: BaseImage, bring: Callable[[Store]
 
 def _look(workspace: Workspace, store: Store, base: BaseImage) -> Beneath:
     from instar.lock.beneath import WANTED, of_image
-    from instar.lock.fit import host_architecture
     from instar.model.dpkg_status import WrongStatus
 
     workspace.report(Progress(stage="lock", text="base · looking for what is installed", kind="running"))
     seen = store.list_files([layer for layer in base.layers if layer is not None], WANTED, others=False)
     try:
-        found = of_image(seen, base.env, host_architecture())
+        found = of_image(seen, base.env, architecture_of(base.platform))
     except WrongStatus as error:
         raise FetchError(
             f"cannot install anything over image '{Digest(base.key).short}': {error}",

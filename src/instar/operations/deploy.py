@@ -236,6 +236,7 @@ def begin(
     The caller holds the environment, and the store, so that the image can't go before a release needs it. Nothing is
     written before all that can be refused has been.
     """
+    _require_platform(workspace, settings, image)
     _require_and_tell(workspace, environment, settings, image, configuration)
     values = encrypted_values(workspace, workspace.ledger, environment, configuration.secrets)
 
@@ -254,6 +255,18 @@ def begin(
             return release
 
     return gone_on_with(workspace, written)
+
+
+def _require_platform(workspace: Workspace, settings: Settings, image: Image) -> None:
+    """Raise Refused for an image whose programs are for another kind of machine than its instances would run on."""
+    platform = f"linux/{image.config.architecture}"
+    if workspace.machine_of(settings.provider) is not None and platform != workspace.store.platform:
+        raise Refused(
+            f"cannot run image '{image.digest.short}' here: it is for {platform:.50}, and this machine is"
+            f" {workspace.store.platform}; nothing was begun",
+            hint="instar bake --all-platforms makes one image for several, if the definition has 'image.platforms'; or"
+            " join two that are there: instar images join",
+        )
 
 
 def _require_and_tell(

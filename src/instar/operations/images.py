@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from instar.errors import Refused
@@ -34,23 +34,28 @@ def join(workspace: Workspace, words: Sequence[str]) -> Image:
     They stay what they are. One has to be for this machine. It stays until the next gc unless a release needs it.
     Raises ImageNotFound, BlobDamaged, Refused.
     """
-    from instar.store.platforms import index_json, is_index
-
-    store = workspace.store
     with keep_from_gc(workspace):
-        images = {f"linux/{image.config.architecture}": image for image in map(store.find, words)}
-        manifests = {name: store.manifest(image.digest) for name, image in images.items()}
+        images = {f"linux/{image.config.architecture}": image for image in map(workspace.store.find, words)}
         if len(images) != len(words):
             raise Refused(f"cannot join {len(words)} images: two of them are for the same platform")
-        for name, data in manifests.items():
-            if is_index(data):
-                raise Refused(f"cannot join '{images[name].digest.short}': it is for several platforms already")
-        try:
-            joined = store.add_manifest(index_json([(data, name) for name, data in manifests.items()]))
-        except ValueError as error:
-            raise Refused(f"cannot join {len(words)} images: {error}") from error
+        return joined(workspace, images)
+
+
+def joined(workspace: Workspace, images: Mapping[str, Image]) -> Image:
+    """Return the index over images, each by its platform's name, as an image; the caller keeps gc away. Raises Refused,
+    BlobDamaged."""
+    from instar.store.platforms import index_json, is_index
+
+    manifests = {name: workspace.store.manifest(image.digest) for name, image in images.items()}
+    for name, data in manifests.items():
+        if is_index(data):
+            raise Refused(f"cannot join '{images[name].digest.short}': it is for several platforms already")
+    try:
+        found = workspace.store.add_manifest(index_json([(data, name) for name, data in manifests.items()]))
+    except ValueError as error:
+        raise Refused(f"cannot join {len(images)} images: {error}") from error
     first, *others = (replace(image.config, architecture="") for image in images.values())
     if any(one != first for one in others):
         text = "they do not start in the same way: their commands, users, variables or ports differ"
         workspace.report(Progress(stage="note", text=text, kind="warning"))
-    return joined
+    return found

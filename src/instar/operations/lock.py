@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from instar.definition import Loaded
 from instar.definition.author_files import has_author_file
 from instar.definition.parts import unneeded_stages
-from instar.errors import LockMissing
+from instar.errors import LockMissing, Refused
 from instar.model.digest import Digest
 from instar.model.lock import Lock, Locked
 from instar.model.progress import Progress, Report
@@ -17,7 +17,7 @@ from instar.model.state import StateDirectory
 
 if TYPE_CHECKING:
     from instar.ecosystems.protocol import OpenBench
-    from instar.lock.resolve import FindBase
+    from instar.lock.part import FindBase
 
 
 def lock_path(loaded: Loaded) -> Path:
@@ -115,13 +115,37 @@ def note_needs(cache: Path, loaded: Loaded, lock: Lock) -> tuple[Digest, ...]:
     from instar.fetch.fetch import inputs
     from instar.fetch.needs import Needs
 
-    bases = {locked.base.digest for locked in (lock, *lock.build.values()) if locked.base and locked.base.digest}
+    locks = [each for one in lock.whole for each in (one, *one.build.values())]
+    bases = {locked.base.digest for locked in locks if locked.base and locked.base.digest}
     needed = (*inputs(lock, loaded.definition), *sorted(bases))
     Needs(cache).write(f"service-{loaded.definition.name}", needed)
     return needed
 
 
-def existing_lock(loaded: Loaded) -> Lock:
+def existing_lock(loaded: Loaded, platform: str | None = None) -> Lock:
+    """Return what is locked for one platform, this machine's unless it is said. Raises what :func:`whole_lock` does,
+    and Refused where the definition is for other platforms."""
+    return lock_of(loaded, whole_lock(loaded), platform)
+
+
+def lock_of(loaded: Loaded, whole: Lock, platform: str | None = None) -> Lock:
+    """Return of a definition's ``whole`` lock what is for one platform, this machine's unless it is said."""
+    from instar.lock.fit import host_architecture, platforms_of
+    from instar.model.architectures import platform_of
+
+    here = platform_of(host_architecture())
+    found = whole.find_platform(platform or here)
+    if found is not None:
+        return found
+    known = platforms_of(loaded)
+    where = loaded.places.place_text("image", "platforms")
+    raise Refused(
+        f"{where}: cannot bake '{loaded.definition.name}' for {platform or here}: it is for {', '.join(known)}",
+        hint=f"instar bake --platform {known[0]}; or add {platform or here} to image.platforms, then: instar lock",
+    )
+
+
+def whole_lock(loaded: Loaded) -> Lock:
     """Return the lock of a definition. Raises LockMissing when there is none, LockStale when it doesn't fit."""
     from instar.lock.file import read
     from instar.lock.fit import require_fit
@@ -149,4 +173,4 @@ def fitting_lock(
     """Return the lock of a definition, making it only when there is none. Raises LockStale when it doesn't fit."""
     if not is_locked(loaded):
         return lock(loaded, cache=cache, report=report, find_base=find_base, open_bench=open_bench).lock
-    return existing_lock(loaded)
+    return whole_lock(loaded)

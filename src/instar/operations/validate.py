@@ -11,7 +11,7 @@ from instar.definition.base_definition import require_bases
 from instar.definition.parts import parts_of, unneeded_stages
 from instar.errors import DefinitionError, Problem
 from instar.operations.certificates import read_files
-from instar.operations.lock import existing_lock, is_locked
+from instar.operations.lock import is_locked, whole_lock
 
 
 def validate(loaded: Loaded) -> bool:
@@ -25,7 +25,7 @@ def validate(loaded: Loaded) -> bool:
     require_bases(loaded)
     locked = is_locked(loaded)
     if locked:
-        existing_lock(loaded)
+        whole_lock(loaded)
     return locked
 
 

@@ -55,6 +55,10 @@ class Store:
             self._blobs.make()
             self._index.make()
 
+    def on(self, platform: str) -> Store:
+        """Return the same store as a machine of another platform has it."""
+        return Store(self.root, platform)
+
     def add_blob(self, chunks: Iterable[bytes]) -> tuple[Digest, int]:
         """Store bytes under their digest; return it and their number.
 

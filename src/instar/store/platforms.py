@@ -78,7 +78,7 @@ def own(data: bytes, platform: str) -> Platform:
     if fitting:
         return min(fitting, key=lambda one: one.name.removeprefix(platform) not in _PLAIN_VARIANTS)
     shown = ", ".join(one.name for one in images[:_SHOWN])
-    raise ValueError(f"it is for {shown or 'nothing'}, and this machine is {platform}")
+    raise ValueError(f"it is for {shown or 'nothing'}, and not for {platform}")
 
 
 def own_manifest(blobs: Blobs, data: bytes, platform: str) -> bytes:

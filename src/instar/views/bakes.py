@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instar.definition.problems import listed
+from instar.model.architectures import platform_of
 from instar.views.page import Page
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from instar.bake.baking import Baked, BakedDefinition
     from instar.bake.checking import BakeCheck
     from instar.bake.slim.left_out import LeftOut
+    from instar.model.image import Image
     from instar.model.lock import Artifact, Locked
 
 
@@ -53,6 +55,11 @@ def baked_all_page(done: Sequence[BakedDefinition]) -> Page:
 
 def _failure(one: BakedDefinition) -> str:
     return one.failure.message if one.failure else ""
+
+
+def baked_platforms_json(image: Image, platforms: Mapping[str, Baked]) -> dict[str, Any]:
+    """``digest`` is that of the image for all of them."""
+    return {"digest": image.digest, "platforms": {name: baked_json(one) for name, one in platforms.items()}}
 
 
 def _layers(baked: Baked, stage: str | None) -> list[dict[str, Any]]:
@@ -101,6 +108,7 @@ def locked_json(locked: Locked) -> dict[str, Any]:
     if artifacts := _artifacts(locked):
         counts |= {"artifacts": len(artifacts)}
     stages = {"stages": sorted(locked.lock.build)} if locked.lock.build else {}
+    stages |= {"platforms": _platforms(locked)} if locked.lock.platforms else {}
     return {"lock": str(locked.path), **counts, **stages, "changed": locked.changed, "changes": list(locked.changes)}
 
 
@@ -109,7 +117,12 @@ def locked_page(locked: Locked) -> Page:
     state = "wrote" if locked.changed else "unchanged:"
     wheels = f"{len(locked.lock.wheels)} wheels{_others(locked)}"
     stages = f"; and for {listed(sorted(locked.lock.build), 'and')}" if locked.lock.build else ""
-    yield f"{state} {locked.path}: {len(locked.lock.packages)} packages, {wheels}{stages}"
+    platforms = f"; for each of {listed(_platforms(locked), 'and')}" if locked.lock.platforms else ""
+    yield f"{state} {locked.path}: {len(locked.lock.packages)} packages, {wheels}{stages}{platforms}"
+
+
+def _platforms(locked: Locked) -> list[str]:
+    return [platform_of(locked.lock.architecture), *locked.lock.platforms]
 
 
 def lock_check_json(path: Path, differences: tuple[str, ...]) -> dict[str, Any]:
@@ -118,7 +131,9 @@ def lock_check_json(path: Path, differences: tuple[str, ...]) -> dict[str, Any]:
 
 def _artifacts(locked: Locked) -> frozenset[Artifact]:
     """Return those of the image and of its stages."""
-    return frozenset(one for lock in (locked.lock, *locked.lock.build.values()) for one in lock.artifacts)
+    return frozenset(
+        one for lock in locked.lock.whole for part in (lock, *lock.build.values()) for one in part.artifacts
+    )
 
 
 def _others(locked: Locked) -> str:

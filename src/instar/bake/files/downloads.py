@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instar.bake.debian.deb import decompressed
-from instar.bake.foreign import warn_of_foreign
+from instar.bake.foreign import look_for_foreign
 from instar.bake.root import ROOT, Root
 from instar.bake.scratch import Room
 from instar.frozen import dataclass
@@ -62,7 +62,7 @@ def bake_fetch(downloads: Sequence[Fetch], places: Sequence[str], room: Room) ->
                 raise room.failed(f"cannot unpack '{download.url}': {error}", place=place) from error
             except OSError as error:
                 raise room.failed(f"{error.strerror or error}: '{download.to}'", place=place) from error
-            warn_of_foreign(root.programs, place, room)
+            look_for_foreign(root.programs, place, room)
             root.programs.clear()
 
 

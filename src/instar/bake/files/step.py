@@ -14,7 +14,7 @@ from pathlib import Path
 from instar.bake.files import sources
 from instar.bake.files.kept import put_kept
 from instar.bake.files.sources import Copy, FoundFile
-from instar.bake.foreign import warn_of_foreign
+from instar.bake.foreign import look_for_foreign
 from instar.bake.root import Root, open_without_links
 from instar.bake.scratch import Room
 from instar.bake.stages.taken import take_into
@@ -40,7 +40,7 @@ def bake_files(copies: Sequence[Copy | Take], room: Room) -> None:
             except (sources.UnusableFile, OSError) as error:
                 cause = _cause(error, copy) if isinstance(error, OSError) else str(error)
                 raise room.failed(cause, place=copy.place) from error
-            warn_of_foreign(root.programs, copy.place, room)
+            look_for_foreign(root.programs, copy.place, room)
             root.programs.clear()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from instar.bake.scratch import Room
 from instar.frozen import dataclass
 from instar.host.isolation.sandbox import Outcome
-from instar.host.kernel import cgroups
+from instar.host.kernel import cgroups, emulation
 
 _RUN_S, _LISTEN_S = 3.0, 20.0
 _LOOK_S = 0.05
@@ -35,6 +35,9 @@ def try_service(tried: Tried, room: Room) -> None:
 
     Raises StepFailed when it runs only with what was left out.
     """
+    if not emulation.runs(room.architecture):
+        room.warn(f"whether it starts could not be tried: it is for {room.architecture}, and this machine is not")
+        return
     port = tried.port
     slim, listened = _attempt(tried, room, alone=True)
     if listened:
