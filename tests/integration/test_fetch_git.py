@@ -236,6 +236,35 @@ def test_a_password_is_the_callers_and_is_shown_to_nobody(
     assert b"secret" not in cache.verify(Digest.from_hex(sha256)).read_bytes()
 
 
+def test_no_password_goes_without_tls_to_where_a_definition_says(
+    repository: Repository, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A number is a host too, of which git's library makes 127.0.0.1: here it stands for one that is not loopback."""
+    (repository.folder / "a").write_text("a\n")
+    revision, asked = repository.commit(), list[str]()
+    refused = Server._refused
+
+    def noted(server: Server) -> bool:
+        asked.append(server.headers.get("Authorization", ""))
+        return refused(server)
+
+    monkeypatch.setattr(Server, "_refused", noted)
+    monkeypatch.setattr(Server, "password", "Basic bWU6c2VjcmV0")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".netrc").write_text(
+        "machine 127.0.0.1 login me password secret\nmachine 2130706433 login me password secret\n"
+    )
+    (tmp_path / ".gitconfig").write_text("[credential]\n\thelper = \"!printf 'username=me\\npassword=secret\\n' #\"\n")
+    wanted = Fetch(
+        url=repository.url.replace("127.0.0.1", "2130706433"), sha256=NONE, to="/usr/src/tool", revision=revision
+    )
+    with pytest.raises(SourceUnreachable) as caught:
+        fetch_revision(wanted, cache)
+    assert set(asked) == {""}
+    assert caught.value.hint is not None
+    assert "https" in caught.value.hint
+
+
 def test_a_server_that_sends_elsewhere_leads_to_no_file_of_this_machine(cache: Cache, tmp_path: Path) -> None:
     class Redirecting(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -1,9 +1,9 @@
 """A revision of a git repository, as an archive of its tree in the cache.
 
-The machine's own git fetches it, with the caller's configuration: so a password is whichever is kept for that host, and
-git checks every object by its hash. What a revision holds becomes a tar of this module's own form, whose SHA-256 the
-definition says: the same on every machine and of every git. Nothing in the repository has a say in it: no attributes,
-no hooks, no submodules; files of git-lfs are their pointers.
+The machine's own git fetches it, with the caller's configuration: so a password is whichever is kept for that host (and
+without TLS none: a definition says the address), and git checks every object by its hash. What a revision holds becomes
+a tar of this module's own form, whose SHA-256 the definition says: the same on every machine and of every git. Nothing
+in the repository has a say in it: no attributes, no hooks, no submodules; files of git-lfs are their pointers.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from instar import process
 from instar.definition.input_forms import GIT
+from instar.definition.machine_forms import is_loopback
 from instar.errors import CommandFailed, FetchError, HashMismatch, SourceUnreachable
 from instar.fetch.cache import Cache
 from instar.fetch.files import SIZE_LIMIT_BYTES
@@ -87,16 +89,16 @@ def _fetched(url: str, revision: str, folder: Path, shown: str, limit_bytes: int
     settings = [word for one in (*_PLAIN, *_ONE_FILE, *_SLOW) for word in ("-c", one)]
     fetch = ("fetch", "--quiet", "--depth=1", "--no-tags", "--no-recurse-submodules", "--", url, revision)
     protocol, most_bytes = url.partition(":")[0], limit_bytes + limit_bytes // 8 + _PACK_MARGIN_BYTES
+    as_nobody = protocol != "https" and not is_loopback(urlsplit(url).hostname or "")
     try:
         words = _bounded(most_bytes, f"--git-dir={repository}", *settings, *fetch)
-        process.run(words, env={"GIT_ALLOW_PROTOCOL": protocol, **_caller()}, timeout_s=_TIMEOUT_S)
+        process.run(words, env={"GIT_ALLOW_PROTOCOL": protocol, **_caller(as_nobody=as_nobody)}, timeout_s=_TIMEOUT_S)
     except CommandFailed as error:
         if any(path.stat().st_size >= most_bytes for path in repository.glob("objects/pack/*")):
             raise _too_large(shown, limit_bytes) from error
-        raise SourceUnreachable(
-            f"cannot fetch {shown}: {_said(error)}",
-            hint="check the address and the revision: git ls-remote shows what is there, as whoever runs Instar",
-        ) from error
+        check = "check the address and the revision: git ls-remote shows what is there, as whoever runs Instar"
+        alone = "; no password is sent there, as it is without TLS: git+https://" if as_nobody else ""
+        raise SourceUnreachable(f"cannot fetch {shown}: {_said(error)}", hint=f"{check}{alone}") from error
     return repository
 
 
@@ -169,10 +171,11 @@ def _tar(blobs: list[_Blob], contents: Path, shown: str) -> Iterator[bytes]:
     yield bytes(2 * BLOCK)
 
 
-def _caller() -> Mapping[str, str]:
+def _caller(*, as_nobody: bool) -> Mapping[str, str]:
     """Return what git knows of who calls: whose configuration is read, and how the network is reached."""
-    home = {"HOME": home} if (home := os.environ.get("HOME")) else {}
-    return {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", **network_environment(), **home}
+    home = {"HOME": home} if (home := os.environ.get("HOME")) and not as_nobody else {}
+    system = {"GIT_CONFIG_NOSYSTEM": "1"} if as_nobody else {}
+    return {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", **network_environment(), **home, **system}
 
 
 def _bounded(most_bytes: int, *words: str) -> list[str]:
