@@ -4,139 +4,22 @@ from __future__ import annotations
 
 import http.client
 import json
-import subprocess
-import sys
-import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
-from instar.providers.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, JOB, POD, ROUTE, SERVICE
-from instar.store import Store
-from kubernetes_namespace import Namespace, tiny_image
+from instar.providers.kubernetes.kinds import DEPLOYMENT, SERVICE
+from kubernetes_author import Author, Requests, authoring
 
 pytestmark = pytest.mark.cluster
-
-MAIN = "import sys; from instar.cli.main import main; sys.exit(main())"
-SERVE = (
-    'mkdir -p /tmp/www; echo "$INSTAR_RELEASE $GREETING $(cat /run/secrets/TOKEN)" >/tmp/www/index.html; '
-    "echo serving; exec httpd -f -p 8080 -h /tmp/www"
-)
-DEFINITION = """\
-name: shop
-image: {{base: scratch}}
-service:
-  command: {command}
-  port: 8080
-  health: {{path: /, deadline: {deadline}}}
-  stop: {{grace: 2s, drain: 1s}}
-  limits: {{memory: 32M, cpus: 0.2}}
-  {more}
-environments:
-  prod:
-    provider: kubernetes
-    kubernetes: {{namespace: {namespace}, registry: "{registry}/shop", pre_stop: 2s{gateway}}}
-    listen: {{http: ["{host}"]}}
-    instances: 2
-    config: {{GREETING: {greeting}}}
-    secrets: {{TOKEN: {{file: token}}}}
-    rollout: {rollout}
-"""
-CANARY = "{strategy: canary, steps: [50], pause: 2s}"
-
-
-class Author:
-    """Somebody with a definition, a state directory of their own and a namespace in the cluster."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.namespace = Namespace(folder)
-        self.host = f"{self.namespace.name}.cluster.test"
-        self.image = tiny_image(Store(folder / "store"), folder).digest
-        (folder / "token").write_text("s3cret")
-
-    def write(self, *, host: str = "", gateway: bool = True, **changed: Any) -> None:
-        told = {"greeting": "hello", "deadline": "30s", "rollout": CANARY, "more": "", "command": ["sh", "-c", SERVE]}
-        told |= changed
-        told["command"] = json.dumps(told["command"])
-        behind = ", gateway: {name: public, namespace: gateways}" if gateway else ""
-        text = DEFINITION.format(
-            namespace=self.namespace.name,
-            registry=self.namespace.registry,
-            host=host or self.host,
-            gateway=behind,
-            **told,
-        )
-        (self.folder / "instar.yaml").write_text(text)
-
-    def instar(self, *words: str, status: int = 0) -> str:
-        argv = [sys.executable, "-c", MAIN, *words]
-        environ = {**self.namespace.environ, "PYTHONPATH": ":".join(sys.path)}
-        done = subprocess.run(
-            argv, cwd=self.folder, env=environ, capture_output=True, text=True, timeout=180, check=False
-        )
-        assert done.returncode == status, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    def deploy(self, *words: str, status: int = 0) -> str:
-        return self.instar("deploy", "prod", "--image", self.image, *words, status=status)
-
-    def left(self) -> list[str]:
-        """Return what is in the namespace that is this environment's."""
-        labels = {"instar/service": "shop"}
-        kinds = (CONFIG_MAP, DEPLOYMENT, SERVICE, JOB, POD, ROUTE)
-        found = [(kind, one) for kind in kinds for one in self.namespace.api.list(kind, self.namespace.name, labels)]
-        return [f"{kind.name} {one['metadata']['name']}" for kind, one in found]
-
-
-class Requests:
-    """Asks the gateway all the while, on connections that stay open and on new ones; counts who answered."""
-
-    def __init__(self, author: Author) -> None:
-        self.answers: Counter[str] = Counter()
-        self._author = author
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(number % 2 == 0,)) for number in range(4)]
-
-    def __enter__(self) -> Requests:
-        for one in self._threads:
-            one.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for one in self._threads:
-            one.join()
-
-    def _run(self, keep: bool) -> None:
-        where = urlsplit(self._author.namespace.gateway)
-        connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=10)
-        while not self._stop.wait(0.01):
-            try:
-                connection.request("GET", "/", headers={"Host": self._author.host})
-                answer = connection.getresponse()
-                body = answer.read().decode()
-                self.answers[body.strip() if answer.status == 200 else f"status {answer.status}"] += 1
-            except (OSError, http.client.HTTPException) as error:
-                self.answers[repr(error)] += 1
-                connection.close()
-            if not keep:
-                connection.close()
-        connection.close()
 
 
 @pytest.fixture
 def author(tmp_path: Path) -> Iterator[Author]:
-    made = Author(tmp_path)
-    try:
+    with authoring(tmp_path) as made:
         yield made
-    finally:
-        made.namespace.close()
 
 
 def test_from_the_first_deploy_to_the_last_trace(author: Author) -> None:
