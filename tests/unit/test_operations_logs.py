@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from instar.errors import NotFound
 from instar.model.environment import Settings
+from instar.model.log_line import LogLine
 from instar.model.release import EnvironmentId, EnvironmentState
-from instar.operations.logs import logs
+from instar.operations.logs import Wanted, logs
+from instar.views.logs import log_json, log_text
 
 ENV = EnvironmentId(service="web", name="dev")
 STATE = EnvironmentState(id=ENV, settings=Settings(), active=1, created_at=datetime(2026, 1, 1, tzinfo=UTC))
@@ -24,12 +31,16 @@ def log_lines(name: str, *, last: int | None = None, follow: bool = False) -> It
 
 
 def words(**asked: Any) -> list[str]:
-    provider = SimpleNamespace(log_lines=log_lines)
+    provider = SimpleNamespace(log_lines=log_lines, has_log=lambda name: name in KEPT)
     instances = [SimpleNamespace(id=name, release=1) for name in KEPT]
-    ledger = SimpleNamespace(instances=lambda environment: instances, instance_names=lambda environment: list(KEPT))
+    ledger = SimpleNamespace(
+        instances=lambda environment: instances,
+        instance_names=lambda environment: list(KEPT),
+        get_release=lambda environment, number: None,
+        instance_releases=lambda environment: [("web-dev-1-2", 1), ("web-dev-2-1", 2)],
+    )
     workspace: Any = SimpleNamespace(provider=lambda name: provider, ledger=ledger)
-    wanted: dict[str, Any] = {"last": None, "follow": False, **asked}
-    return [line.rpartition(" ")[2] for _, line in logs(workspace, STATE, wanted.pop("instance", None), **wanted)]
+    return [line.text for line in logs(workspace, STATE, Wanted(**asked))]
 
 
 def test_lines_come_in_the_order_of_their_times() -> None:
@@ -45,3 +56,31 @@ def test_the_last_lines_are_the_last_of_all_together() -> None:
 def test_only_what_came_since() -> None:
     assert words(since=datetime(2026, 1, 1, 0, 0, 3, tzinfo=UTC)) == ["three", "four"]
     assert words(since=datetime(2026, 1, 1, 0, 0, 4, tzinfo=UTC), instance="web-dev-1-2") == ["four"]
+
+
+def test_only_what_came_until_and_what_a_pattern_finds() -> None:
+    assert words(until=datetime(2026, 1, 1, 0, 0, 2, tzinfo=UTC)) == ["one", "two"]
+    assert words(until=datetime(2026, 1, 1, 0, 0, 3, tzinfo=UTC), last=1) == ["three"]
+    assert words(matching=re.compile("o.e|tw")) == ["one", "two"]
+    assert words(matching=re.compile("stdout")) == [], "the stream and the time are no text"
+
+
+def test_the_instances_of_a_release_are_those_with_a_log() -> None:
+    assert words(release=1) == ["two", "four"]
+    with pytest.raises(NotFound, match="none is kept"):
+        words(release=2)
+
+
+def test_a_line_is_shown_whole_off_a_terminal_and_as_an_object_for_programs() -> None:
+    line = LogLine.of("web-dev-1-1", "2026-01-01T02:00:02.5+02:00 stderr \x1b[31m\u2028x")
+    assert log_text(line, named=True, short=False) == f"web-dev-1-1  {line.written}"
+    assert log_text(line, named=False, short=True).endswith(".500 stderr \x1b[31m\u2028x")
+    shown = log_json(line)
+    assert "\x1b" not in shown and len(shown.splitlines()) == 1
+    assert json.loads(shown) == {
+        "instance": "web-dev-1-1",
+        "at": "2026-01-01T00:00:02.500000Z",
+        "stream": "stderr",
+        "line": "\x1b[31m\u2028x",
+    }
+    assert json.loads(log_json(LogLine.of("web-dev-1-1", "no time")))["at"] is None

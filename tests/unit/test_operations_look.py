@@ -14,7 +14,7 @@ from instar.ledger import Ledger
 from instar.model.environment import Settings
 from instar.model.release import Ending, EnvironmentId, Instance
 from instar.operations.environments import find_environment_id
-from instar.operations.logs import endings, logs
+from instar.operations.logs import Wanted, endings, logs
 from instar.providers.base import Observation, Observed, Traffic
 from simulated.values import configuration, image
 
@@ -46,19 +46,20 @@ def workspace(tmp_path: Path) -> Iterator[Any]:
 @pytest.mark.parametrize("word", ["nosuch", "../secret", "web-dev-1-4"])
 def test_an_instance_that_the_place_never_had_is_not_looked_for(workspace: Any, word: str, follow: bool) -> None:
     with pytest.raises(NotFound, match="never had such an instance") as caught:
-        list(logs(workspace, workspace.ledger.get_environment(DEV), word, last=None, follow=follow))
+        list(logs(workspace, workspace.ledger.get_environment(DEV), Wanted(instance=word), follow=follow))
     assert caught.value.hint == "the newest are: web-dev-1-3, web-dev-1-2, web-dev-1-1"
 
 
 @pytest.mark.parametrize("follow", [False, True])
 def test_a_removed_instance_s_log_is_shown_and_following_it_ends(workspace: Any, follow: bool) -> None:
-    ((name, _),) = logs(workspace, workspace.ledger.get_environment(DEV), "web-dev-1-1", last=None, follow=follow)
-    assert name == "web-dev-1-1"
+    wanted = Wanted(instance="web-dev-1-1")
+    (line,) = logs(workspace, workspace.ledger.get_environment(DEV), wanted, follow=follow)
+    assert line.instance == "web-dev-1-1"
 
 
 def test_following_ends_with_the_error_of_any_reader(workspace: Any) -> None:
     with pytest.raises(OSError, match="the disk is gone"):
-        list(logs(workspace, workspace.ledger.get_environment(DEV), None, last=None, follow=True))
+        list(logs(workspace, workspace.ledger.get_environment(DEV), Wanted(), follow=True))
 
 
 def test_the_history_of_what_is_gone_is_found_by_its_events(workspace: Any) -> None:
@@ -73,18 +74,18 @@ def test_the_history_of_what_is_gone_is_found_by_its_events(workspace: Any) -> N
 
 
 def test_the_end_of_a_log_says_how_the_instance_ended(workspace: Any) -> None:
-    environment = workspace.ledger.get_environment(DEV)
-    assert list(endings(workspace, environment, "web-dev-1-1")) == [], "an older Instar removed it without a word"
+    environment, gone = workspace.ledger.get_environment(DEV), Wanted(instance="web-dev-1-1")
+    assert list(endings(workspace, environment, gone)) == [], "an older Instar removed it without a word"
     starved = Ending(reason="out-of-memory", at=workspace.ledger.now(), why="killed: out of memory", exit_status=137)
     workspace.ledger.set_ending("web-dev-1-2", starved)
     written = workspace.ledger.find_ending("web-dev-1-2").at
     workspace.provider = lambda name: SimpleNamespace(observe=_one_that_ended)
-    assert list(endings(workspace, environment, None)) == [
+    assert list(endings(workspace, environment, Wanted())) == [
         ("web-dev-1-2", f"killed: out of memory ({written:%Y-%m-%d %H:%M:%S} UTC)"),
         ("web-dev-1-3", "exit status 3"),
     ]
     workspace.ledger.remove_instance("web-dev-1-2", "it ended")
-    assert [name for name, _ in endings(workspace, environment, "web-dev-1-2")] == ["web-dev-1-2"]
+    assert [name for name, _ in endings(workspace, environment, Wanted(instance="web-dev-1-2"))] == ["web-dev-1-2"]
 
 
 def _one_that_ended(environment: EnvironmentId, groups: Sequence[Instance]) -> Observation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,16 +63,55 @@ def history(environment: str | None, file: Path, as_json: bool, last: int | None
 @click.option("--file", type=click.Path(path_type=Path), default=DEFAULT_FILE, help="The definition.")
 @click.option("-n", "--last", type=click.IntRange(min=0), metavar="N", help="Only the last N lines.")
 @click.option("--since", metavar="TIME", help="Only from then on: 10m, 2h, 1d ago, or 2026-11-28T14:05 (here's time).")
+@click.option("--until", metavar="TIME", help="Only up to then.")
+@click.option("--grep", metavar="PATTERN", help="Only lines that this regular expression matches somewhere.")
+@click.option("--release", type=click.IntRange(min=1), metavar="N", help="Of release N's instances, gone ones too.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line.")
 @click.option("-f", "--follow", is_flag=True, help="Keep printing new lines until ^C.")
-def logs(environment: str, instance: str | None, file: Path, last: int | None, since: str | None, follow: bool) -> None:
-    """Show what the instances of ENV printed, in the order of time; of one INSTANCE also when it is gone."""
-    from instar.operations.logs import endings
-    from instar.operations.logs import logs as read
+def logs(
+    environment: str,
+    instance: str | None,
+    file: Path,
+    last: int | None,
+    since: str | None,
+    until: str | None,
+    grep: str | None,
+    release: int | None,
+    as_json: bool,
+    follow: bool,
+) -> None:
+    """Show what the instances of ENV printed, in the order of time; of one INSTANCE also when it is gone.
 
+    Off a terminal each line has its whole time; on one, the time of day here.
+    """
+    from instar.operations.logs import Wanted, endings
+    from instar.operations.logs import logs as read
+    from instar.views.logs import log_json, log_text
+
+    if instance is not None and release is not None:
+        raise click.UsageError("an instance is of one release: leave --release away, or INSTANCE")
+    if until is not None and follow:
+        raise click.UsageError("--follow has no end: leave --until away")
+    now = datetime.now(UTC)
+    wanted = Wanted(
+        instance=instance,
+        release=release,
+        last=last,
+        since=moment(since, now) if since else None,
+        until=moment(until, now) if until else None,
+        matching=_pattern(grep) if grep is not None else None,
+    )
     workspace = open_workspace()
     found = find_environment(workspace, environment, file)
-    begin = moment(since, datetime.now(UTC)) if since else None
-    for name, line in read(workspace, found, instance, last=last, since=begin, follow=follow):
-        say(line if instance else f"{name}  {line}")
-    for name, how in endings(workspace, found, instance):
+    short = sys.stdout.isatty()
+    for line in read(workspace, found, wanted, follow=follow):
+        say(log_json(line) if as_json else log_text(line, named=instance is None, short=short))
+    for name, how in endings(workspace, found, wanted):
         workspace.report(Progress(stage="ended", text=f"{name}: {how}"))
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise click.UsageError(f"'{text}' is no regular expression: {error}") from None

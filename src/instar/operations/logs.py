@@ -3,51 +3,77 @@
 from __future__ import annotations
 
 import queue
+import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
 from instar.control.endings import words
 from instar.errors import NotFound
+from instar.frozen import dataclass
+from instar.model.log_line import LogLine
 from instar.model.release import EnvironmentId, EnvironmentState
 from instar.operations.workspace import Workspace
 from instar.providers.base import Provider
 from instar.threads import begin
 
 _NAMED = 5
+_NEWEST = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """Which lines: of one ``instance``, of all of a ``release``, or (neither) of the active one's; of those that came
+    ``since`` and ``until`` then and have something that ``matching`` finds, the ``last``. A line without a time is
+    wanted whenever."""
+
+    instance: str | None = None
+    release: int | None = None
+    last: int | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    matching: re.Pattern[str] | None = None
+
+    def has(self, line: LogLine) -> bool:
+        if line.at is not None and ((self.since and line.at < self.since) or (self.until and line.at > self.until)):
+            return False
+        return self.matching is None or self.matching.search(line.text) is not None
+
+    @property
+    def last_read(self) -> int | None:
+        """How many lines of each instance are read: all where some of them are not wanted."""
+        return self.last if self.until is None and self.matching is None else None
 
 
 def logs(
-    workspace: Workspace,
-    environment: EnvironmentState,
-    instance: str | None,
-    *,
-    last: int | None,
-    since: datetime | None = None,
-    follow: bool,
-) -> Iterator[tuple[str, str]]:
-    """Yield (instance id, line). Of one instance, or of all of the active release.
-
-    Lines of several instances come in the order of their times, the ``last`` of all together; or as they come when
-    ``follow``, which begins with the last of each.
-    """
+    workspace: Workspace, environment: EnvironmentState, wanted: Wanted, *, follow: bool = False
+) -> Iterator[LogLine]:
+    """Yield lines of instances, gone ones too, in the order of their times; or as they come when ``follow``, which
+    begins with what is wanted of the last of each. Raises NotFound."""
     provider = workspace.provider(environment.settings.provider)
-    names = [_known(workspace, environment.id, instance)] if instance else _active(workspace, environment)
+    names = instances_of(workspace, environment, wanted)
     if follow:
-        yield from (pair for pair in _follow(provider, names, last) if _is_since(pair[1], since))
+        yield from filter(wanted.has, _follow(provider, names, wanted.last))
         return
-    lines = [(line, name) for name in names for line in provider.log_lines(name, last=last) if _is_since(line, since)]
+    read = ((name, provider.log_lines(name, last=wanted.last_read)) for name in names)
+    lines = [one for name, lines in read for one in (LogLine.of(name, line) for line in lines) if wanted.has(one)]
     if len(names) > 1:
-        lines.sort(key=lambda pair: _moment(pair[0]))
-    for line, name in lines if last is None else lines[max(0, len(lines) - last) :]:
-        yield name, line
+        lines.sort(key=lambda line: line.at or _NEWEST)
+    yield from lines if wanted.last is None else lines[max(0, len(lines) - wanted.last) :]
 
 
-def endings(workspace: Workspace, environment: EnvironmentState, instance: str | None) -> Iterator[tuple[str, str]]:
+def instances_of(workspace: Workspace, environment: EnvironmentState, wanted: Wanted) -> Sequence[str]:
+    """Return whose lines are wanted, by their ids. Raises NotFound."""
+    if wanted.instance is not None:
+        return [_known(workspace, environment.id, wanted.instance)]
+    return _active(workspace, environment) if wanted.release is None else _of_release(workspace, environment, wanted)
+
+
+def endings(workspace: Workspace, environment: EnvironmentState, wanted: Wanted) -> Iterator[tuple[str, str]]:
     """Yield (instance id, how it ended) of those whose logs :func:`logs` shows and that have."""
     provider = workspace.provider(environment.settings.provider)
     present = {one.id: one for one in workspace.ledger.instances(environment.id)}
-    for name in [instance] if instance else _active(workspace, environment):
+    for name in instances_of(workspace, environment, wanted):
         ending = workspace.ledger.find_ending(name)
         if ending is not None:
             yield name, f"{ending} ({ending.at:%Y-%m-%d %H:%M:%S} UTC)"
@@ -55,18 +81,6 @@ def endings(workspace: Workspace, environment: EnvironmentState, instance: str |
             (seen,) = provider.observe(environment.id, [present[name]]).groups
             if seen.state == "stopped":
                 yield name, words(seen)
-
-
-def _is_since(line: str, since: datetime | None) -> bool:
-    return since is None or _moment(line) >= since
-
-
-def _moment(line: str) -> datetime:
-    """Return the time of a line, which is written in the zone of whoever wrote it; one without any is the newest."""
-    try:
-        return datetime.fromisoformat(line.partition(" ")[0]).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return datetime.max.replace(tzinfo=UTC)
 
 
 def _known(workspace: Workspace, environment: EnvironmentId, instance: str) -> str:
@@ -90,14 +104,28 @@ def _active(workspace: Workspace, environment: EnvironmentState) -> list[str]:
     return names
 
 
-def _follow(provider: Provider, names: Sequence[str], last: int | None) -> Iterator[tuple[str, str]]:
-    heard: queue.SimpleQueue[tuple[str, str] | BaseException | None] = queue.SimpleQueue()
+def _of_release(workspace: Workspace, environment: EnvironmentState, wanted: Wanted) -> list[str]:
+    """Return the instances of a release that have a log still. Raises NotFound."""
+    provider, number = workspace.provider(environment.settings.provider), wanted.release
+    workspace.ledger.get_release(environment.id, number or 0)
+    every = workspace.ledger.instance_releases(environment.id)
+    names = [name for name, release in every if release == number and provider.has_log(name)]
+    if not names:
+        raise NotFound(
+            f"cannot show logs of release {number} of '{environment.id}': none is kept",
+            hint="those of the newest releases are, and of pinned ones: see 'keep'",
+        )
+    return names
+
+
+def _follow(provider: Provider, names: Sequence[str], last: int | None) -> Iterator[LogLine]:
+    heard: queue.SimpleQueue[LogLine | BaseException | None] = queue.SimpleQueue()
 
     def read(name: str) -> None:
         end: BaseException | None = None
         try:
             for line in provider.log_lines(name, last=last, follow=True):
-                heard.put((name, line))
+                heard.put(LogLine.of(name, line))
         except BaseException as error:
             end = error
         finally:

@@ -15,7 +15,15 @@ CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u
 
 def json_text(value: Any) -> str:
     """Return ``value`` (of frozen values, times, scalars) as JSON."""
-    text = json.dumps(to_json(value), default=_plain, ensure_ascii=False, indent=1)
+    return _escaped(json.dumps(to_json(value), default=_plain, ensure_ascii=False, indent=1))
+
+
+def json_line(value: Any) -> str:
+    """Return ``value`` as JSON on a line of its own."""
+    return _escaped(json.dumps(to_json(value), default=_plain, ensure_ascii=False))
+
+
+def _escaped(text: str) -> str:
     return CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
