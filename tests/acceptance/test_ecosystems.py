@@ -1,4 +1,4 @@
-"""Services with packages of npm, Go, Cargo and Python's sources: from the lock file to an answer, with real things."""
+"""Services with packages of npm, Go, Cargo, Maven and Python's sources: from lock file to answer, with real things."""
 
 from __future__ import annotations
 
@@ -111,6 +111,66 @@ class Handler(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer(("", 8080), Handler).serve_forever()
 """
 
+MAVEN = """\
+name: hello
+build:
+  compile:
+    base: debian:bookworm
+    packages: [maven, default-jdk-headless]
+    maven: {from: .}
+    files: [{from: ., to: /src, exclude: [target]}]
+    run: ["cd /src && mvn -B -q package && mkdir /out && mv target/hello.jar target/dependency /out && rm -r target"]
+image:
+  base: debian:bookworm
+  packages: [default-jre-headless]
+  files: [{from: build.compile, path: /out, to: /srv/hello}]
+service: {command: [java, -cp, "/srv/hello/hello.jar:/srv/hello/dependency/*", example.Hello], port: 8080, jit: true}
+environments: {dev: {listen: "127.0.0.1:PORT"}}
+"""
+POM_XML = """\
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>org.example</groupId>
+  <artifactId>hello</artifactId>
+  <version>1.0</version>
+  <packaging>jar</packaging>
+  <properties>
+    <maven.compiler.release>17</maven.compiler.release>
+    <project.build.sourceEncoding>UTF-8</project.build.sourceEncoding>
+    <project.build.outputTimestamp>2020-01-01T00:00:00Z</project.build.outputTimestamp>
+  </properties>
+  <dependencies>
+    <dependency><groupId>com.google.code.gson</groupId><artifactId>gson</artifactId><version>2.10.1</version></dependency>
+  </dependencies>
+  <build>
+    <finalName>hello</finalName>
+    <plugins>
+      <plugin><artifactId>maven-dependency-plugin</artifactId><version>3.6.1</version>
+        <executions><execution><phase>package</phase><goals><goal>copy-dependencies</goal></goals>
+          <configuration><includeScope>runtime</includeScope></configuration></execution></executions></plugin>
+    </plugins>
+  </build>
+</project>
+"""
+HELLO_JAVA = """\
+package example;
+import com.google.gson.Gson;
+import com.sun.net.httpserver.HttpServer;
+import java.net.InetSocketAddress;
+public class Hello {
+    public static void main(String[] words) throws Exception {
+        HttpServer server = HttpServer.create(new InetSocketAddress("0.0.0.0", 8080), 0);
+        byte[] said = (new Gson().fromJson("\\"hello\\"", String.class) + "\\n").getBytes();
+        server.createContext("/", exchange -> {
+            exchange.sendResponseHeaders(200, said.length);
+            exchange.getResponseBody().write(said);
+            exchange.close();
+        });
+        server.start();
+    }
+}
+"""
+
 
 class Shop:
     def __init__(self, folder: Path) -> None:
@@ -198,6 +258,15 @@ def test_wheels_built_from_source_are_the_same_on_another_machine(shop: Shop) ->
     shutil.rmtree(shop.project.home / "steps")
     assert shop.project.instar("bake", timeout_s=1_500).stdout == image
     assert [sha256 for sha256 in made if (files / sha256).is_file()] == made and len(made) == 2
+
+
+def test_a_program_in_java(shop: Shop) -> None:
+    shop.write("src/main/java/example/Hello.java", HELLO_JAVA)
+    shop.write("pom.xml", POM_XML)
+    shop.write("instar.yaml", MAVEN)
+    assert shop.answer() == b"hello\n"
+    found = {(one["name"], one["version"], one["kind"]) for one in shop.artifacts("compile")}
+    assert ("com.google.code.gson/gson", "2.10.1", "jar") in found
 
 
 def compiled(compiler: str, ecosystem: str, line: str) -> str:

@@ -55,7 +55,7 @@ def sdist(hook: str = "pass", value: str = "1", files: Mapping[str, bytes | tarf
 
 
 def python_packages(world: World, *more: str) -> list[Package]:
-    """A base with this machine's Python and dash, and ``more`` empty files."""
+    """A base with this machine's Python, dash, cp and mkdir, and ``more`` empty files."""
     return [world.package("python3", _python(more))]
 
 
@@ -64,7 +64,7 @@ def _python(more: tuple[str, ...]) -> bytes:
     files: dict[str, bytes | str | None] = dict.fromkeys(more, b"")
     library = Path("/usr/lib/python3.11")
     modules = [path for path in (library / "lib-dynload").iterdir() if path.is_file()]
-    programs = [_PYTHON, Path("/usr/bin/dash"), *modules]
+    programs = [_PYTHON, *(Path("/usr/bin", name) for name in ("dash", "cp", "mkdir", "cat")), *modules]
     said = subprocess.run(["ldd", *programs], capture_output=True, text=True, check=True).stdout
     libraries = {word for word in said.split() if word.startswith("/") and not word.endswith(":")}
     for path in (*programs, *(Path(one) for one in libraries)):
@@ -100,6 +100,7 @@ class Benches:
             place=place,
             verb=verb,
             what=what,
+            env={},
             **where,  # type: ignore[arg-type]
         ) as bench:
             yield bench

@@ -196,3 +196,27 @@ def test_what_npm_does_without_a_lock_file_is_left(folder: Path, line: str) -> N
     text = f'FROM node:22\nWORKDIR /app\nRUN {line}\nCMD ["x"]\n'
     _, left = carried(folder, text)
     assert any("'npm' needs the network" in why for why in left.values())
+
+
+JAVA = """FROM maven:3.9-eclipse-temurin-17 AS build
+WORKDIR /app
+COPY pom.xml .
+RUN mvn -B dependency:go-offline
+COPY src ./src
+RUN mvn -B -q clean package -DskipTests
+FROM eclipse-temurin:17-jre
+COPY --from=build /app/target/hello.jar /app.jar
+ENTRYPOINT ["java", "-jar", "/app.jar"]
+"""
+
+
+def test_maven_builds_in_a_stage_where_its_project_is_here(folder: Path) -> None:
+    _, left = carried(folder, JAVA)
+    assert any("'mvn' needs the network" in why for why in left.values())
+    (folder / "pom.xml").write_text("<project/>")
+    definition, left = carried(folder, JAVA)
+    stage = definition.build["build"]
+    assert stage.packages == ("maven", "default-jdk-headless")
+    assert stage.run == ("cd /app && mvn -B -q clean package -DskipTests",)
+    assert [(one.source, one.goals) for one in stage.maven] == [(".", ("clean", "package", "-DskipTests"))]
+    assert not any("mvn" in why for why in left.values())

@@ -11,6 +11,7 @@ from typing import Final
 from instar.adopt.draft import Draft, DraftValue, Origin, number, scalar
 from instar.adopt.instructions import LONGEST_LINE
 from instar.adopt.instructions import words as words_of
+from instar.adopt.maven import only_fetches
 from instar.adopt.npm import carry_npm
 from instar.definition import forms
 
@@ -23,7 +24,7 @@ _NEEDS_NETWORK: Final = {
     "composer": "install them before, and copy vendor/",
     "go": "build it before, and copy the program",
     "cargo": "build it before, and copy the program",
-    "mvn": "build it before, and copy the archive",
+    "mvn": "build it in a stage (pom.xml beside the definition), or before, and copy the archive",
     "gradle": "build it before, and copy the archive",
     "./mvnw": "build it before, and copy the archive",
     "./gradlew": "build it before, and copy the archive",
@@ -146,6 +147,8 @@ def _carried(draft: Draft, folder: Path, command: str, workdir: str, origin: Ori
         return _pip(draft, words[count:], origin)
     if name in ("useradd", "adduser", "groupadd", "addgroup", "usermod"):
         return _user(draft, name, words[1:], origin)
+    if name == "mvn" and name in draft.offline and only_fetches(words):
+        return True
     if name == "npm" and carry_npm(draft, folder, words, workdir, origin):
         return True
     if (why := _needs_network(draft, name, words[1:])) is not None:

@@ -14,6 +14,7 @@ from instar.adopt.bases import begin
 from instar.adopt.commands import carry_line
 from instar.adopt.draft import Draft, DraftValue, File, Origin, looks_secret, number, scalar, time
 from instar.adopt.instructions import Instruction, pairs, substituted, words
+from instar.adopt.maven import maven_use
 from instar.adopt.same_base import leave_packages
 from instar.adopt.stages import (
     DockerStage,
@@ -74,9 +75,12 @@ def carry_dockerfile(text: str, folder: Path, name: str, file: str) -> Draft:
             if (folder / file).is_file() and not is_vendored(folder, program)
         }
         vendored = (program for program in ("go", "cargo") if is_vendored(folder, program))
-        stage.offline = frozenset((*vendored, *stage.locked))
+        maven = ("mvn",) if (folder / "pom.xml").is_file() else ()
+        stage.offline = frozenset((*vendored, *stage.locked, *maven))
         _read(StageReading(stage, folder, arguments, others), chain, file, _OF_STAGES)
         name_requirements(stage, folder)
+        if maven and (use := maven_use(line.yaml for line in stage.run)):
+            stage.locked["mvn"] = DraftValue(yaml=use, origin=Origin(where=file))
         return stage
 
     others = OtherStages(stages, draft, make)

@@ -15,6 +15,7 @@ _SHOWN_CHARACTERS: Final = 110
 _SECRET: Final = re.compile(r"(?i)pass(word|wd|phrase)?(_|\Z)|secret|token|api_?key|private_?key")
 _PLAIN: Final = re.compile(r"[A-Za-z/][A-Za-z0-9/._-]*")
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
+_KEYS: Final = {"mvn": "maven"}  # of a part, where that is not the name of the program
 _WORDS_OF_YAML: Final = frozenset({"true", "false", "null"})
 
 
@@ -130,7 +131,7 @@ class Draft:
             yield from (f"    - {part.yaml}{_remark(part.origin)}" for part in self.npm)
         for program, part in self.locked.items():
             if any(re.search(rf"\b{program} ", line.yaml) for line in self.run):
-                yield _line(2, program, part)
+                yield _line(2, _KEYS.get(program, program), part)
         if self.files:
             yield "  files:"
             yield from (f"    - {self._file(file)}{_remark(file.origin)}" for file in self.files)

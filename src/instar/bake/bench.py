@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from instar.bake import scratch
+from instar.bake.answering import answering
 from instar.bake.root import Root
 from instar.bake.scratch import Room
-from instar.ecosystems.protocol import BENCH
+from instar.ecosystems.protocol import BENCH, DOOR, Answers
 from instar.errors import StepFailed
+from instar.host.network.closed import closed_network
 from instar.model.image import Layer
 from instar.model.lock import Lock
 from instar.model.progress import Report
@@ -41,8 +43,10 @@ def opened(
     place: str,
     verb: str,
     what: str,
+    env: Mapping[str, str],
 ) -> Iterator[Bench]:
-    """Give a bench on the layers that a stage left, from the lowest up; ``lock`` is the stage's own.
+    """Give a bench on the layers that a stage left, from the lowest up; ``lock`` is the stage's own, ``env`` the
+    environment of its lines.
 
     Raises HostError, OSError.
     """
@@ -67,7 +71,7 @@ def opened(
         try:
             with Root(room.root(), epoch=room.epoch) as root:
                 root.make_directory(BENCH, owner=NOBODY)
-                yield Bench(room, root)
+                yield Bench(room, root, env)
         finally:
             room.close()
 
@@ -75,7 +79,8 @@ def opened(
 class Bench:
     """A :class:`~instar.ecosystems.protocol.Bench`."""
 
-    def __init__(self, room: Room, root: Root) -> None:
+    def __init__(self, room: Room, root: Root, env: Mapping[str, str]) -> None:
+        self._env = env
         self._room = room
         self._root = root
         self.epoch = room.epoch
@@ -87,9 +92,22 @@ class Bench:
     def read(self, path: str, limit_bytes: int) -> bytes | None:
         return self._root.find_own(path.encode(), limit_bytes)
 
-    def run(self, argv: Sequence[str], *, env: Mapping[str, str], shown: Mapping[str, Path]) -> None:
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        shown: Mapping[str, Path],
+        answers: Answers | None = None,
+    ) -> None:
+        whole = {**self._env, "HOME": BENCH, "TMPDIR": BENCH, **env}
         try:
-            self._room.run(argv, env={"HOME": BENCH, "TMPDIR": BENCH, **env}, shown=shown, user=NOBODY)
+            if answers is None:
+                self._room.run(argv, env=whole, shown=shown, user=NOBODY)
+                return
+            with closed_network() as network, answering(network.door, answers):
+                command = [word.replace(DOOR, f"http://127.0.0.1:{network.port}") for word in argv]
+                self._room.run(command, env=whole, shown=shown, user=NOBODY, network=network.namespace)
         except StepFailed as error:
             if not _NO_NETWORK.search(error.output):
                 raise

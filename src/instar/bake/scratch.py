@@ -274,6 +274,7 @@ class Room:
         accept: Sequence[int] = (0,),
         on_line: Callable[[str], None] | None = None,
         user: tuple[int, int] = (0, 0),
+        network: Path | None = None,
     ) -> None:
         """Run a command in the sandbox. Raises StepFailed, with its output, unless its exit status is in ``accept``."""
         memory_bytes = max(_LEAST_MEMORY_BYTES, memory.available_bytes() * 3 // 4)
@@ -283,6 +284,7 @@ class Room:
             folder=self.folder / "box",
             on_the_machine=self.bake_format == 1,
             user=user,
+            network=network,
         )
         printed = self._scratch.path / f"{self.folder.name}.txt"
         with printed.open("wb", buffering=0) as file:

@@ -169,7 +169,7 @@ def _steps(part: ImagePart, lock: Lock) -> Iterator[Step]:
         yield _user(part, made.user, lock.bake_format)
     if made.files:
         yield _files(part, lock.bake_format)
-    offered = _offered(part, lock) if made.run and (made.go or made.cargo) else None
+    offered = _offered(part, lock) if made.run and made.ecosystems else None
     for number, line in enumerate(made.run):
         yield _run(part, lock, number, line, offered)
 

@@ -18,7 +18,7 @@ from instar.errors import ProviderMissing
 from instar.model import base, environment, origins
 from instar.model import definition as model
 from instar.model.codec import to_json
-from instar.model.projects import NpmPackages, PythonProjects
+from instar.model.projects import MavenProject, NpmPackages, PythonProjects
 from instar.model.requests import Compression, Rate, Requests
 from instar.model.slim import Slim
 
@@ -198,6 +198,7 @@ _ABOUT: Final[dict[type[Any] | str, About]] = {
     Slim: About("a section such as {keep: [/usr/share/zoneinfo]}"),
     model.Files: About("a section such as {from: app, to: /srv/app}", check=rules.files),
     NpmPackages: About("a section such as {from: app, to: /srv/app}", check=rules.npm),
+    MavenProject: About("a section such as {from: .}"),
     model.Service: About("a section that says how the service runs", make=_service, check=rules.service,
         elsewhere=_SERVICE_ELSEWHERE),
     model.Health: About("a section such as {path: /healthz}, {tcp: true} or {command: [./check]}", make=_health,

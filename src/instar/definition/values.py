@@ -119,6 +119,7 @@ VALUES: Final[dict[str, Shape]] = {
     "suite": Text("the name of a suite, such as 'bookworm-backports'", forms.suite, pattern=forms.SUITE),
     "npm package": Text("the name of a package of npm, such as 'bcrypt' or '@scope/name'", forms.npm_package,
         pattern=forms.NPM_PACKAGE),
+    "goal of Maven": Text("a word such as 'package' or '-DskipTests'", forms.word),
     "commit": Text("the 40 hexadecimal digits of a commit", input_forms.commit, pattern=input_forms.COMMIT),
     "sha256": Text("64 hexadecimal digits", forms.sha256, pattern=forms.SHA256),
     "address of a file": Text("an address such as 'https://example.org/tool.tar.gz'", input_forms.address,

@@ -57,6 +57,8 @@ def wanted_by(found: Sequence[EcosystemUse[Ecosystem]]) -> Mapping[tuple[str, ..
 
 def artifacts_of(found: EcosystemUse[Ecosystem], lock: Lock) -> tuple[Artifact, ...]:
     """Return what the lock has of one use, in a fixed order. Raises BakeError for what it lacks."""
+    if found.manifest.asked is not None:
+        return tuple(one for one in lock.artifacts if one.ecosystem == found.ecosystem.name)
     known = {one.order: one for one in lock.artifacts}
     missing = next((one for one in found.manifest.wanted if one.key not in known), None)
     if missing is not None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Final, cast
+from typing import cast
 
-from instar.ecosystems.protocol import Ecosystem, Installing, Offering
+from instar.ecosystems.protocol import Ecosystem, Installing, Offering, Resolving
+from instar.model.projects import INSTALLING, OFFERING
 
-INSTALLING: Final = ("npm",)
-OFFERING: Final = ("go", "cargo")
+__all__ = ["INSTALLING", "OFFERING", "installing", "known_ecosystem", "offering", "resolving"]
 
 
 def known_ecosystem(name: str) -> Ecosystem:
@@ -21,3 +21,7 @@ def installing(name: str) -> Installing:
 
 def offering(name: str) -> Offering:
     return cast(Offering, known_ecosystem(name))
+
+
+def resolving(name: str) -> Resolving:
+    return cast(Resolving, known_ecosystem(name))

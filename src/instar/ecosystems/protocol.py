@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from instar.errors import BakeError, StepFailed
 from instar.fetch.cache import Cache
 from instar.frozen import dataclass
 from instar.model.digest import Digest
 from instar.model.lock import Artifact, Lock
+from instar.model.progress import Report
 
 if TYPE_CHECKING:
     from instar.definition.parts import ImagePart
@@ -56,11 +57,13 @@ class WantedFile:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
     """What the author's files say. ``files``: what they hold, by their names; ``notes``: what its author has to know
-    when it is locked."""
+    when it is locked. ``asked``: of files that do not name any, what they ask for comes to: the lock alone names them.
+    """
 
     wanted: tuple[WantedFile, ...]
     files: Mapping[str, bytes]
     notes: tuple[str, ...] = ()
+    asked: Digest | None = None
 
 
 class FileSource(Protocol):
@@ -89,6 +92,12 @@ class Workroom(Protocol):
     def failed(self, cause: str, *, hint: str | None = None) -> StepFailed: ...
 
 
+Answers: TypeAlias = Callable[[str], tuple[int, "bytes | Path"]]
+"""Answers a request of the sandbox for a path: a status of HTTP, and what is sent."""
+
+DOOR: Final = "{door}"  # in the words of a command on a bench: the address of who answers
+
+
 class Bench(Protocol):
     """What the steps of a stage leave, to run the code of others on while a lock is made: as nobody, in the sandbox.
     Nothing of what it writes is kept."""
@@ -101,8 +110,15 @@ class Bench(Protocol):
     def read(self, path: str, limit_bytes: int) -> bytes | None:
         """Return what is in a regular file, at most ``limit_bytes``; None where there is none."""
 
-    def run(self, argv: Sequence[str], *, env: Mapping[str, str], shown: Mapping[str, Path]) -> None:
-        """Run a command, which may write in :data:`BENCH`. Raises StepFailed."""
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        shown: Mapping[str, Path],
+        answers: Answers | None = None,
+    ) -> None:
+        """Run a command, which may write in :data:`BENCH`, and reaches nothing but ``answers``. Raises StepFailed."""
 
     def failed(self, cause: str, *, hint: str | None = None) -> StepFailed: ...
 
@@ -174,3 +190,15 @@ def offer(file: Path, path: Path, one: Artifact) -> None:
             f"cannot offer '{one.name}' {one.version}: two lock files of {one.ecosystem} have different hashes of it",
             hint="one of them is not what it was made for: have both made anew",
         ) from error
+
+
+class Resolving(Offering, Protocol):
+    """One whose author's files name no files with hashes: its own tool finds out which, while it is locked."""
+
+    def resolve(
+        self, use: Any, part: ImagePart, lock: Lock, cache: Cache, open_bench: OpenBench, report: Report
+    ) -> Sequence[Artifact]:
+        """Return what one use of the part asks for, in ``cache``. ``lock`` is the part's, with the stages above.
+
+        Raises DefinitionError, FetchError, StepFailed, NotRoot.
+        """

@@ -36,7 +36,7 @@ from instar.model.lock import (
 _ADDED: Mapping[int, tuple[str, ...]] = {
     1: (),
     2: ("id",),
-    3: ("id", "base", "installed", "artifacts", "build", "platforms"),
+    3: ("id", "base", "installed", "artifacts", "resolved", "build", "platforms"),
 }  # version → its keys besides those of the first
 VERSIONS = tuple(_ADDED)  # those that are read; version 1 has no ``why`` either
 
@@ -73,7 +73,7 @@ _ECOSYSTEM = re.compile(r"[a-z]{1,20}\Z")
 _ARTIFACT_NAME = re.compile(r"(?!.*(?:/\.|//|/\Z))(?=.{1,300}\Z)[A-Za-z0-9@~_][A-Za-z0-9@~_.!+/-]*\Z")
 _ARTIFACT_VERSION = re.compile(r"(?=.{1,200}\Z)[0-9A-Za-z][0-9A-Za-z.!+_-]*\Z")
 _ARTIFACT_HASH = re.compile(r"[a-z0-9]{1,10}[:-][A-Za-z0-9+/=]{8,200}\Z")
-_ARTIFACT_KIND = re.compile(r"[a-z]{1,20}\Z")
+_ARTIFACT_KIND = re.compile(r"(?!.*\.\.)[a-z0-9][A-Za-z0-9._-]{0,100}(?::[a-z0-9.]{1,20})?\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _PYTHON = re.compile(r"3\.\d{1,3}\Z")
 _BASE = re.compile(r"(?:debian:[a-z][a-z0-9-]*|scratch|(?:oci|image):[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,1000})\Z")
@@ -117,6 +117,7 @@ def lock_of(data: Any) -> Lock:
         python=python,
         wheels=tuple(sorted(wheels, key=lambda wheel: wheel.name)),
         artifacts=tuple(sorted(artifacts, key=lambda one: one.order)),
+        resolved=_resolved(data.get("resolved", {})),
         id=fit(data["id"], _ID, "id") if "id" in data else None,
         base=base,
         installed=_read_installed(data, requested.base),
@@ -310,6 +311,15 @@ def _artifact(entry: Any) -> Artifact:
         sha256=Digest.from_hex(fit(entry["sha256"], _SHA256, "sha256")),
         kind=fit(entry["kind"], _ARTIFACT_KIND, "kind") if "kind" in entry else "",
     )
+
+
+def _resolved(found: Any) -> dict[str, Digest]:
+    if not isinstance(found, dict):
+        raise WrongLock("resolved: expected an object")
+    return {
+        fit(name, _ECOSYSTEM, "resolved"): Digest.from_hex(fit(value, _SHA256, "resolved"))
+        for name, value in found.items()
+    }
 
 
 def _suite(entry: Any, archive: Collection[str]) -> Suite:

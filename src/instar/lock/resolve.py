@@ -18,7 +18,7 @@ from instar.fetch.cache import Cache
 from instar.fetch.requirements import Requirement, normal_name
 from instar.fetch.target import WheelTarget, version_parts
 from instar.lock.archives import archives_of, require_no_older
-from instar.lock.artifacts import lock_artifacts
+from instar.lock.artifacts import lock_artifacts, with_resolved
 from instar.lock.beneath import Beneath, looks_beneath, python_version
 from instar.lock.debian import DebianRelease, resolve_packages
 from instar.lock.fit import platforms_of, requested, requirements_of
@@ -173,7 +173,7 @@ def _resolve_part(wanted: PartToLock, stages: Mapping[str, Lock]) -> Lock:
     known = wanted.before.artifacts if wanted.before is not None else ()
     artifacts = lock_artifacts(part, known, wanted.architecture, wanted.cache, wanted.report)
     require_no_older(wanted.before, suites, archives_of(part))
-    return Lock(
+    lock = Lock(
         bake_format=BAKE_FORMAT,
         architecture=wanted.architecture,
         requested=requested(part, requirements),
@@ -185,6 +185,7 @@ def _resolve_part(wanted: PartToLock, stages: Mapping[str, Lock]) -> Lock:
         base=base,
         installed=installed,
     )
+    return with_resolved(part, lock, wanted.kept, stages, wanted.cache, wanted.open_bench, wanted.report)
 
 
 def _nothing_to_bring() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from instar.model.base import is_debian
+from instar.model.digest import Digest
 from instar.model.lock import (
     Artifact,
     BaseImage,
@@ -47,6 +48,7 @@ def _entries(lock: Lock) -> dict[str, str]:
         "python": _json(lock.python),
         "wheels": _lines([_wheel_entry(wheel) for wheel in sorted(lock.wheels, key=lambda wheel: wheel.name)]),
         **_artifacts(lock.artifacts),
+        **_resolved(lock.resolved),
         **({"build": _inner(stages)} if stages else {}),
     }
 
@@ -74,7 +76,7 @@ def _inner(entries: Mapping[str, str]) -> str:
 def _version(lock: Lock) -> int:
     """Return the least version that has what is in the lock, so that an older Instar reads all that it can bake."""
     asked = lock.requested
-    is_new = asked.archives or asked.indexes or lock.artifacts or lock.build or lock.platforms
+    is_new = asked.archives or asked.indexes or lock.artifacts or lock.resolved or lock.build or lock.platforms
     has_own_wheels = any(wheel.path or wheel.built for wheel in lock.wheels)
     return 3 if is_new or has_own_wheels or not is_debian(asked.base) else 2
 
@@ -82,6 +84,10 @@ def _version(lock: Lock) -> int:
 def _artifacts(artifacts: Sequence[Artifact]) -> dict[str, str]:
     entries = [_artifact_entry(one) for one in sorted(artifacts, key=lambda one: one.order)]
     return {"artifacts": _lines(entries)} if entries else {}
+
+
+def _resolved(resolved: Mapping[str, Digest]) -> dict[str, str]:
+    return {"resolved": _json({name: resolved[name].hex for name in sorted(resolved)})} if resolved else {}
 
 
 def _json(value: Any) -> str:

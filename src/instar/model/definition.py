@@ -15,7 +15,7 @@ from instar.frozen import dataclass
 from instar.model.declaration import key
 from instar.model.environment import Check, Environment
 from instar.model.origins import Archive, OtherBase
-from instar.model.projects import NpmPackages, PythonProjects
+from instar.model.projects import INSTALLING, OFFERING, MavenProject, NpmPackages, PythonProjects
 from instar.model.slim import Slim
 
 NEW_UID: Final = 10001  # of a user that no package makes
@@ -132,6 +132,9 @@ class BuildStage:
         "Folders with a `Cargo.toml` and a `Cargo.lock`: the crates that they name are there for cargo in the lines of "
         "`run`.", "author's path", or_one=True, expected="a path in the definition's folder, such as '.', or a list of "
         "them", added=True))
+    maven: tuple[MavenProject, ...] = field(default=(), metadata=key(
+        "Folders with a `pom.xml`: what building them takes is there for Maven in the lines of `run`.", or_one=True,
+        expected="a section such as {from: .}, or a list of them", added=True))
     fetch: tuple[Fetch, ...] = field(default=(), metadata=key("Files from the network, each known by its hash.",
         expected="a list of sections such as {url, sha256, to}"))
     files: tuple[Files, ...] = field(default=(), metadata=key("Files of your own, copied in this order."))
@@ -152,6 +155,12 @@ class BuildStage:
         "The platform that the stage is baked for, whichever the image's is; `run` finds that one in `TARGETPLATFORM` "
         "and `TARGETARCH`. So a compiler makes programs for platforms that it does not run on.", "platform",
         default_about="the image's", added=True))
+
+
+    @property
+    def ecosystems(self) -> tuple[str, ...]:
+        """The ecosystems that it has something of."""
+        return tuple(name for name in (*INSTALLING, *OFFERING) if getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

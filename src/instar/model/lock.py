@@ -107,7 +107,7 @@ class Wheel:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Artifact:
-    """A file of a package of another ecosystem: of npm, Go, Cargo. One version may have several, by their ``kind``.
+    """A file of a package of another ecosystem: of npm, Go, Cargo, Maven. One version may have several, by ``kind``.
 
     ``hash`` is the ecosystem's own, as its lock file writes it: it says which file was meant before any was fetched.
     """
@@ -218,6 +218,7 @@ class Lock:
     python: str | None = None  # "3.11" when there are wheels
     wheels: tuple[Wheel, ...] = ()  # sorted by name
     artifacts: tuple[Artifact, ...] = ()  # sorted by their order
+    resolved: Mapping[str, Digest] = field(default_factory=dict)  # what was asked of those without lock files
     id: str | None = None  # None in a lock from before version 2
     base: BaseImage | None = None  # of a base that is an image
     installed: Installed | None = None  # of such a base, where packages or wheels go onto it

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
+from typing import Final
 
 from instar.frozen import dataclass
 from instar.model.declaration import key
+
+INSTALLING: Final = ("npm",)  # ecosystems that install into an image, by the key of a part that names their uses
+OFFERING: Final = ("go", "cargo", "maven")  # those whose files the lines of ``run`` can read
 
 # A key reads as a paragraph: its type, its default, its words.
 # fmt: off
@@ -45,3 +49,13 @@ class PythonProjects:
     def sources(self) -> Mapping[str, tuple[str, ...]]:
         """What comes from which index, as patterns: ``*`` from the one that all else comes from."""
         return {**({self.index: ("*",)} if self.index else {}), **self.indexes}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MavenProject:
+    """A project that Maven builds in the lines of ``run``. ``goals`` are what it does while it is locked."""
+
+    source: str = field(metadata=key("The folder with `pom.xml`.", "author's path", name="from"))
+    goals: tuple[str, ...] = field(default=("package",), metadata=key(
+        "What Maven does while it is locked: as in the lines of `run`, so that all is there that these need.",
+        "goal of Maven", minimum=1, expected="a list of words, such as [-DskipTests, package]"))

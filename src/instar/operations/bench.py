@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from instar.bake.baking import bake_stage, mark_of
+from instar.bake.image import environment
 from instar.bake.runnable import require_bench
 from instar.definition.parts import ImagePart, parts_beneath
 from instar.fetch.fetch import fetch_parts
@@ -53,6 +54,7 @@ def bench_opener(workspace: Workspace, *, holding: bool = False) -> OpenBench:
                 place=part.place(),
                 verb=verb,
                 what=what,
+                env=environment(part.made, lock.of(part.stage)),
             ) as bench:
                 yield bench
 

@@ -76,6 +76,7 @@ class Sandbox:
     """Runs commands on ``root``, one at a time. ``folder`` is private to it; ``name`` is unique on this machine.
 
     ``workdir`` is where they start; ``user`` who runs them: none but root has rights besides.
+    ``network`` is a namespace that it is in, None: one of its own, empty.
     ``on_the_machine``: in the machine's own user namespace, with all system calls that cannot widen the sandbox.
     """
 
@@ -85,6 +86,7 @@ class Sandbox:
     on_the_machine: bool = False
     workdir: str = "/"
     user: tuple[int, int] = (0, 0)
+    network: Path | None = None
 
     def run(
         self,
@@ -189,7 +191,10 @@ def _configuration(
         "mounts": _mounts(limits, shown),
         "linux": {
             "cgroupsPath": "/" + cgroup_of(sandbox.name),
-            "namespaces": [{"type": kind} for kind in (*kinds, *(["user"] if own else []))],
+            "namespaces": [
+                {"type": kind, **({"path": str(sandbox.network)} if kind == "network" and sandbox.network else {})}
+                for kind in (*kinds, *(["user"] if own else []))
+            ],
             **({"uidMappings": _EVERY_ID, "gidMappings": _EVERY_ID} if own else {}),
             "resources": {
                 "devices": [{"allow": False, "access": "rwm"}],
