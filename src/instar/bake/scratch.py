@@ -91,8 +91,16 @@ def opened(steps: Path, mark: str) -> Iterator[Scratch]:
         yield scratch
     finally:
         mounts.unmount_all(scratch.path)
-        trees.remove(scratch.path)
+        _remove(scratch)
         os.close(descriptor)
+
+
+def _remove(scratch: Scratch) -> None:
+    try:
+        scratch.memory.rmdir()
+        scratch.path.rmdir()  # nothing was made on the disk, and no other program is needed
+    except OSError:
+        trees.remove(scratch.path)
 
 
 def clear_leftovers(steps: Path) -> tuple[str, ...]:

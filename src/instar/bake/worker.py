@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instar.bake import scratch
-from instar.bake.debian.installed import settle_installation, warn_of_keys
 from instar.bake.normalise import Strip, normalise
 from instar.bake.records import Records
 from instar.bake.scratch import Room, Scratch
@@ -135,8 +134,12 @@ class Worker:
             finally:
                 room.close()
             if task.step.kind in _INSTALLS:
+                from instar.bake.debian.installed import settle_installation
+
                 settle_installation(room.upper, room)
             elif task.step.kind == "run":
+                from instar.bake.debian.installed import warn_of_keys
+
                 warn_of_keys(room.upper, room)
             strip = _STRIP.get(task.step.kind, Strip.NOTHING)
             normalise(room.upper, epoch=self._epoch, strip=strip, asked=task.step.strip)
