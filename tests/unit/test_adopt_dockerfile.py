@@ -294,8 +294,16 @@ def test_what_it_stands_on(folder: Path, image: str, base: str) -> None:
     assert parse(carried.text(), "instar.yaml").definition.image.base == base
 
 
-def test_packages_on_an_image_of_others_are_left(folder: Path) -> None:
+def test_packages_go_onto_an_image_of_others(folder: Path) -> None:
+    (folder / "requirements.txt").write_text("flask\n")
     text = "FROM registry.example.org/base:1\nRUN apt-get install -y curl && pip install -r requirements.txt\nCMD /x\n"
+    (folder / "Dockerfile").write_text(text)
+    image = parse(carry_over(folder / "Dockerfile", folder, "web").text(), "instar.yaml").definition.image
+    assert (image.packages, image.python) == (("curl",), "requirements.txt")
+
+
+def test_packages_on_nothing_are_left(folder: Path) -> None:
+    text = "FROM scratch\nRUN apt-get install -y curl && pip install -r requirements.txt\nCMD /x\n"
     (folder / "Dockerfile").write_text(text)
     carried = carry_over(folder / "Dockerfile", folder, "web")
     image = parse(carried.text(), "instar.yaml").definition.image

@@ -336,7 +336,8 @@ def name_requirements(draft: Draft, folder: Path) -> None:
         path = next((path for path in _tails(one.removeprefix("-r ")) if (folder / path).is_file()), None)
         if path is not None and draft.python is None:
             draft.python = DraftValue(yaml=scalar(path), origin=origin)
-            draft.packages.setdefault("python3", origin)
+            if draft.base.yaml.startswith("debian:"):  # an image of others may have a Python of its own
+                draft.packages.setdefault("python3", origin)
         else:
             draft.leave(origin, f"'pip install {one}': one requirements file, beside the definition, is image.python")
     for one, origin in draft.requirements.items():

@@ -33,10 +33,11 @@ def same_base(image: str) -> str | None:
 
 
 def leave_packages(draft: Draft) -> None:
-    """Leave what only a base of Debian's packages can have installed, where the draft stands on another."""
-    if draft.base.yaml.startswith("debian:"):
+    """Leave what nothing could install, where the draft stands on nothing. What an image of others is of, is found out
+    when it is locked; that apt-get was called there says enough."""
+    if draft.base.yaml != SCRATCH:
         return
-    why = "packages are installed on a base of Debian's: have them in the image that this one stands on"
+    why = "'scratch' has nothing that could install it: bring it by 'files', 'fetch' or a stage"
     for name, origin in [*draft.packages.items(), *draft.requirements.items()]:
         draft.leave(origin, f"'{name}': {why}")
     if draft.python is not None:
