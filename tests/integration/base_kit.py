@@ -76,7 +76,7 @@ class Machine:
         try:
             for path in sorted(target.rglob("*")):
                 if path.is_file() and not path.is_symlink() and path.stat().st_size < 200:
-                    yield f"/{path.relative_to(target)}: {path.read_text()}"
+                    yield f"/{path.relative_to(target)}: {path.read_text(errors='replace')}"
         finally:
             mounts.unmount(target)
 

@@ -15,6 +15,7 @@ from instar.lock.file import read
 from instar.lock.fit import require_fit
 from instar.model.lock import Lock
 from instar.operations.bake import plan
+from instar.store import listing
 
 pytestmark = pytest.mark.root
 __all__ = ["machine"]
@@ -305,3 +306,19 @@ def test_what_is_remembered_of_an_image_is_looked_for_again_where_it_is_damaged(
     [kept] = machine.path.glob("home/cache/installed/*.json")
     kept.write_text("{}")
     assert locked(machine, loaded) == first and kept.read_text() != "{}"
+
+
+@pytest.mark.usefixtures("archive")
+def test_only_what_says_something_is_read_and_not_more_than_can_be(
+    machine: Machine, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large: Files = {"usr/local/bin/python3.12": b"x" * 4096, "usr/local/bin/python3": "python3.12"}
+    loaded = over(machine, "packages: [liba]", on_image(machine, vendor, debian(), large))
+    monkeypatch.setattr(listing, "READ_LIMIT_BYTES", 2048)
+    lock = locked(machine, loaded)
+    assert lock.installed is not None and lock.installed.python == "/usr/local/bin/python3.12"
+    parts: Files = {f"var/lib/dpkg/status.d/{name}": status({name: "1"}) for name in ("a1", "b1", "c1")}
+    loaded = over(machine, "packages: [liba]", on_image(machine, vendor, {"etc/os-release": OS_RELEASE}, parts))
+    (machine.folder / "web/instar.lock").unlink()
+    monkeypatch.setattr(listing, "_CONTENTS_LIMIT_BYTES", 200)
+    assert "and others are too large to be read" in refused(machine, loaded, InstarError)

@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 
 _RELEASES: Final = ("etc/os-release", "usr/lib/os-release")
 _PYTHONS: Final = r"(?:[A-Za-z0-9_+-][A-Za-z0-9._+-]*/){1,6}bin/python3(?:\.[0-9]{1,3})?|bin/python3(?:\.[0-9]{1,3})?"
-WANTED: Final = re.compile(
-    rf"{dpkg_status.STATUS}|{dpkg_status.PARTS}/[^/]+|{'|'.join(_RELEASES)}|{_PYTHONS}|(?:usr/)?bin/dpkg".encode()
-)
+WANTED: Final = re.compile(rf"{dpkg_status.STATUS}|{dpkg_status.PARTS}/[^/]+|{'|'.join(_RELEASES)}".encode())
+PROGRAMS: Final = re.compile(rf"{_PYTHONS}|(?:usr/)?bin/dpkg".encode())  # which need only be there
 _DISTRIBUTIONS: Final = ("debian", "ubuntu")
 _SUITE: Final = re.compile(r"[a-z][a-z0-9-]{0,39}\Z")
 _OF_DEBIAN: Final = ("usr/bin/", "bin/")  # where Debian's own is

@@ -81,11 +81,11 @@ def image_beneath(workspace: Workspace, base: BaseImage, bring: Callable[[Store]
 
 
 def _look(workspace: Workspace, store: Store, base: BaseImage) -> Beneath:
-    from instar.lock.beneath import WANTED, of_image
+    from instar.lock.beneath import PROGRAMS, WANTED, of_image
     from instar.model.dpkg_status import WrongStatus
 
     workspace.report(Progress(stage="lock", text="base · looking for what is installed", kind="running"))
-    seen = store.list_files([layer for layer in base.layers if layer is not None], WANTED, others=False)
+    seen = store.list_files([layer for layer in base.layers if layer is not None], WANTED, others=PROGRAMS)
     try:
         found = of_image(seen, base.env, architecture_of(base.platform))
     except WrongStatus as error:

@@ -16,7 +16,7 @@ from instar.model.image import Layer
 from instar.model.image_diff import FileChange, FileChangeKind, ImageDiff, PackageChange, PackageKind
 from instar.operations.lock import existing_lock
 from instar.operations.workspace import Workspace
-from instar.store.listing import ListedFile, Listing
+from instar.store.listing import NONE, ListedFile, Listing
 
 _DPKG: Final = r"var/lib/dpkg/(?:status|status\.d/[^/]+)"
 _DISTRIBUTION: Final = r"(?:.*/)?(?P<distribution>[^/]+)-(?P<version>[^/-]+)\.dist-info/METADATA"
@@ -52,7 +52,7 @@ def planned_diff(workspace: Workspace, before: Digest, loaded: Loaded) -> ImageD
     except ImageNotFound:
         return None
     here = packages_of(
-        workspace.store.list_files(image.layers, _KNOWING, others=False, look=workspace.cancellation.check)
+        workspace.store.list_files(image.layers, _KNOWING, others=NONE, look=workspace.cancellation.check)
     )
     lock, is_whole = existing_lock(loaded), loaded.definition.image.slim is None
     wanted: dict[_Package, str] = {("debian", one.name): one.version for one in lock.all_packages}

@@ -295,18 +295,19 @@ class Store:
         layers: Sequence[Layer],
         read: re.Pattern[bytes],
         *,
-        others: bool = True,
+        others: re.Pattern[bytes] | None = None,
         beneath: Listing | None = None,
         look: Callable[[], None] = lambda: None,
     ) -> Listing:
         """Return what layers show over ``beneath``, by its paths; files that ``read`` matches have their content, and
-        without ``others`` nothing else is listed. ``look`` is called before each layer, and may raise.
+        of the rest those are listed that ``others`` matches (None: all). ``look`` is called before each layer, and
+        may raise.
 
         Raises BlobDamaged; StoreError for a layer that nothing here would unpack.
         """
         from instar.store import listing
 
-        return listing.list_files(self._blobs, layers, read, beneath or {}, look, others=others)
+        return listing.list_files(self._blobs, layers, read, beneath or {}, look, others=others or listing.ALL)
 
     def _discard_damaged(self, digest: Digest) -> None:
         try:

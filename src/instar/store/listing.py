@@ -23,7 +23,11 @@ from instar.store.members import Members, Stream
 from instar.store.room import UNPACK_LIMIT_BYTES
 
 READ_LIMIT_BYTES: Final = 32 << 20  # of one file
+_CONTENTS_LIMIT_BYTES: Final = 256 << 20  # of all that is read of one image
 _NAMES_LIMIT: Final = 2_000_000
+
+ALL: Final = re.compile(rb".*", re.DOTALL)
+NONE: Final = re.compile(rb"(?!)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,18 +55,18 @@ def list_files(
     beneath: Listing,
     look: Callable[[], None],
     *,
-    others: bool,
+    others: re.Pattern[bytes],
 ) -> Listing:
     """Return what layers show over what is ``beneath``, folders too: files at paths that ``read`` matches whole, with
-    their content, and all ``others``. ``look`` is called before each layer, and may raise.
+    their content, and without it what ``others`` does. ``look`` is called before each layer, and may raise.
 
-    Raises BlobDamaged; StoreError for a layer that nothing here would unpack, or a file to read beyond the limit.
+    Raises BlobDamaged; StoreError for a layer that nothing here would unpack, or files to read beyond the limits.
     """
     found = dict(beneath)
     for layer in layers:
         look()
         with explained(f"list layer '{layer.digest.short}'", blobs, layer):
-            here, gone = _listed(blobs, layer, read, others=others)
+            here, gone = _listed(blobs, layer, read, others, _CONTENTS_LIMIT_BYTES - _read_bytes(found))
         if gone:
             found = {path: one for path, one in found.items() if not _is_gone(path, gone)}
         found |= here
@@ -71,9 +75,15 @@ def list_files(
     return found
 
 
-def _listed(blobs: Blobs, layer: Layer, read: re.Pattern[bytes], *, others: bool) -> tuple[Listing, set[bytes]]:
+def _read_bytes(found: Listing) -> int:
+    return sum(len(one.content) for one in found.values() if one.content is not None)
+
+
+def _listed(
+    blobs: Blobs, layer: Layer, read: re.Pattern[bytes], others: re.Pattern[bytes], left_bytes: int
+) -> tuple[Listing, set[bytes]]:
     """Return what a layer has, and what of the layers beneath it takes away: a path, and with a ``/`` at its end what
-    is in that folder alone."""
+    is in that folder alone. ``left_bytes`` may be read. Raises ValueError."""
     here, gone = Listing(), set[bytes]()
     members = Members(Stream(checked(blobs, layer), limit_bytes=UNPACK_LIMIT_BYTES))
     for entry in members:
@@ -86,8 +96,11 @@ def _listed(blobs: Blobs, layer: Layer, read: re.Pattern[bytes], *, others: bool
         else:
             if entry.kind != DIRECTORY:
                 gone.add(path)
-            if others or read.fullmatch(path):
-                here[path] = _file(entry, members, path, read)
+            if read.fullmatch(path) or others.fullmatch(path):
+                here[path] = one = _file(entry, members, path, read)
+                left_bytes -= len(one.content or b"")
+                if left_bytes < 0:
+                    raise ValueError(f"'{path.decode(errors='replace')}' and others are too large to be read")
     return here, gone
 
 

@@ -15,6 +15,9 @@ from instar.model.dpkg_status import WrongStatus
 from instar.model.lock import Installed, Package
 
 _SHOWN = 3
+_HINT = (
+    "what dpkg knows is changed by 'packages' alone, in a base too; of an image of others: instar lock --update base"
+)
 
 
 def require_as_locked(below: Installed, room: Room) -> None:
@@ -23,7 +26,7 @@ def require_as_locked(below: Installed, room: Room) -> None:
         for program, what in (("/usr/bin/dpkg", "dpkg"), ("/bin/sh", "shell")):
             if not root.exists(program):
                 raise room.failed(f"the base has no {what} to install with", hint="take a base that has one")
-    _require(below.versions, room, "the base has not what the lock says of it", "instar lock, once the base is baked")
+    _require(below.versions, room, "the base has not what the lock says of it", _HINT)
 
 
 def require_whole(below: Installed, packages: Sequence[Package], room: Room) -> None:
