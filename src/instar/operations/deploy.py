@@ -105,11 +105,13 @@ def _begun(
 
     environment_id = EnvironmentId(service=loaded.definition.name, name=environment.name)
     with keep_from_gc(workspace):
+        found = _image(workspace, loaded, image)
+        require_platform(workspace, environment.provider, found)
         return begin(
             workspace,
             environment_id,
             Settings.of(environment),
-            _image(workspace, loaded, image),
+            found,
             configure(workspace, loaded, environment),
             "deploy",
             project=project_of(workspace, environment_id, loaded),
@@ -236,7 +238,6 @@ def begin(
     The caller holds the environment, and the store, so that the image can't go before a release needs it. Nothing is
     written before all that can be refused has been.
     """
-    _require_platform(workspace, settings, image)
     _require_and_tell(workspace, environment, settings, image, configuration)
     values = encrypted_values(workspace, workspace.ledger, environment, configuration.secrets)
 
@@ -257,10 +258,10 @@ def begin(
     return gone_on_with(workspace, written)
 
 
-def _require_platform(workspace: Workspace, settings: Settings, image: Image) -> None:
+def require_platform(workspace: Workspace, provider: str, image: Image) -> None:
     """Raise Refused for an image whose programs are for another kind of machine than its instances would run on."""
     platform = f"linux/{image.config.architecture}"
-    if workspace.machine_of(settings.provider) is not None and platform != workspace.store.platform:
+    if workspace.machine_of(provider) is not None and platform != workspace.store.platform:
         raise Refused(
             f"cannot run image '{image.digest.short}' here: it is for {platform:.50}, and this machine is"
             f" {workspace.store.platform}; nothing was begun",

@@ -12,7 +12,7 @@ from instar.model.outcome import RolloutOutcome
 from instar.model.reference import Repository
 from instar.model.release import Configuration, EnvironmentId, Release
 from instar.operations.certificates import read_files
-from instar.operations.deploy import begin, carry_out, get_declared, require_agent
+from instar.operations.deploy import begin, carry_out, get_declared, require_agent, require_platform
 from instar.operations.ledger import require_in_ledger
 from instar.operations.locks import hold_environment, is_here, keep_from_gc
 from instar.operations.names import require_names
@@ -52,6 +52,7 @@ def promote(
             secrets = keep_values(workspace, loaded.folder, environment)
             configuration = Configuration(service=release.service, config=environment.config, secrets=secrets)
             image = image_for_release(workspace, loaded, release.image, made_on=_machine_of(workspace, release))
+            require_platform(workspace, environment.provider, image)
             begun = begin(
                 workspace,
                 environment_id,
