@@ -1,9 +1,9 @@
 """A node as a box: process, network, mount, host name and IPC namespaces under one init, whose end takes all with it.
 
 The box sees this machine's programs and its own folders; what it writes below /run, /var/lib and /var/log, its links,
-routes and firewall rules are its own. On the machine it has a link and a cgroup that carry its name, and every process
-of it is in that cgroup, from before it is anything of the node: by that alone a box is found and ended, whoever was
-killed while making it.
+routes and firewall rules are its own; /tmp is that of all its cluster's nodes. On the machine it has a link and a
+cgroup that carry its name, and every process of it is in that cgroup, from before it is anything of the node: by that
+alone a box is found and ended, whoever was killed while making it.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class Box:
             (folder / "settings" / name.replace("/", "_")).write_text(f"{value}\n")
         kept = [str(path) for path in (self.node.layout.state, self.node.layout.programs, "/usr", "/etc")]
         foreign = _foreign(Path(f"/proc/{init}/mountinfo").read_text(), kept)
-        for argv in (*_let_go(foreign), *_mounts(folder), *_network(self.node, nodes)):
+        for argv in (*_let_go(foreign), *_mounts(folder, self.node.layout.shared), *_network(self.node, nodes)):
             _run(*_enter(init, *argv))
 
     def _cgroups(self) -> list[Path]:
@@ -230,7 +230,7 @@ def _let_go(points: Sequence[str]) -> list[list[str]]:
     return [["umount", "--lazy", point] for point in points]
 
 
-def _mounts(folder: Path) -> list[list[str]]:
+def _mounts(folder: Path, shared: Path) -> list[list[str]]:
     """Return how the box gets a /sys of its own network and what it may write, once it has let go of the rest."""
     cgroups = str(folder / "cgroups")
     return [
@@ -240,6 +240,7 @@ def _mounts(folder: Path) -> list[list[str]]:
         ["mount", "--rbind", cgroups, str(_CGROUPS)],
         ["umount", "--recursive", "--lazy", cgroups],
         *(["mount", "--bind", str(folder / name), f"/var/{name}"] for name in ("lib", "log")),
+        ["mount", "--bind", str(shared), "/tmp"],
         ["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"],
         ["mkdir", "/run/netns", "/run/lock", "/run/proc"],
         # pods with a user namespace may mount /proc only where an unmasked one is seen

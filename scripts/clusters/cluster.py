@@ -210,7 +210,7 @@ class Cluster:
         done = self.layout.state / "applied"
         if done.exists():
             return
-        self.api.apply(*gateway.dns_objects(self.layout))
+        self.api.apply(*gateway.dns_objects(self.layout), *gateway.storage_objects())
         gateway.apply_resources(self.api)
         self.api.apply(*gateway.gateway_objects(self.layout))
         done.touch()

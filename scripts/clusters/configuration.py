@@ -11,6 +11,7 @@ from clusters.images import PAUSE
 from clusters.layout import Layout, Node
 from clusters.parts import CONTAINERD
 
+VOLUMES = [f"volume-{number}" for number in range(32)]
 GATEWAY = {"name": "public", "namespace": "gateways"}
 
 
@@ -19,6 +20,9 @@ def write_cluster(layout: Layout) -> None:
     node = layout.control
     node.folder.mkdir(parents=True, exist_ok=True)
     _write(layout.state / "audit-policy.json", _audit_policy())
+    for folder in (layout.shared, *(layout.shared / volume for volume in VOLUMES)):
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o1777)  # pods are not root
     _write(node.folder / "registry.json", _registry(layout))
     _write(node.folder / "contour.json", {"gateway": {"gatewayRef": GATEWAY}})
     _write_text(node.folder / "Corefile", _corefile(node))

@@ -1,4 +1,4 @@
-"""What a cluster has from its start: names for Services, and a gateway of the Gateway API, by HTTP and by TLS."""
+"""What a cluster has from its start: names of Services, volumes, a gateway of the Gateway API (HTTP and TLS)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 from typing import Any
 
 from clusters.api import Api
-from clusters.configuration import GATEWAY
+from clusters.configuration import GATEWAY, VOLUMES
 from clusters.layout import Layout
 
 _CLASS = "contour"
@@ -33,6 +33,34 @@ def dns_objects(layout: Layout) -> list[dict[str, Any]]:
             "ports": ports,
         },
     ]
+
+
+def storage_objects() -> list[dict[str, Any]]:
+    """Return folders that all nodes have as volumes, each for one claim, and the storage class that gives them out."""
+    name = "folders"
+    default = {"storageclass.kubernetes.io/is-default-class": "true"}
+    storage_class = {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": name, "annotations": default},
+        "provisioner": "kubernetes.io/no-provisioner",
+    }
+    volumes = [
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": volume},
+            "spec": {
+                "storageClassName": name,
+                "capacity": {"storage": "1Gi"},
+                "accessModes": ["ReadWriteOnce", "ReadWriteMany"],
+                "persistentVolumeReclaimPolicy": "Retain",
+                "hostPath": {"path": f"/tmp/{volume}", "type": "Directory"},
+            },
+        }
+        for volume in VOLUMES
+    ]
+    return [storage_class, *volumes]
 
 
 def gateway_objects(layout: Layout) -> list[dict[str, Any]]:

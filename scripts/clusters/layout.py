@@ -22,7 +22,7 @@ HOME = Path("/var/cache/instar-cluster")
 NAME = "instar-k8s"
 NETWORK = "10.167"
 MOST_NODES = 4
-_HIDDEN = ("/dev", "/proc", "/run", "/sys", "/var/lib", "/var/log")  # a node has these for itself
+_HIDDEN = ("/dev", "/proc", "/run", "/sys", "/tmp", "/var/lib", "/var/log")  # a node has these for itself
 
 
 class Unusable(Exception):
@@ -64,6 +64,11 @@ class Layout:
     @property
     def keys(self) -> Path:
         return self.state / "keys"
+
+    @property
+    def shared(self) -> Path:
+        """What all nodes have as their /tmp: volumes are in it."""
+        return self.state / "shared"
 
     @property
     def kubeconfig(self) -> Path:

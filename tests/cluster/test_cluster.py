@@ -102,6 +102,25 @@ def resolved(name: str, server: str) -> str | None:
     return socket.inet_ntoa(answer[-4:]) if struct.unpack(">H", answer[6:8])[0] else None
 
 
+def test_a_claim_gets_a_volume_that_others_than_root_may_write(
+    cluster: Cluster, namespace: Namespace, hello: Mapping[str, str]
+) -> None:
+    claim = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Mi"}}}
+    kind = {"apiVersion": "v1", "kind": "PersistentVolumeClaim"}
+    namespace.apply({**kind, "metadata": {"name": "data"}, "spec": claim})
+    web = deployment("web", hello["1"], 2, None)
+    pod = web["spec"]["template"]["spec"]
+    pod["volumes"] = [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]
+    pod["containers"][0]["volumeMounts"] = [{"name": "data", "mountPath": "/data"}]
+    namespace.apply(web)
+    namespace.wait_until_ready("web", 2)
+    volume = namespace.find("v1", "persistentvolumeclaims/data")["spec"]["volumeName"]
+    folder = cluster.api.get(f"/api/v1/persistentvolumes/{volume}")["spec"]["hostPath"]["path"]
+    assert (cluster.layout.shared / folder.removeprefix("/tmp/")).stat().st_mode & 0o777 == 0o777
+    assert cluster.box(0).run("touch", f"{folder}/seen").returncode == 0
+    assert cluster.boxes()[-1].run("test", "-f", f"{folder}/seen").returncode == 0
+
+
 def test_who_asked_for_what_is_in_the_audit_log(cluster: Cluster, namespace: Namespace) -> None:
     log = cluster.layout.logs / "audit.log"
     entries = [json.loads(line) for line in log.read_text().splitlines()]
