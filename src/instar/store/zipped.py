@@ -16,6 +16,7 @@ from instar.store.members import MEMBER_LIMIT, Malformed
 if TYPE_CHECKING:
     import zipfile
 
+LIST_LIMIT_BYTES = 64 << 20  # of some 500,000 members with long names
 _CHUNK_BYTES = 1 << 20
 _UNPACKED_LIMIT_BYTES = 16 << 30
 
@@ -28,7 +29,7 @@ def opened(path: Path) -> Iterator[zipfile.ZipFile]:
     import zlib
 
     try:
-        with zipfile.ZipFile(path) as archive:
+        with path.open("rb") as file, zipfile.ZipFile(_Bounded(file)) as archive:
             _require_bounds(archive)
             yield archive
     except zlib.error as error:
@@ -37,6 +38,20 @@ def opened(path: Path) -> Iterator[zipfile.ZipFile]:
         raise Malformed("it ends in the middle") from error
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, UnicodeDecodeError, struct.error) as error:
         raise Malformed(str(error)) from error
+
+
+class _Bounded:
+    """A file of which nobody reads much at once: a zip's list of members is read whole, before anything is known of it,
+    and a few hundred MiB of it become many GiB of objects."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, count: int = -1) -> bytes:
+        if count > LIST_LIMIT_BYTES:
+            raise Malformed(f"its list of members has more than the {LIST_LIMIT_BYTES:,} bytes that are allowed")
+        return self._file.read(count)
 
 
 def chunks(archive: zipfile.ZipFile, name: str | zipfile.ZipInfo) -> Iterator[bytes]:
