@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import platform
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -227,3 +228,53 @@ def test_an_image_without_npm(npm: Npm, tmp_path: Path) -> None:
     finally:
         world.close()
     assert caught.value.hint == "add nodejs and npm to image.packages"
+
+
+def test_workspaces_are_linked_and_have_packages_of_their_own(npm: Npm) -> None:
+    folder, first, second = (
+        npm.world.folder / "app",
+        *(
+            package({"package/index.js": f"module.exports = '{one}'\n".encode()}, name="ms", version=one)
+            for one in ("1.0.0", "2.0.0")
+        ),
+    )
+    manifests = {
+        "": {"name": "mono", "version": "1.0.0", "workspaces": ["libs/*", "web"]},
+        "libs/lib": {"name": "@acme/lib", "version": "1.0.0", "dependencies": {"ms": "1.0.0"}},
+        "web": {"name": "web", "version": "1.0.0", "dependencies": {"@acme/lib": "1.0.0", "ms": "2.0.0"}},
+    }
+    entries: dict[str, Any] = {
+        **manifests,
+        "node_modules/@acme/lib": {"resolved": "libs/lib", "link": True},
+        "node_modules/web": {"resolved": "web", "link": True},
+        "node_modules/ms": npm.registry.publish("ms", "1.0.0", first),
+        "web/node_modules/ms": npm.registry.publish("ms", "2.0.0", second),
+    }
+    for path, manifest in manifests.items():
+        (folder / path).mkdir(parents=True)
+        (folder / path / "package.json").write_text(json.dumps(manifest))
+    lock = {"name": "mono", "version": "1.0.0", "lockfileVersion": 3, "requires": True, "packages": entries}
+    (folder / "package-lock.json").write_text(json.dumps(lock))
+    (folder / "libs/lib/index.js").write_text("module.exports = require('ms')\n")
+    (folder / "web/node_modules/ms").mkdir(parents=True)
+    (folder / "web/node_modules/ms/index.js").write_text("of the author's machine\n")
+    line = "cd /srv/app/web && node -p \"require('@acme/lib') + ' ' + require('ms')\" > /srv/said"
+    files = "files: [{from: app, to: /srv/app}]\n"
+    baked = npm.bake(f"{NPM}{files}run: ['{line.replace(chr(39), chr(39) * 2)}']\n")
+    found = tree(npm.world, baked, "srv")
+    assert found["srv/said"] == b"1.0.0 2.0.0\n"
+    assert found["srv/app/node_modules/@acme/lib"] == "../../libs/lib"
+
+
+def test_peers_that_do_not_fit_are_taken_where_it_is_said(npm: Npm) -> None:
+    one = package({}, name="one", version="1.0.0", peerDependencies={"two": "^9.0.0"})
+    write(npm, one=one, two=package({}, name="two", version="1.0.0"))
+    path = npm.world.folder / "app/package-lock.json"
+    lock = json.loads(path.read_text())
+    lock["packages"]["node_modules/one"]["peerDependencies"] = {"two": "^9.0.0"}
+    path.write_text(json.dumps(lock))
+    with pytest.raises(StepFailed) as caught:
+        npm.bake()
+    assert "two" in caught.value.output
+    found = tree(npm.world, npm.bake("npm: {from: app, to: /srv/app, legacy_peer_deps: true}\n"))
+    assert "srv/app/node_modules/one/package.json" in found

@@ -21,6 +21,8 @@ from instar.errors import ComponentMissing, FetchError, HashMismatch, InstarErro
 from instar.fetch.cache import Cache
 from instar.lock.artifacts import lock_artifacts, moved_artifacts
 from instar.lock.changes import changes
+from instar.lock.file import read, write
+from instar.lock.written import dump
 from instar.model.digest import Digest
 from instar.model.lock import Artifact, Lock, Requested
 from instar.model.progress import Progress
@@ -34,10 +36,11 @@ class Author:
         self.folder, self.registry = folder, registry
         self.cache = Cache(folder / "cache")
         self.said: list[Progress] = []
+        self.more = ""
 
     def part(self) -> ImagePart:
         text = (
-            "name: web\nimage:\n  base: debian:bookworm\n  npm: {from: app, to: /srv/app}\n"
+            "name: web\nimage:\n  base: debian:bookworm\n  npm: {from: app, to: /srv/app" + self.more + "}\n"
             'service: {command: [sleep, "1"]}\nenvironments: {dev: {}}\n'
         )
         return image_of(parse(text, str(self.folder / "instar.yaml")))
@@ -211,3 +214,41 @@ def test_a_lock_that_no_longer_fits_names_what_moved(author: Author) -> None:
     ]
     now = dataclasses.replace(lock, artifacts=author.lock(*locked))
     assert [str(one) for one in changes(lock, now)] == ["- npm @team/two 2.0.0", "  npm one 1.0.0 → 1.1.0"]
+
+
+@pytest.mark.parametrize(("user", "said"), [("", "Bearer s3cret"), (", user: ci", "Basic Y2k6czNjcmV0")])
+def test_packages_come_from_the_index_that_the_definition_names(
+    author: Author, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: str, said: str
+) -> None:
+    with npm_registry(tmp_path) as own:
+        own.files["/npm/@team/two/-/two-2.0.0.tgz"] = author.registry.files.pop("/@team/two/-/two-2.0.0.tgz")
+        (tmp_path / "password").write_text("s3cret\n")
+        (tmp_path / "password").chmod(0o600)
+        login = f"{user}, password: {tmp_path / 'password'}"
+        (tmp_path / "machine.yaml").write_text(f"indexes:\n  internal: {{url: '{own.address}/npm/'{login}}}\n")
+        monkeypatch.setenv("INSTAR_CONFIG", str(tmp_path / "machine.yaml"))
+        author.more = ", indexes: {internal: ['@team/*']}"
+        two, one = author.lock()
+        assert (two.name, two.index, one.index) == ("@team/two", "internal", None)
+        assert own.asked == [("/npm/@team/two/-/two-2.0.0.tgz", said)]
+        assert ("/@team/two/-/two-2.0.0.tgz", "Bearer t0k3n") not in author.registry.asked
+        for batch in batches((two,), Cache(tmp_path / "another machine's")):
+            batch.fetch()
+        lock = Lock(
+            bake_format=2, architecture="amd64", requested=Requested(base="debian:bookworm"), suites=(), packages=(),
+            artifacts=(two, one),
+        )  # fmt: skip
+        write(tmp_path / "instar.lock", lock)
+        assert read(tmp_path / "instar.lock").artifacts == (two, one)
+        assert "s3cret" not in (tmp_path / "instar.lock").read_text() and "127.0.0.1" not in dump(lock)
+        author.more = ", index: other"
+        assert [line for line in moved_artifacts(lock, author.part(), "instar.lock") if "another index" in line]
+        with pytest.raises(FetchError, match="cannot find the index 'other'"):
+            author.lock()
+        own.statuses["/npm/@team/two/-/two-2.0.0.tgz"] = 401
+        author.more = ", indexes: {internal: ['@team/*']}"
+        author.cache = Cache(tmp_path / "third")
+        with pytest.raises(FetchError, match="refuses the password") as caught:
+            author.lock()
+        assert "s3cret" not in f"{caught.value}{caught.value.hint}"
+        assert "indexes.internal in this machine's own file" in (caught.value.hint or "")

@@ -170,9 +170,45 @@ def test_characters_of_two_halves_and_backslashes_are_text(read: Callable[..., M
     assert names(read(lock_file({"node_modules/a": entry}))) == ["express 4.18.2", "a 4.18.2"]
 
 
-def test_workspaces_are_refused(read: Callable[..., Manifest]) -> None:
-    with pytest.raises(DefinitionError, match=r"package\.json:\d+:1: its workspaces are not installed"):
-        read(lock_file(), {**MANIFEST, "workspaces": ["libs/*"]})
+WORKSPACES = {
+    "node_modules/lib": {"resolved": "libs/lib", "link": True},
+    "libs/lib": {"name": "lib", "version": "1.0.0", "dependencies": {"ms": "2.0.0"}},
+    "libs/lib/node_modules/ms": {"version": "2.0.0", "integrity": HASH},
+}
+
+
+def in_a_workspace(folder: Path, **manifest: Any) -> None:
+    (folder / "app/libs/lib").mkdir(parents=True)
+    own = {"name": "lib", "version": "1.0.0", "dependencies": {"ms": "2.0.0"}, **manifest}
+    (folder / "app/libs/lib/package.json").write_text(json.dumps(own))
+
+
+def test_workspaces_are_read_with_their_own_packages(read: Callable[..., Manifest], tmp_path: Path) -> None:
+    in_a_workspace(tmp_path)
+    found = read(lock_file(WORKSPACES, workspaces=["libs/*"]), {**MANIFEST, "workspaces": ["libs/*"]})
+    assert names(found) == ["express 4.18.2", "ms 2.0.0"]
+    assert sorted(found.files) == ["libs/lib/package.json", "package-lock.json", "package.json"]
+    assert found.wanted[1].place == "app/package-lock.json:37"
+
+
+def test_a_workspace_that_is_another_than_the_lock_files_is_refused(
+    read: Callable[..., Manifest], tmp_path: Path
+) -> None:
+    mono = {**MANIFEST, "workspaces": ["libs/*"]}
+    with pytest.raises(DefinitionError, match=r"package\.json:\d+:1: its workspaces are others"):
+        read(lock_file(), mono)
+    with pytest.raises(DefinitionError, match=r"app/libs/lib/package\.json:1:1: there is no such file"):
+        read(lock_file(WORKSPACES, workspaces=["libs/*"]), mono)
+    in_a_workspace(tmp_path, dependencies={"ms": "3.0.0"})
+    with pytest.raises(DefinitionError, match=r"app/libs/lib/package\.json:1:1: 'ms' is '3.0.0' here"):
+        read(lock_file(WORKSPACES, workspaces=["libs/*"]), mono)
+
+
+@pytest.mark.parametrize("folder", ["../lib", "/srv/lib", "l/../../lib", "./libs", "node_modules/x", "libs//l", "", 1])
+def test_a_workspace_that_leads_out_is_refused(read: Callable[..., Manifest], folder: Any) -> None:
+    entries = {"node_modules/lib": {"resolved": folder, "link": True}, str(folder) or "x": {"version": "1.0.0"}}
+    with pytest.raises(DefinitionError, match="is a folder that is not below this one"):
+        read(lock_file(entries, workspaces=["libs/*"]), {**MANIFEST, "workspaces": ["libs/*"]})
 
 
 def test_the_files_are_missing(tmp_path: Path) -> None:

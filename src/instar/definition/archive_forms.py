@@ -6,11 +6,14 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
-from instar.definition.forms import Misfit, SecretMisfit, fits, url
+from instar.definition.forms import NPM_PACKAGE, Misfit, SecretMisfit, fits, url
 from instar.definition.machine_forms import is_loopback
 
 SUITE: Final = r"(?!.*\.\.)(?:/|\./|[A-Za-z0-9][A-Za-z0-9._~+:/-]{0,120})"
 COMPONENT: Final = r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._~+/-]{0,120}"
+NPM_PACKAGES: Final = (
+    rf"{NPM_PACKAGE}|(@[A-Za-z0-9~-][A-Za-z0-9._~-]*/[A-Za-z0-9._~-]*|[A-Za-z0-9~_-][A-Za-z0-9._~-]*)\*"
+)
 ONE_PROJECT: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?"
 PROJECT: Final = ONE_PROJECT + r"|[A-Za-z0-9][A-Za-z0-9._-]{0,98}\*"
 
@@ -27,6 +30,13 @@ def one_project(text: str) -> str:
     if not fits(ONE_PROJECT, text):
         raise Misfit("each is named: what is built runs code of its author's" if "*" in text else "")
     return project(text)
+
+
+def npm_packages(text: str) -> str:
+    """A package of npm, or how the names of several begin."""
+    if not fits(NPM_PACKAGES, text):
+        raise Misfit("the index that all comes from is 'index'" if text == "*" else "")
+    return text
 
 
 def address(text: str) -> str:

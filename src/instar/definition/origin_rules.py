@@ -24,7 +24,7 @@ def archive(reading: Reading, problems: Problems) -> None:
         blame(reading, "suites", problems, "a path, ending in '/', stands alone; write an archive for each")
 
 
-def python(reading: Reading, problems: Problems) -> None:
+def indexes(reading: Reading, problems: Problems) -> None:
     """What comes from which index is said once."""
     indexes, taken = reading.get("indexes"), dict[str, str]()
     for name, projects in () if indexes is FAILED else indexes.items():

@@ -58,6 +58,7 @@ def npm(reading: Reading, problems: Problems) -> None:
     _refuse_runtime_folder(reading, problems)
     if reading.get("to") == "/":
         blame(reading, "to", problems, "expected the path of a folder of its own, found '/'")
+    origin_rules.indexes(reading, problems)
 
 
 def other_base(reading: Reading, problems: Problems) -> None:

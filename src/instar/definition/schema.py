@@ -185,7 +185,7 @@ _ABOUT: Final[dict[type[Any] | str, About]] = {
     model.ImageSpec: About("a section that says what the image is made of",
         make=functools.partial(_part, model.ImageSpec), check=rules.image, without=("platform",)),
     PythonProjects: About("a section such as {requirements: requirements.txt, index: internal}",
-        check=origin_rules.python, elsewhere=_PYTHON_ELSEWHERE),
+        check=origin_rules.indexes, elsewhere=_PYTHON_ELSEWHERE),
     origins.Archive: About("a section such as {uris: …, suites: stable, signed_by: keys/vendor.asc, packages: […]}",
         check=origin_rules.archive, elsewhere=_ARCHIVE_ELSEWHERE),
     model.BuildStage: About("a section that says what the stage is made of",

@@ -119,6 +119,9 @@ VALUES: Final[dict[str, Shape]] = {
     "suite": Text("the name of a suite, such as 'bookworm-backports'", forms.suite, pattern=forms.SUITE),
     "npm package": Text("the name of a package of npm, such as 'bcrypt' or '@scope/name'", forms.npm_package,
         pattern=forms.NPM_PACKAGE),
+    "packages of npm by index": MapOf(NAME, ListOf(Text("a package such as '@acme/core', or how several begin, such as "
+        "'@acme/*'", archive_forms.npm_packages, pattern=archive_forms.NPM_PACKAGES), "a list of packages, such as "
+        "['@acme/*']", minimum=1, unique=True), "a section of indexes and packages, such as {internal: ['@acme/*']}"),
     "goal of Maven": Text("a word such as 'package' or '-DskipTests'", forms.word),
     "commit": Text("the 40 hexadecimal digits of a commit", input_forms.commit, pattern=input_forms.COMMIT),
     "sha256": Text("64 hexadecimal digits", forms.sha256, pattern=forms.SHA256),

@@ -59,7 +59,13 @@ def bring_all(wanted: Sequence[WantedFile], cache: Cache, report: Report) -> Map
 def _fetch(batch: Sequence[Artifact], sources: Mapping[str, FileSource], cache: Cache) -> None:
     for one in batch:
         wanted = WantedFile(
-            ecosystem=one.ecosystem, name=one.name, version=one.version, hash=one.hash, kind=one.kind, place="the lock"
+            ecosystem=one.ecosystem,
+            name=one.name,
+            version=one.version,
+            hash=one.hash,
+            kind=one.kind,
+            place="the lock",
+            index=one.index,
         )
         sources[one.ecosystem].bring(wanted, cache, one.sha256)
 

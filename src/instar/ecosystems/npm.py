@@ -17,8 +17,10 @@ from instar.definition import forms
 from instar.ecosystems import author
 from instar.ecosystems.author import AuthorText
 from instar.ecosystems.npm_hashes import STRONG, best_hash, content_path
+from instar.ecosystems.npm_workspaces import inside, workspaces_of
 from instar.ecosystems.protocol import FileSource, Manifest, WantedFile, Workroom
 from instar.fetch.cache import Cache
+from instar.fetch.indexes import source_of
 from instar.model.lock import Artifact
 from instar.model.projects import NpmPackages
 
@@ -26,7 +28,7 @@ MANIFEST: Final = "package.json"
 LOCK_FILE: Final = "package-lock.json"
 _MODULES: Final = "node_modules/"
 _VERSION: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,127}\Z")
-_ENTRY_LINE: Final = re.compile(r'^\s*"(node_modules/[^"]+)"\s*:\s*\{')
+_ENTRY_LINE: Final = re.compile(r'^\s*"((?:[^"]+/)?node_modules/[^"]+)"\s*:\s*\{')
 _KINDS: Final = ("dependencies", "devDependencies", "optionalDependencies", "peerDependencies")
 _PROCESSORS: Final = {"amd64": "x64", "arm64": "arm64"}  # Debian's name → node's
 _MAKE: Final = "make one that fits: npm install --package-lock-only"
@@ -44,27 +46,33 @@ class Npm:
         lock = author.read(folder, use.source, LOCK_FILE, missing=_missing(folder, use.source))
         entries = _entries(lock)
         _require_fit(manifest, lock, entries[""])
+        workspaces = workspaces_of(lock, manifest, entries, _MAKE)
+        manifests = {MANIFEST: manifest}
+        for one in workspaces:
+            name = f"{one}/{MANIFEST}"
+            manifests[name] = author.read(folder, use.source, name, missing="the lock file names it as a workspace")
+            _require_fit(manifests[name], lock, entries[one])
         lines = _lines(lock.text)
         wanted, scripted = dict[tuple[str, ...], WantedFile](), set[str]()
-        for path, entry in _installed(entries, use, architecture):
-            one = _wanted(lock, path, entry, lines.get(path, 1))
-            wanted.setdefault(one.key, one)
+        for path, entry in _installed(entries, use, architecture, workspaces):
+            file = _wanted(lock, inside(path, workspaces), entry, lines.get(path, 1), use)
+            wanted.setdefault(file.key, file)
             if entry.get("hasInstallScript") is True:
                 scripted.add(path.rpartition(_MODULES)[2])
         _require_scripts(lock, use, entries)
         return Manifest(
             wanted=tuple(wanted.values()),
-            files={MANIFEST: manifest.data, LOCK_FILE: lock.data},
+            files={**{name: one.data for name, one in manifests.items()}, LOCK_FILE: lock.data},
             notes=tuple(_unscripted(sorted(scripted - set(use.scripts)), lock.name)),
         )
 
     def source(self) -> FileSource:
-        from instar.ecosystems.npm_registry import Registry
+        from instar.ecosystems.npm_registry import Registries
 
-        return Registry.of_this_machine()
+        return Registries()
 
     def given(self, use: NpmPackages) -> Any:
-        return [use.to, use.dev, sorted(use.scripts)]
+        return [use.to, use.dev, sorted(use.scripts), *(["legacy-peer-deps"] if use.legacy_peer_deps else [])]
 
     def install(
         self,
@@ -79,10 +87,12 @@ class Npm:
         if npm is None:
             raise room.failed("there is no npm in the image", hint="add nodejs and npm to image.packages")
         to = use.to.rstrip("/")
-        room.put(f"{to}/{MANIFEST}", manifest.files[MANIFEST])
+        for name, content in manifest.files.items():
+            if name != LOCK_FILE:
+                room.put(f"{to}/{name}", content)
         room.put(f"{to}/{LOCK_FILE}", _without_addresses(manifest.files[LOCK_FILE]))
         room.say(f"installing {len(artifacts)} packages of npm")
-        env = {"PATH": path, "HOME": _CACHE, **_settings(room)}
+        env = {"PATH": path, "HOME": _CACHE, **_settings(room, use)}
         with cache.workspace() as folder:
             _lay_out(artifacts, cache, folder)
             shown = {f"{_CACHE}/_cacache": folder}
@@ -132,13 +142,6 @@ def _require_fit(manifest: AuthorText, lock: AuthorText, locked: Mapping[str, An
         if name in now:
             manifest.refuse(f"'{name}' is '{now[name]}' here, and {was}", f'"{name}"', hint=_MAKE)
         lock.refuse(f"it was made for '{name}' '{then[name]}', which {MANIFEST} has not", f'"{name}"', hint=_MAKE)
-    workspaces = manifest.json().get("workspaces")
-    if workspaces:
-        manifest.refuse(
-            "its workspaces are not installed: each is a folder of its own",
-            '"workspaces"',
-            hint="name the folder of one that has a package-lock.json of its own: npm install --workspaces=false",
-        )
 
 
 def _dependencies(file: AuthorText, found: Mapping[str, Any]) -> dict[str, str]:
@@ -153,10 +156,12 @@ def _dependencies(file: AuthorText, found: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _installed(
-    entries: Mapping[str, dict[str, Any]], use: NpmPackages, architecture: str
+    entries: Mapping[str, dict[str, Any]], use: NpmPackages, architecture: str, workspaces: tuple[str, ...]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield what npm will want a file of: not what others bring in their own, nor what is for another platform."""
     for path, entry in entries.items():
+        if path in workspaces or (entry.get("link") is True and entry.get("resolved") in workspaces):
+            continue
         if not path or entry.get("inBundle") is True or (entry.get("dev") is True and not use.dev):
             continue
         elsewhere = not _suits(entry.get("os"), "linux") or not _suits(entry.get("cpu"), _PROCESSORS.get(architecture))
@@ -179,12 +184,12 @@ def _suits(named: Any, ours: str | None) -> bool:
     return ours not in refused and (not allowed or ours in allowed or "any" in allowed)
 
 
-def _wanted(lock: AuthorText, path: str, entry: Mapping[str, Any], line: int) -> WantedFile:
+def _wanted(lock: AuthorText, path: str, entry: Mapping[str, Any], line: int, use: NpmPackages) -> WantedFile:
     """Return the file that an entry names. Raises DefinitionError for one that is no package of a registry's."""
     at = f'"{path}"'
-    inside = path.rpartition(_MODULES)[2]
+    last = path.rpartition(_MODULES)[2]
     names = path.removeprefix(_MODULES).split(f"/{_MODULES}")
-    name, version = entry.get("name", inside), entry.get("version")
+    name, version = entry.get("name", last), entry.get("version")
     resolved = entry.get("resolved", "")
     if entry.get("link") is True or not path.startswith(_MODULES):
         lock.refuse(
@@ -210,7 +215,14 @@ def _wanted(lock: AuthorText, path: str, entry: Mapping[str, Any], line: int) ->
             at,
             hint="remove its entry there and node_modules, then let npm 7 or a later one look it up: npm install",
         )
-    return WantedFile(ecosystem="npm", name=str(name), version=version, hash=found, place=f"{lock.name}:{line}")
+    return WantedFile(
+        ecosystem="npm",
+        name=str(name),
+        version=version,
+        hash=found,
+        place=f"{lock.name}:{line}",
+        index=source_of(str(name), use.sources),
+    )
 
 
 def _require_scripts(lock: AuthorText, use: NpmPackages, entries: Mapping[str, Any]) -> None:
@@ -253,7 +265,7 @@ def _lay_out(artifacts: Sequence[Artifact], cache: Cache, folder: Path) -> None:
             path.hardlink_to(cache.verify(one.sha256))
 
 
-def _settings(room: Workroom) -> dict[str, str]:
+def _settings(room: Workroom, use: NpmPackages) -> dict[str, str]:
     """Return npm's configuration: nothing of an image's own, no network, nothing that is left behind."""
     headers = next((top for top in ("/usr/local", "/usr") if room.exists(f"{top}/{_HEADERS}")), None)
     settings = {
@@ -265,6 +277,7 @@ def _settings(room: Workroom) -> dict[str, str]:
         "offline": "true",
         "update_notifier": "false",
         "userconfig": f"{_CACHE}/user",
+        **({"legacy_peer_deps": "true"} if use.legacy_peer_deps else {}),
         **({"nodedir": headers} if headers else {}),
     }
     return {f"npm_config_{name}": value for name, value in settings.items()}

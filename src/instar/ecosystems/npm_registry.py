@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,7 @@ from instar.ecosystems.download import Downloads, Missing, sent_to
 from instar.ecosystems.protocol import WantedFile
 from instar.errors import CommandFailed, ComponentMissing, FetchError, HashMismatch
 from instar.fetch.cache import Cache
+from instar.fetch.indexes import TOKEN_USER, find_index
 from instar.frozen import dataclass
 from instar.model.digest import Digest
 
@@ -113,13 +115,35 @@ def _settings(file: Path, environ: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+class Registries:
+    """Those that npm is configured for, and those that definitions name. Each is looked for when it is first asked."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._known: dict[str | None, Registry] = {}
+
+    def bring(self, one: WantedFile, cache: Cache, expected: Digest | None) -> Digest:
+        """Raises ComponentMissing where nothing names a registry, HostError for a password that cannot be read."""
+        with self._guard:
+            if one.index not in self._known:
+                named = one.index is not None
+                self._known[one.index] = Registry.named(str(one.index)) if named else Registry.of_this_machine()
+            registry = self._known[one.index]
+        return registry.bring(one, cache, expected)
+
+
 class Registry:
     """The registries of a configuration."""
 
-    def __init__(self, configuration: NpmConfiguration, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self,
+        configuration: NpmConfiguration,
+        environ: Mapping[str, str] = os.environ,
+        configured: str = _CONFIGURED,
+    ) -> None:
         self._configuration = configuration
         self._downloads = Downloads(
-            configured=_CONFIGURED,
+            configured=configured,
             authorise=configuration.authorisation,
             ca=configuration.settings.get("cafile"),
             environ=configuration.proxies(environ),
@@ -132,6 +156,20 @@ class Registry:
         if found.settings.get("registry"):
             return cls(found)
         return cls(NpmConfiguration(settings={**found.settings, "registry": _registry_of_npm()}))
+
+    @classmethod
+    def named(cls, name: str, environ: Mapping[str, str] = os.environ) -> Registry:
+        """Return the index that this machine calls ``name``. Raises FetchError, HostError, MachineFileError."""
+        index = find_index(name, environ)
+        parts = urlsplit(index.url.rstrip("/"))
+        at = f"//{parts.netloc}{parts.path}/"
+        settings = {"registry": index.url, **({"cafile": index.ca} if index.ca else {})}
+        if index.login is not None and index.login.user == TOKEN_USER:
+            settings[f"{at}:_authToken"] = index.login.password
+        elif index.login is not None:
+            settings[f"{at}:username"] = index.login.user
+            settings[f"{at}:_password"] = base64.b64encode(index.login.password.encode()).decode()
+        return cls(NpmConfiguration(settings=settings), environ, f"indexes.{name} in this machine's own file says it")
 
     def bring(self, one: WantedFile, cache: Cache, expected: Digest | None) -> Digest:
         registry = self._configuration.registry(one.name)

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WantedFile:
-    """A file that the author's lock file names, with the ecosystem's own ``hash`` of it; ``place`` is where it does."""
+    """A file that the author's lock file names, with the ecosystem's own ``hash`` of it; ``place`` is where it does.
+
+    ``index``: the one that it comes from, by this machine's name of it; None: as the ecosystem's tool is configured.
+    """
 
     ecosystem: str
     name: str
@@ -28,6 +31,7 @@ class WantedFile:
     hash: str
     kind: str = ""
     place: str = ""
+    index: str | None = None
 
     @property
     def key(self) -> tuple[str, str, str, str, str]:
@@ -51,6 +55,7 @@ class WantedFile:
             hash=self.hash,
             sha256=sha256,
             kind=self.kind,
+            index=self.index,
         )
 
 

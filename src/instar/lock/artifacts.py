@@ -41,7 +41,7 @@ def lock_artifacts(
     for text in (note for one in found for note in one.manifest.notes):
         report(Progress(stage="lock", text=text, kind="warning"))
     wanted = wanted_by(found)
-    there = {one.order: one for one in known if one.order in wanted}
+    there = {one.order: replace(one, index=wanted[one.order].index) for one in known if one.order in wanted}
     there |= {one.key: one.locked(sha256) for one in wanted.values() if (sha256 := one.known_sha256)}
     missing = [one for key, one in wanted.items() if key not in there]
     if missing:
@@ -74,6 +74,8 @@ def moved_artifacts(lock: Lock, part: ImagePart, name: str) -> Iterator[str]:
             yield f"{one.place}: {one.ecosystem}: '{one.shown}' " + (
                 f"is another file than in {name}" if other else f"is not in {name}"
             )
+        elif locked[key].index != one.index:
+            yield f"{one.place}: {one.ecosystem}: '{one.shown}' comes from another index than in {name}"
     told = {key[:4] for key in wanted if key not in locked}
     for order, artifact in locked.items():
         if order not in wanted and order[:4] not in told:

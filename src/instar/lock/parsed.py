@@ -302,7 +302,7 @@ def _require_asked(wheels: Sequence[Wheel], requested: Requested) -> None:
 
 
 def _artifact(entry: Any) -> Artifact:
-    require_keys(entry, _ARTIFACT_KEYS, "artifact", optional=("kind",))
+    require_keys(entry, _ARTIFACT_KEYS, "artifact", optional=("kind", "index"))
     return Artifact(
         ecosystem=fit(entry["ecosystem"], _ECOSYSTEM, "ecosystem"),
         name=fit(entry["name"], _ARTIFACT_NAME, "name"),
@@ -310,6 +310,7 @@ def _artifact(entry: Any) -> Artifact:
         hash=fit(entry["hash"], _ARTIFACT_HASH, "hash"),
         sha256=Digest.from_hex(fit(entry["sha256"], _SHA256, "sha256")),
         kind=fit(entry["kind"], _ARTIFACT_KIND, "kind") if "kind" in entry else "",
+        index=fit(entry["index"], _NAME, "index") if "index" in entry else None,
     )
 
 

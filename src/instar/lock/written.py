@@ -201,6 +201,7 @@ def _artifact_entry(one: Artifact) -> dict[str, str]:
         **({"kind": one.kind} if one.kind else {}),
         "hash": one.hash,
         "sha256": one.sha256.hex,
+        **({} if one.index is None else {"index": one.index}),
     }
 
 

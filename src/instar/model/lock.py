@@ -118,6 +118,7 @@ class Artifact:
     hash: str
     sha256: Digest
     kind: str = ""
+    index: str | None = None  # by the machine's name of it, None of the one that the ecosystem's tool is configured for
 
     @property
     def order(self) -> tuple[str, str, str, str, str]:

@@ -27,6 +27,20 @@ class NpmPackages:
     scripts: tuple[str, ...] = field(default=(), metadata=key(
         "Packages whose install scripts are run, as root and without a network. No others are.", "npm package",
         unique=True, expected="a list of packages, such as [bcrypt]"))
+    legacy_peer_deps: bool = field(default=False, metadata=key(
+        "Whether npm takes packages whose peers do not fit, as it did before version 7: for a lock file that was made "
+        "so.", added=True))
+    index: str | None = field(default=None, metadata=key(
+        "The index that all comes from which `indexes` does not name: a name of this machine's `indexes`.", "name",
+        default_about="the one that npm is configured for", added=True))
+    indexes: Mapping[str, tuple[str, ...]] = field(default_factory=dict, metadata=key(
+        "Packages that come from an index and from nowhere else, by its name among this machine's `indexes`.",
+        "packages of npm by index", added=True))
+
+    @property
+    def sources(self) -> Mapping[str, tuple[str, ...]]:
+        """What comes from which index, as patterns: ``*`` from the one that all else comes from."""
+        return {**({self.index: ("*",)} if self.index else {}), **self.indexes}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

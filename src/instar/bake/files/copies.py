@@ -176,4 +176,8 @@ def _never_copied(loaded: Loaded) -> frozenset[Path]:
         named.update(loaded.folder / secret for secret in (*environment.secrets.values(), *own))
     for made in (loaded.definition.image, *loaded.definition.build.values()):
         named.update(loaded.folder / npm.source / name for npm in made.npm for name in _NOT_BESIDE_NPM)
+        for npm in made.npm:
+            from instar.ecosystems.npm_workspaces import own_modules
+
+            named.update(own_modules(loaded.folder, npm.source))
     return frozenset(path.parent.resolve() / path.name for path in named) | {path.resolve() for path in named}
