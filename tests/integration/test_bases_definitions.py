@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from bake_kit import writer_program
 from base_kit import Machine, Vendor, machine, shell
 
 from instar.errors import DefinitionError, LockMissing, LockStale, StepFailed
@@ -73,6 +74,21 @@ def test_a_base_that_changed_is_another_input(machine: Machine, base: Path) -> N
     assert machine.bake(loaded).image.digest == first.image.digest
     write_base(machine, "# what is said of the service alone changes no layer\n")
     assert all(step.cached for step in machine.bake(loaded).steps)
+
+
+def test_a_slim_base_is_the_one_layer_that_it_has(machine: Machine, base: Path) -> None:
+    (base / "program").write_bytes(writer_program())
+    (base / "program").chmod(0o755)
+    write_base(machine, "slim: true")
+    text = (base / "instar.yaml").read_text().replace("files: [", "files: [{from: program, to: /program}, ")
+    (base / "instar.yaml").write_text(text.replace("[/bin/sh]", "[/program, a, b]"))
+    loaded = machine.write("base: {image: ../base/instar.yaml}", "one", "one")
+    machine.lock(loaded)
+    image = machine.bake(loaded).image
+    stood_on = machine.workspace.store.find("base")
+    assert len(stood_on.layers) == 1 and len(image.layers) == 2  # and the user's
+    assert image.layers[0].digest == stood_on.layers[0].digest
+    assert find_baked(machine.workspace, loaded) == image
 
 
 def test_a_base_may_stand_on_another(machine: Machine, base: Path) -> None:

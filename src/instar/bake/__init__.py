@@ -4,6 +4,7 @@ from instar.bake.baking import Baked, BakedStep, bake, prune_records
 from instar.bake.planning import Planned, PlannedPart, PlannedStep, plan, service_on
 from instar.bake.runnable import require_runnable
 from instar.bake.stages.kept import layers_kept
+from instar.bake.steps import of_the_image
 
 __all__ = [
     "Baked",
@@ -13,6 +14,7 @@ __all__ = [
     "PlannedStep",
     "bake",
     "layers_kept",
+    "of_the_image",
     "plan",
     "prune_records",
     "require_runnable",

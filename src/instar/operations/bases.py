@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from instar.bake import of_the_image
 from instar.bake import plan as plan_bake
 from instar.bake.image import environment
 from instar.definition import Loaded
@@ -148,7 +149,7 @@ def _with_base(workspace: Workspace, part: ImagePart, lock: Lock, above: tuple[L
         key=steps[-1].work.key,
         epoch=base_lock.epoch,
         env=environment(base.definition.image, base_lock),
-        layers=tuple(step.layer for step in steps),
+        layers=tuple(step.layer for step in of_the_image(steps, lambda step: step.work.kind)),
     )
     return replace(lock, base=found)
 
