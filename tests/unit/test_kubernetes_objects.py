@@ -171,7 +171,7 @@ def test_keys_of_the_section_reach_the_pod() -> None:
     assert spec["nodeSelector"] == {"kubernetes.io/arch": "arm64", "disk": "ssd"}
     assert spec["hostUsers"] is False
     assert "lifecycle" not in spec["containers"][0]
-    assert spec["containers"][0]["resources"]["requests"] == {"cpu": "1000m", "memory": str(64 << 20)}
+    assert spec["containers"][0]["resources"]["requests"] == {"cpu": "1", "memory": str(64 << 20)}
 
 
 def test_a_volume_is_a_claim_that_nothing_owns() -> None:

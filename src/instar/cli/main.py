@@ -77,11 +77,15 @@ class Commands(click.Group):
     """Commands in the order of a first day, each imported only when it is wanted."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        from instar.cli.documents import providers_with_documents
+
+        return [*_COMMANDS, *providers_with_documents()]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
-            return None
+            from instar.cli.documents import find_group
+
+            return find_group(name)
         module = importlib.import_module(f"instar.cli.{_COMMANDS[name]}")
         command: click.Command = getattr(module, _IN_PYTHON.get(name, name))
         return command

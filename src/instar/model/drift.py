@@ -22,6 +22,7 @@ KINDS: Final = {
     "bundle": "what runc was told about the instance is not what the release says",
     "runtime": "conmon or runc's own state of the instance is not there, or not as it was",
     "blob": "a layer's bytes are not those that were baked",
+    "object": "an object of a cluster that a release is made of is not as it was made, or others have written to it",
     "router": "the router sends traffic elsewhere than the ledger says, or its file does",
     "record": "it is not written down what the instance was like when it was made",
     "rule": "a rule that ignores findings has expired",

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from instar.frozen import dataclass
 from instar.providers.base import Traits
 
 if TYPE_CHECKING:
     from instar.host.filesystems.layers import LayerImages
     from instar.model.component import Component
     from instar.model.environment import Settings
+    from instar.model.image import Image
     from instar.model.machine import MachineSettings
-    from instar.model.release import EnvironmentId, Instance
+    from instar.model.release import EnvironmentId, Instance, Release
     from instar.model.state import StateDirectory
     from instar.providers.base import Provider
     from instar.registry.registries import Registries
@@ -62,6 +64,28 @@ class Site(Protocol):
         """Return the same digits, None where none were made yet. Raises HostError when they are damaged."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedEnvironment:
+    """An environment as its definition has it. ``release`` is the one that a deploy would come to, of ``image``, with
+    ``groups``; None, and none, where a document is about the environment alone."""
+
+    environment: EnvironmentId
+    settings: Settings
+    release: Release | None = None
+    image: Image | None = None
+    groups: tuple[Instance, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Document:
+    """What a provider can print of an environment, by ``instar PROVIDER NAME ENV``. ``make`` returns texts by the names
+    of their files, and changes nothing; ``of_release``: it is about the release that a deploy would come to."""
+
+    about: str
+    make: Callable[[Site, PlannedEnvironment], Mapping[str, str]]
+    of_release: bool = False
+
+
 class ProviderPackage(Protocol):
     """A provider that may not be opened yet. Importing it is cheap, and touches nothing."""
 
@@ -73,6 +97,10 @@ class ProviderPackage(Protocol):
     def settings(self) -> type[Any] | None:
         """The dataclass whose fields declare the keys of its own section of an environment (``model.declaration``);
         None: it has none. What is written there is ``Settings.provider_settings``, in JSON's terms."""
+
+    @property
+    def documents(self) -> Mapping[str, Document]:
+        """What it can print, by name. A package without any may lack this."""
 
     def components(self) -> tuple[Component, ...]:
         """Return what it needs of this machine, for ``doctor``. Changes nothing."""

@@ -77,6 +77,11 @@ def failure(what: str, server: str, error: Exception) -> InstarError:
     return ProviderUnavailable(f"cannot {what}: '{server}' does not answer: {text[:200]}")
 
 
+def starting(what: str, server: str) -> InstarError:
+    """Return the error of a refusal by a server that is not ready to tell who has which rights."""
+    return ProviderUnavailable(f"cannot {what} now: '{server}' refuses it, and is not ready")
+
+
 def _status(body: bytes) -> Mapping[str, Any]:
     try:
         found = json.loads(body)

@@ -34,7 +34,8 @@ _LARGEST_BYTES: Final = 64 << 20
 class Api:
     """The API of the cluster that ``config`` means. May be used by several threads."""
 
-    def __init__(self, config: SingleConfig, environ: Mapping[str, str]) -> None:
+    def __init__(self, config: SingleConfig, environ: Mapping[str, str], manager: str = MANAGER) -> None:
+        self.manager = manager
         self.server = config.cluster.server
         self.calls = 0
         self._config = config
@@ -68,7 +69,7 @@ class Api:
     def create(self, kind: Kind, namespace: str | None, wanted: Object, *, dry: bool = False) -> Object:
         """Make an object. Raises AlreadyExists where one of its name is there."""
         name = (wanted.get("metadata") or {}).get("name", "")
-        params = {"fieldManager": MANAGER, "fieldValidation": "Strict", **({"dryRun": "All"} if dry else {})}
+        params = {"fieldManager": self.manager, "fieldValidation": "Strict", **({"dryRun": "All"} if dry else {})}
         what = f"create the {kind.name} '{name}'" if name else f"ask by a {kind.name}"
         answer = self._ask("POST", kind.path(namespace), what, params=params, body=wanted)
         return _object(answer or b"{}")
@@ -77,7 +78,7 @@ class Api:
         """Have an object be as ``wanted``, in the fields that it says (server-side apply). With a resourceVersion in
         it, only where the object is still that one."""
         name = wanted["metadata"]["name"]
-        params = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
+        params = {"fieldManager": self.manager, "fieldValidation": "Strict"}
         kinds = {"apiVersion": kind.api_version, "kind": kind.name}
         what = f"apply the {kind.name} '{name}'"
         body = {**kinds, **wanted}
@@ -86,14 +87,12 @@ class Api:
             or b"{}"
         )
 
-    def label(self, kind: Kind, namespace: str, name: str, labels: Mapping[str, str | None]) -> bool:
-        """Change labels of an object, None: take one away; return whether the object is there."""
-        what, body = f"label the {kind.name} '{name}'", {"metadata": {"labels": labels}}
-        params = {"fieldManager": MANAGER}
-        path = kind.path(namespace, name)
-        return (
-            self._ask("PATCH", path, what, params=params, body=body, type_="merge-patch+json", absent=True) is not None
-        )
+    def merge(self, kind: Kind, namespace: str, name: str, changes: Object) -> bool:
+        """Change an object in the fields that ``changes`` names, None: take one away; return whether it is there."""
+        path, what = kind.path(namespace, name), f"change the {kind.name} '{name}'"
+        params = {"fieldManager": self.manager}
+        answer = self._ask("PATCH", path, what, params=params, body=changes, type_="merge-patch+json", absent=True)
+        return answer is not None
 
     def delete(self, kind: Kind, namespace: str, name: str, *, foreground: bool = False) -> bool:
         """Begin to delete an object, ``foreground``: whatever it owns before it; return whether it was there."""
@@ -114,6 +113,7 @@ class Api:
     def run(self, namespace: str, pod: str, command: tuple[str, ...], timeout_s: float) -> tuple[int, str]:
         """Run a command in a pod's only container; return its exit status and what it printed, of one that could not
         begin 126 and why."""
+        from httpx2.websockets import WebSocketUpgradeError
         from lightkube import ApiError
         from lightkube.core.generic_client import BasicRequest
         from lightkube.core.websocket import WebsocketDriver
@@ -126,6 +126,8 @@ class Api:
             done: Any = driver.write_and_read(stdout=True, stderr=True)
         except InstarError:
             raise
+        except WebSocketUpgradeError as error:
+            raise answers.refusal(what, error.response.status_code, _body(error.response)) from error
         except ApiError as error:
             return _NOT_BEGUN, str(error.status.message or error)
         except Exception as error:  # the library's, httpx's and the socket's own errors alike: there was no answer
@@ -159,9 +161,20 @@ class Api:
             break
         if response.is_success:
             return response.content
+        if response.status_code in (401, 403) and not self._is_ready():
+            raise answers.starting(what, self.server)
         if response.status_code == 404 and absent:
             return None
         raise answers.refusal(what, response.status_code, response.content, response.headers.get("Retry-After"))
+
+    def _is_ready(self) -> bool:
+        """Tell whether the API server has all that it decides by: one that has just begun knows no rights yet."""
+        import httpx2
+
+        try:
+            return self._connected().get("/readyz").status_code in (200, 401)
+        except httpx2.HTTPError:
+            return False
 
     def _connected(self) -> httpx2.Client:
         with self._guard:
@@ -215,6 +228,14 @@ def _as_file(text: str) -> Iterator[str]:
         file.write(text)
         file.flush()
         yield file.name
+
+
+def _body(response: httpx2.Response) -> bytes:
+    """Return what an answer that was no success says; nothing where its connection is gone already."""
+    try:
+        return bytes(response.read())
+    except Exception:  # whatever kind of a closed stream that is
+        return b""
 
 
 def _object(data: bytes) -> dict[str, Any]:

@@ -68,5 +68,10 @@ class Door:
         previews = {release: name for release, name in self.previews.items() if name not in names}
         return replace(self, backends=kept, previews=previews)
 
+    def at(self, ports: Mapping[str, int]) -> Door:
+        """Return it with these groups at these ports, each with the weight that it has."""
+        known = {name: Backend(port=port) for name, port in ports.items()}
+        return replace(self, backends={**known, **{n: replace(one, port=ports[n]) for n, one in self.backends.items()}})
+
     def previewing(self, targets: Mapping[int, str]) -> Door:
         return replace(self, previews={one: name for one, name in targets.items() if name in self.backends})

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Final
 from instar.model.component import Component
 from instar.providers.base import Traits
 from instar.providers.kubernetes.settings import KubernetesSettings
+from instar.providers.package import Document
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from instar.providers.base import Provider
     from instar.providers.package import Site
 
@@ -26,6 +29,25 @@ class KubernetesPackage:
         passes_names=True,
     )
     settings = KubernetesSettings
+
+    @property
+    def documents(self) -> Mapping[str, Document]:
+        from instar.providers.kubernetes import documents
+
+        return {
+            "render": Document(
+                about="Print the objects that a deploy of ENV would make, for review.",
+                make=documents.render,
+                of_release=True,
+            ),
+            "rbac": Document(
+                about="Print the least roles that Instar needs for ENV, and an account.", make=documents.rbac
+            ),
+            "policy": Document(
+                about="Print an admission policy by which the cluster keeps ENV as Instar made it.",
+                make=documents.policy,
+            ),
+        }
 
     def components(self) -> tuple[Component, ...]:
         from instar.providers.kubernetes.components import components

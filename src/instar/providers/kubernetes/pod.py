@@ -165,9 +165,14 @@ def _resources(order: Order) -> Mapping[str, Any]:
     cpus = min(place.request_cpus_milli or max(1, limits.cpus_milli // 10), limits.cpus_milli)
     memory = min(place.request_memory_bytes or limits.memory_bytes, limits.memory_bytes)
     return {
-        "limits": {"cpu": f"{limits.cpus_milli}m", "memory": str(limits.memory_bytes)},
-        "requests": {"cpu": f"{cpus}m", "memory": str(memory)},
+        "limits": {"cpu": _processors(limits.cpus_milli), "memory": str(limits.memory_bytes)},
+        "requests": {"cpu": _processors(cpus), "memory": str(memory)},
     }
+
+
+def _processors(milli: int) -> str:
+    """Return a number of processors as the API gives it back: in its shortest form."""
+    return f"{milli}m" if milli % 1000 else str(milli // 1000)
 
 
 def _volumes(order: Order) -> list[Mapping[str, Any]]:

@@ -127,7 +127,11 @@ def _require_rights(api: Api, place: Place) -> None:
 def _has(api: Api, place: Place, right: Right) -> bool:
     resource, _, part = right.resource.partition("/")
     asked = {
-        "namespace": place.gateway[0] if right.of_gateway and place.gateway else place.namespace,
+        **(
+            {"namespace": place.namespace}
+            if not right.of_gateway or place.gateway is None
+            else _of_gateway(place.gateway)
+        ),
         "verb": right.verb,
         "group": right.group,
         "resource": resource,
@@ -136,6 +140,12 @@ def _has(api: Api, place: Place, right: Right) -> bool:
     spec = {"resourceAttributes": asked}
     review = {"apiVersion": ACCESS_REVIEW.api_version, "kind": ACCESS_REVIEW.name, "spec": spec}
     return bool((api.create(ACCESS_REVIEW, None, review).get("status") or {}).get("allowed"))
+
+
+def _of_gateway(gateway: tuple[str, str]) -> Mapping[str, str]:
+    """The role that has it is for this very one."""
+    namespace, name = gateway
+    return {"namespace": namespace, "name": name}
 
 
 def _require_gateway(api: Api, gateway: tuple[str, str]) -> None:

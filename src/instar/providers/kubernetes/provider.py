@@ -17,10 +17,11 @@ from instar.model.held import tag_of
 from instar.model.image import Image
 from instar.model.reference import Reference
 from instar.model.release import EnvironmentId, Instance, Release
-from instar.providers.base import Observation, Probe, RouterPlan, Traits
+from instar.providers.base import Observation, Probe, RouterPlan, Subject, Traits
 from instar.providers.kubernetes import checks, preflight
 from instar.providers.kubernetes.answers import AlreadyExists
 from instar.providers.kubernetes.api import Api, Object
+from instar.providers.kubernetes.inspection import ClusterInspection
 from instar.providers.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, EVENT, JOB, POD, VOLUME_CLAIM, Kind
 from instar.providers.kubernetes.kubeconfig import find_config
 from instar.providers.kubernetes.logs import Logs
@@ -37,7 +38,7 @@ from instar.providers.secrets import secret_value
 class KubernetesProvider:
     """Implements instar.providers.base.Provider. A release is one group: a Deployment."""
 
-    inspects = ends = shells = counts = maintains = edge = layers = sweeps = networks = volumes = None
+    ends = shells = counts = maintains = edge = layers = sweeps = networks = volumes = None
 
     def __init__(self, site: Site, traits: Traits) -> None:
         self.traits = traits
@@ -45,6 +46,10 @@ class KubernetesProvider:
         self._logs = Logs(site.state.root / "kubernetes" / "logs")
         self._apis: dict[str | None, Api] = {}
         self._guard = threading.Lock()
+
+    @property
+    def inspects(self) -> ClusterInspection:
+        return ClusterInspection(self)
 
     @property
     def previews(self) -> KubernetesProvider:
@@ -83,9 +88,7 @@ class KubernetesProvider:
     def create(self, group: Instance, release: Release, image: Image) -> None:
         place, names = self._place(group.environment), self._names(group.environment)
         api, order = self._api(place), Order(names=names, group=group, release=release, image=image, place=place)
-        state = self._site.state
-        secrets = {name: secret_value(state, name, one) for name, one in release.configuration.secrets.items()}
-        made = group_objects(order, secrets)
+        made = group_objects(order, self._secrets(release))
         for volume in order.volumes:
             self._make(api, names, place, VOLUME_CLAIM, claim(names, volume, place.storage_class))
         root = self._make(api, names, place, CONFIG_MAP, anchor(order, made))
@@ -160,6 +163,24 @@ class KubernetesProvider:
             api, own = self._api(place), self._names(environment)
             for found in api.list(VOLUME_CLAIM, place.namespace, own.labels):
                 api.delete(VOLUME_CLAIM, place.namespace, found["metadata"]["name"])
+
+    def place_of(self, environment: EnvironmentId) -> tuple[Api, Names, Place]:
+        place = self._place(environment)
+        return self._api(place), self._names(environment), place
+
+    def secret_values(self, subject: Subject) -> Mapping[str, bytes]:
+        return self._secrets(subject.release)
+
+    def traffic_of(self, environment: EnvironmentId) -> EnvironmentTraffic:
+        return self._traffic(environment)
+
+    def sites_of(self, environment: EnvironmentId) -> Sequence[str]:
+        settings = self._site.environments().get(environment)
+        return () if settings is None else settings.names.sites
+
+    def _secrets(self, release: Release) -> Mapping[str, bytes]:
+        wanted, state = release.configuration.secrets, self._site.state
+        return {name: secret_value(state, name, digest) for name, digest in wanted.items()}
 
     def _make(self, api: Api, names: Names, place: Place, kind: Kind, wanted: Object) -> Object:
         """Make an object, or return the one of that name, if it is ours. Raises Refused where it is somebody else's."""

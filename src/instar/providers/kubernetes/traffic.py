@@ -6,7 +6,8 @@ Each change is applied to the very version that was read, so that of two who cha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from instar.errors import RouterError, RouterUnreachable
@@ -15,6 +16,7 @@ from instar.model.release import Served
 from instar.providers.base import RouterPlan, Traffic
 from instar.providers.kubernetes.answers import Changed
 from instar.providers.kubernetes.api import Api
+from instar.providers.kubernetes.comparison import Difference, added_to_rules, differences, other_writers
 from instar.providers.kubernetes.door import Door
 from instar.providers.kubernetes.kinds import ROUTE, SERVICE, SLICE
 from instar.providers.kubernetes.names import Names
@@ -90,6 +92,40 @@ class EnvironmentTraffic:
         if self._find() is not None:
             self._change(lambda door: (door or Door()).previewing(targets))
 
+    def door(self) -> Door | None:
+        """Return what the object says; None where there is none."""
+        found = self._find()
+        return None if found is None else self._read(found)
+
+    def differences(self, sites: Sequence[str]) -> Iterator[Difference]:
+        """Yield what of the object is not what Instar makes of what it says, and who else has written to it;
+        ``sites``: the names that it may have."""
+        found = self._find()
+        if found is None:
+            return
+        where = f"{self._kind.name} {self._names.route}"
+        door, hosts = self._read(found), {site.partition("/")[0] for site in sites}
+        made = self._made(door)
+        for one in (*differences(made, found), *added_to_rules(made, found)):
+            yield replace(one, path=f"{where}: {one.path}")
+        if self._kind == ROUTE and not hosts >= set(door.hosts):
+            told = ", ".join(sorted(hosts)) or "none"
+            yield Difference(path=f"{where}: hostnames", expected=told, observed=", ".join(door.hosts))
+        for who in sorted(set(other_writers(found))):
+            yield Difference(
+                path=f"{where}: managedFields", expected="nobody else writes to it", observed=f"'{who}' has"
+            )
+
+    def restore(self, plan: RouterPlan, ports: Mapping[str, int]) -> None:
+        """Have it be as ``plan`` has it, with those of ``ports`` that it has, and their weights."""
+
+        def changed(door: Door | None) -> Door:
+            before = door or Door()
+            others = [name for name in before.backends if name not in ports]
+            return before.without(others).planned(plan).at(ports)
+
+        self._change(changed, always=True)
+
     def close(self) -> None:
         if self._find() is not None:
             self._api.delete(self._kind, self._place.namespace, self._names.route)
@@ -103,7 +139,7 @@ class EnvironmentTraffic:
     def _read(self, found: Mapping[str, Any]) -> Door:
         return read_service(found) if self._place.gateway is None else read_route(found)
 
-    def _change(self, changed: Callable[[Door | None], Door], *, wait: bool = True) -> None:
+    def _change(self, changed: Callable[[Door | None], Door], *, wait: bool = True, always: bool = False) -> None:
         """Apply a change, and return when it is in force. Who else changed it in between makes it be read again.
 
         What only takes away does not ``wait``: a gateway that is gone keeps no environment from being destroyed."""
@@ -111,7 +147,7 @@ class EnvironmentTraffic:
             found = self._find()
             before = None if found is None else self._read(found)
             after = changed(before)
-            if after == before and found is not None:
+            if after == before and found is not None and not always:
                 break
             try:
                 found = self._apply(after)
@@ -124,9 +160,11 @@ class EnvironmentTraffic:
             self._await(found)
 
     def _apply(self, door: Door) -> Mapping[str, Any]:
+        return self._api.apply(self._kind, self._place.namespace, self._made(door))
+
+    def _made(self, door: Door) -> Mapping[str, Any]:
         gateway = self._place.gateway
-        made = selecting_service(door, self._names) if gateway is None else route(door, self._names, gateway)
-        return self._api.apply(self._kind, self._place.namespace, made)
+        return selecting_service(door, self._names) if gateway is None else route(door, self._names, gateway)
 
     def _await(self, found: Mapping[str, Any]) -> None:
         deadline = Deadline.after(_IN_FORCE_S)

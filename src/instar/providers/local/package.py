@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from instar.errors import HostError
@@ -10,7 +12,7 @@ from instar.providers.base import Traits
 if TYPE_CHECKING:
     from instar.model.component import Component
     from instar.providers.base import Provider
-    from instar.providers.package import Site
+    from instar.providers.package import Document, Site
 
 _NO_ID = "000000"
 
@@ -20,6 +22,7 @@ class LocalPackage:
 
     traits = Traits()
     settings = None
+    documents: Mapping[str, Document] = MappingProxyType({})
 
     def components(self) -> tuple[Component, ...]:
         from instar.providers.local.components import components as local

@@ -1,0 +1,72 @@
+"""Whether an object is still as it was made: all that was said of it is so, and nothing was added where it counts.
+
+What a cluster adds by itself (defaults, status, addresses, tolerations) is not a difference. Lists are what was said,
+whole: another container, variable, volume or port is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from instar.frozen import dataclass
+
+_ADDED: Final = frozenset({"tolerations", "clusterIPs", "ipFamilies", "topologySpreadConstraints"})
+_ENGINE: Final = ("kube-controller-manager", "kube-scheduler", "kubelet", "kube-apiserver")
+_OWN: Final = ("instar",)
+_SHOWN: Final = 160
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    path: str
+    expected: str
+    observed: str
+
+
+def differences(wanted: Any, found: Any, path: str = "") -> Iterator[Difference]:
+    """Yield where ``found`` is not as ``wanted`` says."""
+    if isinstance(wanted, Mapping) and isinstance(found, Mapping):
+        for name, value in wanted.items():
+            yield from differences(value, found.get(name), f"{path}.{name}" if path else str(name))
+    elif isinstance(wanted, Sequence) and not isinstance(wanted, str) and isinstance(found, Sequence):
+        if len(wanted) != len(found) and path.rpartition(".")[2] not in _ADDED:
+            yield Difference(path=path, expected=f"{len(wanted)} of them", observed=_listed(found))
+        for number, (one, other) in enumerate(zip(wanted, found, strict=False)):
+            yield from differences(one, other, f"{path}[{number}]")
+    elif wanted != found and not _is_nothing(wanted, found):
+        yield Difference(path=path, expected=_shown(wanted), observed=_shown(found))
+
+
+def other_writers(found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield who besides Instar and the engine has written to an object: not to its status, or its number of pods."""
+    for entry in (found.get("metadata") or {}).get("managedFields") or ():
+        manager, part = str(entry.get("manager")), entry.get("subresource")
+        if part is None and manager not in (*_OWN, *_ENGINE):
+            yield manager
+
+
+def added_to_rules(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[Difference]:
+    """Yield what rules of a route do besides sending requests on: another header, a mirror, a rewritten path."""
+    rules = [(each.get("spec") or {}).get("rules") or () for each in (wanted, found)]
+    for number, (one, other) in enumerate(zip(*rules, strict=False)):
+        for key in sorted(other.keys() - one.keys() - {"name", "backendRefs"}):
+            yield Difference(path=f"spec.rules[{number}].{key}", expected="nothing", observed=_shown(other[key]))
+        for backend in other.get("backendRefs") or ():
+            if backend.get("filters"):
+                path = f"spec.rules[{number}].backendRefs.filters"
+                yield Difference(path=path, expected="nothing", observed=_shown(backend["filters"]))
+
+
+def _is_nothing(wanted: Any, found: Any) -> bool:
+    """An API leaves away what is false, zero or empty by default."""
+    return found is None and (wanted is False or wanted == 0 or wanted in ("", [], {}))
+
+
+def _listed(found: Sequence[Any]) -> str:
+    names = [str(one.get("name", one)) if isinstance(one, Mapping) else str(one) for one in found]
+    return _shown(f"{len(found)}: {', '.join(names)}")
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else " ".join(str(value).split())[:_SHOWN]

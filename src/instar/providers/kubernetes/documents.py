@@ -1,0 +1,96 @@
+"""What of an environment can be printed: its objects, the roles that Instar needs, and a policy that keeps all so.
+
+A Secret is left out of what is printed, and told of in a comment: its values are nobody's to read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from instar.providers.base import RouterPlan
+from instar.providers.kubernetes.door import Backend, Door
+from instar.providers.kubernetes.kinds import ROUTE, SECRET, SERVICE, Kind
+from instar.providers.kubernetes.names import Names
+from instar.providers.kubernetes.objects import anchor, claim, group_objects
+from instar.providers.kubernetes.pod import Order
+from instar.providers.kubernetes.policy import policies
+from instar.providers.kubernetes.rights import roles
+from instar.providers.kubernetes.route import route
+from instar.providers.kubernetes.selecting import selecting_service
+from instar.providers.kubernetes.settings import Place
+from instar.providers.package import PlannedEnvironment, Site
+
+Object = Mapping[str, Any]
+
+
+def render(site: Site, planned: PlannedEnvironment) -> Mapping[str, str]:
+    """Return the very objects that a deploy would make, and the route as it would be in the end."""
+    place = Place.of(planned.settings)
+    names = Names(environment=planned.environment, ledger=site.ledger_name() or "00000000")
+    assert planned.release is not None
+    assert planned.image is not None
+    found: list[Object] = []
+    for group in planned.groups:
+        order = Order(names=names, group=group, release=planned.release, image=planned.image, place=place)
+        empty = dict.fromkeys(planned.release.configuration.secrets, b"")
+        made = group_objects(order, empty)
+        found += [claim(names, volume, place.storage_class) for volume in order.volumes]
+        found += [anchor(order, made), *(one for _, one in made)]
+    if planned.release.service.port is not None:
+        found.append(_door(names, place, planned))
+    return _files(_in(place.namespace, found))
+
+
+def rbac(site: Site, planned: PlannedEnvironment) -> Mapping[str, str]:
+    place = Place.of(planned.settings)
+    return _files(roles(place.namespace, place.gateway))
+
+
+def policy(site: Site, planned: PlannedEnvironment) -> Mapping[str, str]:
+    return _files(policies(planned.environment, Place.of(planned.settings).namespace))
+
+
+def _door(names: Names, place: Place, planned: PlannedEnvironment) -> Object:
+    assert planned.release is not None
+    service = planned.release.service
+    plan = RouterPlan.of(planned.environment, planned.settings, service)
+    backends = {one.id: Backend(port=service.port or 0, weight=100) for one in planned.groups}
+    door = Door(backends=backends).planned(plan)
+    if place.gateway is None:
+        return _typed(SERVICE, selecting_service(door, names))
+    return _typed(ROUTE, route(door, names, place.gateway))
+
+
+def _typed(kind: Kind, made: Object) -> Object:
+    return {"apiVersion": kind.api_version, "kind": kind.name, **made}
+
+
+def _in(namespace: str, found: Sequence[Object]) -> Iterator[Object]:
+    for one in found:
+        name, *rest = one["metadata"].items()
+        yield {**one, "metadata": {name[0]: name[1], "namespace": namespace, **dict(rest)}}
+
+
+def _files(found: Iterator[Object] | Sequence[Object]) -> Mapping[str, str]:
+    """Return each object as YAML, by a name of a file that keeps their order."""
+    import yaml
+
+    texts: dict[str, str] = {}
+    for number, one in enumerate(found, 1):
+        kind, name = one["kind"], one["metadata"]["name"]
+        file = f"{number:02}-{kind.lower()}-{name}.yaml"
+        if kind == SECRET.name:
+            texts[file] = f"# the Secret '{name}' with {', '.join(one['data'])} is made by Instar, and not printed\n"
+        else:
+            texts[file] = yaml.safe_dump(_plain(one), sort_keys=False, allow_unicode=True, width=120)
+    return texts
+
+
+def _plain(value: Any) -> Any:
+    """Return it as YAML's writer wants it: without digests and mappings of kinds of our own."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return str(value) if isinstance(value, str) else value

@@ -1,0 +1,188 @@
+"""Whether what is in a cluster is what was made: objects against their release, pods against theirs, the route.
+
+Each object is held against what is made of the release now, where that is what the anchor says was made then; settings
+that changed since (a node's labels, a pull secret) make it another one, and then only who wrote to it counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from instar.errors import InstarError, ProviderError, RouterError
+from instar.model.drift import Finding
+from instar.model.release import EnvironmentId, Instance
+from instar.providers.base import RoutedTarget, RouterPlan, RouterState, Subject, Target
+from instar.providers.kubernetes.api import Api
+from instar.providers.kubernetes.comparison import Difference, differences, other_writers
+from instar.providers.kubernetes.door import Backend
+from instar.providers.kubernetes.kinds import CONFIG_MAP, POD, SECRET
+from instar.providers.kubernetes.names import CONTAINER, GROUP, Names
+from instar.providers.kubernetes.objects import Made, digest_of, group_objects
+from instar.providers.kubernetes.pod import Order, template
+from instar.providers.kubernetes.settings import Place
+from instar.providers.kubernetes.traffic import EnvironmentTraffic
+
+Object = Mapping[str, Any]
+_AS_MADE: Final = "as it was made"
+_PRIVILEGE: Final = ("securityContext", "serviceAccountName", "hostNetwork", "hostPID", "hostIPC", "hostUsers")
+
+
+class Cluster(Protocol):
+    """What an inspection asks of the provider whose it is."""
+
+    def place_of(self, environment: EnvironmentId) -> tuple[Api, Names, Place]: ...
+
+    def secret_values(self, subject: Subject) -> Mapping[str, bytes]: ...
+
+    def traffic_of(self, environment: EnvironmentId) -> EnvironmentTraffic: ...
+
+    def sites_of(self, environment: EnvironmentId) -> Sequence[str]: ...
+
+
+class ClusterInspection:
+    """Implements providers.facets.Inspects."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def inspect(self, subjects: Sequence[Subject], *, deep: bool = False) -> tuple[Finding, ...]:
+        return tuple(finding for one in subjects for finding in self._group(one))
+
+    def inspect_router(self, environment: EnvironmentId) -> tuple[Finding, ...]:
+        sites = self._cluster.sites_of(environment)
+        return tuple(_routed(one) for one in self._cluster.traffic_of(environment).differences(sites))
+
+    def router(self, environment: EnvironmentId) -> RouterState:
+        door = self._cluster.traffic_of(environment).door()
+        if door is None:
+            return RouterState(running=False)
+        targets = tuple(
+            RoutedTarget(target=_target(name, one), weight=one.weight, sessions=0, up=True)
+            for name, one in door.backends.items()
+        )
+        return RouterState(running=True, targets=targets, previewed=door.previews)
+
+    def targets(self, groups: Sequence[Instance], ports: Mapping[int, int]) -> tuple[Target, ...]:
+        return tuple(
+            Target(name=one.id, address=one.id, port=ports[one.release]) for one in groups if one.release in ports
+        )
+
+    def restore_router(self, plan: RouterPlan, targets: Sequence[Target]) -> None:
+        try:
+            self._cluster.traffic_of(plan.environment).restore(plan, {one.name: one.port for one in targets})
+        except RouterError:
+            raise
+        except InstarError as error:
+            raise RouterError(error.message, hint=error.hint) from error
+
+    def processes(self, instance: Instance) -> tuple[Mapping[str, Any], ...]:
+        api, _, place = self._cluster.place_of(instance.environment)
+        return tuple(_told(one) for one in api.list(POD, place.namespace, {GROUP: instance.id}))
+
+    def _group(self, subject: Subject) -> Iterator[Finding]:
+        group = subject.instance
+        api, names, place = self._cluster.place_of(group.environment)
+        anchor = api.find(CONFIG_MAP, place.namespace, group.id)
+        if anchor is None or anchor["metadata"].get("deletionTimestamp") is not None:
+            return
+        wanted: tuple[Made, ...] = ()
+        order = None
+        if subject.image is not None:
+            order = Order(names=names, group=group, release=subject.release, image=subject.image, place=place)
+            try:
+                wanted = group_objects(order, self._cluster.secret_values(subject))
+            except ProviderError as error:  # a secret that is not here any more is no other difference
+                expected = "kept on this machine"
+                yield Finding(instance=group.id, kind="secret", path="", expected=expected, observed=error.message)
+        made = {key: value for key, value in (anchor.get("data") or {}).items() if key.startswith("made.")}
+        same = bool(wanted)
+        for kind, one in wanted:
+            name = one["metadata"]["name"]
+            known = made.pop(f"made.{kind.name}.{name}", None) == digest_of(one)
+            same = same and known
+            for found in _object(api, place.namespace, kind, one, known=known):
+                yield _finding(group, "secret" if kind == SECRET else "object", f"{kind.name} {name}", found)
+        for pod in api.list(POD, place.namespace, {GROUP: group.id}):
+            yield from _pod(subject, pod, template(order) if order is not None and same else None)
+
+
+def _object(api: Api, namespace: str, kind: Any, wanted: Object, *, known: bool) -> Iterator[Difference]:
+    found = api.find(kind, namespace, wanted["metadata"]["name"])
+    if found is None:
+        yield Difference(path="", expected="it is there", observed="nothing")
+        return
+    if known:
+        wanted = _without_scale(wanted)
+        for one in differences(wanted, found):
+            hidden = kind == SECRET and one.path.startswith("data.")
+            yield Difference(path=one.path, expected=_AS_MADE, observed="another value") if hidden else one
+    for who in sorted(set(other_writers(found))):
+        yield Difference(path="managedFields", expected="nobody else writes to it", observed=f"'{who}' has")
+
+
+def _without_scale(wanted: Object) -> Object:
+    """The number of pods may be somebody else's to say."""
+    spec = wanted.get("spec")
+    if not isinstance(spec, Mapping) or "replicas" not in spec:
+        return wanted
+    return {**wanted, "spec": {name: one for name, one in spec.items() if name != "replicas"}}
+
+
+def _pod(subject: Subject, pod: Object, wanted: Object | None) -> Iterator[Finding]:
+    group, name, spec = subject.instance, pod["metadata"]["name"], pod.get("spec") or {}
+    if pod["metadata"].get("deletionTimestamp") is not None:
+        return
+
+    def told(kind: str, path: str, expected: str, observed: str) -> Finding:
+        return Finding(instance=group.id, kind=kind, path=f"{name}: {path}", expected=expected, observed=observed)
+
+    owners = [one.get("name", "") for one in pod["metadata"].get("ownerReferences") or () if one.get("controller")]
+    if not any(str(one).startswith(group.id) for one in owners):
+        yield told("object", "its owner", f"the Deployment '{group.id}'", ", ".join(owners) or "nobody")
+    for one in spec.get("ephemeralContainers") or ():
+        yield told("process", "ephemeral container", "none", f"'{one.get('name')}' of {one.get('image')}")
+    for one in spec.get("initContainers") or ():
+        yield told("process", "init container", "none", f"'{one.get('name')}' of {one.get('image')}")
+    for status in (pod.get("status") or {}).get("containerStatuses") or ():
+        image = str(status.get("imageID") or "").rpartition("@")[2]
+        if image and image != subject.release.image:
+            yield told("root", f"the image of '{status.get('name')}'", subject.release.image, image)
+    for one in spec.get("containers") or ():
+        if not str(one.get("image")).endswith(f"@{subject.release.image}"):
+            expected = f"{CONTAINER}@{subject.release.image}"
+            yield told("root", f"the container '{one.get('name')}'", expected, str(one.get("image")))
+    if wanted is not None:
+        for found in differences(wanted["spec"], spec):
+            kind = "privilege" if any(word in found.path for word in _PRIVILEGE) else "object"
+            yield told(kind, found.path, found.expected, found.observed)
+    for field in ("hostNetwork", "hostPID", "hostIPC"):
+        if spec.get(field):
+            yield told("privilege", field, "False", "True")
+
+
+def _finding(group: Instance, kind: str, path: str, found: Difference) -> Finding:
+    where = f"{path}: {found.path}" if found.path else path
+    return Finding(instance=group.id, kind=kind, path=where, expected=found.expected, observed=found.observed)
+
+
+def _routed(found: Difference) -> Finding:
+    return Finding(instance=None, kind="router", path=found.path, expected=found.expected, observed=found.observed)
+
+
+def _target(name: str, one: Backend) -> Target:
+    return Target(name=name, address=name, port=one.port)
+
+
+def _told(pod: Object) -> Mapping[str, Any]:
+    status = pod.get("status") or {}
+    return {
+        "pod": pod["metadata"]["name"],
+        "node": (pod.get("spec") or {}).get("nodeName"),
+        "address": status.get("podIP"),
+        "started_at": status.get("startTime"),
+        "containers": [
+            {key: one.get(key) for key in ("name", "imageID", "containerID", "restartCount")}
+            for one in status.get("containerStatuses") or ()
+        ],
+    }

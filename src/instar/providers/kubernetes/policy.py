@@ -1,0 +1,111 @@
+"""A policy by which a cluster itself keeps a release as it was made: ValidatingAdmissionPolicy, without a webhook.
+
+It holds for everybody but Instar's own identity, administrators too: in the namespace, and for what carries the
+environment's labels. The engine's own controllers do what they do (status, scaling, clearing away).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from instar.model.release import EnvironmentId
+from instar.providers.kubernetes.names import ENVIRONMENT, MANAGED_BY, SERVICE
+
+_API: Final = "admissionregistration.k8s.io/v1"
+_ACCOUNT: Final = "instar"
+_ENGINE: Final = (
+    "request.userInfo.username.startsWith('system:serviceaccount:kube-system:') || "
+    "request.userInfo.username.startsWith('system:node:') || "
+    "request.userInfo.username in ['system:kube-controller-manager', 'system:kube-scheduler', 'system:apiserver']"
+)
+_LABELS: Final = ("service", "environment", "ledger", "release", "group", "part", "tainted")
+_LEFT: Final = " && ".join(
+    f"object.metadata.?labels[?'instar/{name}'] == oldObject.metadata.?labels[?'instar/{name}']" for name in _LABELS
+)
+_DIGEST: Final = (
+    "has(object.spec.containers) && object.spec.containers.all(c, c.image.matches('@sha256:[0-9a-f]{64}$'))"
+)
+_INSIDE: Final = ("pods/exec", "pods/attach", "pods/portforward", "pods/proxy")
+
+
+def policies(environment: EnvironmentId, namespace: str) -> list[Mapping[str, Any]]:
+    """Return the policies for one environment, and their bindings."""
+    own = {"matchLabels": {SERVICE: environment.service, ENVIRONMENT: environment.name, MANAGED_BY: "instar"}}
+    name = f"instar-{environment.service}-{environment.name}"
+    user = f"request.userInfo.username == 'system:serviceaccount:{namespace}:{_ACCOUNT}'"
+    pods = f"request.name.matches('^{environment.service}-{environment.name}-[0-9]+-[0-9]+-')"
+    allowed = {"name": "others", "expression": f"!({user}) && !({_ENGINE})"}
+    made: list[Mapping[str, Any]] = []
+    for part, rules, selector, conditions, validations in (
+        ("objects", _OBJECTS, own, [allowed], _AS_MADE),
+        ("removal", _REMOVED, own, [allowed], [_never("only Instar removes what it has made: instar destroy")]),
+        ("pods", _PODS, own, [], _BY_DIGEST),
+        ("inside", _CONNECTED, None, [allowed, {"name": "own-pods", "expression": pods}], [_never(_SHELL)]),
+    ):
+        constraints: dict[str, Any] = {"resourceRules": rules, "namespaceSelector": _only(namespace)}
+        if selector is not None:
+            constraints["objectSelector"] = selector
+        spec = {
+            "failurePolicy": "Fail",
+            "matchConstraints": constraints,
+            "matchConditions": conditions,
+            "validations": validations,
+        }
+        made += _bound(f"{name}-{part}", {name: one for name, one in spec.items() if one})
+    return made
+
+
+def _bound(name: str, spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    binding = {"policyName": name, "validationActions": ["Deny", "Audit"]}
+    return [
+        {"apiVersion": _API, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": name}, "spec": spec},
+        {"apiVersion": _API, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": name}, "spec": binding},
+    ]
+
+
+def _only(namespace: str) -> Mapping[str, Any]:
+    return {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+
+
+def _rule(group: str, resources: Sequence[str], operations: Sequence[str]) -> Mapping[str, Any]:
+    return {"apiGroups": [group], "apiVersions": ["v1"], "resources": list(resources), "operations": list(operations)}
+
+
+def _never(message: str) -> Mapping[str, str]:
+    return {"expression": "false", "message": message}
+
+
+_SHELL: Final = "nobody looks into an instance but by Instar, which taints it first"
+_OBJECTS: Final = [
+    _rule("", ("configmaps", "secrets", "services"), ("UPDATE",)),
+    _rule("apps", ("deployments",), ("UPDATE",)),
+    _rule("batch", ("jobs",), ("UPDATE",)),
+    _rule("policy", ("poddisruptionbudgets",), ("UPDATE",)),
+    _rule("gateway.networking.k8s.io", ("httproutes",), ("UPDATE",)),
+]
+_REMOVED: Final = [
+    _rule("", ("configmaps", "secrets", "services"), ("DELETE",)),
+    _rule("apps", ("deployments",), ("DELETE",)),
+    _rule("policy", ("poddisruptionbudgets",), ("DELETE",)),
+    _rule("gateway.networking.k8s.io", ("httproutes",), ("DELETE",)),
+]
+_PODS: Final = [_rule("", ("pods",), ("CREATE",))]
+_CONNECTED: Final = [
+    _rule("", _INSIDE, ("CONNECT",)),
+    _rule("", ("pods/ephemeralcontainers",), ("UPDATE",)),
+]
+_AS_MADE: Final = [
+    {
+        "expression": "object.?spec == oldObject.?spec && object.?data == oldObject.?data",
+        "message": "what Instar has made is never changed: deploy a new release",
+    },
+    {"expression": _LEFT, "message": "the labels by which Instar knows what it has made are never changed"},
+]
+_BY_DIGEST: Final = [
+    {"expression": _DIGEST, "message": "an instance runs an image by its digest, and never by a tag"},
+    {
+        "expression": _ENGINE,
+        "message": "a pod with the labels of a release is made by the engine alone, of the release's own Deployment",
+    },
+]
