@@ -217,7 +217,7 @@ def test_a_base_of_another_user_is_not_read(machine: Machine, base: Path) -> Non
     (machine.folder / "one/link").symlink_to(base)
     inside = machine.write(ON_BASE.replace("../base", "link"), "one", "one")
     machine.lock(inside, "all")
-    with pytest.raises(DefinitionError, match="there is no such folder of whoever has"):
+    with pytest.raises(DefinitionError, match="its folder is not there, or is not of the owner of"):
         plan(machine.workspace, inside)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -163,3 +164,17 @@ def test_threads_that_want_the_same_layer_get_one_mount(images: LayerImages) -> 
     for thread in threads:
         thread.join()
     assert len(mounts.mounts_below(images.mount(layer("a")))) == 1
+
+
+def test_holes_are_spared_where_tmp_is_another_file_system() -> None:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", name], check=True)
+        try:
+            tree, image = Path(name) / "tree", Path(name) / "image"
+            tree.mkdir()
+            with (tree / "sparse").open("wb") as file:
+                file.truncate(32 << 20)
+            erofs.make(tree, image)
+            assert image.stat().st_size < 4 << 20
+        finally:
+            subprocess.run(["umount", name], check=True)

@@ -25,8 +25,8 @@ def load_base(part: ImagePart, path: str, above: tuple[Loaded, ...]) -> Loaded:
     target = Path(os.path.normpath(folder.resolve() / path))
     real = _own_folder(target.parent, folder)
     if real is None:
-        cause = f"cannot use '{path}': there is no such folder of whoever has '{folder}'"
-        raise _wrong(part, cause, hint="what a definition stands on lies in a folder of the same owner: chown, or cp")
+        cause = f"cannot use '{path}': its folder is not there, or is not of the owner of '{folder}'"
+        raise _wrong(part, cause, hint="what a definition stands on lies in a folder of the same owner")
     try:
         found = load(_shown(part.loaded, path, real / target.name))
     except DefinitionUnreadable as error:

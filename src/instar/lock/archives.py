@@ -177,6 +177,6 @@ def moved_archives(then: Sequence[RequestedArchive], now: Sequence[NamedArchive]
         elif was != one.requested:
             fields = ("suites", "components", "key", "as_of", "packages")
             moved = [field for field in fields if getattr(was, field) != getattr(one.requested, field)]
-            yield one.place, f"archive '{one.name}' has other {' and '.join(moved)} than when locked"
+            yield one.place, f"archive '{one.name}' is not as it was locked: {' and '.join(moved)}"
     for name in before:
         yield None, f"archive '{name}' is no longer here"

@@ -271,7 +271,8 @@ def _require_kind(data: bytes, told: str, what: str) -> bytes:
     try:
         kind = media_type(data)
     except ValueError as error:
-        raise FetchError(f"cannot pull '{what}': {error}") from error
+        came = f"what came as {told or 'nothing'!r:.100} is no manifest"
+        raise FetchError(f"cannot pull '{what}': {came}: {error}") from error
     if told != kind:
         said = f"the registry says that it is {told or 'nothing'!r:.100}, it says {kind!r:.100}"
         raise FetchError(f"cannot pull '{what}': {said}")

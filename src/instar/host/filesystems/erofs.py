@@ -22,6 +22,7 @@ _TIME = "4102444800"  # of the image itself, and the latest that a file's can be
 _TIMEOUT_S = 1800
 _SPARED_BYTES = 16 << 20  # fewer zeros than these are written out
 _CHUNK_BYTES = 64 << 10
+_TEMPORARY = Path("/tmp")  # noqa: S108 – where tmpfile(3) makes its files
 
 
 def make(tree: Path, image: Path) -> Digest:
@@ -46,9 +47,25 @@ def digest_of(image: Path) -> Digest:
 
 
 def _command(tree: Path, image: Path) -> list[str | Path]:
-    spared = _hole_bytes(os.fsencode(tree)) >= _SPARED_BYTES
-    chunks = [f"--chunksize={_CHUNK_BYTES}"] if spared else []  # the same chunk, such as one of zeros, is kept once
-    return ["mkfs.erofs", "--quiet", "-d0", "--preserve-mtime", *chunks, "-U", _UUID, image, tree]
+    options = ["--quiet", "-d0", "--preserve-mtime", "-U", _UUID]
+    if _hole_bytes(os.fsencode(tree)) < _SPARED_BYTES or (beside := _beside(tree, image)) is None:
+        return ["mkfs.erofs", *options, image, tree]
+    # the same chunk, such as one of zeros, is kept once
+    return [*beside, "mkfs.erofs", f"--chunksize={_CHUNK_BYTES}", *options, image, tree]
+
+
+def _beside(tree: Path, image: Path) -> list[str | Path] | None:
+    """Return what mkfs.erofs is run by, so that its own temporary file, of the chunks, is in the image's file system:
+    it copies from it in a way that crosses no border (erofs-utils 1.5), and takes it in /tmp whatever TMPDIR says.
+
+    None where a folder in the place of /tmp would hide what is worked on.
+    """
+    if os.stat(image.parent).st_dev == os.stat(_TEMPORARY).st_dev:
+        return []
+    if any(path.resolve().is_relative_to(_TEMPORARY) for path in (tree, image)):
+        return None
+    return ["unshare", "--mount", "sh", "-c", 'mount --bind "$1" "$2" && shift 2 && exec "$@"', "sh", image.parent,
+            _TEMPORARY]  # fmt: skip
 
 
 def _hole_bytes(tree: bytes) -> int:
