@@ -76,6 +76,16 @@ def test_nothing_of_the_kernels_is_writable_but_ones_own_processes(world: TinyWo
     world.destroy(instance, release)
 
 
+def test_a_layer_that_an_image_has_twice_is_one_of_the_root(world: TinyWorld, tmp_path: Path) -> None:
+    """As two lines of a definition leave it that change nothing; with users of its own the instance has copies."""
+    (tmp_path / "nothing").mkdir()
+    image = world.image_of(world.home / "tree", tmp_path / "nothing", tmp_path / "nothing")
+    assert image.layers[-1] == image.layers[-2]
+    release = world.release(["sleep", "1000"], stop=QUICK)
+    instance = world.run(release, image=image)
+    world.destroy(instance, release)
+
+
 def test_pressure_can_be_read_and_not_written(world: TinyWorld) -> None:
     if not Path("/proc/pressure").is_dir():
         pytest.skip("this kernel tells no pressure")

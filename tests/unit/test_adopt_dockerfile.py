@@ -85,7 +85,7 @@ def carried(folder: Path, text: str) -> tuple[Definition, dict[str, str]]:
 def test_a_service_of_python(folder: Path) -> None:
     definition, left = carried(folder, FLASK)
     image, service = definition.image, definition.service
-    assert (image.base, image.packages) == ("debian:bookworm", ("python3", "libpq5", "curl"))
+    assert (image.base, image.packages) == ("debian:bookworm", ("python3", "libpq5", "curl=7.88*"))
     assert (image.python, image.run) == ("requirements.txt", ("cd /app && mkdir -p /srv/data",))
     assert [(one.source, one.to, one.owner) for one in image.files] == [
         ("requirements.txt", "/app/requirements.txt", "root"), (".", "/app", "web")
@@ -94,9 +94,9 @@ def test_a_service_of_python(folder: Path) -> None:
     assert (image.user.name, image.user.uid) == ("web", 1001)
     assert service.command == ("gunicorn", "--bind", "0.0.0.0:8000", "app:app")
     assert (service.workdir, service.port, service.stop.signal) == ("/app", 8000, "SIGINT")
-    assert (service.health.path, service.health.interval_ms) == ("/healthz", 30_000)
+    assert (service.health.path, service.health.timeout_ms) == ("/healthz", 3_000)
     assert [(one.name, one.path) for one in service.volumes] == [("data", "/srv/data")]
-    assert [why.split("'")[1] for why in left.values()] == ["python:3.11-slim-bookworm", "curl=7.88*"]
+    assert left == {}
 
 
 def test_only_what_the_last_stage_begins_with_is_carried_over(folder: Path) -> None:
@@ -218,7 +218,7 @@ def test_patterns_of_dockerignore_are_kept(folder: Path) -> None:
 
 
 def test_without_a_command_the_author_is_asked_for_one(folder: Path) -> None:
-    text, _ = adopted(folder, "FROM nginx:1.25\nEXPOSE 80\n")
+    text, _ = adopted(folder, "FROM debian:12\nEXPOSE 80\n")
     with pytest.raises(DefinitionError, match=r"service\.command"):
         parse(text, "instar.yaml")
     assert 'listen: "127.0.0.1:8080"' in text

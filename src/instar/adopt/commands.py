@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from instar.adopt.draft import Draft, DraftValue, Origin, number, scalar
-from instar.adopt.instructions import LONGEST_LINE
+from instar.adopt.instructions import LONGEST_LINE, substituted
 from instar.adopt.instructions import words as words_of
 from instar.adopt.maven import only_fetches
+from instar.adopt.names import packages_of_apk, packages_of_php
 from instar.adopt.npm import carry_npm
 from instar.definition import forms
 
@@ -45,26 +46,57 @@ _INSTALLERS: Final = {
 }
 _BEFORE_COMMANDS: Final = frozenset({"then", "do", "else", "elif", "!", "sudo", "exec"})
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.DOTALL)
-_LEFTOVERS: Final = ("/var/lib/apt/lists", "/var/cache/apt", "/tmp/", "/var/tmp/", "/root/.cache")  # noqa: S108
+_NPM_BY_LOCK: Final = re.compile(r"package-lock\.json\b.{0,40}\bnpm (?:ci|i|install)\b", re.DOTALL)
+_OF_NPM: Final = re.compile(r"(?:\A|[;&|] *)np[mx] ")
+_WITHOUT_NETWORK: Final = {
+    "git": ("config",),
+    "npm": ("run", "run-script", "start", "test", "prune", "cache", "config", "set", "version"),
+}
+_LEFTOVERS: Final = ("/var/lib/apt/lists", "/var/cache/apt", "/var/cache/apk", "/tmp/", "/var/tmp/", "/root/.cache")  # noqa: S108
 _OTHERS: Final = {"apk": ("add",), "yum": ("install",), "dnf": ("install",), "microdnf": ("install",)}
 _PIP: Final = re.compile(r"(?:python3? -m )?pip3?\Z")
 _PRINTED: Final = re.compile(r"[0-9]?>>?")
 _WITH_VALUE: Final = frozenset({"-t", "--target-release", "-o", "-c", "--virtual", "--repository"})
 
 
-def carry_line(draft: Draft, folder: Path, line: str, workdir: str, origin: Origin) -> None:
-    """Put what a line of RUN does into the draft. ``folder`` is looked at for lock files."""
-    tokens = _tokens(line)
+def carry_line(
+    draft: Draft,
+    folder: Path,
+    line: str,
+    workdir: str,
+    origin: Origin,
+    variables: Mapping[str, str] | None = None,
+    arguments: Collection[str] = (),
+) -> None:
+    """Put what a line of RUN does into the draft. ``folder`` is looked at for lock files; ``arguments`` are those of
+    the ``variables`` that only a build has."""
+    tokens, known = _tokens(line), variables or {}
     commands = _commands(tokens)
+    if _only_warms_a_cache(line):
+        return
     if commands is None:
-        kept = [] if _left(draft, tokens, origin) else [line]
+        by_lock = _NPM_BY_LOCK.search(line) and carry_npm(draft, folder, ("npm", "ci"), workdir, origin)
+        kept = [] if by_lock or _left(draft, tokens, origin) else [line]
     else:
-        kept = [command for command in commands if not _carried(draft, folder, command, workdir, origin)]
+        carried = (one for one in commands if not _carried(draft, folder, one, workdir, origin, known))
+        kept = [re.sub(r"\Amkdir (?!-)", "mkdir -p ", command) for command in carried]
     if kept:
-        text = " && ".join(kept)
-        draft.run.append(
-            DraftValue(yaml=scalar(f"cd {shlex.quote(workdir)} && {text}" if workdir != "/" else text), origin=origin)
-        )
+        draft.run.append(DraftValue(yaml=scalar(_line(kept, workdir, known, arguments)), origin=origin))
+        if _OF_NPM.search(" && ".join(kept)) and "nodejs" in draft.packages:
+            draft.packages.setdefault("npm", origin)
+
+
+def _line(kept: Sequence[str], workdir: str, variables: Mapping[str, str], arguments: Collection[str]) -> str:
+    """Return the line of a bake: in the folder that it worked in, with the arguments of the build that it names."""
+    text = " && ".join(kept)
+    named = [name for name in sorted(arguments) if re.search(rf"\$\{{?{name}\b", text) and name in variables]
+    told = [f"export {name}={shlex.quote(variables[name])}" for name in named]
+    return " && ".join([*told, *([f"cd {shlex.quote(workdir)}"] if workdir != "/" else []), text])
+
+
+def _only_warms_a_cache(line: str) -> bool:
+    """Tell whether a line compiles what crates need with a program of nothing, before the sources are there."""
+    return "fn main" in line and re.search(r"\bcargo (build|check|fetch|install)\b", line) is not None
 
 
 def _tokens(line: str) -> Sequence[str]:
@@ -116,7 +148,8 @@ def _needs_network(draft: Draft, name: str, words: Sequence[str]) -> str | None:
     """Return what to do instead of running a program in a bake, None for one that may work there."""
     if name in draft.offline:
         return None
-    return None if name == "git" and words[:1] == ["config"] else _NEEDS_NETWORK.get(name)
+    verb = next((word for word in words if not word.startswith("-")), None)
+    return None if verb in _WITHOUT_NETWORK.get(name, ()) else _NEEDS_NETWORK.get(name)
 
 
 def _leave_networked(draft: Draft, name: str, why: str, origin: Origin) -> None:
@@ -124,10 +157,12 @@ def _leave_networked(draft: Draft, name: str, why: str, origin: Origin) -> None:
     draft.leave(origin, f"'{name}' needs the network, which no step of a bake has: {why}")
 
 
-def _carried(draft: Draft, folder: Path, command: str, workdir: str, origin: Origin) -> bool:
+def _carried(
+    draft: Draft, folder: Path, command: str, workdir: str, origin: Origin, variables: Mapping[str, str]
+) -> bool:
     """Tell whether a command needs no line of its own: it is done otherwise, or named among what is left."""
     try:
-        words = words_of(command)
+        words = [part for word in words_of(command) for part in _put_in(word, variables)]
     except ValueError:
         return False
     if _is_done_anyhow(words):
@@ -138,6 +173,8 @@ def _carried(draft: Draft, folder: Path, command: str, workdir: str, origin: Ori
     if not words:
         return True
     name = words[0].rpartition("/")[2] if words[0].startswith("/") else words[0]
+    if name == "pecl" or name.startswith("docker-php-ext-"):
+        return _php_extensions(draft, name, words[1:], origin)
     if name in ("apt", "apt-get"):
         return _apt(draft, words, origin)
     if name in _OTHERS:
@@ -157,6 +194,11 @@ def _carried(draft: Draft, folder: Path, command: str, workdir: str, origin: Ori
     return False
 
 
+def _put_in(word: str, variables: Mapping[str, str]) -> Sequence[str]:
+    """Return a word with its variables, which may stand for several; one that stands for nothing known as it is."""
+    return substituted(word, variables).split() or [word] if "$" in word else [word]
+
+
 def _is_done_anyhow(words: Sequence[str]) -> bool:
     """Tell whether a bake does that of itself, or what was left lying about never comes into a layer."""
     plain = [word for word in words if not word.startswith("-")]
@@ -169,6 +211,8 @@ def _is_done_anyhow(words: Sequence[str]) -> bool:
             "-m" in words or words[0] == "go"
         ):
             return True
+        case ["npm" | "yarn", "cache", *_] | ["mv" | "cp", *_] if words[0] in ("npm", "yarn") or _is_php_ini(plain):
+            return True
         case ["apt" | "apt-get", "update" | "clean" | "autoclean" | "autoremove", *_]:
             return True
         case ["rm", *paths]:
@@ -176,6 +220,11 @@ def _is_done_anyhow(words: Sequence[str]) -> bool:
         case ["pip" | "pip3", "install", *names]:
             return bool(names) and "-r" not in words and set(names) <= {"pip", "setuptools", "wheel"}
     return False
+
+
+def _is_php_ini(words: Sequence[str]) -> bool:
+    """Tell whether PHP's settings for production are put in their place: Debian's PHP has them."""
+    return any("php.ini-" in word for word in words)
 
 
 def _apt(draft: Draft, words: Sequence[str], origin: Origin) -> bool:
@@ -193,14 +242,12 @@ def _apt(draft: Draft, words: Sequence[str], origin: Origin) -> bool:
 def _package(draft: Draft, package: str, origin: Origin) -> None:
     name, _, version = package.partition("=")
     name = name.partition("/")[0]
-    whole = package if version and "*" not in version else name
+    whole = f"{name}={version}" if version else name
     try:
         forms.package(whole)
     except ValueError:
         draft.leave(origin, f"'{package}' is no name of a Debian package")
         return
-    if version and "*" in version:
-        draft.leave(origin, f"the version of '{package}': the lock holds the one that there is")
     draft.packages.setdefault(whole, origin)
 
 
@@ -208,8 +255,26 @@ def _other_packages(draft: Draft, tool: str, words: Sequence[str], origin: Origi
     if not any(word in _OTHERS[tool] for word in words[1:3]):
         return True
     for package in _operands(words[1:]):
-        if package not in _OTHERS[tool] and not package.startswith(".") and package not in ("tini", "dumb-init"):
+        if package in _OTHERS[tool] or package.startswith("."):
+            continue
+        found = packages_of_apk(package) if tool == "apk" else None
+        if found is None:
             draft.leave(origin, f"the package '{package}', which {tool} calls so: name Debian's under image.packages")
+        for name in found or ():
+            draft.packages.setdefault(name, origin)
+    return True
+
+
+def _php_extensions(draft: Draft, tool: str, words: Sequence[str], origin: Origin) -> bool:
+    """Name Debian's packages of extensions that are installed; they are enabled with that."""
+    if tool in ("docker-php-ext-configure", "docker-php-ext-enable"):
+        return True
+    for name in _operands(words):
+        found = packages_of_php(name)
+        if found is None and not name.isdigit() and name != "install":
+            draft.leave(origin, f"the extension '{name}' of PHP: name Debian's package under image.packages")
+        for package in found or ():
+            draft.packages.setdefault(package, origin)
     return True
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import yaml
 
-from instar.adopt.dockerfile import carry_dockerfile, health, name_user, without_init
+from instar.adopt.dockerfile import CHECKED, carry_dockerfile, health, name_user, without_init
 from instar.adopt.draft import Draft, DraftValue, Origin, looks_secret, number, scalar, time
 from instar.adopt.instructions import words
 from instar.definition import forms
@@ -149,7 +149,7 @@ def _process(draft: Draft, service: Mapping[str, Any], origin: Origin) -> None:
         draft.stop["grace"] = DraftValue(yaml=grace, origin=_at(origin, "stop_grace_period"))
     check = service.get("healthcheck")
     if isinstance(check, dict) and (asked := _check_command(check.get("test"))):
-        keys = [f"{key}: {check[key]}" for key in ("interval", "timeout") if time(str(check.get(key, "")))]
+        keys = [f"{key}: {check[told]}" for told, key in CHECKED if time(str(check.get(told, "")))]
         draft.health = DraftValue(yaml=health(asked, keys), origin=_at(origin, "healthcheck"))
 
 

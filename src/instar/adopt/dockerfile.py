@@ -8,54 +8,30 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from instar.adopt.bases import begin
+from instar.adopt.bases import PATH, begin, known_image, start_as, variables_of
 from instar.adopt.commands import carry_line
-from instar.adopt.draft import Draft, DraftValue, File, Origin, looks_secret, number, scalar, time
-from instar.adopt.instructions import Instruction, pairs, substituted, words
+from instar.adopt.copies import copy
+from instar.adopt.draft import Draft, DraftValue, Origin, looks_secret, number, scalar, time
+from instar.adopt.instructions import Instruction, pairs, substituted
 from instar.adopt.maven import maven_use
+from instar.adopt.reading import StageReading, split
 from instar.adopt.same_base import leave_packages
-from instar.adopt.stages import (
-    DockerStage,
-    OtherStages,
-    chain_of,
-    is_installed_by_pip,
-    is_vendored,
-    stages_of,
-    target_of,
-)
+from instar.adopt.stages import DockerStage, OtherStages, chain_of, is_vendored, stages_of
 from instar.definition import forms
-from instar.definition.author_files import read_author_file
-from instar.model.definition import STAGES
 
-_LARGEST_BYTES: Final = 1 << 16
-_PATTERNS: Final = 200
-_ARCHIVES: Final = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
+_OF_VENV: Final = re.compile(r"venv|/\.local/bin\Z")
 _INITS: Final = frozenset({"tini", "dumb-init", "catatonit"})
 _SIGNALS: Final = re.compile(r"SIG[A-Z0-9+]+")
 _ASKS: Final = re.compile(r"\b(curl|wget)\b")
 _ASKED: Final = re.compile(r"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(?::([0-9]{1,5}))?(/[^\s\"'|;&]*)?")
 
-Carry = Callable[["StageReading", Instruction, Origin], None]
+# of a check, by what it is called there: how often a service that runs is looked at ('interval') says not how soon one
+# that starts may be well
+CHECKED: Final = (("start_interval", "interval"), ("timeout", "timeout"))
 
-
-class StageReading:
-    """What is known while the instructions of a stage are read, one after the other."""
-
-    def __init__(self, draft: Draft, folder: Path, arguments: Mapping[str, str], others: OtherStages) -> None:
-        self.draft = draft
-        self.others = others
-        self.folder = folder
-        self.variables = dict(arguments)
-        self.workdir = "/"
-        self.entrypoint: tuple[Sequence[str], Origin] | None = None
-        self.cmd: tuple[Sequence[str], Origin] | None = None
-        self.user: tuple[str, Origin] | None = None
-
-    def path(self, text: str) -> str:
-        """Return a path in the image, seen from the folder that the instruction works in."""
-        return posixpath.normpath(posixpath.join(self.workdir, text))
+Carry = Callable[[StageReading, Instruction, Origin], None]
 
 
 def carry_dockerfile(text: str, folder: Path, name: str, file: str) -> Draft:
@@ -89,7 +65,7 @@ def carry_dockerfile(text: str, folder: Path, name: str, file: str) -> Draft:
     others.drop_those_of_pip()
     for stage, why in others.left(chain):
         draft.leave(stage.origin(file), why)
-    _finish(reading)
+    _finish(reading, chain, file)
     return draft
 
 
@@ -101,6 +77,9 @@ def _begun(name: str, chain: Sequence[DockerStage], file: str) -> Draft:
 
 
 def _read(reading: StageReading, chain: Sequence[DockerStage], file: str, carries: Mapping[str, Carry]) -> None:
+    known = known_image(chain[0].begins_with)
+    reading.variables |= variables_of(chain[0].begins_with)
+    reading.workdir = known.workdir if known and known.workdir else "/"
     for one in (one for stage in chain for one in stage.rest):
         _carry(reading, one, file, carries)
 
@@ -124,77 +103,16 @@ def _run(reading: StageReading, one: Instruction, origin: Origin) -> None:
     if reading.user is not None and reading.user[0].partition(":")[0] not in ("root", "0"):
         reading.draft.leave(origin, "it ran as another user than root: lines of a bake run as root")
     for line in lines:
-        carry_line(reading.draft, reading.folder, line, reading.workdir, origin)
-
-
-def _copy(reading: StageReading, one: Instruction, origin: Origin) -> None:
-    draft = reading.draft
-    words = [substituted(word, reading.variables) for word in one.words or _split(one.text)]
-    if one.document is not None or len(words) < 2:
-        draft.leave(origin, "write it into a file beside the definition, and copy that")
-        return
-    *sources, to = words
-    into = to.endswith("/") or to in (".", "..") or len(sources) > 1
-    if "from" in one.flags:
-        for source in sources:
-            _copy_out(reading, one, source, reading.path(to), into, origin)
-        return
-    for source in sources:
-        for path in _matching(reading.folder, source):
-            _copy_one(reading, one, path, reading.path(to), into, origin)
-
-
-def _copy_out(reading: StageReading, one: Instruction, source: str, to: str, into: bool, origin: Origin) -> None:
-    """Take something out of another stage, where that could be carried over."""
-    draft, found = reading.draft, reading.others.find(substituted(one.flags["from"], reading.variables))
-    if isinstance(found, str):
-        draft.leave(origin, f"{found}: have it beside the definition, and copy it: {{from: …, to: {to}}}")
-        return
-    name, stage = found
-    path = posixpath.normpath(posixpath.join("/", source))
-    if stage.python is not None and is_installed_by_pip(path):
-        draft.python = draft.python or stage.python
-        draft.packages.setdefault("python3", stage.python.origin)
-        return
-    if re.search(r"[*?\[]", path) or path == "/":
-        draft.leave(origin, f"'{source}': name what is taken out of {STAGES}{name} one by one")
-        return
-    draft.files.append(_file(one, f"{STAGES}{name}", target_of(path, to, into=into), origin, path=path))
-
-
-def _file(one: Instruction, source: str, to: str, origin: Origin, **more: Any) -> File:
-    mode = one.flags.get("chmod")
-    mode = mode if mode and re.fullmatch(r"0?[0-7]{3}", mode) else None
-    return File(source=source, to=to, owner=one.flags.get("chown"), mode=mode, origin=origin, **more)
-
-
-def _copy_one(reading: StageReading, one: Instruction, source: str, to: str, into: bool, origin: Origin) -> None:
-    draft, folder = reading.draft, reading.folder
-    if "://" in source or source.startswith("git@"):
-        draft.leave(origin, "name it in image.fetch, with its sha256")
-        return
-    try:
-        path = forms.author_path(source.lstrip("/"))
-    except ValueError as error:
-        draft.leave(origin, f"'{source}' cannot be copied: {error}")
-        return
-    is_folder = path == "." or (folder / path).is_dir()
-    if not is_folder and not (folder / path).is_file():
-        draft.leave(origin, f"there is no '{path}' here: when it is there, copy it")
-        return
-    if one.name == "ADD" and path.endswith(_ARCHIVES):
-        draft.leave(origin, f"'{path}' was unpacked: copy the files that are in it")
-        return
-    target = posixpath.join(to, posixpath.basename(path)) if into and not is_folder else to
-    if target == "/":
-        draft.leave(origin, "name the folders one by one: nothing is copied over the whole image")
-        return
-    draft.files.append(_file(one, path, target, origin, exclude=_ignored(folder) if path == "." else ()))
+        carry_line(reading.draft, reading.folder, line, reading.workdir, origin, reading.variables, reading.arguments)
 
 
 def _env(reading: StageReading, one: Instruction, origin: Origin) -> None:
-    for name, value in pairs(one.text, reading.variables).items():
-        reading.variables[name] = value
+    for name, given in pairs(one.text, reading.variables).items():
+        reading.variables[name] = given
+        reading.arguments.discard(name)
+        value = _path(given) if name == "PATH" else given
+        if name == "PATH" and value == PATH:
+            continue
         if value and looks_secret(name):
             reading.draft.leave(origin, f"'{name}' looks like a secret, which no image holds: environments.dev.secrets")
             continue
@@ -204,14 +122,21 @@ def _env(reading: StageReading, one: Instruction, origin: Origin) -> None:
             reading.draft.leave(origin, f"'{name}' is no name of a variable")
 
 
+def _path(value: str) -> str:
+    """Return what is looked for programs in, without what pip installs there: image.python has a place of its own."""
+    return ":".join(part for part in dict.fromkeys(value.split(":")) if part and not _OF_VENV.search(part))
+
+
 def _arg(reading: StageReading, one: Instruction, origin: Origin) -> None:
-    reading.variables.update(_argument(one, reading.variables))
+    found = _argument(one, reading.variables)
+    reading.variables.update(found)
+    reading.arguments.update(found)
 
 
 def _argument(one: Instruction, variables: Mapping[str, str]) -> Mapping[str, str]:
     """Return what ARG declares, with its default; one that is known already stays."""
     found = {}
-    for word in _split(one.text):
+    for word in split(one.text):
         name, given, value = word.partition("=")
         if given:
             found[name] = substituted(value, variables)
@@ -254,7 +179,9 @@ def _command(one: Instruction) -> Sequence[str]:
 
 
 def _volume(reading: StageReading, one: Instruction, origin: Origin) -> None:
-    for word in one.words or _split(substituted(one.text, reading.variables)):
+    for word in one.words or split(substituted(one.text, reading.variables)):
+        if re.match(r"(/var)?/(tmp|run)(/|\Z)", reading.path(word)):
+            continue  # every instance has one of its own
         reading.draft.volumes.setdefault(reading.path(word), origin)
 
 
@@ -269,8 +196,8 @@ def _health(reading: StageReading, one: Instruction, origin: Origin) -> None:
     kind, _, rest = one.text.partition(" ")
     if kind.upper() != "CMD":
         return
-    keys = [f"{key}: {one.flags[flag]}" for flag, key in (("interval", "interval"), ("timeout", "timeout"))
-            if flag in one.flags and time(one.flags[flag])]  # fmt: skip
+    told = {name.replace("-", "_"): value for name, value in one.flags.items()}
+    keys = [f"{key}: {told[name]}" for name, key in CHECKED if time(told.get(name, ""))]
     command = Instruction(line=one.line, name="CMD", flags={}, text=rest.strip())
     reading.draft.health = DraftValue(yaml=health(_command(command), keys), origin=origin)
 
@@ -285,7 +212,7 @@ def health(command: Sequence[str], keys: Sequence[str] = ()) -> str:
     return f"{{{', '.join([how, *keys])}}}"
 
 
-def _finish(reading: StageReading) -> None:
+def _finish(reading: StageReading, chain: Sequence[DockerStage], file: str) -> None:
     """Write down what is only known at the end: the command, the user, and where pip's requirements come from."""
     draft = reading.draft
     first, last = reading.entrypoint, reading.cmd
@@ -294,6 +221,7 @@ def _finish(reading: StageReading) -> None:
         draft.entrypoint = first[0] if first else ()
         draft.command = (without_init([*draft.entrypoint, *(last[0] if last else ())]), origin)
     name_user(draft, reading.user)
+    start_as(draft, chain[0].begins_with, chain[0].origin(file))
     name_requirements(draft, reading.folder)
 
 
@@ -340,6 +268,10 @@ def name_requirements(draft: Draft, folder: Path) -> None:
                 draft.packages.setdefault("python3", origin)
         else:
             draft.leave(origin, f"'pip install {one}': one requirements file, beside the definition, is image.python")
+    if draft.python is not None and (programs := draft.env.get("PATH")) is not None:
+        draft.env["PATH"] = DraftValue(
+            yaml=scalar(f"/opt/venv/bin:{programs.yaml.strip(chr(34))}"), origin=programs.origin
+        )
     for one, origin in draft.requirements.items():
         if not one.startswith("-r "):
             into = draft.python.yaml if draft.python is not None else "a file that image.python names"
@@ -351,48 +283,14 @@ def _tails(path: str) -> Iterable[str]:
     return ("/".join(parts[number:]) for number in range(len(parts)))
 
 
-def _matching(folder: Path, source: str) -> Sequence[str]:
-    """Return what a pattern stands for in the folder, where two stars are one; any other path stands for itself."""
-    if not re.search(r"[*?\[]", source) or ".." in source.split("/"):
-        return [source]
-    pattern = re.sub(r"\*+", "*", source.strip("/"))
-    return sorted(str(path.relative_to(folder)) for path in folder.glob(pattern)) or [source]
-
-
-def _ignored(folder: Path) -> Sequence[str]:
-    """Return the patterns of .dockerignore that .gitignore would read in the same way."""
-    try:
-        lines = read_author_file(folder, ".dockerignore", _LARGEST_BYTES).decode().splitlines()[:_PATTERNS]
-    except (OSError, ValueError):
-        return ("Dockerfile", ".dockerignore")
-    found = list[str]()
-    for line in lines:
-        pattern = line.strip()
-        if pattern and not pattern.startswith("#"):
-            negated, pattern = ("!", pattern[1:]) if pattern.startswith("!") else ("", pattern)
-            anchored = f"{negated}/{pattern.strip('/')}" if not pattern.startswith("**") else negated + pattern
-            try:
-                found.append(forms.exclude(anchored))
-            except ValueError:
-                continue
-    return tuple(dict.fromkeys([*found, "Dockerfile", ".dockerignore"]))
-
-
-def _split(text: str) -> Sequence[str]:
-    try:
-        return words(text)
-    except ValueError:
-        return text.split()
-
-
 def _text(value: str) -> str:
     return scalar(value) if value else '""'
 
 
 _INSTRUCTIONS: Final[Mapping[str, Carry]] = {
     "RUN": _run,
-    "COPY": _copy,
-    "ADD": _copy,
+    "COPY": copy,
+    "ADD": copy,
     "ENV": _env,
     "ARG": _arg,
     "WORKDIR": _workdir,

@@ -16,6 +16,11 @@ _SECRET: Final = re.compile(r"(?i)pass(word|wd|phrase)?(_|\Z)|secret|token|api_?
 _PLAIN: Final = re.compile(r"[A-Za-z/][A-Za-z0-9/._-]*")
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
 _KEYS: Final = {"mvn": "maven"}  # of a part, where that is not the name of the program
+_MAKING_CODE: Final = ("nodejs", "default-jre-headless", "php-cli", "libapache2-mod-php")  # while they run
+_OTHER_PROTOCOLS: Final = frozenset(
+    (25, 53, 110, 143, 389, 465, 587, 636, 993, 995, 1433, 1521, 1883, 2181, 3306, 4222, 5432, 5672, 6379, 8883, 9042,
+     9092, 11211, 27017)
+)  # fmt: skip  # ports at which nobody speaks HTTP
 _WORDS_OF_YAML: Final = frozenset({"true", "false", "null"})
 
 
@@ -93,7 +98,8 @@ class Draft:
     unmade: list[str] = field(default_factory=list)
 
     def leave(self, origin: Origin, why: str) -> None:
-        self.left.append((origin, why))
+        if (origin, why) not in self.left:
+            self.left.append((origin, why))
 
     def text(self) -> str:
         """Return the definition."""
@@ -161,8 +167,13 @@ class Draft:
             yield _line(2, "workdir", self.workdir)
         if self.port is not None:
             yield f"  port: {self.port[0]}{_remark(self.port[1])}"
+        if self.port is not None and self.port[0] in _OTHER_PROTOCOLS:
+            yield f"  protocol: tcp{_remark(self.port[1])}"
         if self.health is not None:
             yield _line(2, "health", self.health)
+        made = next((self.packages[name] for name in _MAKING_CODE if name in self.packages), None)
+        if made is not None:
+            yield f"  jit: true{_remark(Origin(where=made.where))}"
         yield from _section(2, "stop", self.stop)
         yield from _section(2, "limits", self.limits)
         if self.volumes:

@@ -123,7 +123,8 @@ class OtherStages:
         if made.unmade:
             return f"{why}, where {' and '.join(sorted(set(made.unmade)))} needs the network"
         self._draft.stages[name] = made
-        self._draft.left += made.left
+        for origin, what in made.left:
+            self._draft.leave(origin, what)
         return name, made
 
     def _free_name(self, text: str) -> str:
@@ -141,11 +142,11 @@ def is_installed_by_pip(path: str) -> bool:
     return _INSTALLED_BY_PIP.search(path) is not None
 
 
-def target_of(source: str, to: str, *, into: bool) -> str:
-    """Return where something is put, of which nobody knows yet whether it is a file or a folder. ``into``: what is a
-    file is put in ``to``."""
+def target_of(source: str, to: str, *, into: bool, is_file: bool = False) -> str:
+    """Return where something is put, of which nobody knows for sure whether it is a file or a folder. ``into``: what
+    is a file is put in ``to``."""
     name = posixpath.basename(source)
-    is_file = posixpath.basename(to) in ("bin", "sbin") or _OF_FILES.search(name) is not None
+    is_file = is_file or posixpath.basename(to) in ("", "bin", "sbin") or _OF_FILES.search(name) is not None
     return posixpath.join(to, name) if into and name != posixpath.basename(to) and is_file else to
 
 

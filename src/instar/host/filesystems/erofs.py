@@ -60,7 +60,7 @@ def _beside(tree: Path, image: Path) -> list[str | Path] | None:
 
     None where a folder in the place of /tmp would hide what is worked on.
     """
-    if os.stat(image.parent).st_dev == os.stat(_TEMPORARY).st_dev:
+    if image.parent.stat().st_dev == _TEMPORARY.stat().st_dev:
         return []
     if any(path.resolve().is_relative_to(_TEMPORARY) for path in (tree, image)):
         return None

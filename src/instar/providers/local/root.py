@@ -188,7 +188,7 @@ def _lowers(
 def _mount_shifted(names: InstanceNames, lowers: Sequence[Path], users: int) -> None:
     places = []
     try:
-        for number, lower in enumerate(lowers):
+        for number, lower in enumerate(dict.fromkeys(lowers)):  # a copy of the same would be another to the overlay
             place = names.room / "layers" / str(number)
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
             idmap.clone(lower, place, users=users)
