@@ -159,3 +159,9 @@ def test_wheels_are_built_in_a_stage_above(built: str, problem: str) -> None:
 def test_no_stage_builds_wheels_for_one_above_it() -> None:
     found = problems_of(text_of(", python: {requirements: r.txt, from_source: {second: [acme]}}"))
     assert len(found) == 1 and "there is no stage 'second' above; no stage stands above" in found[0]
+
+
+def test_a_stage_that_builds_wheels_alone_is_no_surprise() -> None:
+    python = ", python: {requirements: r.txt, from_source: {first: [acme]}}"
+    found = list(warnings(parse(text_of(image=python), "f")))
+    assert len(found) == 1 and "stage 'second' is not baked" in found[0]

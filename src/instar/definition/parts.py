@@ -84,8 +84,9 @@ def needed_parts_of(loaded: Loaded) -> tuple[ImagePart, ...]:
 
 def unneeded_stages(loaded: Loaded) -> Iterator[str]:
     """Yield of each stage that the image has nothing of, where it stands and what that means, for people."""
+    building = {name for part in parts_of(loaded) for name in part.made.from_source}
     for stage in loaded.definition.build:
-        if stage not in loaded.definition.needed_stages:
+        if stage not in loaded.definition.needed_stages and stage not in building:
             yield (
                 f"{loaded.places.place_text('build', stage)}: stage '{stage}' is not baked: nothing of it is in the"
                 f" image; take something with 'from: {STAGES}{stage}', or remove it"

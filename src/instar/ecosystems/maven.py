@@ -48,7 +48,7 @@ printf %s {settings} >{bench}/settings.xml
 mkdir {bench}/project
 cp -R {top}/. {bench}/project
 cd {bench}/project/{folder}
-exec mvn -B -ntp -s {bench}/settings.xml -Dmaven.repo.local={bench}/repository {goals} 2>&1
+exec mvn -B -ntp -Dstyle.color=never -s {bench}/settings.xml -Dmaven.repo.local={bench}/repository {goals} 2>&1
 """
 
 

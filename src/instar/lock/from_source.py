@@ -165,6 +165,11 @@ class _Making:
         if not requires:
             return ()
         lock = self._stages[self._stage]
+        if PYTHON not in {package.name for package in lock.all_packages}:
+            raise ResolveError(
+                f"{self._asked.place}: cannot build '{self._project}': the stage '{self._stage}' has no Python",
+                hint=f"add {PYTHON} to the packages of the stage, and what compiling takes: python3-dev, gcc",
+            )
         target = WheelTarget.of(_python_of(lock), lock.architecture, lock.all_packages)
         asked = [
             Requirement(file=f"{self._asked.place}: what '{filename}' is built with", line=1, text=one)

@@ -27,7 +27,7 @@ def bench_opener(workspace: Workspace, *, holding: bool = False) -> OpenBench:
 
     @contextlib.contextmanager
     def opened(part: ImagePart, lock: Lock, verb: str, what: str) -> Iterator[Bench]:
-        require_root("lock", f"to {verb} '{what}' runs code of others in a sandbox")
+        require_root("lock", f"to {verb} '{what}', code of others is run in a sandbox")
         from instar.bake.bench import opened as opened_bench
 
         require_bench(lock.of(part.stage), part.place(), verb, what)
