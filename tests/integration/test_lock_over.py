@@ -16,6 +16,7 @@ from instar.lock.fit import require_fit
 from instar.model.lock import Lock
 from instar.operations.bake import plan
 from instar.store import listing
+from registries import RealRegistry, running
 
 pytestmark = pytest.mark.root
 __all__ = ["machine"]
@@ -322,3 +323,22 @@ def test_only_what_says_something_is_read_and_not_more_than_can_be(
     (machine.folder / "web/instar.lock").unlink()
     monkeypatch.setattr(listing, "_CONTENTS_LIMIT_BYTES", 200)
     assert "and others are too large to be read" in refused(machine, loaded, InstarError)
+
+
+@pytest.mark.usefixtures("archive")
+def test_an_image_of_a_registry_is_looked_into_when_it_is_locked(
+    machine: Machine, vendor: Vendor, tmp_path: Path
+) -> None:
+    image = vendor.image(debian(), {"srv/large": b"x" * 100_000})
+    with running(RealRegistry(tmp_path / "registry")) as registry:
+        vendor.push(image, registry.host, "1.0")
+        on = f"base: {{oci: '{registry.host}/team/base:1.0'}}\n"
+        plain = over(machine, "", on)
+        assert locked(machine, plain).installed is None
+        assert not machine.workspace.store.holds(image.layers[0])  # where nothing goes onto it nothing is fetched
+        loaded = over(machine, "packages: [liba]", on)
+        with pytest.raises(LockStale, match="what the base has installed is not in"):
+            plan(machine.workspace, loaded)
+        assert names(locked(machine, loaded)) == ["liba 1.0 packages (asked for)"]
+    again = over(machine, "packages: [liba, perl]", on)
+    assert [one.name for one in locked(machine, again).packages] == ["liba", "perl"]  # known by now

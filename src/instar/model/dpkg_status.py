@@ -19,6 +19,7 @@ PARTS: Final = "var/lib/dpkg/status.d"  # of images that were put together witho
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9+.-]{0,199}\Z")
 _VERSION: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+:~-]{0,199}\Z")
 _ARCHITECTURE: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,39}\Z")
+_STATE: Final = re.compile(r"[a-z-]{1,30}\Z")
 _GONE: Final = ("not-installed", "config-files")
 _SHOWN: Final = 3
 
@@ -35,9 +36,10 @@ def installed(text: bytes, architecture: str) -> Mapping[str, Control]:
     found: dict[str, Control] = {}
     halves, foreign = list[str](), list[str]()
     for control in _paragraphs(text):
-        name, state = control.get("Package", ""), _state(control)
+        name = control.get("Package", "")
         if not _NAME.match(name):
             raise WrongStatus(f"dpkg's status has a package that is called {name!r:.60}")
+        state = _state(control)
         if state in _GONE:
             continue
         if state != "installed":
@@ -74,7 +76,7 @@ def _state(control: Control) -> str:
     if status is None:
         return "installed"
     words = status.split()
-    if len(words) != 3:
+    if len(words) != 3 or not _STATE.match(words[2]):
         raise WrongStatus(f"dpkg's status says {status!r:.60} of '{control.get('Package', '')}'")
     _, flag, state = words
     return state if flag == "ok" else f"{state}, and has to be installed again"
