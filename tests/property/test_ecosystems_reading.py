@@ -1,9 +1,13 @@
-"""Lock files of npm, Go and Cargo with anything put anywhere are read or refused, and nothing else comes of them."""
+"""What ecosystems have, with anything put anywhere: it is read or refused, and nothing else comes of it."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import gzip
+import io
 import json
+import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,9 +19,12 @@ from hypothesis import strategies as st
 from instar.ecosystems.cargo import ECOSYSTEM as CARGO
 from instar.ecosystems.cargo_index import index_line
 from instar.ecosystems.go import ECOSYSTEM as GO
+from instar.ecosystems.maven_paths import MavenPath
 from instar.ecosystems.npm import ECOSYSTEM as NPM
 from instar.ecosystems.npm import _without_addresses
-from instar.errors import BakeError, DefinitionError
+from instar.ecosystems.sdist import read_build_system
+from instar.ecosystems.sdist_index import files_of
+from instar.errors import BakeError, DefinitionError, FetchError, ResolveError
 from instar.model.digest import Digest
 from instar.model.lock import Artifact
 from instar.model.projects import NpmPackages
@@ -37,6 +44,8 @@ LOCK = {
 }
 SUMS = f"example.org/a v1.0.0 h1:{'A' * 43}=\nexample.org/a v1.0.0/go.mod h1:{'A' * 43}=\n"
 MOD = "module x\n\nrequire (\n\texample.org/a v1.0.0\n)\nreplace example.org/b => ./b\n"
+PAGE = f'<a href="../../a-1.tar.gz#sha256={"a" * 64}" data-yanked="">a-1.tar.gz</a>\n'
+JSON_PAGE = {"files": [{"filename": "a-1.tar.gz", "url": "/a-1.tar.gz", "hashes": {"sha256": "a" * 64}}]}
 CARGO_LOCK = (
     f'version = 3\n[[package]]\nname = "a"\nversion = "1.0.0"\nsource = "registry+x"\nchecksum = "{"a" * 64}"\n'
 )
@@ -114,3 +123,39 @@ def test_of_crates(content: bytes) -> None:
         except BakeError:
             return
     raise AssertionError("that was no crate")
+
+
+@settings(deadline=None)
+@given(st.text(max_size=80) | st.from_regex(r"[a-z]+(/[a-z.]+){1,3}/[0-9.]{1,4}/[a-z.-]+[0-9.]{1,4}[a-z.-]*"))
+def test_of_paths_of_maven(path: str) -> None:
+    found = MavenPath.parse(path)
+    assert found is None or (str(found) == path and ".." not in path and not path.startswith("/"))
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_of_pages_of_an_index(data: st.DataObject) -> None:
+    page = damaged(data, data.draw(st.sampled_from([PAGE, json.dumps(JSON_PAGE)])))
+    with contextlib.suppress(FetchError):
+        for name, url, _ in files_of(page.encode("utf-8", "surrogatepass"), "https://index.example/simple/a/"):
+            assert isinstance(name, str) and "#" not in url
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_of_source_distributions(data: st.DataObject) -> None:
+    manifest = damaged(data, '[build-system]\nrequires = ["a"]\nbuild-backend = "b"\nbackend-path = ["."]\n')
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        content = manifest.encode("utf-8", "surrogatepass")
+        info = tarfile.TarInfo("a-1/pyproject.toml")
+        info.size = len(content)
+        archive.addfile(info, io.BytesIO(content))
+    packed = bytearray(gzip.compress(buffer.getvalue(), mtime=0))
+    for _ in range(data.draw(st.integers(0, 2))):
+        packed[data.draw(st.integers(0, len(packed) - 1))] ^= data.draw(st.integers(0, 255))
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(ResolveError):
+        path = Path(folder, "a-1.tar.gz")
+        path.write_bytes(packed)
+        found = read_build_system(path, path.name)
+        assert all(isinstance(one, str) for one in (*found.requires, *found.backend_path, found.backend))

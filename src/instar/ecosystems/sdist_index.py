@@ -89,7 +89,7 @@ class SourceIndexes:
             except Missing:
                 continue
             there = True
-            for filename, url, known in _files(page, address):
+            for filename, url, known in files_of(page, address):
                 if _is(filename, project, version):
                     return FoundSource(filename=filename, url=url, sha256=known)
         what = f"{version} of it has no source distribution ({_SUFFIX})" if there else "no index that is asked has it"
@@ -161,7 +161,7 @@ def _is(filename: str, project: str, version: str) -> bool:
         return given == version
 
 
-def _files(page: bytes, address: str) -> Iterator[tuple[str, str, Digest | None]]:
+def files_of(page: bytes, address: str) -> Iterator[tuple[str, str, Digest | None]]:
     """Yield the name, the address and the hash of each file on a page, in either of its forms."""
     text = page.decode("utf-8", "replace")
     links = _of_json(text) if text.lstrip().startswith("{") else _of_html(text)
