@@ -46,6 +46,9 @@ class _Server(http.server.ThreadingHTTPServer):
         self.answers = answers
         self.guard = threading.Lock()
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing: what code of others does with its end of a connection is no news on this terminal."""
+
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from instar.ecosystems import author
 from instar.ecosystems.maven_paths import MavenPath, metadata_of
-from instar.ecosystems.protocol import BENCH, DOOR, FileSource, Manifest, OpenBench
+from instar.ecosystems.protocol import BENCH, DOOR, FileSource, Manifest, OpenBench, offer
 from instar.errors import DefinitionError, Problem
 from instar.fetch.cache import Cache
 from instar.model.codec import canonical
@@ -74,7 +74,7 @@ class Maven:
         for one in artifacts:
             path = folder / str(MavenPath.of(one))
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.hardlink_to(cache.verify(one.sha256))
+            offer(cache.verify(one.sha256), path, one)
             with path.open("rb") as file:
                 _write_sum(path, hashlib.file_digest(file, "sha1").hexdigest())
         for name, data in metadata_of(artifacts).items():

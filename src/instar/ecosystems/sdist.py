@@ -12,7 +12,6 @@ import io
 import json
 import re
 import shutil
-import tomllib
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from typing import Any, Final
 
 from instar.ecosystems import sdist_runner
 from instar.ecosystems.protocol import BENCH, Bench
+from instar.ecosystems.toml import read_toml
 from instar.errors import ResolveError
 from instar.fetch.cache import Cache
 from instar.frozen import dataclass
@@ -56,7 +56,7 @@ def read_build_system(path: Path, filename: str) -> BuildSystem:
     """Read the source distribution at ``path``. Raises ResolveError for what is none."""
     try:
         folder, text = _manifest(path)
-        found = tomllib.loads(text)
+        found = read_toml(text)
         system = found.get("build-system")
         if system is None:
             return BuildSystem(folder=folder)
@@ -68,7 +68,7 @@ def read_build_system(path: Path, filename: str) -> BuildSystem:
             backend=str(system.get("build-backend", _LEGACY_BACKEND)),
             backend_path=_texts(system, "backend-path"),
         )
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ResolveError(
             f"cannot use the source distribution '{filename}': {str(error)[:200]}", hint="choose another version"
         ) from error
@@ -166,7 +166,12 @@ class Build:
 
 
 def _packed(archive: zipfile.ZipFile) -> bytes:
-    """Return a wheel with the same files, and nothing of when, where and by which version of zlib it was packed."""
+    """Return a wheel with the same files, and nothing of when, where and by which version of zlib it was packed.
+
+    Raises Malformed.
+    """
+    if sum(info.file_size for info in archive.infolist()) > _WHEEL_LIMIT_BYTES:
+        raise Malformed(f"it unfolds to more than the {_WHEEL_LIMIT_BYTES:,} bytes that are allowed")
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as packed:
         for info in sorted(archive.infolist(), key=lambda one: (".dist-info/" in one.filename, one.filename)):

@@ -20,7 +20,7 @@ from typing import Any, Final
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from instar import process
-from instar.ecosystems.download import Downloads, Missing
+from instar.ecosystems.download import Downloads, Missing, sent_to
 from instar.errors import CommandFailed, FetchError, HashMismatch
 from instar.fetch.cache import Cache
 from instar.fetch.index import PipConfiguration, pip_command, pip_environment, read_index
@@ -91,7 +91,8 @@ class SourceIndexes:
             there = True
             for filename, url, known in files_of(page, address):
                 if _is(filename, project, version):
-                    return FoundSource(filename=filename, url=url, sha256=known)
+                    allowed = sent_to(address, url, f"'{project}' {version}")
+                    return FoundSource(filename=filename, url=allowed, sha256=known)
         what = f"{version} of it has no source distribution ({_SUFFIX})" if there else "no index that is asked has it"
         raise FetchError(f"cannot build '{project}': {what}", hint=_CONFIGURED)
 
