@@ -105,6 +105,14 @@ class Author:
         backends = [one for rule in route["spec"]["rules"] for one in rule.get("backendRefs", ())]
         return {one["name"]: one.get("weight", 1) for one in backends}
 
+    def is_taken_up(self) -> bool:
+        """Say whether the gateway has said that it has taken up the route as it is."""
+        route = self.namespace.api.find(ROUTE, self.namespace.name, "shop-prod") or {}
+        said = [
+            one for parent in route["status"]["parents"] for one in parent["conditions"] if one["type"] == "Accepted"
+        ]
+        return any(one["observedGeneration"] == route["metadata"]["generation"] for one in said)
+
     def left(self) -> list[str]:
         """Return what is in the namespace that is this environment's."""
         labels = {"instar/service": "shop"}
