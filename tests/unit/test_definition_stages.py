@@ -165,3 +165,17 @@ def test_a_stage_that_builds_wheels_alone_is_no_surprise() -> None:
     python = ", python: {requirements: r.txt, from_source: {first: [acme]}}"
     found = list(warnings(parse(text_of(image=python), "f")))
     assert len(found) == 1 and "stage 'second' is not baked" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("service", "said"),
+    [
+        ("command: [node, server.js]", "'node' makes code while it runs"),
+        ("command: [/usr/bin/java, -jar, x]", "'/usr/bin/java' makes code while it runs"),
+        ("command: [node, x], jit: true", None),
+        ("command: [python3, node.py]", None),
+    ],
+)
+def test_a_program_that_makes_code_is_told_of_before_drift_does(service: str, said: str | None) -> None:
+    found = list(warnings(parse(f"name: shop\nimage: {{base: debian:bookworm}}\nservice: {{{service}}}\n", "f")))
+    assert [said in text for text in found] == ([True] if said else [])

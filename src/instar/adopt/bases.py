@@ -37,7 +37,9 @@ def _known(*packages: str, bookworm: str = "", trixie: str = "", env: Mapping[st
     return KnownImage(packages={"": packages}, versions=versions, env=env or {})
 
 
-_LOGS: Final = "ln -sf /dev/stdout /var/log/{0}/access.log && ln -sf /dev/stderr /var/log/{0}/error.log"
+_LOGS: Final = (
+    "chmod 755 /var/log/{0} && ln -sf /dev/stdout /var/log/{0}/access.log && ln -sf /dev/stderr /var/log/{0}/error.log"
+)
 _JAVA: Final = _known("default-jre-headless", bookworm="17", trixie="21")
 _IMAGES: Final[Mapping[str, KnownImage]] = {
     "python": _known("python3", bookworm="3.11", trixie="3.13"),
@@ -77,7 +79,11 @@ _IMAGES: Final[Mapping[str, KnownImage]] = {
 _PHP_APACHE: Final = KnownImage(
     packages={"": ("apache2", "libapache2-mod-php", "php-cli")},
     versions=_IMAGES["php"].versions,
-    runs=(_LOGS.format("apache2"), "sed -i s,=/var/lock/,=/tmp/, /etc/apache2/envvars"),
+    runs=(
+        _LOGS.format("apache2"),
+        "sed -i s,=/var/lock/,=/tmp/, /etc/apache2/envvars && rm -f /etc/apache2/conf-enabled/other-vhosts*",
+        "! cmp -s /usr/share/apache2/default-site/index.html /var/www/html/index.html || rm /var/www/html/index.html",
+    ),
     command=("apache2ctl", "-D", "FOREGROUND"),
     port=80,
     user="www-data",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Final
 
 from instar.definition import Loaded
 from instar.definition.author_files import why_unusable
@@ -12,6 +13,8 @@ from instar.definition.parts import parts_of, unneeded_stages
 from instar.errors import DefinitionError, Problem
 from instar.operations.certificates import read_files
 from instar.operations.lock import is_locked, whole_lock
+
+_MAKING_CODE: Final = frozenset({"node", "nodejs", "java"})
 
 
 def validate(loaded: Loaded) -> bool:
@@ -32,6 +35,11 @@ def validate(loaded: Loaded) -> bool:
 def warnings(loaded: Loaded) -> Iterator[str]:
     """Yield what is no error and hardly what its author means."""
     yield from unneeded_stages(loaded)
+    service = loaded.definition.service
+    program = next((word for word in service.command if PurePosixPath(word).name in _MAKING_CODE), None)
+    if program is not None and not service.jit:
+        where = loaded.places.place_text("service", "command")
+        yield f"{where}: '{program}' makes code while it runs, of which instar drift tells: say 'jit: true' beside it"
 
 
 def _missing(loaded: Loaded) -> Iterator[Problem]:
