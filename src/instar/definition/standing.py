@@ -18,6 +18,7 @@ from instar.errors import DefinitionUnreadable
 from instar.frozen import dataclass
 
 _SUFFIXES: Final = (".yaml", ".yml")
+_DEEPEST: Final = 100  # Python's own walk ends at some hundred folders
 _LOOKED_AT: Final = 20_000  # files, of any kind
 
 
@@ -46,7 +47,8 @@ def standing_on(base: Path, folder: Path) -> tuple[Standing, ...]:
 def _files(folder: Path) -> Iterator[Path]:
     count = 0
     for above, folders, names in os.walk(folder):
-        folders[:] = sorted(one for one in folders if not one.startswith(".") and one != "node_modules")
+        is_deep = len(Path(above).parts) - len(folder.parts) >= _DEEPEST
+        folders[:] = sorted(one for one in folders if not is_deep and not one.startswith(".") and one != "node_modules")
         count += len(names)
         if count > _LOOKED_AT:
             hint = "ask in the folder that has the definitions"

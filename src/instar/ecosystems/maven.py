@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _POM: Final = "pom.xml"
 _LEFT_OUT: Final = frozenset({"target", "node_modules", ".git"})
+_DEEPEST: Final = 100  # Python's own walk ends at some hundred folders
 _MOST_FOLDERS: Final = 20_000
 _REPOSITORY: Final = "/run/instar/maven"
 _HOME: Final = "/tmp/maven"  # noqa: S108  the sandbox's own
@@ -113,8 +114,8 @@ def _poms(folder: Path, source: str) -> Iterator[str]:
     for number, (place, folders, files) in enumerate(os.walk(top)):
         if number > _MOST_FOLDERS:
             break
-        folders[:] = sorted(set(folders) - _LEFT_OUT)
         inside = Path(place).relative_to(top)
+        folders[:] = sorted(set(folders) - _LEFT_OUT) if len(inside.parts) < _DEEPEST else []
         for name in files:
             if name == _POM or inside.parts[:1] == (".mvn",):
                 yield str(inside / name)
