@@ -129,7 +129,7 @@ class ClusterStub:
     def _pod(self, owner: Mapping[str, Any], name: str) -> None:
         namespace = owner["metadata"]["namespace"]
         pod = {**owner["spec"]["template"], "status": dict(self.pod_status)}
-        pod["metadata"] = {**pod["metadata"], "name": name, "ownerReferences": [{"uid": owner["metadata"]["uid"]}]}
+        pod["metadata"] = {**pod["metadata"], "name": name, "ownerReferences": [_owner(owner)]}
         self.put("pods", namespace, pod)
 
     def _delete(self, key: Key) -> None:
@@ -214,6 +214,10 @@ class ClusterStub:
             for (found, where, _), one in self.objects.items()
             if (found, where) == (plural, namespace) and wanted.items() <= one["metadata"].get("labels", {}).items()
         ]
+
+
+def _owner(of: Mapping[str, Any]) -> dict[str, Any]:
+    return {"uid": of["metadata"]["uid"], "name": of["metadata"]["name"], "controller": True}
 
 
 def _status(code: int, reason: str, message: str) -> tuple[int, Any, Mapping[str, str]]:

@@ -49,6 +49,17 @@ def test_a_group_is_made_once_seen_and_goes_whole(world: World, stub: ClusterStu
     assert left == {"namespaces", "gateways"}
 
 
+def test_a_pod_of_somebody_else_s_with_its_labels_keeps_no_group(world: World, stub: ClusterStub) -> None:
+    release = world.release()
+    group = world.create(release)
+    labels = stub.one("pods", f"{group.id}-0")["metadata"]["labels"]
+    stub.put("pods", "shop", {"metadata": {"name": "stranger", "labels": labels}})
+    world.provider.destroy(group, release)
+    stub.end_pods()
+    assert world.provider.destroy(group, release)
+    assert world.provider.observe(ENV, [group]).groups[0].state == "absent"
+
+
 def test_what_it_printed_is_kept_when_it_goes(world: World, stub: ClusterStub) -> None:
     release = world.release()
     group = world.create(release, members=1)

@@ -263,9 +263,14 @@ def _replaced(action: Action) -> set[tuple[int, str]]:
 
 
 def _patience(snapshot: Snapshot | None) -> timedelta:
-    """Return for how long who says "not now", or nothing, is asked again: as long as a release has to get well."""
+    """Return for how long who says "not now", or nothing, is asked again: as long as a release has to get well, or as
+    an engine may be away."""
     release = None if snapshot is None else snapshot.target or snapshot.active
-    return PATIENCE if release is None else timedelta(milliseconds=release.service.health.deadline_ms)
+    if snapshot is None or release is None:
+        return PATIENCE
+    return max(
+        timedelta(milliseconds=release.service.health.deadline_ms), timedelta(seconds=snapshot.traits.patience_s)
+    )
 
 
 def _cause(error: InstarError | OSError) -> str:

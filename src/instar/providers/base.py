@@ -273,6 +273,7 @@ class Traits:
     ``needs_root``: who asks it for anything has to be root on this machine. ``of_one_machine``: what it runs, only the
     machine that began it can act on, whoever shares its ledger. ``passes_names``: requests get to its groups by name
     without an edge of a machine, and what passes them there has the certificates.
+    ``patience_s``: for so long at least it is asked again when it says "not now", or nothing, whatever a release says.
     """
 
     heals: bool = False
@@ -283,6 +284,7 @@ class Traits:
     needs_root: bool = True
     of_one_machine: bool = True
     passes_names: bool = False
+    patience_s: float = 0.0
 
 
 class Routed(Protocol):

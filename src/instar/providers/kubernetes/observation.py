@@ -63,7 +63,8 @@ class Look:
         """Return how a group is; ``warnings``: what the engine said last of pods, by their names."""
         anchor, pods = self.anchors.get(group.id), self.pods.get(group.id, ())
         if anchor is None:
-            return Observed(id=group.id, state="ending" if pods else "absent")
+            left = any(is_of(one, group.id) for one in pods)
+            return Observed(id=group.id, state="ending" if left else "absent")
         if anchor["metadata"].get("deletionTimestamp") is not None:
             return Observed(id=group.id, state="ending")
         if group.task is not None:
@@ -92,6 +93,12 @@ class Look:
             out_of_memory=found.get("reason") == "OOMKilled",
             reason=None if status == 0 else _failure(job, found),
         )
+
+
+def is_of(pod: Object, group: str) -> bool:
+    """Tell whether the engine made a pod for a group: one of somebody else's can have its labels, and outlives it."""
+    owners = (pod.get("metadata") or {}).get("ownerReferences") or ()
+    return any(one.get("controller") and str(one.get("name", "")).startswith(group) for one in owners)
 
 
 def cause(owner: Object, pods: Sequence[Object]) -> str | None:

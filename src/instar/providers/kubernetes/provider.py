@@ -27,7 +27,7 @@ from instar.providers.kubernetes.kubeconfig import find_config
 from instar.providers.kubernetes.logs import Logs
 from instar.providers.kubernetes.names import ANCHOR, GROUP, PART, Names, environment_part
 from instar.providers.kubernetes.objects import anchor, claim, group_objects, owned
-from instar.providers.kubernetes.observation import Look, last_warnings
+from instar.providers.kubernetes.observation import Look, is_of, last_warnings
 from instar.providers.kubernetes.pod import Order
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.traffic import EnvironmentTraffic
@@ -106,7 +106,8 @@ class KubernetesProvider:
         api = self._api(place)
         found = api.find(CONFIG_MAP, place.namespace, group.id)
         if found is None:
-            return not api.list(POD, place.namespace, {**names.labels, GROUP: group.id})
+            left = api.list(POD, place.namespace, {**names.labels, GROUP: group.id})
+            return not any(is_of(one, group.id) for one in left)
         names.require_own("ConfigMap", found)
         if found["metadata"].get("deletionTimestamp") is None:
             self._logs.keep(api, place.namespace, group.id)
