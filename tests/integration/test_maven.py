@@ -151,6 +151,18 @@ def test_what_the_repository_has_not_is_mavens_to_tell(author: Author) -> None:
     assert "gone-1.0.jar 404" in caught.value.output
 
 
+@pytest.mark.parametrize(
+    "files", ["[{from: ., to: /src}]", "[{from: app/pom.xml, to: /app/pom.xml}]", "[{from: app, to: /a/b}]"]
+)
+def test_the_project_is_found_where_files_bring_it(author: Author, files: str) -> None:
+    assert [one.name for one in author.lock(files=files).artifacts] == ["org.acme/core"]
+
+
+def test_a_project_at_the_top_of_the_stage_is_refused(author: Author) -> None:
+    with pytest.raises(DefinitionError, match="a folder of its own"):
+        author.lock(files="[{from: app/pom.xml, to: /pom.xml}]")
+
+
 def test_a_project_that_nothing_brings_is_refused(author: Author) -> None:
     with pytest.raises(DefinitionError, match="nothing brings 'app' here"):
         author.lock(files="[{from: other, to: /src}]")

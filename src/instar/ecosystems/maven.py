@@ -23,7 +23,7 @@ from instar.ecosystems.protocol import BENCH, DOOR, FileSource, Manifest, OpenBe
 from instar.errors import DefinitionError, Problem
 from instar.fetch.cache import Cache
 from instar.model.codec import canonical
-from instar.model.definition import ImageSpec
+from instar.model.definition import Files, ImageSpec
 from instar.model.digest import Digest
 from instar.model.lock import Artifact, Lock
 from instar.model.progress import Report
@@ -123,17 +123,24 @@ def _poms(folder: Path, source: str) -> Iterator[str]:
 
 def _in_the_stage(part: ImagePart, source: str) -> tuple[str, str]:
     """Return where the author's files are in the stage, and where below that the project is. Raises DefinitionError."""
-    for files in part.made.files:
-        if files.path is not None:
-            continue
-        inside = posixpath.relpath(source, files.source)
-        if inside != ".." and not inside.startswith("../"):
-            return files.to.rstrip("/"), inside
+    found = next(filter(None, (_place(files, source) for files in part.made.files if files.path is None)), None)
+    if found is None:
+        advice = f"add it to 'files', as in {{from: {source}, to: /src}}"
+        message = f"nothing brings '{source}' here, for Maven to look at: {advice}"
+    elif found[0] == "/":
+        message = f"'{source}' is brought to '/', where all else is too: bring it to a folder of its own, such as /src"
+    else:
+        return found
     line, column = part.loaded.places.find(*part.path, "maven")
-    message = (
-        f"nothing brings '{source}' here, for Maven to look at: add it to 'files', such as {{from: {source}, to: /src}}"
-    )
     raise DefinitionError([Problem(file=part.loaded.file, line=line, column=column, message=message)])
+
+
+def _place(files: Files, source: str) -> tuple[str, str] | None:
+    """Return where an entry of ``files`` puts a project: the folder, and where below it; None where it does not."""
+    if files.source == posixpath.normpath(posixpath.join(source, _POM)):
+        return posixpath.dirname(files.to), "."
+    inside = posixpath.relpath(source, files.source)
+    return None if inside == ".." or inside.startswith("../") else (posixpath.normpath(files.to), inside)
 
 
 def _without_lines(part: ImagePart) -> ImagePart:
