@@ -48,13 +48,7 @@ def bake(
     Raises ComponentMissing where programs for the platform would have to run, and cannot.
     """
     require_root("bake")
-    locked = fitting_lock(
-        loaded,
-        cache=workspace.state.cache,
-        report=workspace.report,
-        find_base=base_finder(workspace),
-        open_bench=bench_opener(workspace),
-    )
+    locked = _locked(workspace, loaded)
     lock = lock_of(loaded, locked, platform)
     with contextlib.nullcontext() if to_deploy or held else hold_store(workspace):
         lock = bring_bases(workspace, loaded, lock, lambda base, of: _bake_base(workspace, base, of))
@@ -80,13 +74,25 @@ def bake(
             mountable=to_deploy and platform_of(lock.architecture) == workspace.store.platform,
         )
         joined = find_joined(workspace, loaded, locked) if platform is None else None
-        baked = replace(baked, image=joined) if joined is not None else baked
+        baked = replace(baked, image=joined or baked.image)
         Needs(workspace.state.cache).write(baked.image.digest.hex, needed)
         workspace.store.tag(service_on(loaded.definition.name, lock, workspace.store), baked.image.digest)
         if not to_deploy and not all(step.cached for step in baked.steps) and not workspace.ledger.instances():
             workspace.layers.unmount_all()
         _tell(workspace, baked, lock)
+        _tell_others(workspace, None if platform or joined else locked)
         return baked
+
+
+def _locked(workspace: Workspace, loaded: Loaded) -> Lock:
+    """Return the lock of the definition, made now where there is none."""
+    return fitting_lock(
+        loaded,
+        cache=workspace.state.cache,
+        report=workspace.report,
+        find_base=base_finder(workspace),
+        open_bench=bench_opener(workspace),
+    )
 
 
 def _bake_base(workspace: Workspace, base: Loaded, architecture: str) -> Baked:
@@ -100,6 +106,17 @@ def _tell(workspace: Workspace, baked: Baked, lock: Lock) -> None:
     known = sum(1 for step in baked.steps if step.cached)
     text = f"{where}{known} of {len(baked.steps)} steps cached · {baked.seconds:.2f} s"
     workspace.report(Progress(stage="bake", text=text, aside=f"sha256:{baked.image.digest.short}"))
+
+
+def _tell_others(workspace: Workspace, locked: Lock | None) -> None:
+    """Say that the image is this machine's alone, where the definition is for others too."""
+    names = [platform_of(one.architecture) for one in locked.whole] if locked else []
+    others = [name for name in names if name != workspace.store.platform]
+    if others:
+        text = (
+            f"the image is for {workspace.store.platform} alone; with {', '.join(others)}: instar bake --all-platforms"
+        )
+        workspace.report(Progress(stage="note", text=text))
 
 
 def find_joined(workspace: Workspace, loaded: Loaded, locked: Lock) -> Image | None:
