@@ -63,6 +63,14 @@ def test_a_file_that_changed_came_or_went_is_named(folder: Path) -> None:
     }
 
 
+def test_a_step_that_is_known_and_another_than_then_is_the_reason_for_those_after_it(folder: Path) -> None:
+    (folder / "app/main").write_text("other")
+    assert why(folder, known=4) == {
+        "run 1": "'files' before it is another",
+        "run 2": "'run 1: first' before it runs",
+    }
+
+
 def test_of_many_three_are_named(folder: Path) -> None:
     for path in (folder / "app").iterdir():
         path.write_text("changed")

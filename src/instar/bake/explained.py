@@ -71,8 +71,12 @@ def explain(folder: Path, name: str, steps: Sequence[tuple[Step, bool]], lock: L
     whole = "; ".join(_of_the_lock(before, now))
     told, otherwise = list[str](), whole
     for (which, one), (step, known) in zip(_numbered(now.steps).items(), steps, strict=True):
-        told.append("" if known else _unknown(step) or _cause(one, old.get(which), otherwise))
-        otherwise = otherwise if known else f"'{step.full_name}' before it runs"
+        then = old.get(which)
+        told.append("" if known else _unknown(step) or _cause(one, then, otherwise))
+        if not known:
+            otherwise = f"'{step.full_name}' before it runs"
+        elif not otherwise and (then is None or then.key != one.key):
+            otherwise = f"'{step.full_name}' before it is another"
     return tuple(told)
 
 
