@@ -25,7 +25,7 @@ from instar.operations.secret_values import bring_values, keep_values
 from instar.operations.secrets import find_key
 from postgres import PostgresServer
 from simulated import Simulation
-from simulated.values import ENV, configuration
+from simulated.values import ENV, ORIGIN, configuration
 from simulated.workspace import SimulatedWorkspace
 
 pytestmark = pytest.mark.root
@@ -45,7 +45,7 @@ class Machine(SimulatedWorkspace):
         (self.state.root / "token").write_text(secret)
         declared = Environment(name="dev", secrets={"TOKEN": "token"})
         made = replace(configuration(), secrets=keep_values(self, self.state.root, declared))
-        found = deploy.begin(self, environment, ALONE, self.image, made, "deploy", project=None)
+        found = deploy.begin(self, environment, ALONE, self.image, made, "deploy", project=None, origin=ORIGIN)
         return converge.converge(self, found, time.monotonic())
 
     def back(self, number: int) -> RolloutOutcome:

@@ -17,7 +17,7 @@ from instar.operations.converge import start_rollout
 from instar.operations.deploy import begin
 from simulated import CrashableLedger, Effects, EngineSimulation, Simulation, guarded
 from simulated.bare import bare_workspace
-from simulated.values import ENV, configuration, image
+from simulated.values import ENV, ORIGIN, configuration, image
 
 REQUESTS, IDLE_PASSES = 8, 4
 SHORTEST_S = 0.2  # else the loop looks fifty times a second
@@ -69,7 +69,7 @@ class Machine:
         )
         if target is None:
             wanted = configuration({"VERSION": version}, **self.fields)
-            begin(self.workspace, ENV, settings, image(), wanted, kind, project=None)
+            begin(self.workspace, ENV, settings, image(), wanted, kind, project=None, origin=ORIGIN)
             return
         with self.ledger.transaction():
             before = self.ledger.get_environment(ENV).settings

@@ -37,7 +37,7 @@ from instar.operations.converge import start_rollout
 from instar.operations.deploy import begin
 from simulated import Behaviour, Crash, Effects, EngineSimulation, FaultyLedger, Simulation, guarded
 from simulated.bare import bare_workspace
-from simulated.values import ENV, configuration, image
+from simulated.values import ENV, ORIGIN, configuration, image
 
 FEW, MORE, MANY, PASSES, LEFT_ALONE_PASSES, CALM_PASSES = 30, 100, 10_000, 6, 15, 1000
 STEPS = (RolloutStep(weight_percent=20, pause_ms=300), RolloutStep(weight_percent=60, pause_ms=None))
@@ -141,7 +141,7 @@ class Faults(RuleBasedStateMachine):
         self.version += 1
         fields = {**SERVICES[self.service], "before": TASKS, "after": TASKS}
         made = configuration({"V": str(self.version)}, **fields)
-        number = begin(self.workspace, ENV, self.settings, image(), made, "deploy", project=None).number
+        number = begin(self.workspace, ENV, self.settings, image(), made, "deploy", project=None, origin=ORIGIN).number
         self.behaviours[number] = behaviour
         self.world.runtime.behave(number, BEHAVIOURS[behaviour])
         begun = self.ledger.get_environment(ENV).rollout

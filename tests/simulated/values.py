@@ -11,6 +11,7 @@ from instar.model.definition import Health, Service, Volume
 from instar.model.digest import Digest
 from instar.model.happenings import DamageFound, Happening, VolumeRemoved
 from instar.model.image import Image, ImageConfig, Layer
+from instar.model.origin import Origin
 from instar.model.release import Configuration, EnvironmentId, Instance, Release
 from instar.providers.base import Provider
 from instar.providers.machine import MachineProvider
@@ -21,6 +22,7 @@ from simulated.router import SimulatedRouter
 from simulated.runtime import SimulatedRuntime
 
 ENV = EnvironmentId(service="guestbook", name="dev")
+ORIGIN = Origin(by="ann", machine="web1")
 
 
 def service(*, port: int | None = 8080, exclusive: bool = False, **fields: object) -> Service:

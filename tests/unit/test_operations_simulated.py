@@ -15,16 +15,14 @@ from instar.cancellation import Cancellation
 from instar.errors import Refused
 from instar.ledger import Ledger
 from instar.model.environment import Analysis, Network, RolloutRules, RolloutStep, Settings
-from instar.model.origin import Origin
 from instar.model.progress import Progress
 from instar.model.state import StateDirectory
 from instar.operations import converge, deploy
 from instar.providers.facets import require
 from simulated import Behaviour, EngineSimulation, Simulation
-from simulated.values import ENV, configuration, image
+from simulated.values import ENV, ORIGIN, configuration, image
 
 THREE = Settings(listen=("127.0.0.1:8080",), instances=3)
-ORIGIN = Origin(by="ann", machine="web1")
 CANARY = Settings(
     listen=("127.0.0.1:8080",),
     instances=3,
