@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 
 from instar.cancellation import Cancellation
-from instar.errors import Refused
+from instar.errors import Refused, RouterUnreachable
 from instar.ledger import Ledger
 from instar.model.environment import Analysis, Network, RolloutRules, RolloutStep, Settings
 from instar.model.progress import Progress
+from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
 from instar.operations import converge, deploy
 from instar.providers.facets import require
+from instar.views.outcomes import outcome_lines
 from simulated import Behaviour, EngineSimulation, Simulation
 from simulated.values import ENV, ORIGIN, configuration, image
 
@@ -102,6 +104,31 @@ def test_a_release_that_never_gets_healthy_leaves_everything_as_it_was(bench: Be
     assert "Traceback" in outcome.last_lines[0]
     assert {name.split("-")[2] for name in bench.world.router.serving(ENV)} == {"1"}
     assert {one.release for one in bench.ledger.instances(ENV)} == {1}
+
+
+class Unheard:
+    """A provider that asks for release 2's traffic, and never sees that it has it."""
+
+    def __init__(self, provider: Any) -> None:
+        self._provider = provider
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._provider, name)
+
+    def route(self, environment: EnvironmentId, weights: Mapping[str, int]) -> float | None:
+        if any(name.split("-")[2] == "2" for name in weights):
+            raise RouterUnreachable("it has not taken it up yet")
+        seconds: float | None = self._provider.route(environment, weights)
+        return seconds
+
+
+def test_traffic_that_was_asked_for_and_not_confirmed_is_not_said_to_be_untouched(bench: Bench) -> None:
+    bench.deploy("1")
+    unheard = Unheard(bench.world.provider)
+    bench.workspace.provider = lambda name: unheard
+    outcome = bench.deploy("2")
+    assert (outcome.outcome, outcome.active, outcome.touched) == ("failed", 1, True)
+    assert "traffic was never touched" not in "".join(one.text for one in outcome_lines(outcome))
 
 
 def test_what_a_provider_has_not_is_one_sentence() -> None:

@@ -69,6 +69,7 @@ class Executor:
             case actions.Preview():
                 require(self._provider.previews, f"preview '{environment}'").preview(environment, dict(action.targets))
             case actions.Share():
+                self._report.shifting(snapshot, [name for name, weight in action.weights if weight])
                 self._provider.route(environment, dict(action.weights))
             case actions.Route():
                 self._route(snapshot, action.instances)
@@ -269,6 +270,7 @@ class Executor:
 
     def _give_traffic(self, snapshot: Snapshot, names: tuple[str, ...]) -> None:
         environment = snapshot.environment.id
+        self._report.shifting(snapshot, names)
         seconds = self._provider.route(environment, whole(self._views(snapshot, names)))
         exposed = self._provider.observe(environment, ()).traffic.groups
         self._report.shifted(seconds, in_flight(one for name, one in exposed.items() if name not in names))

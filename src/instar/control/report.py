@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -25,6 +25,7 @@ class RolloutReport:
     report: Report
     began: float = field(default_factory=time.monotonic)
     launch_told: bool = False
+    touched: bool = False  # what had the traffic was asked to share it, or to give it up
     shifted_at: float | None = None
     gap_since: float | None = None
     in_flight: int | None = 0  # None: nobody knows how many
@@ -137,7 +138,13 @@ class RolloutReport:
 
     def closed(self) -> None:
         """Nobody has the traffic from now on."""
-        self.gap_since = self.gap_since or time.monotonic()
+        self.touched, self.gap_since = True, self.gap_since or time.monotonic()
+
+    def shifting(self, snapshot: Snapshot, names: Collection[str]) -> None:
+        """Groups are about to get traffic, whether or not the provider says that they have it."""
+        rollout = snapshot.environment.rollout
+        target = rollout.target if rollout is not None else None
+        self.touched = self.touched or any(one.release == target for one in snapshot.groups if one.id in names)
 
     def shifted(self, seconds: float | None, unfinished: int | None) -> None:
         """All traffic has moved; ``unfinished`` requests are still with the release that lost it."""

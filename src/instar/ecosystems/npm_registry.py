@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -214,10 +215,12 @@ def _registry_of_npm() -> str:
             "cannot ask a registry of npm: none is configured, and this machine has no npm", hint=hint
         )
     environ = {name: os.environ[name] for name in ("HOME", "PATH") if name in os.environ}
-    try:
-        done = process.run(["npm", "--prefix", "/", "config", "get", "registry"], timeout_s=_ASK_TIMEOUT_S, env=environ)
-    except CommandFailed as error:
-        raise FetchError(f"cannot ask npm for its registry: {error.message}", hint=hint) from error
+    with tempfile.TemporaryDirectory(prefix="instar-npm-") as nowhere:  # npm writes what it did into its cache
+        ask = ["npm", "--prefix", "/", "--cache", nowhere, "config", "get", "registry"]
+        try:
+            done = process.run(ask, timeout_s=_ASK_TIMEOUT_S, env=environ)
+        except CommandFailed as error:
+            raise FetchError(f"cannot ask npm for its registry: {error.message}", hint=hint) from error
     found = done.stdout.decode("utf-8", "replace").strip()
     if not re.match(r"https?://\S+\Z", found):
         raise FetchError("cannot ask npm for its registry: it names none", hint=hint)
