@@ -48,7 +48,7 @@ def bake(
     Raises ComponentMissing where programs for the platform would have to run, and cannot.
     """
     require_root("bake")
-    locked = _locked(workspace, loaded)
+    locked = _locked(workspace, loaded, holding=to_deploy or held)
     lock = lock_of(loaded, locked, platform)
     with contextlib.nullcontext() if to_deploy or held else hold_store(workspace):
         lock = bring_bases(workspace, loaded, lock, lambda base, of: _bake_base(workspace, base, of))
@@ -84,14 +84,14 @@ def bake(
         return baked
 
 
-def _locked(workspace: Workspace, loaded: Loaded) -> Lock:
-    """Return the lock of the definition, made now where there is none."""
+def _locked(workspace: Workspace, loaded: Loaded, *, holding: bool = False) -> Lock:
+    """Return the lock of the definition, made now where there is none. ``holding``: the caller holds the store."""
     return fitting_lock(
         loaded,
         cache=workspace.state.cache,
         report=workspace.report,
         find_base=base_finder(workspace),
-        open_bench=bench_opener(workspace),
+        open_bench=bench_opener(workspace, holding=holding),
     )
 
 
