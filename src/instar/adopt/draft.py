@@ -96,9 +96,11 @@ class Draft:
     offline: frozenset[str] = frozenset()
     locked: dict[str, DraftValue] = field(default_factory=dict)
     unmade: list[str] = field(default_factory=list)
+    _said: set[tuple[Origin, str]] = field(default_factory=set)  # of ``left``, which grows with the file
 
     def leave(self, origin: Origin, why: str) -> None:
-        if (origin, why) not in self.left:
+        if (origin, why) not in self._said:
+            self._said.add((origin, why))
             self.left.append((origin, why))
 
     def text(self) -> str:
