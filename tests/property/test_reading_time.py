@@ -28,7 +28,7 @@ from instar.bake.wheels.distribution import read_distribution
 from instar.bake.wheels.wheel import Layout, install
 from instar.definition import parse
 from instar.errors import InstarError
-from instar.fetch import apt, apt_errors, debs, python, wheels
+from instar.fetch import apt_errors, debs, lists, python, wheels
 from instar.fetch.index import parse_index
 from instar.fetch.requirements import Requirement, normal_name, read_requirements
 from instar.fetch.sources import Sources, read_sources
@@ -275,7 +275,7 @@ READERS = [
            text=repeated("Failed to fetch ", "", "x")),
     Reader(name="apt: spaces", read=lambda text: apt_errors.update_error(text, NO_SOURCES),
            text=repeated(" ", "Failed to fetch x", "")),
-    Reader(name="apt: a date", read=from_file(lambda path: apt._release(path.with_name("no"))),
+    Reader(name="apt: a date", read=from_file(lambda path: lists.dates(path.with_name("no"))),
            text=repeated("Date:\n")),
     Reader(name="apt: downloads", read=debs._causes, text=repeated("E: Failed to fetch x mismatch\n")),
     Reader(name="apt: hashes", read=debs._causes,
