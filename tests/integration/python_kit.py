@@ -1,4 +1,4 @@
-"""An image with this machine's Python, source distributions made here, and benches of a world's own."""
+"""An image with this machine's Python, source distributions made here, and sandboxes of a world's own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from bake_kit import World, deb
 
 from instar.bake.baking import bake_stage
-from instar.bake.bench import Bench, opened
+from instar.bake.stage_sandbox import StageSandbox, opened
 from instar.definition.parts import ImagePart
 from instar.model.lock import Lock, Package
 
@@ -79,14 +79,14 @@ def _python(more: tuple[str, ...]) -> bytes:
     return deb("python3", {**dict(sorted(folders.items())), **files}, executable=executable, fast=True)
 
 
-class Benches:
-    """Opens benches in a world, as an operation does in a workspace."""
+class Sandboxes:
+    """Opens sandboxes in a world, as an operation does in a workspace."""
 
     def __init__(self, world: World) -> None:
         self.world, self.opened = world, 0
 
     @contextmanager
-    def __call__(self, part: ImagePart, lock: Lock, verb: str, what: str) -> Iterator[Bench]:
+    def __call__(self, part: ImagePart, lock: Lock, verb: str, what: str) -> Iterator[StageSandbox]:
         world = self.world
         self.opened += 1
         where = {"cache": world.cache, "layers": world.layers, "report": world.said.append}
@@ -102,5 +102,5 @@ class Benches:
             what=what,
             env={},
             **where,  # type: ignore[arg-type]
-        ) as bench:
-            yield bench
+        ) as sandbox:
+            yield sandbox

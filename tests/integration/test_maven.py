@@ -14,7 +14,7 @@ import pytest
 from bake_kit import World, deb
 from local_archive import served
 from npm_kit import NpmRegistry
-from python_kit import Benches, python_packages
+from python_kit import Sandboxes, python_packages
 
 from instar.definition import Loaded
 from instar.definition.parts import parts_of
@@ -47,7 +47,7 @@ LINE = "cat /run/instar/maven/org/acme/core/1.0/core-1.0.jar /run/instar/maven/o
 
 class Author:
     def __init__(self, world: World, repository: NpmRegistry) -> None:
-        self.world, self.repository, self.benches = world, repository, Benches(world)
+        self.world, self.repository, self.sandboxes = world, repository, Sandboxes(world)
         repository.files[f"/{JAR}"] = b"a jar"
         mvn = deb("mvn", {"./": None, "usr/": None, "usr/bin/": None, "usr/bin/mvn": MVN.encode()},
                   executable=["usr/bin/mvn"])  # fmt: skip
@@ -67,7 +67,7 @@ class Author:
     def lock(self, kept: Lock | None = None, **how: str) -> Lock:
         part = parts_of(self.load(**how))[-1]
         lock = self.world.lock(self.packages, bake_format=2)
-        return with_resolved(part, lock, kept, {}, self.world.cache, self.benches, silent)
+        return with_resolved(part, lock, kept, {}, self.world.cache, self.sandboxes, silent)
 
 
 @pytest.fixture(scope="module")
@@ -110,13 +110,13 @@ def test_what_maven_asks_for_is_locked_and_there_for_the_lines(author: Author) -
 
 def test_nothing_is_asked_again_until_a_pom_or_a_goal_is_another(author: Author) -> None:
     lock = author.lock()
-    count = author.benches.opened
+    count = author.sandboxes.opened
     assert author.lock(lock) == lock
-    assert author.benches.opened == count
+    assert author.sandboxes.opened == count
     (line,) = moved_artifacts(lock, parts_of(author.load(goals="[verify]"))[-1], "instar.lock")
     assert "what is to be built is not what it was" in line
     author.lock(lock, goals="[verify]")
-    assert author.benches.opened == count + 1
+    assert author.sandboxes.opened == count + 1
 
 
 @pytest.mark.parametrize(
@@ -174,5 +174,5 @@ def test_a_stage_without_maven_says_what_to_add(author: Author) -> None:
     lock = author.world.lock(author.packages, bake_format=2)
     part = parts_of(author.load())[-1]
     with pytest.raises(StepFailed) as caught:
-        with_resolved(part, dataclasses.replace(lock), None, {}, author.world.cache, author.benches, silent)
+        with_resolved(part, dataclasses.replace(lock), None, {}, author.world.cache, author.sandboxes, silent)
     assert "there is no mvn in the stage" in caught.value.output

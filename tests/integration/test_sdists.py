@@ -13,7 +13,7 @@ import pytest
 from bake_kit import World
 from local_archive import served
 from npm_kit import NpmRegistry
-from python_kit import Benches, python_packages, sdist
+from python_kit import Sandboxes, python_packages, sdist
 
 from instar.definition.parts import image_of
 from instar.errors import DefinitionError, FetchError, HashMismatch, ResolveError, StepFailed
@@ -29,7 +29,7 @@ TARGET = WheelTarget(python="3.11", architecture="amd64", glibc_minor=36)
 
 class Author:
     def __init__(self, world: World, index: NpmRegistry) -> None:
-        self.world, self.index, self.benches = world, index, Benches(world)
+        self.world, self.index, self.sandboxes = world, index, Sandboxes(world)
         self.stages = {"compile": world.lock(python_packages(world), bake_format=2)}
         self.publish(sdist())
         self.ask("acme==1.0\n")
@@ -49,7 +49,7 @@ class Author:
         )
         requirements = read_requirements(self.world.folder, "requirements.txt")
         known = {wheel.name: wheel for wheel in kept}
-        where = (self.world.cache, self.benches, silent)
+        where = (self.world.cache, self.sandboxes, silent)
         (wheel,) = build_wheels(image_of(loaded), requirements, TARGET, self.stages, known, *where)
         self.loaded = loaded
         return wheel
@@ -61,7 +61,7 @@ class Author:
             assert path is not None
             path.unlink()
         lock = self.world.lock([], [wheel], bake_format=2, build=self.stages)
-        build_missing(self.loaded, lock, self.world.cache, self.benches, silent)
+        build_missing(self.loaded, lock, self.world.cache, self.sandboxes, silent)
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +89,9 @@ def test_a_wheel_is_built_once_and_the_same_elsewhere(author: Author) -> None:
     assert (wheel.filename, wheel.built and wheel.built.filename) == ("acme-1.0-py3-none-any.whl", "acme-1.0.tar.gz")
     with zipfile.ZipFile(author.world.cache.verify(wheel.sha256)) as made:
         assert made.read("acme/__init__.py") == b"VALUE = 1\n"
-    count = author.benches.opened
+    count = author.sandboxes.opened
     assert author.build(wheel) == wheel
-    assert author.benches.opened == count
+    assert author.sandboxes.opened == count
     author.build_elsewhere(wheel)
     assert author.world.cache.is_whole(wheel.sha256)
     assert {who for path, who in author.index.asked if path.startswith("/simple")} == {"Basic Y2k6czNjcmV0"}
@@ -235,8 +235,8 @@ def test_a_hash_of_the_requirements_is_that_of_the_source(author: Author) -> Non
 
 def test_another_stage_builds_anew(author: Author) -> None:
     wheel = author.build()
-    count = author.benches.opened
+    count = author.sandboxes.opened
     author.stages = {"compile": author.world.lock(python_packages(author.world, "srv/more"), bake_format=2)}
     again = author.build(wheel)
-    assert author.benches.opened == count + 1
+    assert author.sandboxes.opened == count + 1
     assert (again.sha256, again.built == wheel.built) == (wheel.sha256, False)

@@ -15,8 +15,8 @@ from instar.fetch.archives import Given, read_archive
 from instar.lock.parsed import lock_of
 from instar.lock.written import dump
 from instar.model.control import fields
+from instar.model.image_sources import Archive
 from instar.model.lock import Lock, Package, Requested, RequestedArchive
-from instar.model.origins import Archive
 
 KNOWN = frozenset({"libc6", "openssl"})
 WISH = Archive(suites=("stable",), packages=("node", "openssl=3*"), uris=("https://x.example",), signed_by="k")

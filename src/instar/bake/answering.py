@@ -1,4 +1,4 @@
-"""What is behind the one door of a bench: requests of the sandbox by path, answered by whoever opened the bench.
+"""What is behind the one door of a sandbox: requests of the sandbox by path, answered by whoever opened the sandbox.
 
 Only GET and HEAD are answered, by bytes or a file of the cache. Nothing of a request but its path is looked at.
 """
@@ -25,7 +25,7 @@ _PATIENCE_S: Final = 300
 def answering(door: socket.socket, answers: Answers) -> Iterator[None]:
     """Answer what comes to ``door`` until the block ends."""
     server = _Server(door, answers)
-    thread = begin(lambda: server.serve_forever(poll_interval=0.1), "bench")
+    thread = begin(lambda: server.serve_forever(poll_interval=0.1), "sandbox")
     try:
         yield
     finally:

@@ -36,7 +36,7 @@ def require_runnable(planned: Planned, lock: Lock) -> None:
     )
 
 
-def require_bench(lock: Lock, place: str, verb: str, what: str) -> None:
+def require_sandbox(lock: Lock, place: str, verb: str, what: str) -> None:
     """Return when programs of what is locked for a stage can run here. Raises ComponentMissing."""
     if not emulation.runs(lock.architecture):
         raise ComponentMissing(

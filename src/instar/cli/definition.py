@@ -87,9 +87,9 @@ def lock(file: Path, as_json: bool, update: bool, check: bool, packages: tuple[s
     With --check: exit 2 when anything differs; with --update too, what newer versions there are.
     """
     from instar.operations.bases import base_finder
-    from instar.operations.bench import bench_opener
     from instar.operations.lock import lock as run
     from instar.operations.lock import user_cache
+    from instar.operations.stage_sandbox import sandbox_opener
     from instar.views.bakes import locked_json, locked_page
 
     if packages and not update:
@@ -105,7 +105,7 @@ def lock(file: Path, as_json: bool, update: bool, check: bool, packages: tuple[s
         report=Screen(),
         update=wanted,  # type: ignore[arg-type]
         find_base=base_finder(workspace),
-        open_bench=bench_opener(workspace),
+        open_sandbox=sandbox_opener(workspace),
     )
     if as_json:
         say_json(locked_json(locked))
@@ -116,13 +116,13 @@ def lock(file: Path, as_json: bool, update: bool, check: bool, packages: tuple[s
 
 def _check_lock(loaded: Loaded, update: frozenset[str] | Literal["all"] | None, as_json: bool) -> int:
     from instar.operations.bases import base_finder
-    from instar.operations.bench import bench_opener
     from instar.operations.lock import check, lock_path, user_cache
+    from instar.operations.stage_sandbox import sandbox_opener
     from instar.views.bakes import lock_check_json, lock_check_page
 
     workspace = open_workspace()
-    find, bench = base_finder(workspace), bench_opener(workspace)
-    found = check(loaded, cache=user_cache(), report=Screen(), update=update, find_base=find, open_bench=bench)
+    find, sandbox = base_finder(workspace), sandbox_opener(workspace)
+    found = check(loaded, cache=user_cache(), report=Screen(), update=update, find_base=find, open_sandbox=sandbox)
     path = lock_path(loaded)
     if as_json:
         say_json(lock_check_json(path, found))

@@ -15,7 +15,7 @@ from instar.definition.declared import About, Sections
 from instar.definition.section import Key
 from instar.entry_points import find_provider, provider_names
 from instar.errors import ProviderMissing
-from instar.model import base, environment, origins
+from instar.model import base, environment, image_sources
 from instar.model import definition as model
 from instar.model.codec import to_json
 from instar.model.projects import MavenProject, NpmPackages, PythonProjects
@@ -186,12 +186,13 @@ _ABOUT: Final[dict[type[Any] | str, About]] = {
         make=functools.partial(_part, model.ImageSpec), check=rules.image, without=("platform",)),
     PythonProjects: About("a section such as {requirements: requirements.txt, index: internal}",
         check=origin_rules.indexes, elsewhere=_PYTHON_ELSEWHERE),
-    origins.Archive: About("a section such as {uris: …, suites: stable, signed_by: keys/vendor.asc, packages: […]}",
+    image_sources.Archive: About(
+        "a section such as {uris: …, suites: stable, signed_by: keys/vendor.asc, packages: […]}",
         check=origin_rules.archive, elsewhere=_ARCHIVE_ELSEWHERE),
     model.BuildStage: About("a section that says what the stage is made of",
         make=functools.partial(_part, model.BuildStage), check=rules.stage,
         elsewhere=_STAGE_ELSEWHERE),
-    origins.OtherBase: About(
+    image_sources.OtherBase: About(
         "a section such as {oci: 'registry.example.org/team/base:1.2'} or {image: ../base/instar.yaml}",
         make=_other_base, check=rules.other_base),
     model.Fetch: About("a section such as {url: …, sha256: …, to: /opt/tool}", check=rules.fetch),

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from instar.ecosystems import author
 from instar.ecosystems.maven_paths import MavenPath, metadata_of
-from instar.ecosystems.protocol import BENCH, DOOR, FileSource, Manifest, OpenBench, offer
+from instar.ecosystems.protocol import BUILD_FOLDER, DOOR, FileSource, Manifest, OpenSandbox, offer
 from instar.errors import DefinitionError, Problem
 from instar.fetch.cache import Cache
 from instar.model.codec import canonical
@@ -45,11 +45,11 @@ _SETTINGS: Final = """\
 """
 _LINE: Final = """\
 command -v mvn >/dev/null || {{ echo "there is no mvn in the stage: add maven and a JDK to its packages"; exit 127; }}
-printf %s {settings} >{bench}/settings.xml
-mkdir {bench}/project
-cp -R {top}/. {bench}/project
-cd {bench}/project/{folder}
-exec mvn -B -ntp -Dstyle.color=never -s {bench}/settings.xml -Dmaven.repo.local={bench}/repository {goals} 2>&1
+printf %s {settings} >{sandbox}/settings.xml
+mkdir {sandbox}/project
+cp -R {top}/. {sandbox}/project
+cd {sandbox}/project/{folder}
+exec mvn -B -ntp -Dstyle.color=never -s {sandbox}/settings.xml -Dmaven.repo.local={sandbox}/repository {goals} 2>&1
 """
 
 
@@ -87,7 +87,7 @@ class Maven:
         return {_REPOSITORY: folder, f"{_HOME}/.m2/settings.xml": settings}
 
     def resolve(
-        self, use: MavenProject, part: ImagePart, lock: Lock, cache: Cache, open_bench: OpenBench, report: Report
+        self, use: MavenProject, part: ImagePart, lock: Lock, cache: Cache, open_sandbox: OpenSandbox, report: Report
     ) -> Sequence[Artifact]:
         from instar.ecosystems.maven_repository import Door, Repository
 
@@ -95,13 +95,15 @@ class Maven:
         door = Door(Repository.of_this_machine(), cache)
         line = _LINE.format(
             settings=shlex.quote(_SETTINGS.format(url=DOOR)),
-            bench=BENCH,
+            sandbox=BUILD_FOLDER,
             top=shlex.quote(top),
             folder=shlex.quote(folder),
             goals=shlex.join(use.goals),
         )
-        with open_bench(_without_lines(part), lock, "lock", f"maven {use.source}") as bench, door.told():
-            bench.run(["/bin/sh", "-euc", line], env={"MAVEN_OPTS": f"-Duser.home={BENCH}"}, shown={}, answers=door)
+        with open_sandbox(_without_lines(part), lock, "lock", f"maven {use.source}") as sandbox, door.told():
+            sandbox.run(
+                ["/bin/sh", "-euc", line], env={"MAVEN_OPTS": f"-Duser.home={BUILD_FOLDER}"}, shown={}, answers=door
+            )
         return door.artifacts()
 
 

@@ -100,11 +100,11 @@ class Workroom(Protocol):
 Answers: TypeAlias = Callable[[str], tuple[int, "bytes | Path"]]
 """Answers a request of the sandbox for a path: a status of HTTP, and what is sent."""
 
-DOOR: Final = "{door}"  # in the words of a command on a bench: the address of who answers
+DOOR: Final = "{door}"  # in the words of a command in a sandbox: the address of who answers
 
 
-class Bench(Protocol):
-    """What the steps of a stage leave, to run the code of others on while a lock is made: as nobody, in the sandbox.
+class StageSandbox(Protocol):
+    """What the steps of a stage leave, to run the code of others on while a lock is made: as nobody.
     Nothing of what it writes is kept."""
 
     @property
@@ -123,19 +123,19 @@ class Bench(Protocol):
         shown: Mapping[str, Path],
         answers: Answers | None = None,
     ) -> None:
-        """Run a command, which may write in :data:`BENCH`, and reaches nothing but ``answers``. Raises StepFailed."""
+        """Run a command, which may write in :data:`BUILD_FOLDER` and reaches ``answers`` alone. Raises StepFailed."""
 
     def failed(self, cause: str, *, hint: str | None = None) -> StepFailed: ...
 
 
-BENCH: Final = "/build"  # a folder of who runs commands on a bench, which is there until it is closed
+BUILD_FOLDER: Final = "/build"  # a folder of who runs commands in a sandbox, which is there until it is closed
 
 
-class OpenBench(Protocol):
-    """Makes benches. Raises NotRoot, and what fetching and baking a stage raise."""
+class OpenSandbox(Protocol):
+    """Makes sandboxes. Raises NotRoot, and what fetching and baking a stage raise."""
 
-    def __call__(self, part: ImagePart, lock: Lock, verb: str, what: str) -> AbstractContextManager[Bench]:
-        """Bake the stage ``part``, by ``lock``, which has those that it takes from; give a bench on what it leaves.
+    def __call__(self, part: ImagePart, lock: Lock, verb: str, what: str) -> AbstractContextManager[StageSandbox]:
+        """Bake the stage ``part``, by ``lock``, which has those that it takes from; give a sandbox on what it leaves.
 
         ``verb`` and ``what`` say in errors what it is for: "build 'acme 1.0'".
         """
@@ -201,7 +201,7 @@ class Resolving(Offering, Protocol):
     """One whose author's files name no files with hashes: its own tool finds out which, while it is locked."""
 
     def resolve(
-        self, use: Any, part: ImagePart, lock: Lock, cache: Cache, open_bench: OpenBench, report: Report
+        self, use: Any, part: ImagePart, lock: Lock, cache: Cache, open_sandbox: OpenSandbox, report: Report
     ) -> Sequence[Artifact]:
         """Return what one use of the part asks for, in ``cache``. ``lock`` is the part's, with the stages above.
 

@@ -1,4 +1,4 @@
-"""A source distribution of Python → the wheel that comes of it, built on a bench: without a network, by nobody.
+"""A source distribution of Python → the wheel that comes of it, built in a sandbox: without a network, by nobody.
 
 What building takes is wheels, which are locked beside it. The wheel is packed anew, so that it has the same bytes
 wherever the backend makes the same files.
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from instar.ecosystems import sdist_runner
-from instar.ecosystems.protocol import BENCH, Bench
+from instar.ecosystems.protocol import BUILD_FOLDER, StageSandbox
 from instar.ecosystems.toml import read_toml
 from instar.errors import ResolveError
 from instar.fetch.cache import Cache
@@ -100,27 +100,27 @@ def _texts(table: dict[str, Any], key: str) -> tuple[str, ...]:
 
 
 class Build:
-    """One source distribution, which is in the cache, on a bench."""
+    """One source distribution, which is in the cache, in a sandbox."""
 
-    def __init__(self, bench: Bench, cache: Cache, filename: str, sha256: Digest, system: BuildSystem) -> None:
-        self._bench, self._cache, self._system = bench, cache, system
+    def __init__(self, sandbox: StageSandbox, cache: Cache, filename: str, sha256: Digest, system: BuildSystem) -> None:
+        self._sandbox, self._cache, self._system = sandbox, cache, system
         self._filename, self._sha256 = filename, sha256
 
     def more_requires(self, wheels: Sequence[Wheel]) -> tuple[str, ...]:
         """Return what its backend wants besides; ``wheels`` are what it has asked for before. Raises StepFailed."""
         found = self._run("requires", wheels).get("requires")
         if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
-            raise self._bench.failed("its backend does not say what building it takes")
+            raise self._sandbox.failed("its backend does not say what building it takes")
         return tuple(found)
 
     def wheel(self, wheels: Sequence[Wheel]) -> tuple[str, Digest]:
         """Build it; return the wheel's name and what it is in the cache. Raises StepFailed."""
         name = self._run("wheel", wheels).get("wheel")
         if not isinstance(name, str) or not _FILENAME.match(name):
-            raise self._bench.failed("its backend does not say which wheel it made")
-        data = self._bench.read(f"{BENCH}/out/{name}", _WHEEL_LIMIT_BYTES)
+            raise self._sandbox.failed("its backend does not say which wheel it made")
+        data = self._sandbox.read(f"{BUILD_FOLDER}/out/{name}", _WHEEL_LIMIT_BYTES)
         if data is None or len(data) >= _WHEEL_LIMIT_BYTES:
-            raise self._bench.failed("the wheel that its backend names is not there")
+            raise self._sandbox.failed("the wheel that its backend names is not there")
         with self._cache.workspace() as folder:
             made = folder / "made.whl"
             made.write_bytes(data)
@@ -128,11 +128,11 @@ class Build:
                 with zipped.opened(made) as archive:
                     return name, self._cache.add([_packed(archive)])
             except Malformed as error:
-                raise self._bench.failed(f"what its backend made is no wheel: {error}") from error
+                raise self._sandbox.failed(f"what its backend made is no wheel: {error}") from error
 
     def _run(self, wish: str, wheels: Sequence[Wheel]) -> dict[str, Any]:
-        if not self._bench.exists(_PYTHON):
-            raise self._bench.failed("there is no Python in the stage", hint="add python3 to its packages")
+        if not self._sandbox.exists(_PYTHON):
+            raise self._sandbox.failed("there is no Python in the stage", hint="add python3 to its packages")
         asked = {
             "file": self._filename,
             "folder": self._system.folder,
@@ -141,9 +141,9 @@ class Build:
         }
         with self._given(wheels) as folder:
             command = [_PYTHON, "-I", f"{_GIVEN}/runner.py", wish, json.dumps(asked)]
-            self._bench.run(command, env={}, shown={_GIVEN: folder})
+            self._sandbox.run(command, env={}, shown={_GIVEN: folder})
         try:
-            answer = json.loads(self._bench.read(f"{BENCH}/answer.json", _MANIFEST_LIMIT_BYTES) or b"null")
+            answer = json.loads(self._sandbox.read(f"{BUILD_FOLDER}/answer.json", _MANIFEST_LIMIT_BYTES) or b"null")
         except (ValueError, RecursionError):
             answer = None
         return answer if isinstance(answer, dict) else {}

@@ -18,8 +18,8 @@ from instar.fetch.sources import ArchiveSuite, Sources, suite_sources
 from instar.frozen import dataclass
 from instar.model.control import fields
 from instar.model.digest import Digest
+from instar.model.image_sources import Archive as Wish
 from instar.model.lock import Package, Suite
-from instar.model.origins import Archive as Wish
 
 if TYPE_CHECKING:
     from instar.fetch.apt import Apt

@@ -11,8 +11,8 @@ from instar.fetch.archives import Given, archive_sources, components, read_archi
 from instar.fetch.cache import Cache
 from instar.frozen import dataclass
 from instar.model.digest import Digest
+from instar.model.image_sources import Archive
 from instar.model.lock import Lock, Package, RequestedArchive, Suite
-from instar.model.origins import Archive
 
 if TYPE_CHECKING:
     from instar.definition.parts import ImagePart

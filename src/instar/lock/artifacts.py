@@ -23,7 +23,7 @@ from instar.model.progress import Progress, Report
 if TYPE_CHECKING:
     from instar.definition.parts import ImagePart
     from instar.ecosystems.found import EcosystemUse
-    from instar.ecosystems.protocol import OpenBench
+    from instar.ecosystems.protocol import OpenSandbox
 
 
 def lock_artifacts(
@@ -88,7 +88,7 @@ def with_resolved(
     kept: Lock | None,
     stages: Mapping[str, Lock],
     cache: Cache,
-    open_bench: OpenBench | None,
+    open_sandbox: OpenSandbox | None,
     report: Report,
 ) -> Lock:
     """Return a part's ``lock`` with what ecosystems find that have no lock file of their own; what ``kept`` has stays
@@ -107,14 +107,14 @@ def with_resolved(
         if kept is not None and kept.resolved.get(ecosystem) == digest:
             artifacts |= {one.order: one for one in kept.artifacts if one.ecosystem == ecosystem}
             continue
-        if open_bench is None:
+        if open_sandbox is None:
             raise ResolveError(f"{part.place(ecosystem)}: cannot run {ecosystem}: there is nothing to run it on")
         report(Progress(stage="lock", text=part.named(f"{ecosystem} finds what it needs"), kind="running"))
         for one in found:
             if one.ecosystem.name == ecosystem:
                 own = {} if part.stage is None else {part.stage: lock}
                 whole = replace(lock, build={**stages, **own})
-                brought = resolving(ecosystem).resolve(one.use, part, whole, cache, open_bench, report)
+                brought = resolving(ecosystem).resolve(one.use, part, whole, cache, open_sandbox, report)
                 artifacts |= {artifact.order: artifact for artifact in brought}
     return replace(lock, resolved=asked, artifacts=tuple(artifacts[key] for key in sorted(artifacts)))
 

@@ -27,7 +27,7 @@ from instar.model.progress import Progress, Report
 
 if TYPE_CHECKING:
     from instar.definition import Loaded
-    from instar.ecosystems.protocol import OpenBench
+    from instar.ecosystems.protocol import OpenSandbox
 
 
 def build_wheels(
@@ -37,7 +37,7 @@ def build_wheels(
     stages: Mapping[str, Lock],
     kept: Mapping[str, Wheel],
     cache: Cache,
-    open_bench: OpenBench | None,
+    open_sandbox: OpenSandbox | None,
     report: Report,
 ) -> tuple[Wheel, ...]:
     """Return the wheels that the part has built from source, sorted by name. Those of ``kept`` that still fit stay.
@@ -52,37 +52,37 @@ def build_wheels(
             if known and known.built and _fits(known, known.built, one, version, stage, inputs):
                 found.append(known)
                 continue
-            if open_bench is None:
+            if open_sandbox is None:
                 raise ResolveError(f"{one.place}: cannot build '{project}': there is nothing to build it on")
             report(Progress(stage="lock", text=part.named(f"building {project} {version}"), kind="running"))
             index = source_of(project, part.made.indexes)
-            making = _Making(part, one, project, version, stage, stages, index, cache, open_bench)
+            making = _Making(part, one, project, version, stage, stages, index, cache, open_sandbox)
             found.append(making.made(target, inputs))
     return tuple(sorted(found, key=lambda wheel: wheel.name))
 
 
-def build_missing(loaded: Loaded, lock: Lock, cache: Cache, open_bench: OpenBench, report: Report) -> None:
+def build_missing(loaded: Loaded, lock: Lock, cache: Cache, open_sandbox: OpenSandbox, report: Report) -> None:
     """Build what the cache has not of the wheels that are built. Raises FetchError, HashMismatch, StepFailed."""
     for part in (one.for_platform(platform_of(lock.architecture)) for one in parts_of(loaded)):
         for wheel in lock.of(part.stage).wheels:
             if wheel.built is None or cache.is_whole(wheel.sha256):
                 continue
             report(Progress(stage="fetch", text=part.named(f"building {wheel.name} {wheel.version}"), kind="running"))
-            _build_again(part, wheel, wheel.built, lock, cache, open_bench)
+            _build_again(part, wheel, wheel.built, lock, cache, open_sandbox)
 
 
 def bring_built(
-    part: ImagePart, wheels: Sequence[Wheel], stages: Mapping[str, Lock], cache: Cache, open_bench: OpenBench | None
+    part: ImagePart, wheels: Sequence[Wheel], stages: Mapping[str, Lock], cache: Cache, open_sandbox: OpenSandbox | None
 ) -> None:
     """Build those of ``wheels``, which are locked, that the cache has not. Raises as :func:`build_missing` does."""
     for wheel in wheels:
-        if wheel.built is not None and cache.find(wheel.sha256) is None and open_bench is not None:
+        if wheel.built is not None and cache.find(wheel.sha256) is None and open_sandbox is not None:
             lock = dataclasses.replace(stages[wheel.built.stage], build=dict(stages))
-            _build_again(part, wheel, wheel.built, lock, cache, open_bench)
+            _build_again(part, wheel, wheel.built, lock, cache, open_sandbox)
 
 
 def _build_again(
-    part: ImagePart, wheel: Wheel, built: SourceBuild, lock: Lock, cache: Cache, open_bench: OpenBench
+    part: ImagePart, wheel: Wheel, built: SourceBuild, lock: Lock, cache: Cache, open_sandbox: OpenSandbox
 ) -> None:
     if not cache.is_whole(built.sha256):
         with cache.workspace() as folder:
@@ -91,8 +91,8 @@ def _build_again(
     stage = _stage(part, built.stage)
     _bring_wheels(built.requires, lock.of(built.stage), cache)
     system = read_build_system(cache.verify(built.sha256), built.filename)
-    with open_bench(stage, lock, "build", f"{wheel.name} {wheel.version}") as bench:
-        _, made = Build(bench, cache, built.filename, built.sha256, system).wheel(built.requires)
+    with open_sandbox(stage, lock, "build", f"{wheel.name} {wheel.version}") as sandbox:
+        _, made = Build(sandbox, cache, built.filename, built.sha256, system).wheel(built.requires)
     if made != wheel.sha256:
         raise HashMismatch(
             f"cannot use '{wheel.filename}': what is built of '{built.filename}' here (SHA-256 {made.hex}) is not what"
@@ -121,11 +121,11 @@ class _Making:
         stages: Mapping[str, Lock],
         index: str | None,
         cache: Cache,
-        open_bench: OpenBench,
+        open_sandbox: OpenSandbox,
     ) -> None:
         self._part, self._asked, self._project, self._version = part, asked, project, version
         self._stage, self._stages, self._index = stage, stages, index
-        self._cache, self._open_bench = cache, open_bench
+        self._cache, self._open_sandbox = cache, open_sandbox
 
     def made(self, target: WheelTarget, inputs: Digest) -> Wheel:
         filename, sha256 = self._source()
@@ -133,13 +133,13 @@ class _Making:
         requires = self._solved(system.requires, filename)
         stage = _stage(self._part, self._stage)
         beneath = dataclasses.replace(self._stages[self._stage], build=dict(self._stages))
-        with self._open_bench(stage, beneath, "build", f"{self._project} {self._version}") as bench:
-            build = Build(bench, self._cache, filename, sha256, system)
+        with self._open_sandbox(stage, beneath, "build", f"{self._project} {self._version}") as sandbox:
+            build = Build(sandbox, self._cache, filename, sha256, system)
             if more := build.more_requires(requires):
                 requires = self._solved((*system.requires, *more), filename)
             name, wheel = build.wheel(requires)
             if best_wheel([name], target.ranks()) is None:
-                raise bench.failed(f"it made '{name}', which is not for Python {target.python} of the image")
+                raise sandbox.failed(f"it made '{name}', which is not for Python {target.python} of the image")
         built = SourceBuild(
             stage=self._stage, inputs=inputs, filename=filename, sha256=sha256, requires=requires, index=self._index
         )

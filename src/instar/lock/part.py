@@ -16,7 +16,7 @@ from instar.model.lock import BaseImage, Lock, Wheel
 from instar.model.progress import Progress, Report
 
 if TYPE_CHECKING:
-    from instar.ecosystems.protocol import OpenBench
+    from instar.ecosystems.protocol import OpenSandbox
 
 
 class FindBase(Protocol):
@@ -44,7 +44,7 @@ class PartToLock:
     report: Report
     anew: bool
     find_base: FindBase | None
-    open_bench: OpenBench | None
+    open_sandbox: OpenSandbox | None
 
     @property
     def finder(self) -> FindBase:

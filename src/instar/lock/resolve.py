@@ -46,7 +46,7 @@ from instar.model.sizes import size_text
 
 if TYPE_CHECKING:
     from instar.definition import Loaded
-    from instar.ecosystems.protocol import OpenBench
+    from instar.ecosystems.protocol import OpenSandbox
 
 Entry = TypeVar("Entry", Package, Wheel)
 Update = frozenset[str] | Literal["all"] | None
@@ -61,7 +61,7 @@ def resolve(
     *,
     anew: bool = False,
     find_base: FindBase | None = None,
-    open_bench: OpenBench | None = None,
+    open_sandbox: OpenSandbox | None = None,
 ) -> Lock:
     """Return a lock that fits ``loaded``, with a part for each of its platforms.
 
@@ -93,7 +93,7 @@ def resolve(
             report=report,
             anew=anew,
             find_base=find_base,
-            open_bench=open_bench,
+            open_sandbox=open_sandbox,
         )
 
     def locked(platform: str, first: Lock | None = None) -> Lock:
@@ -185,7 +185,7 @@ def _resolve_part(wanted: PartToLock, stages: Mapping[str, Lock]) -> Lock:
         base=base,
         installed=installed,
     )
-    return with_resolved(part, lock, wanted.kept, stages, wanted.cache, wanted.open_bench, wanted.report)
+    return with_resolved(part, lock, wanted.kept, stages, wanted.cache, wanted.open_sandbox, wanted.report)
 
 
 def _nothing_to_bring() -> None:
@@ -312,9 +312,9 @@ def _built(
 
     kept = wanted.kept.wheels if wanted.kept is not None else ()
     before = {wheel.name: wheel for wheel in kept if wheel.name not in wanted.freed}
-    cache, open_bench = wanted.cache, wanted.open_bench
-    built = build_wheels(wanted.part, requirements, target, stages, before, cache, open_bench, wanted.report)
-    return built, partial(bring_built, wanted.part, built, stages, cache, open_bench)
+    cache, open_sandbox = wanted.cache, wanted.open_sandbox
+    built = build_wheels(wanted.part, requirements, target, stages, before, cache, open_sandbox, wanted.report)
+    return built, partial(bring_built, wanted.part, built, stages, cache, open_sandbox)
 
 
 def _wheels(

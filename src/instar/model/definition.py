@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final, Literal
 from instar.frozen import dataclass
 from instar.model.declaration import key
 from instar.model.environment import Check, Environment
-from instar.model.origins import Archive, OtherBase
+from instar.model.image_sources import Archive, OtherBase
 from instar.model.projects import INSTALLING, OFFERING, MavenProject, NpmPackages, PythonProjects
 from instar.model.slim import Slim
 

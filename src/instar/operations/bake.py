@@ -19,11 +19,11 @@ from instar.model.image import Image
 from instar.model.lock import Lock
 from instar.model.progress import Progress
 from instar.operations.bases import base_finder, bring_bases, with_bases
-from instar.operations.bench import bench_opener
 from instar.operations.inputs import fetch_inputs
 from instar.operations.lock import fitting_lock, is_locked, lock_of, note_needs, whole_lock
 from instar.operations.locks import hold_store
 from instar.operations.privilege import require_root
+from instar.operations.stage_sandbox import sandbox_opener
 from instar.operations.workspace import Workspace
 from instar.store.platforms import index_json
 
@@ -60,7 +60,7 @@ def bake(
         needed = note_needs(workspace.state.cache, loaded, locked)
         workspace.cancellation.check()
         if planned.fetches:
-            fetch_inputs(workspace, loaded, lock, bench_opener(workspace, holding=True))
+            fetch_inputs(workspace, loaded, lock, sandbox_opener(workspace, holding=True))
         workspace.cancellation.check()
         baked = run_bake(
             loaded,
@@ -91,7 +91,7 @@ def _locked(workspace: Workspace, loaded: Loaded, *, holding: bool = False) -> L
         cache=workspace.state.cache,
         report=workspace.report,
         find_base=base_finder(workspace),
-        open_bench=bench_opener(workspace, holding=holding),
+        open_sandbox=sandbox_opener(workspace, holding=holding),
     )
 
 

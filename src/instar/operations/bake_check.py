@@ -7,10 +7,10 @@ from instar.definition import Loaded
 from instar.model.progress import Progress
 from instar.operations.bake import bake
 from instar.operations.bases import with_bases
-from instar.operations.bench import bench_opener
 from instar.operations.inputs import fetch_inputs
 from instar.operations.lock import existing_lock
 from instar.operations.locks import hold_store
+from instar.operations.stage_sandbox import sandbox_opener
 from instar.operations.workspace import Workspace
 
 
@@ -22,7 +22,7 @@ def check_bake(workspace: Workspace, loaded: Loaded) -> BakeCheck:
     baked = bake(workspace, loaded, platform=workspace.store.platform, whole=True)
     lock = with_bases(workspace, loaded, existing_lock(loaded))
     with hold_store(workspace):
-        fetch_inputs(workspace, loaded, lock, bench_opener(workspace, holding=True))
+        fetch_inputs(workspace, loaded, lock, sandbox_opener(workspace, holding=True))
         workspace.report(
             Progress(stage="check", text="everything once more, elsewhere and from nothing", kind="running")
         )

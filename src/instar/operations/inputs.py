@@ -12,17 +12,17 @@ from instar.model.lock import Artifact, Lock
 from instar.operations.workspace import Workspace
 
 if TYPE_CHECKING:
-    from instar.ecosystems.protocol import OpenBench
+    from instar.ecosystems.protocol import OpenSandbox
 
 
-def fetch_inputs(workspace: Workspace, loaded: Loaded, lock: Lock, open_bench: OpenBench) -> None:
+def fetch_inputs(workspace: Workspace, loaded: Loaded, lock: Lock, open_sandbox: OpenSandbox) -> None:
     """Bring all that a bake needs into the cache; what is there is hashed. Raises FetchError, StepFailed."""
     for locked in (lock, *lock.build.values()):
         bring_own_wheels(locked, loaded, workspace.cache)
     if any(wheel.built for locked in (lock, *lock.build.values()) for wheel in locked.wheels):
         from instar.lock.from_source import build_missing
 
-        build_missing(loaded, lock, workspace.cache, open_bench, workspace.report)
+        build_missing(loaded, lock, workspace.cache, open_sandbox, workspace.report)
     fetch_all(
         lock,
         loaded.definition,

@@ -16,7 +16,7 @@ from instar.model.progress import Progress, Report
 from instar.model.state import StateDirectory
 
 if TYPE_CHECKING:
-    from instar.ecosystems.protocol import OpenBench
+    from instar.ecosystems.protocol import OpenSandbox
     from instar.lock.part import FindBase
 
 
@@ -46,7 +46,7 @@ def lock(
     report: Report,
     update: frozenset[str] | Literal["all"] | None = None,
     find_base: FindBase | None = None,
-    open_bench: OpenBench | None = None,
+    open_sandbox: OpenSandbox | None = None,
 ) -> Locked:
     """Resolve what isn't locked yet, and what ``update`` names; write the lock when it changed.
 
@@ -61,7 +61,7 @@ def lock(
         report(Progress(stage="lock", text=text, kind="warning"))
     previous = read(path) if is_locked(loaded) else None
     resolved = resolve(
-        loaded, cache, previous=previous, update=update, report=report, find_base=find_base, open_bench=open_bench
+        loaded, cache, previous=previous, update=update, report=report, find_base=find_base, open_sandbox=open_sandbox
     )
     if resolved != previous:
         write(path, resolved)
@@ -80,7 +80,7 @@ def check(
     report: Report,
     update: frozenset[str] | Literal["all"] | None = None,
     find_base: FindBase | None = None,
-    open_bench: OpenBench | None = None,
+    open_sandbox: OpenSandbox | None = None,
 ) -> tuple[str, ...]:
     """Resolve everything anew, and return what differs from the lock, in lines for people; nothing is written.
 
@@ -105,7 +105,7 @@ def check(
         report=report,
         anew=True,
         find_base=find_base,
-        open_bench=open_bench,
+        open_sandbox=open_sandbox,
     )
     return differences(locked, now)
 
@@ -168,9 +168,9 @@ def fitting_lock(
     cache: Path,
     report: Report,
     find_base: FindBase | None = None,
-    open_bench: OpenBench | None = None,
+    open_sandbox: OpenSandbox | None = None,
 ) -> Lock:
     """Return the lock of a definition, making it only when there is none. Raises LockStale when it doesn't fit."""
     if not is_locked(loaded):
-        return lock(loaded, cache=cache, report=report, find_base=find_base, open_bench=open_bench).lock
+        return lock(loaded, cache=cache, report=report, find_base=find_base, open_sandbox=open_sandbox).lock
     return whole_lock(loaded)

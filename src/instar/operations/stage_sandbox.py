@@ -1,4 +1,4 @@
-"""Benches for what locking runs of others: the stage is fetched and baked, as a bake does, and then stood upon."""
+"""Sandboxes for what locking runs of others: the stage is fetched and baked, as a bake does, and then stood upon."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from instar.bake.baking import bake_stage, mark_of
 from instar.bake.image import environment
-from instar.bake.runnable import require_bench
+from instar.bake.runnable import require_sandbox
 from instar.definition.parts import ImagePart, parts_beneath
 from instar.fetch.fetch import fetch_parts
 from instar.model.lock import Lock
@@ -19,18 +19,18 @@ from instar.operations.privilege import require_root
 from instar.operations.workspace import Workspace
 
 if TYPE_CHECKING:
-    from instar.ecosystems.protocol import Bench, OpenBench
+    from instar.ecosystems.protocol import OpenSandbox, StageSandbox
 
 
-def bench_opener(workspace: Workspace, *, holding: bool = False) -> OpenBench:
-    """Return what makes benches. ``holding``: the caller holds the store."""
+def sandbox_opener(workspace: Workspace, *, holding: bool = False) -> OpenSandbox:
+    """Return what makes sandboxes. ``holding``: the caller holds the store."""
 
     @contextlib.contextmanager
-    def opened(part: ImagePart, lock: Lock, verb: str, what: str) -> Iterator[Bench]:
+    def opened(part: ImagePart, lock: Lock, verb: str, what: str) -> Iterator[StageSandbox]:
         require_root("lock", f"to {verb} '{what}', code of others is run in a sandbox")
-        from instar.bake.bench import opened as opened_bench
+        from instar.bake.stage_sandbox import opened as opened_sandbox
 
-        require_bench(lock.of(part.stage), part.place(), verb, what)
+        require_sandbox(lock.of(part.stage), part.place(), verb, what)
         with contextlib.nullcontext() if holding else hold_store(workspace):
             parts = (*parts_beneath(part), part)
             _bring(workspace, parts, lock)
@@ -43,7 +43,7 @@ def bench_opener(workspace: Workspace, *, holding: bool = False) -> OpenBench:
                 state=workspace.state,
                 report=workspace.report,
             )
-            with opened_bench(
+            with opened_sandbox(
                 left,
                 steps=workspace.state.steps,
                 mark=mark_of(workspace.state),
@@ -55,8 +55,8 @@ def bench_opener(workspace: Workspace, *, holding: bool = False) -> OpenBench:
                 verb=verb,
                 what=what,
                 env=environment(part.made, lock.of(part.stage)),
-            ) as bench:
-                yield bench
+            ) as sandbox:
+                yield sandbox
 
     return opened
 

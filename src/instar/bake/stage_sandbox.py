@@ -1,4 +1,4 @@
-"""A bench: what a stage left, on which code of others is run as nobody, in the sandbox, and leaves nothing."""
+"""A sandbox on what a stage left: code of others runs in it as nobody, and nothing of what it writes is kept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from instar.bake import scratch
 from instar.bake.answering import answering
 from instar.bake.root import Root
 from instar.bake.scratch import Room
-from instar.ecosystems.protocol import BENCH, DOOR, Answers
+from instar.ecosystems.protocol import BUILD_FOLDER, DOOR, Answers
 from instar.errors import StepFailed
 from instar.host.network.closed import closed_network
 from instar.model.image import Layer
@@ -44,8 +44,8 @@ def opened(
     verb: str,
     what: str,
     env: Mapping[str, str],
-) -> Iterator[Bench]:
-    """Give a bench on the layers that a stage left, from the lowest up; ``lock`` is the stage's own, ``env`` the
+) -> Iterator[StageSandbox]:
+    """Give a sandbox on the layers that a stage left, from the lowest up; ``lock`` is the stage's own, ``env`` the
     environment of its lines.
 
     Raises HostError, OSError.
@@ -70,14 +70,14 @@ def opened(
         )
         try:
             with Root(room.root(), epoch=room.epoch) as root:
-                root.make_directory(BENCH, owner=NOBODY)
-                yield Bench(room, root, env)
+                root.make_directory(BUILD_FOLDER, owner=NOBODY)
+                yield StageSandbox(room, root, env)
         finally:
             room.close()
 
 
-class Bench:
-    """A :class:`~instar.ecosystems.protocol.Bench`."""
+class StageSandbox:
+    """A :class:`~instar.ecosystems.protocol.StageSandbox`."""
 
     def __init__(self, room: Room, root: Root, env: Mapping[str, str]) -> None:
         self._env = env
@@ -100,7 +100,7 @@ class Bench:
         shown: Mapping[str, Path],
         answers: Answers | None = None,
     ) -> None:
-        whole = {**self._env, "HOME": BENCH, "TMPDIR": BENCH, **env}
+        whole = {**self._env, "HOME": BUILD_FOLDER, "TMPDIR": BUILD_FOLDER, **env}
         try:
             if answers is None:
                 self._room.run(argv, env=whole, shown=shown, user=NOBODY)
