@@ -21,6 +21,7 @@ from instar.lock.written import dump
 from instar.model.digest import Digest
 from instar.model.image import Layer
 from instar.model.lock import EARLIEST_EPOCH, BaseImage, Installed, InstalledPackage, Lock, Requested
+from instar.operations import lock as locking
 from instar.operations.validate import validate
 from instar.store.manifest import manifest_json
 
@@ -202,6 +203,18 @@ def test_what_others_stand_on_is_looked_at_by_validate(tmp_path: Path) -> None:
         validate(load(file))
     (tmp_path / "b.yaml").write_text(definition("{base: scratch}").replace("x", "y", 1))
     assert not validate(load(file))
+
+
+@pytest.mark.parametrize(
+    ("base", "said"), [("../gone/instar.yaml", "its folder is not there"), ("./instar.yaml", "in a circle")]
+)
+def test_nothing_is_locked_over_a_definition_that_cannot_be_stood_on(tmp_path: Path, base: str, said: str) -> None:
+    file = tmp_path / "instar.yaml"
+    file.write_text(definition(f"{{base: {{image: {base}}}}}"))
+    for verb in (locking.lock, locking.check):
+        with pytest.raises(DefinitionError, match=said):
+            verb(load(file), cache=tmp_path / "cache", report=lambda progress: None)
+    assert not (tmp_path / "instar.lock").exists()
 
 
 def test_what_an_image_says_and_nobody_takes_over_is_said_in_one_line() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from instar.definition import Loaded
 from instar.definition.author_files import has_author_file
+from instar.definition.base_definition import require_bases
 from instar.definition.parts import unneeded_stages
 from instar.errors import LockMissing, Refused
 from instar.model.digest import Digest
@@ -56,6 +57,7 @@ def lock(
     from instar.lock.file import read, write
     from instar.lock.resolve import resolve
 
+    require_bases(loaded)
     path = lock_path(loaded)
     for text in unneeded_stages(loaded):
         report(Progress(stage="lock", text=text, kind="warning"))
@@ -93,6 +95,7 @@ def check(
     from instar.lock.file import read
     from instar.lock.resolve import resolve
 
+    require_bases(loaded)
     path = lock_path(loaded)
     if not is_locked(loaded):
         raise _not_locked(path)
