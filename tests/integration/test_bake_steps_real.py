@@ -61,6 +61,15 @@ def test_a_group_without_a_number_is_named(world: World, number: str) -> None:
         world.bake(world.load("base: debian:test"), world.lock([world.package("base", base)]))
 
 
+def test_lines_of_users_are_those_that_libc_reads(world: World) -> None:
+    odd = "odd:x:9:9:a\x0bb\u2028root:x:0:0::/:/bin/sh\rc:/:/bin/sh\n".encode()
+    base = deb("base", {"./": None, "./etc/": None, "./etc/passwd": odd})
+    made = world.bake(world.load("base: debian:test"), world.lock([world.package("base", base)]))
+    with world.mounted(made.image) as root:
+        passwd = (root / "etc/passwd").read_bytes()
+    assert passwd.startswith(odd) and passwd.removeprefix(odd).startswith(b"app:x:10001:10001:")
+
+
 def test_what_is_known_is_not_run_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     first = baked(world)
     assert ran(first) == ["base", "user", "files", "run 1", "run 2"]

@@ -112,7 +112,9 @@ def _shadow(root: Root, room: Room) -> int:
 
 
 def _lines(root: Root, path: str) -> list[str]:
-    return (root.find(path) or b"").decode("utf-8", "surrogateescape").splitlines()
+    """Return the lines of a file as libc reads them: nothing but a line feed ends one."""
+    text = (root.find(path) or b"").decode("utf-8", "surrogateescape").removesuffix("\n")
+    return text.split("\n") if text else []
 
 
 def _entries(root: Root, path: str) -> list[list[str]]:
