@@ -83,12 +83,9 @@ def test_a_project_of_which_there_is_only_source_is_told_without_the_words_of_an
     index.page("oldie", {"oldie-1.0.tar.gz": ""})
     with pytest.raises(ResolveError) as caught:
         index.solve("oldie>=1")
-    assert str(caught.value) == (
-        "r.txt:1: cannot lock 'oldie': the index has no wheel of it that fits, only source,"
-        " and nothing is built for an image"
-    )
+    assert str(caught.value) == ("r.txt:1: cannot lock 'oldie': the index has no wheel of it that fits, only source")
     assert "--no-build" not in f"{caught.value} {caught.value.hint}"
-    assert "pip wheel oldie" in (caught.value.hint or "")
+    assert "from_source" in (caught.value.hint or "")
 
 
 def test_a_wheel_of_an_index_that_is_not_asked_here_is_told_from_one_that_is_gone(index: Index) -> None:

@@ -52,6 +52,16 @@ artifacts = st.builds(
     sha256=digests,
     kind=st.sampled_from(["", "", "mod", "zip"]),
 )
+
+
+def _of_its_architecture(lock: Lock) -> Lock:
+    own = (
+        one if one.architecture == "all" else dataclasses.replace(one, architecture=lock.architecture)
+        for one in lock.packages
+    )
+    return dataclasses.replace(lock, packages=tuple(own))
+
+
 parts = st.builds(
     Lock,
     bake_format=st.sampled_from([1, 2]),
@@ -76,12 +86,14 @@ parts = st.builds(
         lambda found: tuple(sorted(found, key=lambda one: one.order))
     ),
     id=st.none() | st.binary(min_size=16, max_size=16).map(bytes.hex),
-)
+).map(_of_its_architecture)
 
 
 def _with_stages(lock: Lock, stages: dict[str, Lock]) -> Lock:
     whole = {"bake_format": lock.bake_format, "architecture": lock.architecture, "id": None}
-    return dataclasses.replace(lock, build={name: dataclasses.replace(one, **whole) for name, one in stages.items()})
+    return dataclasses.replace(
+        lock, build={name: _of_its_architecture(dataclasses.replace(one, **whole)) for name, one in stages.items()}
+    )
 
 
 locks = parts | st.builds(

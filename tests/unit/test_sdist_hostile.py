@@ -47,6 +47,8 @@ def test_a_wheel_that_unfolds_to_more_than_memory_holds_is_not_packed(monkeypatc
 
 def test_an_index_by_tls_names_no_file_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = json.dumps({"files": [{"filename": "one-1.tar.gz", "url": "http://any.example/one-1.tar.gz"}]}).encode()
+    for name in ("PIP_NO_INDEX", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PIP_INDEX_URL", "https://any.example/simple")
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setattr(Downloads, "page", lambda *words, **more: page)
