@@ -248,7 +248,7 @@ def interrupted_bake(world: World, number: int) -> tuple[int, str]:
     name = f"instar-sandbox-{world.work_left()[0].name}"
     assert cgroups.members(name)
     child.send_signal(number)
-    return child.wait(timeout=10), name
+    return child.wait(timeout=60), name
 
 
 def test_an_interrupt_leaves_nothing_half_made(world: World) -> None:

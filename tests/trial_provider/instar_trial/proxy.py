@@ -38,7 +38,9 @@ async def main() -> None:
             open_now[address] = await asyncio.start_server(serve, *address.rsplit(":", 1))
         for address in open_now.keys() - set(wanted):
             open_now.pop(address).close()
-        file.with_suffix(".open").write_text(" ".join(sorted(open_now)))
+        told = file.with_suffix(".new")
+        told.write_text(" ".join(sorted(open_now)))
+        told.replace(file.with_suffix(".open"))  # whole at every moment that somebody reads it
         await asyncio.sleep(0.02)
 
 
