@@ -91,6 +91,19 @@ def test_who_has_no_traffic_is_known_since_it_had_none() -> None:
     assert seen(health, 15, quiet).quiet_since == {quiet.id: NOW + timedelta(seconds=15)}
 
 
+def test_who_never_looked_before_goes_by_the_end_of_the_last_rollout() -> None:
+    left, own = group(2, weight=0), group(1, weight=0, serial=2)
+    settled = {"settled_at": NOW - timedelta(seconds=60)}
+    made = snapshot([release(1, HTTP), release(2, HTTP)], [left, own], active=1)
+    health = HealthHistory()
+    first = health.see(dataclasses.replace(made, **settled))
+    assert first.quiet_since == {left.id: NOW - timedelta(seconds=60), own.id: NOW}
+    moved = HealthHistory()
+    moved.see(dataclasses.replace(made, groups=(group(2, weight=100),), **settled))
+    later = NOW + timedelta(seconds=5)
+    assert moved.see(dataclasses.replace(made, now=later, **settled)).quiet_since[left.id] == later
+
+
 def test_what_is_gone_is_forgotten() -> None:
     health = HealthHistory()
     seen(health, 0, silent())

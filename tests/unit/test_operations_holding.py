@@ -13,6 +13,7 @@ import pytest
 
 from instar import locks
 from instar.definition import Loaded, load
+from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
 from instar.operations.agent import Agent
 from instar.operations.deploy import deploy
@@ -21,7 +22,7 @@ from instar.operations.locks import agent_lock, environment_lock
 from instar.operations.plan import plan
 from instar.operations.taint import taint
 from instar.waiting import Deadline, until
-from simulated import Behaviour
+from simulated import Behaviour, EngineSimulation
 from simulated.listener import Heard
 from simulated.workspace import SimulatedWorkspace
 
@@ -89,6 +90,25 @@ def test_the_agent_lets_go_of_an_environment_while_an_instance_has_its_grace(
         workspace.simulation.clock.sleep(1)
     assert GRACE_S - 1 <= elapsed_s(workspace) - told_at < GRACE_S + 10
     assert workspace.simulation.runtime.traces() == ("web-dev-1-2",)
+
+
+def test_an_agent_that_is_started_for_each_pass_retires_what_an_engine_has_drained(
+    tmp_path: Path, loaded: Loaded
+) -> None:
+    """It counts no sessions: the time to drain is over although each process sees the group for the first time."""
+    workspace = SimulatedWorkspace(tmp_path / "home", EngineSimulation())
+    deployed(workspace, loaded, "one")
+    deployed(workspace, loaded, "two")
+    (tmp_path / "instar.yaml").write_text(DEFINITION.replace("hot: 0", "hot: 1"))
+    deployed(workspace, load(tmp_path / "instar.yaml"), "three")
+    assert {one.release for one in workspace.ledger.instances(DEV)} == {2, 3}
+    (tmp_path / "instar.yaml").write_text(DEFINITION)
+    workspace.ledger.save_settings(DEV, Settings.of(load(tmp_path / "instar.yaml").definition.environments["dev"]))
+    for _ in range(20):  # the engine says "try again" now and then, and takes its time
+        Agent(workspace, Heard()).once()
+        workspace.simulation.clock.sleep(20)
+    assert {one.release for one in workspace.ledger.instances(DEV)} == {3}
+    workspace.ledger.close()
 
 
 def test_a_request_that_lasts_longer_than_the_drain_may_be_finished_in_the_grace(

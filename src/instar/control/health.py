@@ -1,6 +1,7 @@
 """What one look can't tell: who has not answered, or had no traffic, for how long.
 
-Kept in memory by whoever runs the loop again and again; a new process begins to count anew.
+Kept in memory by whoever runs the loop again and again; a new process begins to count anew, but for what had no traffic
+any more when the last rollout ended.
 """
 
 from __future__ import annotations
@@ -18,21 +19,30 @@ LEAST_S = 2.0
 @dataclass
 class HealthHistory:
     """``silent``: when each group that does not answer was first seen so; ``quiet``: when each without traffic was;
-    ``proven``: groups that have answered once; ``well``: since when each one that answers now does."""
+    ``proven``: groups that have answered once; ``well``: since when each one that answers now does. ``looked``: it has
+    seen the environment before."""
 
     silent: dict[str, datetime] = field(default_factory=dict)
     quiet: dict[str, datetime] = field(default_factory=dict)
     proven: set[str] = field(default_factory=set)
     well: dict[str, datetime] = field(default_factory=dict)
+    looked: bool = False
 
     def see(self, snapshot: Snapshot) -> Snapshot:
         """Return ``snapshot`` with what is known from looks before."""
-        quiet = (group.id for group in snapshot.groups if group.routed is not None and not group.weight)
-        self.quiet = {name: self.quiet.get(name, snapshot.now) for name in quiet}
+        quiet = [group for group in snapshot.groups if group.routed is not None and not group.weight]
+        self.quiet = {group.id: self.quiet.get(group.id, self._quiet_from(snapshot, group)) for group in quiet}
+        self.looked = True
         unwell = self.unwell(snapshot) if snapshot.failures is not None else frozenset[str]()
         well = [group.id for group in snapshot.groups if _serves(group) or group.healthy]
         self.well = {name: self.well.get(name, snapshot.now) for name in well}
         return dataclasses.replace(snapshot, unwell=unwell, quiet_since=dict(self.quiet), well_since=dict(self.well))
+
+    def _quiet_from(self, snapshot: Snapshot, group: GroupView) -> datetime:
+        """Return since when a group has no traffic that is seen so for the first time: whoever has never looked before
+        goes by the end of the last rollout, of groups that it left."""
+        left = None if self.looked or group.release == snapshot.environment.active else snapshot.settled_at
+        return left or snapshot.now
 
     def unwell(self, snapshot: Snapshot) -> frozenset[str]:
         """Return the groups that have not answered for too long; one that still has its time to begin has not."""
