@@ -93,7 +93,7 @@ def test_who_has_no_traffic_is_known_since_it_had_none() -> None:
 
 def test_who_never_looked_before_goes_by_the_end_of_the_last_rollout() -> None:
     left, own = group(2, weight=0), group(1, weight=0, serial=2)
-    settled = {"settled_at": NOW - timedelta(seconds=60)}
+    settled = {"rollout_ended_at": NOW - timedelta(seconds=60)}
     made = snapshot([release(1, HTTP), release(2, HTTP)], [left, own], active=1)
     health = HealthHistory()
     first = health.see(dataclasses.replace(made, **settled))

@@ -34,13 +34,13 @@ from urllib3.connection import HTTPSConnection
 
 from instar import __version__, durable
 from instar.certificates import pem
-from instar.certificates.dns_command import printable
 from instar.certificates.store import CertificateStore, read_state, written_in
 from instar.errors import AuthorityBusy, AuthorityUnavailable, CertificateError
 from instar.frozen import dataclass
 from instar.model.certificate import Certificate
 from instar.model.digest import Digest
 from instar.model.machine import AcmeSettings
+from instar.model.printable import printable
 
 J = TypeVar("J", bound=JSONObjectWithFields)
 

@@ -14,6 +14,7 @@ from instar import process
 from instar.cancellation import Cancellation
 from instar.errors import Cancelled, CertificateError, CommandFailed, ComponentMissing
 from instar.model.machine import DnsSettings
+from instar.model.printable import printable
 
 HINT: Final = "name one in the machine's file: acme: {dns: {command: [/path/of/it]}} (docs/certificates.md)"
 _LINES = 5
@@ -60,8 +61,3 @@ def _failure(what: str, name: str, words: Sequence[str], error: Exception) -> Ce
         hint="the machine's file names this command (acme.dns.command); try it by hand with the words "
         f"{what} {name} VALUE",
     )
-
-
-def printable(text: str) -> str:
-    """Return a text of somebody else's as it can be shown."""
-    return "".join(one if one.isprintable() else "?" for one in text)

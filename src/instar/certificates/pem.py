@@ -19,6 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from instar.frozen import dataclass
 from instar.model.certificate import Certificate
+from instar.model.printable import printable
 
 LIMIT_BYTES: Final = 256 * 1024
 LARGEST_PAIR_BYTES: Final = 32 * 1024  # what the edge can show
@@ -200,7 +201,7 @@ def _name(name: x509.Name) -> str:
     """Return what people call an authority: its common name, else its organisation; printable and short."""
     for oid in (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME):
         for found in name.get_attributes_for_oid(oid):
-            text = "".join(one if one.isprintable() else "?" for one in str(found.value))
+            text = printable(str(found.value))
             return text[:80]
     return "(without a name)"
 

@@ -41,7 +41,7 @@ class HealthHistory:
     def _quiet_from(self, snapshot: Snapshot, group: GroupView) -> datetime:
         """Return since when a group has no traffic that is seen so for the first time: whoever has never looked before
         goes by the end of the last rollout, of groups that it left."""
-        left = None if self.looked or group.release == snapshot.environment.active else snapshot.settled_at
+        left = None if self.looked or group.release == snapshot.environment.active else snapshot.rollout_ended_at
         return left or snapshot.now
 
     def unwell(self, snapshot: Snapshot) -> frozenset[str]:

@@ -53,7 +53,7 @@ def observe(
         owed=_owed(ledger, environment, groups, len(layouts.get(environment.active or 0, ()))),
         endings=_endings(ledger, environment, failures),
         probation=probation,
-        settled_at=_settled_at(ledger, environment, groups),
+        rollout_ended_at=_rollout_ended_at(ledger, environment, groups),
         traits=provider.traits,
         layouts=layouts,
     )
@@ -122,7 +122,7 @@ def _owed(ledger: Ledger, environment: EnvironmentState, groups: Sequence[GroupV
     return ledger.owed(environment.id, active)
 
 
-def _settled_at(ledger: Ledger, environment: EnvironmentState, groups: Sequence[GroupView]) -> datetime | None:
+def _rollout_ended_at(ledger: Ledger, environment: EnvironmentState, groups: Sequence[GroupView]) -> datetime | None:
     """Return when the last rollout ended, where a time to drain may have begun with it that nothing else tells of."""
     left = [one for one in groups if one.release != environment.active and one.routed is not None]
     if environment.rollout is not None or all(one.sessions is not None for one in left):

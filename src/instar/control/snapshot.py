@@ -127,7 +127,7 @@ class Snapshot:
     replacements of the active release were needed lately, or None where a person asked for it just now: then each
     release gets one at once. ``unwell``: groups that have not answered for so long that they are to be replaced.
     ``network_is_set``: instances reach what the settings say.
-    ``settled_at``: when the last rollout ended, where nobody knows of a group whether requests are still with it.
+    ``rollout_ended_at``: when the last rollout ended, where nobody knows of a group whether requests are still with it.
     ``quiet_since``: when groups were first seen without traffic; ``well_since``: since when each answers. ``owed``:
     how many groups of the active release ended or were given up and have no successor; None: nobody counted, all that
     are missing. ``endings``: how groups of it ended lately. ``probation``: its rollout is over, and it is still
@@ -147,7 +147,7 @@ class Snapshot:
     tried: frozenset[tuple[int, str]] = field(default_factory=frozenset)
     failures: tuple[datetime, ...] | None = None
     unwell: frozenset[str] = field(default_factory=frozenset)
-    settled_at: datetime | None = None
+    rollout_ended_at: datetime | None = None
     quiet_since: Mapping[str, datetime] = field(default_factory=dict)
     well_since: Mapping[str, datetime] = field(default_factory=dict)
     owed: int | None = None

@@ -35,7 +35,7 @@ def installed(text: bytes, architecture: str) -> Mapping[str, Control]:
     by halves, twice or for another architecture, and for what is none of dpkg's."""
     found: dict[str, Control] = {}
     halves, foreign = list[str](), list[str]()
-    for control in _paragraphs(text):
+    for control in paragraphs(text):
         name = control.get("Package", "")
         if not _NAME.match(name):
             raise WrongStatus(f"dpkg's status has a package that is called {name!r:.60}")
@@ -64,7 +64,8 @@ def packages_of(controls: Mapping[str, Control]) -> tuple[InstalledPackage, ...]
     )
 
 
-def _paragraphs(text: bytes) -> Iterator[Control]:
+def paragraphs(text: bytes) -> Iterator[Control]:
+    """Yield the fields of each paragraph, whatever they say."""
     for paragraph in re.split(rb"\n[ \t]*\n", text):
         if paragraph.strip():
             yield fields(paragraph.strip(b"\n"))

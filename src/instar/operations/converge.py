@@ -169,7 +169,7 @@ def converge(workspace: Workspace, release: Release, began: float, *, watch: boo
         reason=back or detail.get("reason", missing),
         warning=detail.get("warning") or (after.alarm if watch else None),
         active=after.active,
-        touched=report.touched or report.shifted_at is not None or "gap_ms" in detail or "steps" in detail,
+        touched=report.touched or "gap_ms" in detail or "steps" in detail,
         requests=requests,
         failed=failures,
         culprit=culprit,

@@ -9,19 +9,21 @@ from typing import Final
 
 from instar.definition import Loaded
 from instar.errors import ImageNotFound
+from instar.model import dpkg_status
 from instar.model.codec import parse
-from instar.model.control import fields
 from instar.model.digest import Digest
 from instar.model.image import Layer
 from instar.model.image_diff import FileChange, FileChangeKind, ImageDiff, PackageChange, PackageKind
+from instar.model.printable import printable
 from instar.operations.lock import existing_lock
 from instar.operations.workspace import Workspace
 from instar.store.listing import NONE, ListedFile, Listing
 
-_DPKG: Final = r"var/lib/dpkg/(?:status|status\.d/[^/]+)"
 _DISTRIBUTION: Final = r"(?:.*/)?(?P<distribution>[^/]+)-(?P<version>[^/-]+)\.dist-info/METADATA"
 _NODE: Final = r"(?:.*/)?node_modules/(?P<module>(?:@[^/]+/)?[^/]+)/package\.json"
-_KNOWING: Final = re.compile(rf"(?:{_DPKG}|{_DISTRIBUTION}|{_NODE})".encode(), re.DOTALL)
+_KNOWING: Final = re.compile(
+    rf"(?:{dpkg_status.STATUS}|{dpkg_status.PARTS}/[^/]+|{_DISTRIBUTION}|{_NODE})".encode(), re.DOTALL
+)
 _INSTALLED: Final = " installed"
 
 _Package = tuple[PackageKind, str]
@@ -85,10 +87,9 @@ def _packages_in(path: bytes, content: bytes) -> Iterator[tuple[PackageKind, str
     elif match["module"]:
         yield from (("npm", _text(match["module"]), version) for version in _npm_version(content))
     else:
-        for paragraph in content.split(b"\n\n"):
-            told = fields(paragraph)
+        for told in dpkg_status.paragraphs(content):
             if "Package" in told and told.get("Status", _INSTALLED).endswith(_INSTALLED):
-                yield "debian", _shown(told["Package"]), _shown(told.get("Version", "?"))
+                yield "debian", printable(told["Package"]), printable(told.get("Version", "?"))
 
 
 def _npm_version(content: bytes) -> Iterator[str]:
@@ -97,7 +98,7 @@ def _npm_version(content: bytes) -> Iterator[str]:
     except ValueError:
         return
     if isinstance(told, dict) and isinstance(told.get("version"), str):
-        yield _shown(told["version"])
+        yield printable(told["version"])
 
 
 def _package_changes(before: Mapping[_Package, str], after: Mapping[_Package, str]) -> Iterator[PackageChange]:
@@ -132,9 +133,4 @@ def _file_change(path: str, one: ListedFile | None, two: ListedFile | None) -> F
 
 
 def _text(name: bytes) -> str:
-    return _shown(name.decode("utf-8", "backslashreplace"))
-
-
-def _shown(text: str) -> str:
-    """Return what stands in an image as what a terminal may be given."""
-    return "".join(one if one.isprintable() else "?" for one in text)
+    return printable(name.decode("utf-8", "backslashreplace"))

@@ -14,6 +14,7 @@ from instar import process
 from instar.definition import Loaded
 from instar.errors import CommandFailed, ComponentMissing
 from instar.model.origin import MESSAGE_LIMIT, Commit, Origin, Promotion
+from instar.model.printable import printable
 from instar.model.progress import Progress
 from instar.model.release import Release
 from instar.operations.workspace import Workspace
@@ -86,5 +87,5 @@ def _message(text: str | None) -> str | None:
 
 def _line(text: str) -> str:
     """Return a text as one line that can be shown, cut where it is too long."""
-    line = "".join(one if one.isprintable() else "?" for one in " ".join(text.split()))
+    line = printable(" ".join(text.split()))
     return line if len(line) <= MESSAGE_LIMIT else line[: MESSAGE_LIMIT - 1] + "…"

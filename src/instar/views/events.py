@@ -42,6 +42,7 @@ from instar.model.instance_happenings import (
     ShellEnded,
     ShellOpened,
 )
+from instar.model.printable import printable
 from instar.model.release import TaintKind
 from instar.views.page import Page, Table
 from instar.views.releases import origin_line
@@ -201,7 +202,7 @@ def _reason(event: Event) -> str:
 def _cause(text: str) -> str:
     """Return ": TEXT" on one line, nothing where there is no text."""
     words = text.split()
-    line = "".join(one if one.isprintable() else "?" for one in " ".join(words))
+    line = printable(" ".join(words))
     if len(line) > _REASON_LENGTH:
         line = f"{line[:_REASON_LENGTH]}…"
     return f": {line}" if line else ""

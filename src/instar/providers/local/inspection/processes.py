@@ -19,6 +19,7 @@ from instar.host.processes import marks, proc, processes
 from instar.host.processes.proc import Mapped, Status
 from instar.model.definition import CAPABILITIES
 from instar.model.drift import Finding
+from instar.model.printable import printable
 from instar.process import Process
 from instar.providers.local.inspection import opened
 
@@ -77,7 +78,7 @@ class Member:
     @property
     def shown(self) -> str:
         """Its pid and name; a name is whatever its process chose."""
-        name = "".join(each if each.isprintable() else "?" for each in self.status.name)
+        name = printable(self.status.name)
         return f"process {self.pid} ({name})"
 
 
@@ -191,7 +192,7 @@ def _elsewhere(allowed: Allowed, member: Member, machine: Collection[str]) -> It
     if not allowed.mounts or member.namespaces["mnt"] != allowed.namespaces["mnt"]:
         return  # which says it all
     for told in opened.elsewhere(member.process.pid, allowed.mounts, allowed.queues, machine):
-        name = "".join(each if each.isprintable() else "?" for each in told)
+        name = printable(told)
         yield _finding(allowed, "root", member, "works, and has files open, in the instance alone", name)
 
 
@@ -270,7 +271,7 @@ def _code(
         anonymous = one.device == _NO_FILE and not one.inode
         if (one.device in allowed.devices and not any_device) or (anonymous and allowed.jit):
             continue
-        name = "".join(each if each.isprintable() else "?" for each in one.name)
+        name = printable(one.name)
         expected = "code of the image"
         if anonymous and not any_device:
             expected = "code of the image (one that makes its own, as java, node, PostgreSQL or PHP do, says jit: true)"
