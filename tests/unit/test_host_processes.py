@@ -74,6 +74,18 @@ def test_what_somebody_else_or_an_instance_has_started_is_not_found(disguise: li
         made.communicate(b"\n")
 
 
+def test_it_is_found_while_it_becomes_another_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two programs it has no words, for some 100 us each time."""
+    again = "import os, sys; os.execv(sys.executable, [sys.executable, '-I', '-S', '-c', sys.argv[1], sys.argv[1]])"
+    child = subprocess.Popen([sys.executable, "-I", "-S", "-c", again, again])
+    try:
+        monkeypatch.setattr(proc, "pids", lambda: [child.pid])
+        assert all(processes.find(lambda words: again in words) for _ in range(3_000))
+    finally:
+        child.kill()
+        child.wait()
+
+
 def test_what_is_blocked_or_caught_is_heard(child: subprocess.Popen[bytes]) -> None:
     known = processes.identify(child.pid)
     assert known is not None

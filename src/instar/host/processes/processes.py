@@ -10,13 +10,17 @@ import contextlib
 import os
 import select
 import signal
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from instar.host.processes import proc
 from instar.process import Process
 from instar.syscalls import boot_id
+from instar.waiting import Deadline
 
+_EXEC_PATIENCE_S = 0.25
+_EXEC_POLL_S = 0.001
 _START_TIME = 22 - 3  # of what follows the name in /proc/PID/stat. Source: proc(5)
 
 
@@ -82,7 +86,7 @@ def find(
     trusted = {0, os.geteuid(), *users}
     found = []
     for pid in proc.pids():
-        words = command_line(pid)
+        words = _settled_command_line(pid)
         if pid != os.getpid() and wanted(words):
             process = identify(pid)
             if process is not None and _users(pid) <= trusted and _is_outside(pid) and lives(process):
@@ -109,6 +113,22 @@ def open_process(process: Process) -> int | None:
         return handle
     os.close(handle)
     return None
+
+
+def _settled_command_line(pid: int) -> tuple[str, ...]:
+    """Return the words of ``pid``, of one that becomes another program right now as soon as it has them.
+
+    Between two programs there are none, as of a process of the kernel's, but for which there is a program.
+    Source: linux/fs/exec.c, begin_new_exec; linux/fs/binfmt_elf.c, create_elf_tables
+    """
+    deadline = Deadline.after(_EXEC_PATIENCE_S)
+    while not any(words := command_line(pid)) and not deadline.is_over:  # some have taken their words away
+        try:
+            os.readlink(f"/proc/{pid}/exe")  # noqa: PTH115 - nobody needs the path
+        except OSError:
+            break
+        time.sleep(_EXEC_POLL_S)
+    return words
 
 
 @contextlib.contextmanager
