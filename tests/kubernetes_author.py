@@ -36,12 +36,13 @@ service:
 environments:
   prod:
     provider: kubernetes
-    kubernetes: {{namespace: {namespace}, registry: "{registry}/shop", pre_stop: 2s{gateway}}}
+    kubernetes: {{namespace: {namespace}, registry: "{registry}/shop", pre_stop: 2s{gateway}{section}}}
     listen: {{http: ["{host}"]}}
-    instances: 2
+    instances: {instances}
     config: {{GREETING: {greeting}}}
     secrets: {{TOKEN: {{file: token}}}}
     rollout: {rollout}
+    {settings}
 """
 CANARY = "{strategy: canary, steps: [50], pause: 2s}"
 
@@ -58,6 +59,7 @@ class Author:
 
     def write(self, *, host: str = "", gateway: bool = True, **changed: Any) -> None:
         told = {"greeting": "hello", "deadline": "30s", "rollout": CANARY, "more": "", "command": ["sh", "-c", SERVE]}
+        told |= {"section": "", "settings": "", "instances": 2}
         told |= changed
         told["command"] = json.dumps(told["command"])
         behind = ", gateway: {name: public, namespace: gateways}" if gateway else ""

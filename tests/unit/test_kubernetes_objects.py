@@ -10,6 +10,7 @@ import pytest
 from kubernetes_values import ENV, SECTION, SERVICE, SETTINGS, World
 
 from instar.errors import ProviderError, Refused
+from instar.model.codec import canonical, from_json, to_json
 from instar.model.definition import Health, Limits, Service, Stop, Tmp, Volume
 from instar.model.digest import Digest
 from instar.model.image import Image, ImageConfig
@@ -17,6 +18,7 @@ from instar.model.release import Configuration, EnvironmentId, Instance, Release
 from instar.providers.kubernetes.names import Names, environment_part
 from instar.providers.kubernetes.objects import anchor, claim, digest_of, group_objects, owned
 from instar.providers.kubernetes.pod import Order
+from instar.providers.kubernetes.pod_settings import PodSettings, release_settings
 from instar.providers.kubernetes.settings import Place
 
 NAMES = Names(environment=ENV, ledger="0a1b2c3d")
@@ -30,18 +32,19 @@ IMAGE = Image(
 
 
 def order(service: Service = SERVICE, *, members: int = 3, section: dict[str, Any] | None = None, **more: Any) -> Order:
+    settings = dataclasses.replace(SETTINGS, provider_settings={**SECTION, **(section or {})})
+    own = release_settings(settings)
     release = Release(
         environment=ENV,
         number=7,
         image=IMAGE.digest,
-        configuration=Configuration(service=service, **more),
+        configuration=Configuration(service=service, provider_settings=own, **more),
         created_at=World.BEGAN,
     )
     group = Instance(
         id="shop-prod-7-12", serial=12, environment=ENV, release=7, created_at=World.BEGAN, members=members
     )
-    place = Place.of(dataclasses.replace(SETTINGS, provider_settings={**SECTION, **(section or {})}))
-    return Order(names=NAMES, group=group, release=release, image=IMAGE, place=place)
+    return Order(names=NAMES, group=group, release=release, image=IMAGE, place=Place.of(settings))
 
 
 def made(one: Order, secrets: dict[str, bytes] | None = None) -> dict[str, Any]:
@@ -165,13 +168,43 @@ def test_keys_of_the_section_reach_the_pod() -> None:
         "user_namespaces": True,
         "pre_stop_ms": 0,
         "requests": {"cpus_milli": 9_999, "memory_bytes": 64 << 20},
+        "tolerations": [
+            {"taint_key": "gpu", "value": None, "effect": "NoSchedule", "stay_ms": None},
+            {"taint_key": "spot", "value": "yes", "effect": "NoExecute", "stay_ms": 90_000},
+        ],
+        "annotations": {"prometheus.io/scrape": "true"},
+        "spread": [{"label": "topology.kubernetes.io/zone", "skew": 2, "required": True}],
     }
-    spec = made(order(section=section))["Deployment"]["spec"]["template"]["spec"]
+    template = made(order(section=section))["Deployment"]["spec"]["template"]
+    assert template["metadata"]["annotations"].items() >= {"prometheus.io/scrape": "true"}.items()
+    spec = template["spec"]
+    assert spec["tolerations"] == [
+        {"key": "gpu", "operator": "Exists", "effect": "NoSchedule"},
+        {"key": "spot", "operator": "Equal", "value": "yes", "effect": "NoExecute", "tolerationSeconds": 90},
+    ]
+    (spread,) = spec["topologySpreadConstraints"]
+    told = (spread["topologyKey"], spread["maxSkew"], spread["whenUnsatisfiable"])
+    assert told == ("topology.kubernetes.io/zone", 2, "DoNotSchedule")
     assert spec["imagePullSecrets"] == [{"name": "pull"}]
     assert spec["nodeSelector"] == {"kubernetes.io/arch": "arm64", "disk": "ssd"}
     assert spec["hostUsers"] is False
     assert "lifecycle" not in spec["containers"][0]
     assert spec["containers"][0]["resources"]["requests"] == {"cpu": "1", "memory": str(64 << 20)}
+
+
+def test_what_pods_are_made_of_is_part_of_the_release_and_what_is_usual_is_not() -> None:
+    usual = order(section={"node_selector": [], "annotations": {}, "pre_stop_ms": 5_000, "storage_class": "fast"})
+    assert usual.release.configuration.provider_settings == {}
+    assert b"provider_settings" not in canonical(usual.release.configuration), "older releases keep their digests"
+    fast = order(section={"node_selector": ["disk=ssd"]}).release.configuration
+    assert fast.digest != usual.release.configuration.digest
+    assert from_json(Configuration, to_json(fast)) == fast
+
+
+def test_of_two_releases_each_keeps_its_own_whatever_the_section_says_now() -> None:
+    old, new = order(section={"node_selector": ["disk=ssd"]}), order()
+    again = dataclasses.replace(old, place=new.place)
+    assert made(again) == made(old)
 
 
 def test_a_volume_is_a_claim_that_nothing_owns() -> None:
@@ -214,12 +247,32 @@ def test_names_fit_and_ids_are_told_apart() -> None:
         ("registry", None),
         ("context", "a\nb"),
         ("gateway", {"name": "a/b"}),
-        ("node_selector", ["no label"]),
         ("pull_secret", "A b"),
-        ("requests", {"cpus_milli": "1"}),
     ],
 )
 def test_what_somebody_else_wrote_into_the_ledger_is_not_taken_for_a_name(key: str, value: Any) -> None:
     settings = dataclasses.replace(SETTINGS, provider_settings={**SECTION, key: value})
     with pytest.raises(Refused, match=rf"kubernetes\.{key}"):
         Place.of(settings)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("node_selector", ["no label"]),
+        ("node_selector", "disk=ssd"),
+        ("pull_secret", "A b"),
+        ("requests", {"cpus_milli": "1"}),
+        ("tolerations", [{"effect": "Never"}]),
+        ("tolerations", [{"taint_key": "a b"}]),
+        ("tolerations", ["gpu"]),
+        ("annotations", {"a b": "c"}),
+        ("annotations", {"instar/image": "other"}),
+        ("annotations", {"a": 1}),
+        ("spread", [{"label": None}]),
+        ("pre_stop_ms", -1),
+    ],
+)
+def test_what_somebody_else_wrote_into_a_release_is_not_taken_for_a_field(key: str, value: Any) -> None:
+    with pytest.raises(Refused, match=rf"kubernetes\.{key.removesuffix('_ms')}"):
+        PodSettings.of(order(section={key: value}).release)

@@ -21,6 +21,7 @@ from instar.model.release import Configuration, OwnNames
 _OF_ITS_OWN: Final = (  # kept in another form than they are written in, and no part of any path
     (HostNames, "client_ca"),
     (Settings, "provider_settings"),
+    (Configuration, "provider_settings"),
 )
 _SITES: Final = Declaration("", ("site", "secure site"))
 _UNDECLARED: Final = {  # what is put together of a definition

@@ -5,7 +5,16 @@ from __future__ import annotations
 import functools
 from typing import Final
 
-from instar.definition import archive_forms, base_forms, forms, input_forms, machine_forms, platform_forms, sites
+from instar.definition import (
+    archive_forms,
+    base_forms,
+    cluster_forms,
+    forms,
+    input_forms,
+    machine_forms,
+    platform_forms,
+    sites,
+)
 from instar.definition.problems import listed
 from instar.definition.shapes import Choice, Decimal, Flag, Installed, ListOf, MapOf, Shape, Text, Whole
 from instar.entry_points import provider_names
@@ -56,7 +65,13 @@ _SIZE: Final = Text("a size such as '64K', '256M' or '1G'", forms.size, pattern=
 # of numbers, by the unit in the name of their field
 BY_UNIT: Final = {"_ms": _DURATION, "_bytes": _SIZE}
 # of names that the author gives: the keys of a section of his own
-NAMES: Final = {"variable": VARIABLE, "name": NAME, "host name": HOST_NAME, "registry": _REGISTRY}
+NAMES: Final = {
+    "variable": VARIABLE,
+    "name": NAME,
+    "host name": HOST_NAME,
+    "registry": _REGISTRY,
+    "annotation": Text("a name such as 'prometheus.io/scrape'", cluster_forms.annotation, pattern=cluster_forms.KEY),
+}
 
 # A value reads as a line or two: its name, what a wrong one is told, its form.
 # fmt: off
@@ -68,6 +83,7 @@ VALUES: Final[dict[str, Shape]] = {
     "command": ListOf(Text("a text, one word of the command", forms.word), "a list of words, such as [python3, app.py]",
         minimum=1),
     "variables": MapOf(VARIABLE, _VALUE, "a section of names and values, such as {GREETING: hello}"),
+    "plain value": _VALUE,
     "only true": Flag(only_true=True),
     # times and sizes
     "duration": _DURATION,
@@ -145,6 +161,11 @@ VALUES: Final[dict[str, Shape]] = {
         pattern=rf"{reference.HOST}(?:/{reference.PATH})?"),
     "repository": Text("a repository such as 'registry.example.org/team/shop'", machine_forms.repository,
         pattern=rf"{reference.HOST}/{reference.PATH}"),
+    "label of a node": Text("a name such as 'topology.kubernetes.io/zone'", cluster_forms.label_key,
+        pattern=cluster_forms.KEY),
+    "labelled": Text("a label such as 'disk=ssd'", cluster_forms.labelled, pattern=cluster_forms.LABELLED),
+    "value of a label": Text("a value of at most 63 letters, digits, '-', '_' and '.'", cluster_forms.label_value,
+        pattern=cluster_forms.VALUE),
     "path of a request": Text("a path such as '/healthz'", forms.health_path, pattern=forms.HEALTH_PATH),
     "host name": HOST_NAME,
     "site": Text("a name such as 'shop.example' or 'shop.example/api'", sites.site, pattern=sites.SITE),

@@ -28,11 +28,15 @@ class EnvironmentId:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Configuration:
-    """All that an instance starts from besides its image. Its canonical JSON is kept; its digest names it."""
+    """All that an instance starts from besides its image. Its canonical JSON is kept; its digest names it.
+
+    ``provider_settings``: what of the environment's settings its provider makes instances from, as JSON has it.
+    """
 
     service: Service
     config: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, Digest] = field(default_factory=dict)
+    provider_settings: Mapping[str, Any] = field(default_factory=dict, metadata=ADDED)
 
     @property
     def digest(self) -> Digest:

@@ -38,6 +38,7 @@ from instar.operations.secret_values import encrypted_values
 from instar.operations.watch import require_watch
 from instar.operations.workspace import Workspace
 from instar.providers.facets import refuse_what_is_missing
+from instar.providers.package import release_settings_of
 
 if TYPE_CHECKING:
     from instar.certificates.pem import Pair
@@ -214,7 +215,15 @@ def configure(workspace: Workspace, loaded: Loaded, environment: Environment) ->
     from instar.operations.secret_values import keep_values
 
     secrets = keep_values(workspace, loaded.folder, environment)
-    return Configuration(service=loaded.definition.service, config=environment.config, secrets=secrets)
+    own = own_settings(workspace, environment)
+    return Configuration(
+        service=loaded.definition.service, config=environment.config, secrets=secrets, provider_settings=own
+    )
+
+
+def own_settings(workspace: Workspace, environment: Environment) -> Mapping[str, Any]:
+    """Return what of an environment's settings its provider makes instances from."""
+    return release_settings_of(workspace.provider_package(environment.provider), Settings.of(environment))
 
 
 def begin(

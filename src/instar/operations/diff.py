@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from instar.errors import Refused
-from instar.model.codec import to_json
 from instar.model.release import EnvironmentState, Release
 from instar.model.release_diff import ReleaseDiff
 from instar.operations.image_diff import image_diff
-from instar.operations.plan import differences
+from instar.operations.plan import differences, written
 from instar.operations.workspace import Workspace
 
 
@@ -21,7 +20,10 @@ def diff(workspace: Workspace, environment: EnvironmentState, before: int | None
         before=older,
         after=newer,
         image=image_diff(workspace, older.image, newer.image),
-        configuration=differences(to_json(older.configuration), to_json(newer.configuration)),
+        configuration=differences(
+            written(older.configuration, environment.settings.provider),
+            written(newer.configuration, environment.settings.provider),
+        ),
     )
 
 

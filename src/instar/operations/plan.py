@@ -20,7 +20,7 @@ from instar.operations.bake import plan as plan_bake
 from instar.operations.certificates import planned_change, read_files
 from instar.operations.connections import cut_connections
 from instar.operations.converge import refuse_other_provider
-from instar.operations.deploy import get_declared, require_promotion
+from instar.operations.deploy import get_declared, own_settings, require_promotion
 from instar.operations.image_diff import image_diff, planned_diff
 from instar.operations.lock import is_locked
 from instar.operations.locks import require_here
@@ -106,6 +106,7 @@ def configuration_of(workspace: Workspace, loaded: Loaded, environment: Environm
         service=loaded.definition.service,
         config=environment.config,
         secrets=digests_of(workspace, loaded.folder, environment),
+        provider_settings=own_settings(workspace, environment),
     )
 
 
@@ -121,13 +122,15 @@ def _compared(
         after = image.digest.short if image.digest else "(to be baked)"
         changes.append(PlannedChange(what="image", before=active.image.short if active else None, after=after))
     if active is not None:
-        changes += differences(to_json(active.configuration), to_json(configuration))
+        provider = settings.provider
+        changes += differences(written(active.configuration, provider), written(configuration, provider))
     release = bool(changes)
     if state is not None and not release:
         changes += _not_as_wanted(workspace, state)
-    after_settings = _written(settings)
+    after_settings = written(settings, settings.provider)
     nothing = {name: item for name, item in after_settings.items() if name not in ("listen", "names")}
-    changes += differences(_written(state.settings) if state else nothing, after_settings, "settings.")
+    before_settings = written(state.settings, settings.provider) if state else nothing
+    changes += differences(before_settings, after_settings, "settings.")
     certificate = planned_change(workspace, environment_id, read_files(loaded, environment))
     changes += [certificate] if certificate is not None else []
     return DeployPlan(
@@ -156,11 +159,11 @@ def _inside(workspace: Workspace, loaded: Loaded, active: Release | None, image:
     return image_diff(workspace, active.image, image.digest)
 
 
-def _written(settings: Settings) -> dict[str, Any]:
-    """Return settings as JSON, those of the provider under its name, as the definition has them."""
-    found = dict(to_json(settings))
+def written(value: Settings | Configuration, provider: str) -> dict[str, Any]:
+    """Return it as JSON, what is the provider's own under its name, as the definition has it."""
+    found = dict(to_json(value))
     own = found.pop("provider_settings", None)
-    return {**found, settings.provider: own} if own else found
+    return {**found, provider: own} if own else found
 
 
 def _not_as_wanted(workspace: Workspace, state: EnvironmentState) -> list[PlannedChange]:

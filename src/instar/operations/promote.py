@@ -12,7 +12,7 @@ from instar.model.outcome import RolloutOutcome
 from instar.model.reference import Repository
 from instar.model.release import Configuration, EnvironmentId, Release
 from instar.operations.certificates import read_files
-from instar.operations.deploy import begin, carry_out, get_declared, require_agent, require_platform
+from instar.operations.deploy import begin, carry_out, get_declared, own_settings, require_agent, require_platform
 from instar.operations.ledger import require_in_ledger
 from instar.operations.locks import hold_environment, is_here, keep_from_gc
 from instar.operations.names import require_names
@@ -50,7 +50,10 @@ def promote(
         certificate = read_files(loaded, environment)
         with keep_from_gc(workspace):  # from here on no gc comes between a secret and its release
             secrets = keep_values(workspace, loaded.folder, environment)
-            configuration = Configuration(service=release.service, config=environment.config, secrets=secrets)
+            own = own_settings(workspace, environment)
+            configuration = Configuration(
+                service=release.service, config=environment.config, secrets=secrets, provider_settings=own
+            )
             image = image_for_release(workspace, loaded, release.image, made_on=_machine_of(workspace, release))
             require_platform(workspace, environment.provider, image)
             begun = begin(

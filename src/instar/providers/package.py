@@ -98,6 +98,11 @@ class ProviderPackage(Protocol):
         """The dataclass whose fields declare the keys of its own section of an environment (``model.declaration``);
         None: it has none. What is written there is ``Settings.provider_settings``, in JSON's terms."""
 
+    def release_settings(self, settings: Settings) -> Mapping[str, Any]:
+        """Return what of an environment's settings its instances are made from, in JSON's terms: part of a release,
+        which is another one where this is. Nothing that is as it is by default. A package of whose settings nothing
+        is may lack this."""
+
     @property
     def documents(self) -> Mapping[str, Document]:
         """What it can print, by name. A package without any may lack this."""
@@ -110,3 +115,9 @@ class ProviderPackage(Protocol):
 
     def open(self, site: Site) -> Provider:
         """Return the provider that works for the ledger of ``site``."""
+
+
+def release_settings_of(package: ProviderPackage, settings: Settings) -> Mapping[str, Any]:
+    """Return what a package says of it; nothing where it says nothing."""
+    found: Callable[[Settings], Mapping[str, Any]] | None = getattr(package, "release_settings", None)
+    return {} if found is None else found(settings)

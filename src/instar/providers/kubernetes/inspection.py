@@ -1,7 +1,7 @@
 """Whether what is in a cluster is what was made: objects against their release, pods against theirs, the route.
 
-Each object is held against what is made of the release now, where that is what the anchor says was made then; settings
-that changed since (a node's labels, a pull secret) make it another one, and then only who wrote to it counts.
+Each object is held against what is made of the release now, where that is what the anchor says was made then; a
+registry that changed since makes it another one, and then only who wrote to it counts.
 """
 
 from __future__ import annotations

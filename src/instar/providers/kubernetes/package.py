@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from instar.model.component import Component
 from instar.providers.base import Traits
@@ -12,6 +12,7 @@ from instar.providers.package import Document
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from instar.model.environment import Settings
     from instar.providers.base import Provider
     from instar.providers.package import Site
 
@@ -30,6 +31,11 @@ class KubernetesPackage:
         patience_s=120.0,  # a gateway asks an API server that was away for it again after up to 40 s
     )
     settings = KubernetesSettings
+
+    def release_settings(self, settings: Settings) -> Mapping[str, Any]:
+        from instar.providers.kubernetes.pod_settings import release_settings
+
+        return release_settings(settings)
 
     @property
     def documents(self) -> Mapping[str, Document]:

@@ -14,11 +14,13 @@ from instar.model.reference import Reference
 from instar.model.release import Instance, Release
 from instar.providers.commands import command_of, volumes_of
 from instar.providers.kubernetes.names import CONFIGURATION, CONTAINER, IMAGE, Names
-from instar.providers.kubernetes.settings import Place
+from instar.providers.kubernetes.pod_settings import PodSettings
+from instar.providers.kubernetes.settings import Place, SpreadSettings, TolerationSettings
 
 _RUN_BYTES: Final = 16 << 20
 SECRETS: Final = "/run/secrets"
 _ARCHITECTURE: Final = "kubernetes.io/arch"
+_OVER_NODES: Final = SpreadSettings(label="kubernetes.io/hostname")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +36,10 @@ class Order:
     @property
     def service(self) -> Service:
         return self.release.service
+
+    @property
+    def own(self) -> PodSettings:
+        return PodSettings.of(self.release)
 
     @property
     def serves(self) -> bool:
@@ -59,7 +65,7 @@ class Order:
 
 def template(order: Order) -> Mapping[str, Any]:
     """Return a pod's metadata and spec."""
-    service, place, tasked = order.service, order.place, order.group.task is not None
+    service, own, tasked = order.service, order.own, order.group.task is not None
     uid, gid = _user(order)
     spec: dict[str, Any] = {
         "automountServiceAccountToken": False,
@@ -73,18 +79,20 @@ def template(order: Order) -> Mapping[str, Any]:
             "fsGroup": gid,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "nodeSelector": {_ARCHITECTURE: order.image.config.architecture, **place.node_selector},
+        "nodeSelector": {_ARCHITECTURE: order.image.config.architecture, **own.node_selector},
         "containers": [_container(order)],
         "volumes": _volumes(order),
     }
-    if place.user_namespaces:
+    if own.user_namespaces:
         spec["hostUsers"] = False
-    if place.pull_secret is not None:
-        spec["imagePullSecrets"] = [{"name": place.pull_secret}]
+    if own.pull_secret is not None:
+        spec["imagePullSecrets"] = [{"name": own.pull_secret}]
+    if own.tolerations:
+        spec["tolerations"] = [_toleration(one) for one in own.tolerations]
     if not tasked:
-        spec["topologySpreadConstraints"] = [_spread(order)]
-    labels = order.names.of(order.group)
-    return {"metadata": {"labels": labels, "annotations": dict(order.annotations)}, "spec": spec}
+        spec["topologySpreadConstraints"] = [_spread(order, one) for one in own.spread or (_OVER_NODES,)]
+    metadata = {"labels": order.names.of(order.group), "annotations": {**own.annotations, **order.annotations}}
+    return {"metadata": metadata, "spec": spec}
 
 
 def _container(order: Order) -> Mapping[str, Any]:
@@ -161,9 +169,9 @@ def _question(health: Health, port: int | None) -> Mapping[str, Any] | None:
 
 
 def _resources(order: Order) -> Mapping[str, Any]:
-    limits, place = order.service.limits, order.place
-    cpus = min(place.request_cpus_milli or max(1, limits.cpus_milli // 10), limits.cpus_milli)
-    memory = min(place.request_memory_bytes or limits.memory_bytes, limits.memory_bytes)
+    limits, requests = order.service.limits, order.own.requests
+    cpus = min(requests.cpus_milli or max(1, limits.cpus_milli // 10), limits.cpus_milli)
+    memory = min(requests.memory_bytes or limits.memory_bytes, limits.memory_bytes)
     return {
         "limits": {"cpu": _processors(limits.cpus_milli), "memory": str(limits.memory_bytes)},
         "requests": {"cpu": _processors(cpus), "memory": str(memory)},
@@ -197,13 +205,21 @@ def _mounts(order: Order) -> list[Mapping[str, Any]]:
     return [*made, *({"name": f"volume-{one.name}", "mountPath": one.path} for one in order.volumes)]
 
 
-def _spread(order: Order) -> Mapping[str, Any]:
+def _spread(order: Order, over: SpreadSettings) -> Mapping[str, Any]:
     return {
-        "maxSkew": 1,
-        "topologyKey": "kubernetes.io/hostname",
-        "whenUnsatisfiable": "ScheduleAnyway",
+        "maxSkew": over.skew,
+        "topologyKey": over.label,
+        "whenUnsatisfiable": "DoNotSchedule" if over.required else "ScheduleAnyway",
         "labelSelector": {"matchLabels": {"instar/group": order.group.id}},
     }
+
+
+def _toleration(one: TolerationSettings) -> Mapping[str, Any]:
+    """Return a toleration as the API has it: without a value it is of any."""
+    made: dict[str, Any] = {"operator": "Exists" if one.value is None else "Equal"}
+    said = {"key": one.taint_key, "value": one.value, "effect": one.effect}
+    made |= {name: text for name, text in said.items() if text is not None}
+    return made if one.stay_ms is None else {**made, "tolerationSeconds": _seconds(one.stay_ms)}
 
 
 def _added_capabilities(service: Service) -> Mapping[str, Any]:
@@ -223,7 +239,7 @@ def _user(order: Order) -> tuple[int, int]:
 
 
 def _pre_stop_s(order: Order) -> int:
-    return _seconds(order.place.pre_stop_ms) if order.serves and order.place.pre_stop_ms else 0
+    return _seconds(order.own.pre_stop_ms) if order.serves and order.own.pre_stop_ms else 0
 
 
 def _seconds(milliseconds: int) -> int:

@@ -16,7 +16,7 @@ from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
 from instar.model.requests import Requests
 from instar.providers.kubernetes.api import Api
-from instar.providers.kubernetes.kinds import ACCESS_REVIEW, GATEWAY, NAMESPACE, ROUTE, SECRET, SERVICE
+from instar.providers.kubernetes.kinds import ACCESS_REVIEW, GATEWAY, NAMESPACE, ROUTE, SECRET, SERVICE, VOLUME_CLAIM
 from instar.providers.kubernetes.names import Names
 from instar.providers.kubernetes.rights import NEEDED, Right
 from instar.providers.kubernetes.settings import Place
@@ -75,7 +75,7 @@ def require_same_cluster(environment: EnvironmentId, before: Place, after: Place
         )
 
 
-def look(api: Api, names: Names, place: Place) -> tuple[str, ...]:
+def look(api: Api, names: Names, place: Place, service: Service) -> tuple[str, ...]:
     """Ask the cluster; return what is worth knowing. Raises ProviderError, ComponentMissing, Refused."""
     _require_new_enough(api)
     if api.find(NAMESPACE, None, place.namespace) is None:
@@ -92,7 +92,21 @@ def look(api: Api, names: Names, place: Place) -> tuple[str, ...]:
             f"cannot find the Secret '{place.pull_secret}' in '{place.namespace}', by which images are to be pulled",
             hint=f"kubectl create secret docker-registry {place.pull_secret} --namespace {place.namespace} …",
         )
-    return ()
+    return tuple(_told_of_volumes(api, names, place, service))
+
+
+def _told_of_volumes(api: Api, names: Names, place: Place, service: Service) -> Iterator[str]:
+    """Say which volumes are there already, and not of the class that is asked for: nobody can change that."""
+    for volume in service.volumes if place.storage_class is not None else ():
+        found = api.find(VOLUME_CLAIM, place.namespace, names.claim(volume.name))
+        if found is not None:
+            names.require_own(VOLUME_CLAIM.name, found)
+            has = (found.get("spec") or {}).get("storageClassName")
+            if has != place.storage_class:
+                yield (
+                    f"volume '{volume.name}' stays in the storage class '{has}', and not '{place.storage_class}': a "
+                    "volume keeps the class that it was made with"
+                )
 
 
 def _require_new_enough(api: Api) -> None:

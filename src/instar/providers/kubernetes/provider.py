@@ -64,7 +64,7 @@ class KubernetesProvider:
         if before is not None and before.provider == settings.provider:
             preflight.require_same_cluster(environment, Place.of(before), place)
         api = self._api(place)
-        return preflight.look(api, self._names(environment), place)
+        return preflight.look(api, self._names(environment), place, service)
 
     def layout(self, settings: Settings, service: Service) -> tuple[int, ...]:
         return (settings.instances,)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any, Final
+from typing import Final, Literal
 
 from instar.errors import Refused
 from instar.frozen import dataclass
@@ -18,8 +18,7 @@ from instar.model.environment import Settings
 from instar.model.reference import Repository, repository
 
 LABEL: Final = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
-_WORD: Final = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
-_LABELLED: Final = rf"([a-z0-9.-]{{1,253}}/)?{_WORD}=({_WORD})?"
+OBJECT_NAME: Final = rf"{LABEL}(\.{LABEL})*"
 _CONTEXT: Final = r"[^\s\x00-\x1f\x7f]{1,253}"
 
 # A key reads as a paragraph: its type, its default, its words.
@@ -46,6 +45,33 @@ class RequestSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TolerationSettings:
+    """A taint of nodes that instances may be placed in spite of."""
+
+    taint_key: str | None = field(default=None, metadata=key("The key of the taint.", "label of a node", name="key",
+        default_about="any taint"))
+    value: str | None = field(default=None, metadata=key("The value of the taint.", "value of a label",
+        default_about="any value"))
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = field(default=None, metadata=key(
+        "The effect of the taint.", default_about="any effect"))
+    stay_ms: int | None = field(default=None, metadata=key(
+        "How long an instance stays on a node that gets a taint of `NoExecute`, in whole seconds.", low=1_000,
+        default_about="for good"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpreadSettings:
+    """Over which nodes the instances of a release are spread."""
+
+    label: str = field(metadata=key(
+        "Nodes with the same value of this label count as one, such as `topology.kubernetes.io/zone`.",
+        "label of a node"))
+    skew: int = field(default=1, metadata=key("How many more may be in one than in another.", low=1, high=100))
+    required: bool = field(default=False, metadata=key(
+        "Whether an instance that would be one too many is rather not placed at all."))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class KubernetesSettings:
     """Where an environment is in a cluster."""
 
@@ -59,18 +85,28 @@ class KubernetesSettings:
     gateway: GatewaySettings | None = field(default=None, metadata=key(
         "The Gateway that requests come in by.", default_about="none: a Service that is reached in the cluster alone"))
     pull_secret: str | None = field(default=None, metadata=key(
-        "The Secret of that namespace by which nodes pull images.", "word", default_about="none"))
+        "The Secret of that namespace by which nodes pull images. Part of a release.", "word", default_about="none"))
     node_selector: tuple[str, ...] = field(default=(), metadata=key(
-        "Labels that a node has to have.", "text", unique=True, expected="a list of labels, such as [disk=ssd]"))
+        "Labels that a node has to have. Part of a release, as all that its pods are made of.", "labelled", unique=True,
+        expected="a list of labels, such as [disk=ssd]"))
+    tolerations: tuple[TolerationSettings, ...] = field(default=(), metadata=key(
+        "Taints of nodes that instances may be placed in spite of. Part of a release."))
+    annotations: Mapping[str, str] = field(default_factory=dict, metadata=key(
+        "Annotations of the pods. Part of a release.", "plain value", names="annotation",
+        expected="a section of names and values, such as {prometheus.io/scrape: 'true'}"))
+    spread: tuple[SpreadSettings, ...] = field(default=(), metadata=key(
+        "Over which nodes instances are spread. Part of a release.", default_about="over nodes, as far as it can be"))
     requests: RequestSettings = field(default=RequestSettings(), metadata=key(
-        "What the scheduler keeps free for each instance."))
+        "What the scheduler keeps free for each instance. Part of a release."))
     user_namespaces: bool = field(default=False, metadata=key(
-        "Whether instances have a user namespace of their own (`hostUsers: false`); nodes have to be able to."))
+        "Whether instances have a user namespace of their own (`hostUsers: false`); nodes have to be able to. Part of "
+        "a release."))
     storage_class: str | None = field(default=None, metadata=key(
-        "The storage class of the service's volumes.", "word", default_about="the cluster's default one"))
+        "The storage class of the service's volumes. One that is there keeps the class that it was made with.", "word",
+        default_about="the cluster's default one"))
     pre_stop_ms: int = field(default=5_000, metadata=key(
-        "How long an instance that is told to end by the cluster answers on, until nobody sends it requests any more.",
-        low=0, high=120_000))
+        "How long an instance that is told to end by the cluster answers on, until nobody sends it requests any more. "
+        "Part of a release.", low=0, high=120_000))
 
 
 # fmt: on
@@ -84,13 +120,8 @@ class Place:
     namespace: str
     context: str | None
     gateway: tuple[str, str] | None  # namespace, name
-    pull_secret: str | None
-    node_selector: Mapping[str, str]
-    request_cpus_milli: int | None
-    request_memory_bytes: int | None
-    user_namespaces: bool
+    pull_secret: str | None  # of the next release
     storage_class: str | None
-    pre_stop_ms: int
 
     @property
     def cluster(self) -> tuple[str | None, str]:
@@ -101,62 +132,47 @@ class Place:
     def of(cls, settings: Settings) -> Place:
         """Raises Refused for what no definition could have said."""
         found = settings.provider_settings
-        gateway, requests = found.get("gateway"), found.get("requests") or {}
+        gateway = found.get("gateway")
         namespace = _name(found.get("namespace"), "namespace")
         return cls(
             registry=_repository(found.get("registry")),
             namespace=namespace,
-            context=_optional(found.get("context"), "context", _CONTEXT),
+            context=checked_optional(found.get("context"), "context", _CONTEXT),
             gateway=None
             if gateway is None
             else (
                 _name(gateway.get("namespace") or namespace, "gateway.namespace"),
                 _name(gateway.get("name"), "gateway.name"),
             ),
-            pull_secret=_optional(found.get("pull_secret"), "pull_secret", rf"{LABEL}(\.{LABEL})*"),
-            node_selector=_labels(found.get("node_selector") or ()),
-            request_cpus_milli=_number(requests.get("cpus_milli"), "requests.cpus"),
-            request_memory_bytes=_number(requests.get("memory_bytes"), "requests.memory"),
-            user_namespaces=found.get("user_namespaces") is True,
-            storage_class=_optional(found.get("storage_class"), "storage_class", rf"{LABEL}(\.{LABEL})*"),
-            pre_stop_ms=_number(found.get("pre_stop_ms", 5_000), "pre_stop") or 0,
+            pull_secret=checked_optional(found.get("pull_secret"), "pull_secret", OBJECT_NAME),
+            storage_class=checked_optional(found.get("storage_class"), "storage_class", OBJECT_NAME),
         )
 
 
-def _unfit(key: str, value: object) -> Refused:
+def unfit(key: str, value: object) -> Refused:
+    """Return the error of a value that no definition could have said."""
     return Refused(
         f"cannot use the environment's settings: kubernetes.{key} is {str(value)[:80]!r}",
         hint="write it as docs/kubernetes.md says, and deploy again",
     )
 
 
-def _text(value: object, key: str, form: str) -> str:
+def checked(value: object, key: str, form: str) -> str:
     if not isinstance(value, str) or not re.fullmatch(form, value):
-        raise _unfit(key, value)
+        raise unfit(key, value)
     return value
 
 
 def _name(value: object, key: str) -> str:
-    return _text(value, key, LABEL)
+    return checked(value, key, LABEL)
 
 
-def _optional(value: object, key: str, form: str) -> str | None:
-    return None if value is None else _text(value, key, form)
-
-
-def _number(value: Any, key: str) -> int | None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
-        raise _unfit(key, value)
-    return value
-
-
-def _labels(value: Any) -> Mapping[str, str]:
-    """Return labels by name, as ``[disk=ssd]`` has them."""
-    return dict(_text(one, "node_selector", _LABELLED).split("=", 1) for one in value)
+def checked_optional(value: object, key: str, form: str) -> str | None:
+    return None if value is None else checked(value, key, form)
 
 
 def _repository(value: object) -> Repository:
     try:
         return repository(value) if isinstance(value, str) else repository("")
     except ValueError:
-        raise _unfit("registry", value) from None
+        raise unfit("registry", value) from None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from instar.errors import HostError
 from instar.providers.base import Traits
 
 if TYPE_CHECKING:
     from instar.model.component import Component
+    from instar.model.environment import Settings
     from instar.providers.base import Provider
     from instar.providers.package import Document, Site
 
@@ -23,6 +24,9 @@ class LocalPackage:
     traits = Traits()
     settings = None
     documents: Mapping[str, Document] = MappingProxyType({})
+
+    def release_settings(self, settings: Settings) -> Mapping[str, Any]:
+        return {}
 
     def components(self) -> tuple[Component, ...]:
         from instar.providers.local.components import components as local

@@ -1,0 +1,42 @@
+"""Forms of what stands in a section about a cluster: labels and annotations, as Kubernetes takes them.
+
+Source: Kubernetes, "Labels and Selectors" and "Annotations", syntax and character set.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from instar.definition.forms import Misfit, fits
+
+_WORD: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
+KEY: Final = rf"(?:[a-z0-9](?:[a-z0-9.-]{{0,251}}[a-z0-9])?/)?{_WORD}"
+VALUE: Final = rf"(?:{_WORD})?"
+LABELLED: Final = rf"{KEY}={VALUE}"
+OWN: Final = "instar/"
+
+
+def label_key(text: str) -> str:
+    return _fitting(KEY, text)
+
+
+def label_value(text: str) -> str:
+    return _fitting(VALUE, text)
+
+
+def labelled(text: str) -> str:
+    """A label and its value."""
+    return _fitting(LABELLED, text)
+
+
+def annotation(text: str) -> str:
+    """The name of an annotation that is not Instar's own."""
+    if text.startswith(OWN):
+        raise Misfit(f"names that begin with '{OWN}' are what Instar knows its own objects by")
+    return _fitting(KEY, text)
+
+
+def _fitting(pattern: str, text: str) -> str:
+    if not fits(pattern, text):
+        raise Misfit
+    return text

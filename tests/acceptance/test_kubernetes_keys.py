@@ -1,0 +1,62 @@
+"""Keys of the section by which pods are made, on a real cluster: each change is a release, and goes back with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from instar.providers.kubernetes.kinds import DEPLOYMENT
+from kubernetes_author import Author, authoring
+
+pytestmark = pytest.mark.cluster
+CUT_OVER = "{strategy: blue-green}"
+KEYS = (
+    ", tolerations: [{key: gpu, effect: NoSchedule}], annotations: {prometheus.io/scrape: 'true'}"
+    ", spread: [{label: kubernetes.io/hostname, skew: 3, required: true}], node_selector: [kubernetes.io/os=linux]"
+)
+
+
+@pytest.fixture
+def author(tmp_path: Path) -> Iterator[Author]:
+    with authoring(tmp_path) as made:
+        yield made
+
+
+def test_keys_of_the_section_are_part_of_a_release(author: Author) -> None:
+    author.write(rollout=CUT_OVER, section=KEYS)
+    author.deploy()
+    template = deployed(author, "shop-prod-1-1")
+    assert template["metadata"]["annotations"]["prometheus.io/scrape"] == "true"
+    assert template["spec"]["nodeSelector"]["kubernetes.io/os"] == "linux"
+    assert template["spec"]["tolerations"] == [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert author.json("drift", "prod")["clean"]
+    assert "prometheus.io/scrape" in author.instar("kubernetes", "render", "prod", "--image", author.image)
+
+    author.write(rollout=CUT_OVER, section=KEYS.replace("skew: 3", "skew: 4"))
+    plan = author.instar("deploy", "prod", "--image", author.image, "--plan", status=2)
+    assert "kubernetes.spread" in plan
+    author.deploy()
+    assert deployed(author, "shop-prod-2-1")["spec"]["topologySpreadConstraints"][0]["maxSkew"] == 4
+
+    author.instar("rollback", "prod")
+    assert author.weights() == {"shop-prod-1-1": 100, "shop-prod-2-1": 0}
+    author.instar("taint", "prod", "shop-prod-1-1", "--why", "it is to be made anew")
+    author.write(rollout=CUT_OVER, section=KEYS)
+    author.deploy()
+    again = deployed(author, "shop-prod-1-2")["spec"]["topologySpreadConstraints"][0]
+    assert again["maxSkew"] == 3, "what is made anew is made of what its release says"
+    assert author.json("drift", "prod")["clean"]
+
+    author.write(rollout=CUT_OVER, section=", node_selector: [disk=none]", deadline="4s")
+    assert "cannot be placed on a node" in author.deploy(status=1)
+    assert author.weights()["shop-prod-1-2"] == 100
+
+
+def deployed(author: Author, name: str) -> Mapping[str, Any]:
+    found = author.namespace.api.find(DEPLOYMENT, author.namespace.name, name)
+    assert found is not None
+    template: Mapping[str, Any] = found["spec"]["template"]
+    return template
