@@ -113,6 +113,7 @@ def test_a_rollout_whose_command_is_gone_goes_on(two: Project) -> None:
     assert nobody.status == 1 and "none runs here" in nobody.err
 
 
+@pytest.mark.thorough
 def test_a_release_that_keeps_dying_raises_an_alarm_and_is_left_alone(two: Project) -> None:
     two.edit("instances: 2", "replace: {budget: 2, within: 10m}\n    instances: 1")
     serve = (two.folder / "app/serve").read_text()
@@ -129,6 +130,7 @@ def test_a_release_that_keeps_dying_raises_an_alarm_and_is_left_alone(two: Proje
         assert answers(two)
 
 
+@pytest.mark.thorough
 def test_what_is_too_old_is_replaced_without_a_failed_request(two: Project) -> None:
     two.edit("deadline: 4s", "deadline: 2s")
     two.edit("instances: 2", "replace: {max_age: 1m}\n    instances: 2")
@@ -164,6 +166,7 @@ def test_a_dead_router_and_a_dead_holder_come_back(two: Project) -> None:
         wait_for(lambda: answers(two), "no router", timeout_s=20)
 
 
+@pytest.mark.thorough
 def test_once_makes_one_pass_and_ends(two: Project) -> None:
     name, pid = next(iter(running(two).items()))
     os.kill(pid, signal.SIGKILL)
@@ -249,6 +252,7 @@ def test_metrics_are_served_and_notices_sent(two: Project) -> None:
     assert told["text"] == "hello/dev runs release 2" and told["environment"] == "dev"
 
 
+@pytest.mark.thorough
 def test_an_address_for_metrics_that_is_taken(two: Project) -> None:
     failed = two.try_instar("agent", "--metrics", f"127.0.0.1:{two.ports['dev']}")
     assert failed.status == 1 and "cannot serve metrics on" in failed.err and "--metrics" in failed.err

@@ -62,6 +62,7 @@ def test_a_tainted_instance_is_shown_and_replaced_the_new_one_first(two: Project
     assert "hello-dev-1-1 (by hand, due " in two.instar("history", "dev").out
 
 
+@pytest.mark.thorough
 def test_what_cannot_be_tainted(two: Project) -> None:
     def refused(*words: str) -> tuple[int, str]:
         result = two.try_instar("taint", *words)
@@ -152,6 +153,7 @@ def test_somebody_at_a_terminal(two: Project) -> None:
         assert "40 120" in typist.shown
 
 
+@pytest.mark.thorough
 def test_a_terminal_that_goes_away_takes_its_shell_along(two: Project) -> None:
     with at_terminal(two, "shell", "dev", "hello-dev-1-1", "--why", "to be killed") as typist:
         typist.until("$ ")
@@ -181,6 +183,7 @@ def _is_of(project: Project, entry: Path) -> bool:
     return f"instar-{(project.home / 'id').read_text().strip()}/" in (entry / "cgroup").read_text()
 
 
+@pytest.mark.thorough
 def test_a_command_that_is_interrupted_ends_inside_too(two: Project) -> None:
     command = two.start("shell", "dev", "hello-dev-1-1", "--why", "x", "--command", "echo on; busybox sleep 400")
     assert command.stdout is not None
@@ -213,6 +216,7 @@ def test_isolated_it_has_no_traffic_and_no_request_is_lost(two: Project) -> None
     assert "without traffic until then" not in two.instar("status", "dev").out
 
 
+@pytest.mark.thorough
 def test_what_cannot_be_isolated_is_not_opened(project: Project) -> None:
     project.edit("  workdir: /srv\n", "  workdir: /srv\n  volumes: [{name: data, path: /data}]\n")
     project.edit("instances: 2", "instances: 1")
@@ -255,6 +259,7 @@ def small_disk(project: Project, size_bytes: int) -> Iterator[Path]:
         folder.rmdir()
 
 
+@pytest.mark.thorough
 def test_a_full_disk_refuses_the_shell_and_nothing_is_tainted(two: Project) -> None:
     with small_disk(two, 8192) as folder:
         (folder / "filled").write_bytes(bytes(8192))
@@ -264,6 +269,7 @@ def test_a_full_disk_refuses_the_shell_and_nothing_is_tainted(two: Project) -> N
         assert not events(two, "taint") and not events(two, "shell")
 
 
+@pytest.mark.thorough
 def test_a_disk_that_fills_up_ends_the_shell(two: Project) -> None:
     with small_disk(two, 8192) as folder:
         words = ("shell", "dev", "hello-dev-1-1", "--why", "x")
@@ -283,6 +289,7 @@ def test_a_disk_that_fills_up_ends_the_shell(two: Project) -> None:
             assert "No space left" in typist.shown and typist.settings() != before
 
 
+@pytest.mark.thorough
 def test_the_toolbox_is_shown_and_taken_away(two: Project) -> None:
     script = "echo $0; ls -d /tmp/.instar*; type awk >/dev/null || true; awk 'BEGIN {print 6 * 7}'; id -u"
     result = two.try_instar("shell", "dev", "hello-dev-1-1", "--toolbox", "--why", "x", "--command", script)
@@ -328,6 +335,7 @@ def test_recordings_are_listed_played_and_go_with_the_logs(two: Project) -> None
     assert sorted(two.json("gc")["recordings"]) == names and not file.exists()
 
 
+@pytest.mark.thorough
 def test_where_no_other_gets_well_it_serves_on_and_no_shell_is_opened(project: Project) -> None:
     project.edit("  workdir: /srv\n", "  workdir: /srv\n  volumes: [{name: data, path: /data, access: shared}]\n")
     serve = (project.folder / "app/serve").read_text()
@@ -341,6 +349,7 @@ def test_where_no_other_gets_well_it_serves_on_and_no_shell_is_opened(project: P
     assert len(events(project, "shell")) == 1 and events(project, "taint")[-1]["isolated"]
 
 
+@pytest.mark.thorough
 def test_an_instance_that_is_replaced_while_somebody_is_in_it(project: Project) -> None:
     project.instar("deploy", "dev")
     with at_terminal(project, "shell", "dev", "--why", "to see it go") as typist:
@@ -353,11 +362,13 @@ def test_an_instance_that_is_replaced_while_somebody_is_in_it(project: Project) 
     assert project.instance_ids() == {"hello-dev-1-2"} and answers(project)
 
 
+@pytest.mark.thorough
 def test_the_machine_says_whether_it_has_a_toolbox(project: Project) -> None:
     (found,) = [one for one in project.json("doctor")["components"] if one["name"] == "busybox, static"]
     assert found["found"] and not found["required"] and found["get"] == "apt-get install busybox-static"
 
 
+@pytest.mark.thorough
 def test_a_shell_is_known_for_one_and_no_stranger(two: Project) -> None:
     shell = two.start("shell", "dev", "--why", "to see", "--command", "sleep 4; exit 0")
     wait_for(lambda: bool(events(two, "shell")), "it never began")
@@ -379,6 +390,7 @@ done
 """
 
 
+@pytest.mark.thorough
 def test_who_is_inside_reads_nothing_of_what_is_typed(project: Project) -> None:
     (project.folder / "app/serve").write_text(SPY)
     project.instar("deploy", "dev")
@@ -398,6 +410,7 @@ def test_who_is_inside_reads_nothing_of_what_is_typed(project: Project) -> None:
     assert "word" not in heard and "ptmx" in heard and "0 ptmx" not in heard
 
 
+@pytest.mark.thorough
 def test_what_a_command_prints_steers_no_terminal_and_is_kept_as_it_is_for_a_pipe(two: Project) -> None:
     words = ("shell", "dev", "hello-dev-1-1", "--why", "x", "--command")
     script = r"printf 'a\033]0;title\007\033[6n\033[31mred\033[?1000h\033]52;c;eA==\007z\n'"

@@ -12,7 +12,7 @@ from project import Project
 
 from simulated.damages import DAMAGES
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.thorough]
 
 COMMANDS = (
     ("status",),

@@ -17,7 +17,7 @@ from test_tampering import checked, prepare, victim
 from instar.model.drift import Finding
 from instar.providers.local.inspection import inspect
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.thorough]
 
 RUBBISH = b'\xff{"a": [[['
 

@@ -76,6 +76,7 @@ def test_a_service_by_name_from_its_first_release_to_its_end(project: Project, p
     assert project.traces() == []
 
 
+@pytest.mark.thorough
 def test_a_port_that_another_program_has_is_named_and_nothing_is_changed(project: Project, port: int) -> None:
     import socket
 
@@ -125,6 +126,7 @@ def test_a_name_belongs_to_one_environment_and_moves_without_losing_a_request(pr
     project.instar("history", "--verify")
 
 
+@pytest.mark.thorough
 def test_who_lost_all_names_takes_them_back_with_a_release_that_does_not_fail(project: Project, port: int) -> None:
     named, dev = "listen: {http: a.test}", f"listen: 127.0.0.1:{project.ports['dev']}"
     production = f"listen: 127.0.0.1:{project.ports['production']}"
@@ -147,6 +149,7 @@ def test_who_lost_all_names_takes_them_back_with_a_release_that_does_not_fail(pr
     assert get(port, "a.test") == "hello from version 1\n"
 
 
+@pytest.mark.thorough
 def test_a_name_of_https_with_the_machines_own_authority(project: Project, port: int) -> None:
     secure = int((project.home / "config.yaml").read_text().rpartition(":")[2].rstrip("'}\n"))
     listen = "listen: {https: [a.test, b.test/x], redirect: {w.test: a.test}}\n    tls: internal"

@@ -30,6 +30,7 @@ STRATEGIES = {
     "canary": "{strategy: canary, steps: [50], pause: 100ms, analysis: {min_requests: 1, slower_than: 10s}}",
     "rolling": "{strategy: rolling, batch: 1}",
 }
+AT_LENGTH = [pytest.param(strategy, marks=pytest.mark.thorough) for strategy in ("canary", "rolling")]
 CHECKED = """\
   before: [{command: ['true']}]
   smoke: [{path: /cgi-bin/health}]
@@ -116,6 +117,7 @@ def trial(request: pytest.FixtureRequest, project: Project) -> Iterator[Trial]:
     assert report["failed"] == 0, report
 
 
+@pytest.mark.parametrize("trial", ["blue-green", *AT_LENGTH], indirect=True)
 def test_killed_here_and_there_it_ends_as_it_would_have(trial: Trial) -> None:
     count = trial.count()
     assert count > 100, "it does more than that"

@@ -74,6 +74,7 @@ def test_the_way_back_and_what_is_pinned_stay(aged: Project) -> None:
     assert not aged.json("unpin", "dev", "1")["pinned"]
 
 
+@pytest.mark.thorough
 def test_what_instances_stand_on_stays(aged: Project) -> None:
     """The plate too, which is in no image."""
     aged.instar("gc")
@@ -92,6 +93,7 @@ def test_logs_go_with_their_releases_but_that_of_a_fresh_failure_stays(aged: Pro
     assert "no module named redis" not in aged.instar("logs", "dev", "hello-dev-3-1").out
 
 
+@pytest.mark.thorough
 def test_fetched_files_that_no_lock_needs_go(project: Project) -> None:
     stray = project.home / "cache/sha256" / ("0" * 64)
     project.instar("deploy", "dev")
@@ -102,6 +104,7 @@ def test_fetched_files_that_no_lock_needs_go(project: Project) -> None:
     assert {path.name for path in stray.parent.iterdir()} == needed, "and those of this one stay"
 
 
+@pytest.mark.thorough
 def test_what_a_rollback_goes_to_stays_also_when_newer_ones_ran_well(project: Project) -> None:
     project.edit("config: {GREETING: hello}", "keep: {hot: 0, releases: 1}\n    config: {GREETING: hello}")
     for version in "12":
@@ -114,6 +117,7 @@ def test_what_a_rollback_goes_to_stays_also_when_newer_ones_ran_well(project: Pr
     assert project.json("rollback", "dev")["release"] == 1 and project.get() == "hello from version 1\n"
 
 
+@pytest.mark.thorough
 def test_more_can_be_kept_again(aged: Project) -> None:
     aged.instar("gc")
     aged.edit("releases: 1", "releases: 5")
@@ -144,6 +148,7 @@ def test_gc_killed_here_and_there_costs_nothing(project: Project) -> None:
     assert "events" in project.instar("history", "--verify").out
 
 
+@pytest.mark.thorough
 def test_gc_again_and_again_beside_deploys_takes_nothing_that_they_need(project: Project) -> None:
     project.edit("config: {GREETING: hello}", "keep: {hot: 0, releases: 1}\n    config: {GREETING: hello}")
     project.instar("deploy", "dev")

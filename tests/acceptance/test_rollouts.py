@@ -78,6 +78,7 @@ def test_a_canary_that_fails_requests_loses_its_traffic_by_itself(project: Proje
     assert "serving as well" in project.instar("logs", "production", "hello-production-2-1").out
 
 
+@pytest.mark.thorough
 def test_a_word_to_a_canary_is_heard_within_a_second(project: Project) -> None:
     in_production(project, MANUAL)
     project.instar("deploy", "production")
@@ -101,6 +102,7 @@ def test_a_word_to_a_canary_is_heard_within_a_second(project: Project) -> None:
     assert again.status == 1 and "no rollout is under way" in again.err and "instar rollback" in again.err
 
 
+@pytest.mark.thorough
 def test_a_paused_rollout_of_a_dead_command_is_refused_then_resumed(project: Project) -> None:
     in_production(project, MANUAL)
     project.instar("deploy", "production")
@@ -227,6 +229,7 @@ def test_a_way_back_that_could_not_read_the_data_is_refused(project: Project) ->
     assert "version 2" in began[-1]["forced"]
 
 
+@pytest.mark.thorough
 def test_a_dead_hot_release_is_made_anew_before_a_rollback_moves_traffic(project: Project) -> None:
     in_production(project)
     project.instar("deploy", "production")

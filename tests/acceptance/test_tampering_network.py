@@ -15,7 +15,7 @@ from intruder import Victim
 from project import Project, wait_for
 from test_tampering import checked, findings, name_of, prepare, victim
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.thorough]
 
 Way = Callable[[Victim], None]
 OF_ONE: dict[Way, str] = {

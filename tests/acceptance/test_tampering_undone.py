@@ -12,7 +12,7 @@ from test_tampering import checked, name_of, prepare, victim
 
 from instar.providers.local.inspection import inspect
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.thorough]
 
 Way = Callable[[Victim], None]
 OF_ONE: dict[Way, tuple[str, str]] = {

@@ -225,6 +225,7 @@ def test_a_list_that_is_none(answer: bytes, one: SimulatedWorkspace) -> None:
             names(one, Repository(host=registry.host, path="team/shop"))
 
 
+@pytest.mark.thorough
 def test_a_list_without_an_end(one: SimulatedWorkspace) -> None:
     with serving(LyingRegistry()) as registry:
 

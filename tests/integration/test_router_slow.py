@@ -41,6 +41,7 @@ def trickle(one: Sender, data: bytes, every_s: float = 0.1) -> tuple[int, bytes,
     return status, body, time.monotonic() - began
 
 
+@pytest.mark.thorough
 def test_a_head_that_does_not_come_gets_408(here: World, sink: Sink) -> None:
     here.serve(sink.target)
     with socket.create_connection(here.address, timeout=20) as client:
