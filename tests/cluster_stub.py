@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 
 Key = tuple[str, str, str]  # plural, namespace, name
 _PATH = re.compile(
-    r"/apis?/(?:(?P<group>[a-z0-9.]+\.[a-z0-9.]+|apps|batch|policy)/)?v1"
+    r"/apis?/(?:(?P<group>[a-z0-9.]+\.[a-z0-9.]+|apps|batch|policy|autoscaling)/)?v[12]"
     r"(?:/namespaces/(?P<namespace>[^/]+))?/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?(?:/(?P<part>.+))?"
 )
 _CLUSTER_WIDE = ("namespaces", "selfsubjectaccessreviews")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from instar.providers.kubernetes.kinds import DEPLOYMENT
+from instar.providers.kubernetes.kinds import DEPLOYMENT, POLICY
 from kubernetes_author import Author, authoring
 
 pytestmark = pytest.mark.cluster
@@ -53,6 +54,29 @@ def test_keys_of_the_section_are_part_of_a_release(author: Author) -> None:
     author.write(rollout=CUT_OVER, section=", node_selector: [disk=none]", deadline="4s")
     assert "cannot be placed on a node" in author.deploy(status=1)
     assert author.weights()["shop-prod-1-2"] == 100
+
+
+def test_what_instances_may_reach_is_a_policy_of_their_release(author: Author) -> None:
+    """Nothing in this cluster holds it: what is made of it is what counts here."""
+    allowed = "network: {allow: [{to: 10.9.0.0/16, ports: [5432]}]}"
+    author.write(rollout=CUT_OVER, settings=allowed)
+    assert "whether it is held to is up to the cluster's network plugin" in author.deploy()
+    api, where = author.namespace.api, author.namespace.name
+    found = api.find(POLICY, where, "shop-prod-1-1")
+    assert found is not None and {"ipBlock": {"cidr": "10.9.0.0/16"}} in found["spec"]["egress"][2]["to"]
+    assert author.json("drift", "prod")["clean"], "what the API adds is no difference"
+
+    author.write(rollout=CUT_OVER, settings=allowed.replace("5432", "5433"))
+    author.deploy()
+    assert api.find(POLICY, where, "shop-prod-2-1") is not None
+    author.instar("rollback", "prod")
+    api.delete(POLICY, where, "shop-prod-1-1")
+    told = json.loads(author.instar("drift", "prod", "--json", status=2))["findings"]
+    assert [(one["kind"], one["path"]) for one in told] == [("object", "NetworkPolicy shop-prod-1-1")]
+    author.write(rollout=CUT_OVER, settings="network: {allow: [{to: machine}]}")
+    assert "there is no one machine" in author.deploy(status=1)
+    author.instar("destroy", "prod", "--yes")
+    assert api.list(POLICY, where, {}) == ()
 
 
 def deployed(author: Author, name: str) -> Mapping[str, Any]:

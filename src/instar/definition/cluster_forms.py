@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from instar.definition.forms import Misfit, fits
+from instar.definition.forms import Misfit, fits, network
 
 _WORD: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
 KEY: Final = rf"(?:[a-z0-9](?:[a-z0-9.-]{{0,251}}[a-z0-9])?/)?{_WORD}"
 VALUE: Final = rf"(?:{_WORD})?"
 LABELLED: Final = rf"{KEY}={VALUE}"
 OWN: Final = "instar/"
+NAMESPACE: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 
 
 def label_key(text: str) -> str:
@@ -34,6 +35,14 @@ def annotation(text: str) -> str:
     if text.startswith(OWN):
         raise Misfit(f"names that begin with '{OWN}' are what Instar knows its own objects by")
     return _fitting(KEY, text)
+
+
+def sender(text: str) -> str:
+    """A namespace, or a network with its prefix."""
+    if "/" not in text:
+        return _fitting(NAMESPACE, text)
+    found = network(text)
+    return found if "/" in found else f"{found}/{128 if ':' in found else 32}"
 
 
 def _fitting(pattern: str, text: str) -> str:

@@ -308,7 +308,8 @@ class Settings:
     drift: Drift = field(default=Drift(), metadata=key(
         "How often it is checked that what runs is what was baked, and what follows."))
     network: Network = field(default=Network(), metadata=key(
-        "What the instances reach besides the world. A change applies at once, and makes no release.", added=True))
+        "What the instances reach besides the world. A change applies at once, and makes no release; on Kubernetes, "
+        "where it is part of a release, it makes one.", added=True))
     keep: Keep = field(default=Keep(), metadata=key("What is kept of releases before."))
 
     provider_settings: Mapping[str, Any] = field(default_factory=dict, metadata=ADDED)  # its section, as JSON has it

@@ -273,6 +273,7 @@ class Traits:
     ``needs_root``: who asks it for anything has to be root on this machine. ``of_one_machine``: what it runs, only the
     machine that began it can act on, whoever shares its ledger. ``passes_names``: requests get to its groups by name
     without an edge of a machine, and what passes them there has the certificates.
+    ``network_of_release``: what instances may reach is made with them, and part of a release.
     ``patience_s``: for so long at least it is asked again when it says "not now", or nothing, whatever a release says.
     """
 
@@ -284,6 +285,7 @@ class Traits:
     needs_root: bool = True
     of_one_machine: bool = True
     passes_names: bool = False
+    network_of_release: bool = False
     patience_s: float = 0.0
 
 

@@ -42,7 +42,10 @@ def refuse_what_is_missing(provider: Provider, environment: EnvironmentId, setti
             bool(settings.names.sites),
             provider.edge or provider.traits.passes_names or None,
         ),
-        "say what instances may reach ('network')": (settings.network != Network(), provider.networks),
+        "say what instances may reach ('network')": (
+            settings.network != Network(),
+            provider.networks or provider.traits.network_of_release or None,
+        ),
     }
     for what, (wanted, facet) in asked.items():
         if wanted and facet is None:

@@ -12,8 +12,19 @@ from typing import Any, Final
 from instar.model.codec import canonical
 from instar.model.definition import Volume
 from instar.model.digest import Digest
-from instar.providers.kubernetes.kinds import BUDGET, CONFIG_MAP, DEPLOYMENT, JOB, SECRET, SERVICE, VOLUME_CLAIM, Kind
+from instar.providers.kubernetes.kinds import (
+    BUDGET,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    JOB,
+    POLICY,
+    SECRET,
+    SERVICE,
+    VOLUME_CLAIM,
+    Kind,
+)
 from instar.providers.kubernetes.names import ANCHOR, GROUP, PART, Names
+from instar.providers.kubernetes.network import network_policy
 from instar.providers.kubernetes.pod import Order, template
 
 Made = tuple[Kind, Mapping[str, Any]]
@@ -30,6 +41,9 @@ def group_objects(order: Order, secrets: Mapping[str, bytes]) -> tuple[Made, ...
         made.append((SECRET, _secret(order, order.secret_name, secrets)))
     if order.serves:
         made.append((SERVICE, _service(order)))
+    if (network := order.own.network) is not None:
+        metadata = _metadata(order, order.group.id)
+        made.append((POLICY, network_policy(order.names, order.group.id, metadata, network, serves=order.serves)))
     if order.group.task is not None:
         return (*made, (JOB, _job(order)))
     if order.group.members > 1:

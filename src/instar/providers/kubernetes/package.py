@@ -28,6 +28,7 @@ class KubernetesPackage:
         needs_root=False,
         of_one_machine=False,
         passes_names=True,
+        network_of_release=True,
         patience_s=120.0,  # a gateway asks an API server that was away for it again after up to 40 s
     )
     settings = KubernetesSettings

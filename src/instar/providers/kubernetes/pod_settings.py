@@ -14,6 +14,7 @@ from instar.frozen import dataclass
 from instar.model.codec import to_json
 from instar.model.environment import Settings
 from instar.model.release import Release
+from instar.providers.kubernetes.network import ReleaseNetwork, release_network
 from instar.providers.kubernetes.settings import (
     OBJECT_NAME,
     KubernetesSettings,
@@ -53,6 +54,7 @@ class PodSettings:
     requests: RequestSettings = RequestSettings()
     user_namespaces: bool = False
     pre_stop_ms: int = 5_000
+    network: ReleaseNetwork | None = None
 
     @classmethod
     def of(cls, release: Release) -> PodSettings:
@@ -73,6 +75,7 @@ class PodSettings:
             ),
             user_namespaces=found.get("user_namespaces") is True,
             pre_stop_ms=_number(found.get("pre_stop_ms", 5_000), "pre_stop") or 0,
+            network=ReleaseNetwork.of(release),
         )
 
 
@@ -80,7 +83,9 @@ def release_settings(settings: Settings) -> Mapping[str, Any]:
     """Return what a release keeps of an environment's settings: what is not as it is by default."""
     usual = to_json(KubernetesSettings(registry="", namespace=""))
     found = settings.provider_settings
-    return {name: found[name] for name in _OF_PODS if name in found and found[name] != usual[name]}
+    own = {name: found[name] for name in _OF_PODS if name in found and found[name] != usual[name]}
+    network = release_network(settings)
+    return own if network is None else {**own, "network": network}
 
 
 def _toleration(one: Any) -> TolerationSettings:

@@ -82,12 +82,14 @@ _OBJECTS: Final = [
     _rule("apps", ("deployments",), ("UPDATE",)),
     _rule("batch", ("jobs",), ("UPDATE",)),
     _rule("policy", ("poddisruptionbudgets",), ("UPDATE",)),
+    _rule("networking.k8s.io", ("networkpolicies",), ("UPDATE",)),
     _rule("gateway.networking.k8s.io", ("httproutes",), ("UPDATE",)),
 ]
 _REMOVED: Final = [
     _rule("", ("configmaps", "secrets", "services"), ("DELETE",)),
     _rule("apps", ("deployments",), ("DELETE",)),
     _rule("policy", ("poddisruptionbudgets",), ("DELETE",)),
+    _rule("networking.k8s.io", ("networkpolicies",), ("DELETE",)),
     _rule("gateway.networking.k8s.io", ("httproutes",), ("DELETE",)),
 ]
 _PODS: Final = [_rule("", ("pods",), ("CREATE",))]

@@ -18,6 +18,7 @@ from instar.model.requests import Requests
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.kinds import ACCESS_REVIEW, GATEWAY, NAMESPACE, ROUTE, SECRET, SERVICE, VOLUME_CLAIM
 from instar.providers.kubernetes.names import Names
+from instar.providers.kubernetes.network import unreachable
 from instar.providers.kubernetes.rights import NEEDED, Right
 from instar.providers.kubernetes.settings import Place
 from instar.threads import at_once
@@ -26,9 +27,18 @@ OLDEST: Final = (1, 30)  # preStop.sleep and native validation of what is applie
 _ASKED_AT_ONCE: Final = 8
 
 
-def require_fit(environment: EnvironmentId, settings: Settings, service: Service, place: Place) -> None:
-    """Raise Refused for what the definition asks for, and a cluster can't give; nothing is asked."""
-    for wanted, told in _unfit(environment, settings, service, place):
+def require_fit(
+    environment: EnvironmentId,
+    settings: Settings,
+    service: Service,
+    place: Place,
+    others: Mapping[EnvironmentId, Settings],
+) -> None:
+    """Raise Refused for what the definition asks for, and a cluster can't give; nothing is asked. ``others``: the
+    environments that are known."""
+    providers = {one: known.provider for one, known in others.items()}
+    unreached = ((True, told) for told in unreachable(settings.network.allow, providers))
+    for wanted, told in (*_unfit(environment, settings, service, place), *unreached):
         if wanted:
             raise Refused(f"cannot run '{environment}' on a cluster: {told}")
 
@@ -49,6 +59,7 @@ def _unfit(
     yield names.client_ca, "'listen.client_ca' is the gateway's matter"
     paths = {site.partition("/")[2] for site in (*names.http, *names.https)}
     yield len(paths) > 1, "its names have different paths, and one route has one path"
+    yield settings.network.connections, "'network.connections' is of this machine's own table; remove it"
     yield settings.preview not in (None, "header"), "a preview has no address of its own there; write 'preview: header'"
     if place.gateway is None and service.port is not None:
         canary = settings.rollout.strategy == "canary"
@@ -93,6 +104,15 @@ def look(api: Api, names: Names, place: Place, service: Service) -> tuple[str, .
             hint=f"kubectl create secret docker-registry {place.pull_secret} --namespace {place.namespace} …",
         )
     return tuple(_told_of_volumes(api, names, place, service))
+
+
+def notes(settings: Settings) -> Iterator[str]:
+    """Yield what nobody can ask a cluster."""
+    if settings.network.allow:
+        yield (
+            "network.allow becomes a NetworkPolicy: whether it is held to is up to the cluster's network plugin, which "
+            "cannot be asked (docs/kubernetes.md)"
+        )
 
 
 def _told_of_volumes(api: Api, names: Names, place: Place, service: Service) -> Iterator[str]:

@@ -59,12 +59,13 @@ class KubernetesProvider:
         self, environment: EnvironmentId, settings: Settings, service: Service, *, launching: bool
     ) -> tuple[str, ...]:
         place = Place.of(settings)
-        preflight.require_fit(environment, settings, service, place)
-        before = self._site.environments().get(environment)
+        known = self._site.environments()
+        preflight.require_fit(environment, settings, service, place, known)
+        before = known.get(environment)
         if before is not None and before.provider == settings.provider:
             preflight.require_same_cluster(environment, Place.of(before), place)
         api = self._api(place)
-        return preflight.look(api, self._names(environment), place, service)
+        return (*preflight.look(api, self._names(environment), place, service), *preflight.notes(settings))
 
     def layout(self, settings: Settings, service: Service) -> tuple[int, ...]:
         return (settings.instances,)

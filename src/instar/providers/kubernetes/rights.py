@@ -14,6 +14,7 @@ from instar.providers.kubernetes.kinds import (
     GATEWAY,
     JOB,
     POD,
+    POLICY,
     ROUTE,
     SECRET,
     SERVICE,
@@ -50,6 +51,7 @@ _VERBS: Final[Mapping[Kind, Sequence[str]]] = {
     DEPLOYMENT: _MADE_ONCE,
     JOB: _MADE_ONCE,
     BUDGET: ("create", "get", "delete"),
+    POLICY: ("create", "get", "delete"),
     SLICE: ("list",),
     ROUTE: ("create", "get", "patch", "delete"),
 }

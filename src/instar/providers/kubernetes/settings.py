@@ -84,6 +84,11 @@ class KubernetesSettings:
         default_about="inside a cluster that one, by its service account; else the kubeconfig's current context"))
     gateway: GatewaySettings | None = field(default=None, metadata=key(
         "The Gateway that requests come in by.", default_about="none: a Service that is reached in the cluster alone"))
+    senders: tuple[str, ...] = field(default=(), metadata=key(
+        "Who may send requests to pods that `network.allow` is said of, besides pods of the gateway's namespace and "
+        "environments that name this one there: namespaces (of the gateway's own pods, if that is another one), and "
+        "networks (the API server's, which smoke checks ask by). Part of a release.", "sender", unique=True,
+        expected="a list of namespaces and networks, such as [envoy-system, 10.0.0.0/24]"))
     pull_secret: str | None = field(default=None, metadata=key(
         "The Secret of that namespace by which nodes pull images. Part of a release.", "word", default_about="none"))
     node_selector: tuple[str, ...] = field(default=(), metadata=key(
