@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import errno
 import os
 import select
+import selectors
 import shutil
 import signal
 import subprocess
@@ -100,16 +102,17 @@ def run(
     pass_fds: Sequence[int] = (),
     stdout: int | IO[bytes] | None = None,
     stderr: int | IO[bytes] | None = None,
+    most_bytes: int | None = None,
 ) -> Completed:
     """Run ``argv`` to its end and return what it printed.
 
     ``env`` is added to the clean environment. ``stdout`` and ``stderr`` may name a file; what goes there is not
-    in the result. ``alone`` keeps shared descriptors from the child. On a time-out, or when this thread is
-    interrupted, the child's whole session group is killed.
+    in the result. ``alone`` keeps shared descriptors from the child. On a time-out, when it prints more than
+    ``most_bytes`` (of one without ``input``), or when this thread is interrupted, its whole session group is killed.
 
     Raises:
         ComponentMissing: the program is not on this machine.
-        CommandFailed: with ``check``, a status other than 0; always, a time-out.
+        CommandFailed: it may not be run; with ``check``, a status other than 0; always, a time-out, or too much.
     """
     words = [os.fspath(word) for word in argv]
     child = _start(
@@ -126,7 +129,10 @@ def run(
         try:
             piped = any(pipe is not None for pipe in (child.stdin, child.stdout, child.stderr))
             ended = piped or _await_end(child, timeout_s)
-            out, err = child.communicate(input, timeout=timeout_s if ended else 0)
+            if most_bytes is None:
+                out, err = child.communicate(input, timeout=timeout_s if ended else 0)
+            else:
+                out, err = _read_all(child, words, timeout_s, most_bytes)
         except subprocess.TimeoutExpired as error:
             _kill_group(child)
             out, err = _rest(child)
@@ -307,6 +313,11 @@ def _start(
         )
     except FileNotFoundError as error:
         raise ComponentMissing(f"cannot run {words[0]!r}: {error.strerror}") from error
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.ENOEXEC):
+            raise
+        cause = f"cannot run {words[0]!r}: {error.strerror}"
+        raise CommandFailed(cause, argv=words, returncode=None, output="") from error
 
 
 def _await_end(child: subprocess.Popen[bytes], timeout_s: float) -> bool:
@@ -318,6 +329,31 @@ def _await_end(child: subprocess.Popen[bytes], timeout_s: float) -> bool:
         return bool(poll.poll(timeout_s * 1000))
     finally:
         os.close(handle)
+
+
+def _read_all(
+    child: subprocess.Popen[bytes], words: list[str], timeout_s: float, most_bytes: int
+) -> tuple[bytes, bytes]:
+    """Return what a child prints until its end. Raises TimeoutExpired, CommandFailed where that is too much."""
+    assert child.stdout is not None and child.stderr is not None
+    until, printed = time.monotonic() + timeout_s, {child.stdout: bytearray(), child.stderr: bytearray()}
+    with selectors.DefaultSelector() as looked:
+        for stream, text in printed.items():
+            looked.register(stream, selectors.EVENT_READ, text)
+        while looked.get_map():
+            left_s = until - time.monotonic()
+            for key, _ in looked.select(left_s) if left_s > 0 else ():
+                piece = os.read(key.fd, _PIECE_BYTES)
+                key.data.extend(piece)
+                if not piece:
+                    looked.unregister(key.fileobj)
+            if left_s <= 0:
+                raise subprocess.TimeoutExpired(words, timeout_s)
+            if sum(map(len, printed.values())) > most_bytes:
+                cause = f"cannot run {words[0]!r}: it prints more than {most_bytes} bytes"
+                raise CommandFailed(cause, argv=words, returncode=None, output="")
+    child.wait(max(until - time.monotonic(), 0))
+    return bytes(printed[child.stdout]), bytes(printed[child.stderr])
 
 
 def _rest(child: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:

@@ -73,8 +73,10 @@ def test_a_token_that_is_refused_or_over_is_asked_for_again(stub: ClusterStub, t
     assert api.find(NAMESPACE, None, "shop") is not None, "it was refused, and another one is asked for"
     assert api.find(NAMESPACE, None, "shop") is not None, "it is over in a moment"
     assert (tmp_path / "asked").read_text().count("asked") == 3
-    (tmp_path / "says").write_text(said(token="wrong"))
-    with pytest.raises(ProviderError, match="does not accept these credentials"):
+    (tmp_path / "says").write_text(said(token="wrong", expirationTimestamp="2020-01-01T00:00:00Z"))
+    with pytest.raises(
+        ProviderError, match=r"that '.*plugin' says; it says that they hold until 2020-01-01 00:00:00 UTC"
+    ):
         api.find(NAMESPACE, None, "shop")
 
 
@@ -82,6 +84,45 @@ def test_a_plugin_that_fails_says_why(stub: ClusterStub, tmp_path: Path) -> None
     api = api_of(stub, tmp_path, user_of(plugin(tmp_path, "echo 'log in first' >&2; exit 3")))
     with pytest.raises(ProviderError, match="log in first"):
         api.find(NAMESPACE, None, "shop")
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("echo hello", "it is not JSON"),
+        ("exit 0", "it says nothing"),
+        ("printf '\\377\\376'", "it is not JSON"),
+        ("yes", "it prints more than 1048576 bytes"),
+        ("yes >&2", "it prints more than 1048576 bytes"),
+        ("sleep 1000", "no end after 0.2 s"),
+        ("sleep 1000 & exec sleep 1000", "no end after 0.2 s"),
+        ("read answer || echo 'nobody to ask' >&2; exit 1", "nobody to ask"),
+    ],
+)
+def test_a_plugin_that_says_no_credentials_is_told_of(
+    stub: ClusterStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, told: str
+) -> None:
+    if "sleep" in script:
+        monkeypatch.setattr("instar.providers.kubernetes.credentials._TIMEOUT_S", 0.2)
+    api = api_of(stub, tmp_path, user_of(plugin(tmp_path, script)))
+    with pytest.raises(ProviderError, match=told) as caught:
+        api.find(NAMESPACE, None, "shop")
+    assert "run it by hand" in (caught.value.hint or "")
+    assert stub.asked == [], "the cluster was not asked"
+
+
+def test_a_plugin_that_takes_its_time_is_waited_for(stub: ClusterStub, tmp_path: Path) -> None:
+    api = api_of(stub, tmp_path, user_of(plugin(tmp_path, f"sleep 0.3; echo '{said(token='good')}'; echo ok >&2")))
+    assert api.find(NAMESPACE, None, "shop") is not None
+
+
+@pytest.mark.parametrize("text", ["nothing that runs", "#!/bin/sh\nexit 0"], ids=["no program", "not executable"])
+def test_a_plugin_that_cannot_be_run_is_told_of(stub: ClusterStub, tmp_path: Path, text: str) -> None:
+    file = tmp_path / "plugin"
+    file.write_text(text)
+    file.chmod(0o755 if "nothing" in text else 0o644)
+    with pytest.raises(ProviderError, match=f"'{file}' failed: (Exec format error|Permission denied)"):
+        api_of(stub, tmp_path, user_of(file)).find(NAMESPACE, None, "shop")
 
 
 def test_a_plugin_that_is_not_there_is_a_missing_component(stub: ClusterStub, tmp_path: Path) -> None:
@@ -94,9 +135,9 @@ def test_a_plugin_that_is_not_there_is_a_missing_component(stub: ClusterStub, tm
 def test_a_version_that_nobody_speaks_is_refused(stub: ClusterStub, tmp_path: Path) -> None:
     file = plugin(tmp_path, "exit 1")
     user = {"exec": {"apiVersion": "client.authentication.k8s.io/v9", "command": str(file)}}
-    config = find_config("stub", {"KUBECONFIG": str(stub.kubeconfig(tmp_path, user))})
+    access = find_config("stub", {"KUBECONFIG": str(stub.kubeconfig(tmp_path, user))})
     with pytest.raises(ProviderError, match="wants them by"):
-        ask_plugin(config, {})
+        ask_plugin(access.config, {})
 
 
 def test_a_certificate_and_its_key_are_taken(tmp_path: Path) -> None:
@@ -134,7 +175,7 @@ def test_a_context_that_is_not_there_is_refused_with_those_that_are(stub: Cluste
     with pytest.raises(Refused, match="the context 'prod'") as caught:
         find_config("prod", {"KUBECONFIG": f"/nowhere:{file}"})
     assert "stub" in (caught.value.hint or "")
-    assert find_config(None, {"KUBECONFIG": f"/nowhere:{file}"}).context_name == "stub"
+    assert find_config(None, {"KUBECONFIG": f"/nowhere:{file}"}).config.context_name == "stub"
 
 
 @pytest.mark.parametrize("text", ["", "- a", "{clusters: 1}", "\t", "contexts: [{name: a}]"])

@@ -132,9 +132,9 @@ def test_every_right_that_is_missing_is_named_with_the_role_that_has_it(world: W
     assert sorted(told) == [
         "create deployments.apps",
         "create pods/exec",
-        "get gateways.gateway.networking.k8s.io",
+        "get gateways.gateway.networking.k8s.io in 'gateways'",
     ]
-    assert "instar kubernetes rbac" in (caught.value.hint or "")
+    assert "instar kubernetes rbac prod" in (caught.value.hint or "")
     granted = {
         (verb, resource, group)
         for role in roles("shop", ("gateways", "public"))

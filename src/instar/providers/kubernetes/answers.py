@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import ssl
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from instar.errors import InstarError, ProviderError, ProviderUnavailable, Refused
@@ -74,7 +75,19 @@ def failure(what: str, server: str, error: Exception) -> InstarError:
             )
         cause = cause.__cause__ or cause.__context__
     text = " ".join(str(error).split()) or type(error).__name__
-    return ProviderUnavailable(f"cannot {what}: '{server}' does not answer: {text[:200]}")
+    return ProviderUnavailable(
+        f"cannot {what}: '{server}' does not answer: {text[:200]}",
+        hint="is it up, and reached from here (a VPN, a firewall, the kubeconfig's server and proxy-url)?",
+    )
+
+
+def unaccepted(what: str, plugin: str, until: datetime | None) -> InstarError:
+    """Return the error of credentials that a program said, and the cluster does not accept."""
+    over = f"; it says that they hold until {until:%Y-%m-%d %H:%M:%S} UTC" if until is not None else ""
+    return ProviderError(
+        f"cannot {what}: the cluster does not accept the credentials that '{plugin}' says{over}",
+        hint="log in anew by that program, then ask again; or this identity is not one of that cluster",
+    )
 
 
 def starting(what: str, server: str) -> InstarError:

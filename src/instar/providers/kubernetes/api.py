@@ -21,7 +21,8 @@ from instar.providers.kubernetes.kinds import Kind
 
 if TYPE_CHECKING:
     import httpx2
-    from lightkube import SingleConfig
+
+    from instar.providers.kubernetes.kubeconfig import Access
 
 Object = Mapping[str, Any]
 MANAGER: Final = "instar"
@@ -32,13 +33,14 @@ _LARGEST_BYTES: Final = 64 << 20
 
 
 class Api:
-    """The API of the cluster that ``config`` means. May be used by several threads."""
+    """The API of the cluster that ``access`` leads to. May be used by several threads."""
 
-    def __init__(self, config: SingleConfig, environ: Mapping[str, str], manager: str = MANAGER) -> None:
+    def __init__(self, access: Access, environ: Mapping[str, str], manager: str = MANAGER) -> None:
         self.manager = manager
-        self.server = config.cluster.server
+        self.server = access.config.cluster.server
         self.calls = 0
-        self._config = config
+        self._access = access
+        self._config = access.config
         self._environ = environ
         self._guard = threading.Lock()
         self._client: httpx2.Client | None = None
@@ -131,7 +133,7 @@ class Api:
         except ApiError as error:
             return _NOT_BEGUN, str(error.status.message or error)
         except Exception as error:  # the library's, httpx's and the socket's own errors alike: there was no answer
-            raise answers.failure(what, self.server, error) from error
+            raise answers.failure(what, self._access.shown, error) from error
         return done.exit_code, (done.stdout + done.stderr).decode("utf-8", "replace")
 
     def _ask(
@@ -155,7 +157,7 @@ class Api:
                 self.calls += 1
                 response = self._connected().request(method, path, params=params, content=content, headers=headers)
             except httpx2.HTTPError as error:
-                raise answers.failure(what, self.server, error) from error
+                raise answers.failure(what, self._access.shown, error) from error
             if response.status_code == 401 and again and self._forget_credential():
                 continue
             break
@@ -165,6 +167,8 @@ class Api:
             raise answers.starting(what, self.server)
         if response.status_code == 404 and absent:
             return None
+        if response.status_code == 401 and (said := self._said_by) is not None:
+            raise answers.unaccepted(what, *said)
         raise answers.refusal(what, response.status_code, response.content, response.headers.get("Retry-After"))
 
     def _is_ready(self) -> bool:
@@ -191,6 +195,14 @@ class Api:
             self._close()
             return asked
 
+    @property
+    def _said_by(self) -> tuple[str, datetime | None] | None:
+        """The program that says the credentials, and until when they hold; None of those of the kubeconfig itself."""
+        user, credential = self._config.user, self._credential
+        if user is None or user.exec is None or credential is None:
+            return None
+        return user.exec.command, credential.until
+
     def _close(self) -> None:
         """What other threads still ask by the old connections goes on: they are closed when nobody has them."""
         self._client = self._credential = None
@@ -199,14 +211,15 @@ class Api:
         import httpx2
         from lightkube.config import client_adapter
         from lightkube.config.models import User
+        from lightkube.core.exceptions import ConfigError
 
         config, user = self._config, self._config.user or User()
         is_asked = bool(user.exec) and not (user.token or user.token_file)
-        headers: dict[str, str] = {}
+        headers = list(self._access.acting_as)
         try:
             context = client_adapter.verify_cluster(config.cluster, user, config.abs_file)
             auth = None if is_asked else client_adapter.user_auth(user)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, ConfigError) as error:
             raise ProviderError(
                 f"cannot use the credentials of context '{config.context_name}': {error}",
                 hint="get the kubeconfig anew from whoever runs the cluster",
@@ -217,8 +230,21 @@ class Api:
                 with _as_file(credential.certificate + "\n" + credential.key) as file:
                     context.load_cert_chain(file)
             if credential.token is not None:
-                headers["Authorization"] = f"Bearer {credential.token}"
-        return httpx2.Client(base_url=self.server, verify=context, auth=auth, headers=headers, timeout=_TIMEOUT_S)
+                headers.append(("Authorization", f"Bearer {credential.token}"))
+        return httpx2.Client(
+            base_url=self.server,
+            verify=context,
+            auth=auth,
+            headers=headers,
+            timeout=_TIMEOUT_S,
+            proxy=self._access.proxy,
+            event_hooks={"request": [self._name_server]},
+        )
+
+    def _name_server(self, request: httpx2.Request) -> None:
+        """Ask for the certificate of the name that the kubeconfig says, where that is not the address."""
+        if self._access.server_name is not None:
+            request.extensions = {**request.extensions, "sni_hostname": self._access.server_name}
 
 
 @contextlib.contextmanager

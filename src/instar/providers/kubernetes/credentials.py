@@ -26,6 +26,7 @@ _GROUP: Final = "client.authentication.k8s.io/"
 _VERSIONS: Final = tuple(f"{_GROUP}{version}" for version in ("v1", "v1beta1", "v1alpha1"))
 _EARLY: Final = timedelta(seconds=30)  # they are renewed before they are over: clocks differ
 _TIMEOUT_S: Final = 60
+_MOST_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +58,9 @@ def ask_plugin(config: SingleConfig, environ: Mapping[str, str]) -> Credential:
     extra = {var.name: var.value for var in plugin.env or ()}
     asked = {**environ, **extra, "KUBERNETES_EXEC_INFO": json.dumps(_request(config, plugin.apiVersion))}
     try:
-        done = process.run([command, *(plugin.args or ())], env=asked, timeout_s=_TIMEOUT_S, alone=True)
+        done = process.run(
+            [command, *(plugin.args or ())], env=asked, timeout_s=_TIMEOUT_S, alone=True, most_bytes=_MOST_BYTES
+        )
     except ComponentMissing as error:
         raise ComponentMissing(
             f"cannot ask for credentials: '{plugin.command}', which the kubeconfig names, is not on this machine",
@@ -65,7 +68,7 @@ def ask_plugin(config: SingleConfig, environ: Mapping[str, str]) -> Credential:
         ) from error
     except CommandFailed as error:
         raise ProviderError(
-            f"cannot get credentials: '{plugin.command}' failed: {error.output.strip()[-300:] or error.message}",
+            f"cannot get credentials: '{plugin.command}' failed: {error.output.strip()[-300:] or _reason(error)}",
             hint="run it by hand; it may want you to log in",
         ) from error
     return read_credential(done.stdout, plugin.apiVersion, plugin.command)
@@ -74,7 +77,7 @@ def ask_plugin(config: SingleConfig, environ: Mapping[str, str]) -> Credential:
 def read_credential(data: bytes, version: str, command: str) -> Credential:
     """Return what a plugin said. Raises ProviderError for what is no credential of ``version``."""
     try:
-        found: Any = json.loads(data)
+        found: Any = _json(data)
         if found["apiVersion"] != version or found["kind"] != "ExecCredential":
             raise ValueError(f"it is a {found.get('kind')} of {found.get('apiVersion')}, not an ExecCredential")
         status = found["status"]
@@ -86,12 +89,26 @@ def read_credential(data: bytes, version: str, command: str) -> Credential:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         cause = str(error) if isinstance(error, ValueError) else f"'{error}' is missing or no text"
-        raise ProviderError(f"cannot use what '{command}' says as credentials: {cause[:200]}") from error
+        raise ProviderError(
+            f"cannot use what '{command}' says as credentials: {cause[:200]}",
+            hint="run it by hand, and see what it says",
+        ) from error
     if (made.token is None and made.certificate is None) or (made.certificate is None) != (made.key is None):
         raise ProviderError(
             f"cannot use what '{command}' says as credentials: there is neither a token nor a certificate with its key"
         )
     return made
+
+
+def _reason(error: CommandFailed) -> str:
+    return error.message.partition(": ")[2] or error.message
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise ValueError("it says nothing" if not data.strip() else "it is not JSON") from error
 
 
 def _command(config: SingleConfig, word: str) -> str:

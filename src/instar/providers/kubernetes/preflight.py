@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from instar.errors import ComponentMissing, ProviderError, Refused
@@ -92,9 +92,10 @@ def look(api: Api, names: Names, place: Place, service: Service) -> tuple[str, .
     if api.find(NAMESPACE, None, place.namespace) is None:
         raise Refused(
             f"cannot find the namespace '{place.namespace}' in the cluster '{api.server}'",
-            hint=f"kubectl create namespace {place.namespace}, and the roles of: instar kubernetes rbac",
+            hint=f"kubectl create namespace {place.namespace}; "
+            f"then its roles: instar kubernetes rbac {names.environment.name} | kubectl apply -f -",
         )
-    _require_rights(api, place)
+    _require_rights(api, names.environment, place)
     if place.gateway is not None:
         _require_gateway(api, place.gateway)
     _require_free(api, names, place)
@@ -142,7 +143,7 @@ def _require_new_enough(api: Api) -> None:
         )
 
 
-def _require_rights(api: Api, place: Place) -> None:
+def _require_rights(api: Api, environment: EnvironmentId, place: Place) -> None:
     """Ask for every right at once, so that all that is missing is told at once."""
     wanted = [one for one in NEEDED if place.gateway is not None or one.group != GATEWAY.group]
     missing = [
@@ -152,10 +153,18 @@ def _require_rights(api: Api, place: Place) -> None:
     ]
     if missing:
         raise ProviderError(
-            f"cannot work in the namespace '{place.namespace}': these credentials may not "
-            + "; ".join(f"{one.verb} {one.resource_name}" for one in missing),
-            hint="the role that has it: instar kubernetes rbac",
+            f"cannot work in the namespace '{place.namespace}': these credentials may not {_listed(missing, place)}",
+            hint=f"the roles that have it: instar kubernetes rbac {environment.name} | kubectl apply -f -",
         )
+
+
+def _listed(rights: Sequence[Right], place: Place) -> str:
+    """Return "create, delete secrets; get gateways in 'gateways'": the verbs of each resource."""
+    verbs: dict[str, list[str]] = {}
+    for one in rights:
+        where = f" in '{place.gateway[0]}'" if one.of_gateway and place.gateway is not None else ""
+        verbs.setdefault(f"{one.resource_name}{where}", []).append(one.verb)
+    return "; ".join(f"{', '.join(those)} {resource}" for resource, those in verbs.items())
 
 
 def _has(api: Api, place: Place, right: Right) -> bool:
