@@ -196,14 +196,15 @@ class ClusterStub:
             if found is not None:
                 return _status(409, "AlreadyExists", f'{plural} "{key[2]}" already exists')
             return 201, self.put(plural, namespace, body), {}
-        if method == "PATCH":
-            version = body.get("metadata", {}).get("resourceVersion")
-            if version is not None and (found is None or found["metadata"]["resourceVersion"] != version):
+        if method == "PATCH" and (found is not None or "kind" in body):  # what is applied is made
+            if not _is_as_read(found, body.get("metadata", {})):
                 return _status(409, "Conflict", "the object has been modified")
-            return 200, self.put(plural, namespace, {**(found or {}), **body}), {}
+            return 200, self.put(plural, namespace, _patched(found or {}, body)), {}
         if found is None:
             return _status(404, "NotFound", f'{plural} "{name}" not found')
         if method == "DELETE":
+            if not _is_as_read(found, body.get("preconditions", {})):
+                return _status(409, "Conflict", "the precondition does not hold")
             self._delete(key)
         return 200, found, {}
 
@@ -214,6 +215,18 @@ class ClusterStub:
             for (found, where, _), one in self.objects.items()
             if (found, where) == (plural, namespace) and wanted.items() <= one["metadata"].get("labels", {}).items()
         ]
+
+
+def _is_as_read(found: Mapping[str, Any] | None, read: Mapping[str, Any]) -> bool:
+    now = {} if found is None else found["metadata"]
+    return all(read[name] == now.get(name) for name in ("uid", "resourceVersion") if name in read)
+
+
+def _patched(found: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an object with what is said of it: annotations that are another's stay."""
+    before, said = found.get("metadata", {}), body.get("metadata", {})
+    annotations = {**before.get("annotations", {}), **said.get("annotations", {})}
+    return {**found, **body, "metadata": {**before, **said, "annotations": annotations}}
 
 
 def _owner(of: Mapping[str, Any]) -> dict[str, Any]:

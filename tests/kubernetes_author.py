@@ -55,6 +55,7 @@ class Author:
         self.namespace = Namespace(folder)
         self.host = f"{self.namespace.name}.cluster.test"
         self.image = tiny_image(Store(folder / "store"), folder).digest
+        self.begun: list[subprocess.Popen[str]] = []  # that may not have ended when a test does
         (folder / "token").write_text("s3cret")
 
     def write(self, *, host: str = "", gateway: bool = True, **changed: Any) -> None:

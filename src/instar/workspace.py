@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from instar.ledger import Ledger
     from instar.model.component import Component
     from instar.model.environment import Settings
+    from instar.model.lease import HeldLease
     from instar.model.machine import MachineSettings
     from instar.model.release import EnvironmentId, Instance
     from instar.providers.base import Provider
@@ -234,6 +235,10 @@ class MachineWorkspace:
         from instar.model.held import holder_of
 
         return holder_of(self.ledger.identity())
+
+    def held_lease(self, environment: EnvironmentId) -> HeldLease | None:
+        leases = self.ledger.leases
+        return None if leases is None else leases.held(environment)
 
     def provider_package(self, name: str) -> ProviderPackage:
         """Return what is known of a provider before it is opened. Raises ProviderMissing when there is none."""

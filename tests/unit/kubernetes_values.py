@@ -13,6 +13,7 @@ from cluster_stub import ClusterStub
 from instar.model.definition import Health, Service
 from instar.model.environment import HostNames, Settings
 from instar.model.image import Image
+from instar.model.lease import HeldLease
 from instar.model.release import Configuration, EnvironmentId, Instance, Release
 from instar.model.state import StateDirectory
 from instar.providers.kubernetes.package import KUBERNETES
@@ -57,6 +58,7 @@ class World:
 
     def __init__(self, stub: ClusterStub, home: Path, settings: Settings = SETTINGS) -> None:
         self.stub = stub
+        self.held: HeldLease | None = None
         self.settings: dict[EnvironmentId, Settings] = {ENV: settings}
         self.registries = Pushed()
         self.image: Image = simulated_image()
@@ -65,6 +67,7 @@ class World:
             environ={"KUBECONFIG": str(stub.kubeconfig(home)), "HOME": str(home)},
             environments=lambda: self.settings,
             ledger_name=lambda: "0a1b2c3d",
+            held_lease=lambda environment: self.held,
             registries=self.registries,
             store=None,
         )

@@ -236,6 +236,7 @@ class Run:
             raise
         except (InstarError, OSError) as error:
             self._check_cancelled()
+            self.loop.ledger.require_lease(self.environment)  # of who has lost it, what another did is no failure
             pause_s = self._retried(self.acts, error)
             if pause_s is not None:
                 return pause_s

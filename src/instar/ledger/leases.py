@@ -17,6 +17,7 @@ from typing import Protocol
 from instar.errors import EnvironmentBusy, InstarError, LeaseLost, LedgerDamaged
 from instar.ledger.boots import ACT_ON, Boots
 from instar.ledger.session import Engine, Row, Session
+from instar.model.lease import HeldLease
 from instar.model.release import EnvironmentId
 
 LASTS_S = 30.0
@@ -63,6 +64,7 @@ class Leases:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._boots = Boots()
+        self._holders: dict[str, str] = {}  # by the same as the session's numbers
         self._boot: dict[str, str] | None = None  # of this machine, as it has acted here
 
     def act_as(self, machine: str, boot: str, *, take_over: bool = False) -> float:
@@ -89,14 +91,21 @@ class Leases:
         """
         place = str(environment)
         number = self._take(environment, holder, machine, take_over)
+        self._holders[place] = holder
         self._session.leases[place] = number
         self._renew_from_now_on()
         try:
             yield number
         finally:
-            del self._session.leases[place]
+            del self._session.leases[place], self._holders[place]
             with contextlib.suppress(InstarError):  # then it ends by itself
                 self._execute(_GIVE_BACK, place=place, number=number)
+
+    def held(self, environment: EnvironmentId) -> HeldLease | None:
+        """Return the lease that this process took on ``environment``, None where it has none."""
+        place = str(environment)
+        number, holder = self._session.leases.get(place), self._holders.get(place)
+        return None if number is None or holder is None else HeldLease(number=number, holder=holder)
 
     def require(self, environment: EnvironmentId) -> None:
         """Raise LeaseLost unless this process still holds ``environment``; nothing where it never did."""

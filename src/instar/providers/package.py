@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from instar.model.component import Component
     from instar.model.environment import Settings
     from instar.model.image import Image
+    from instar.model.lease import HeldLease
     from instar.model.machine import MachineSettings
     from instar.model.release import EnvironmentId, Instance, Release
     from instar.model.state import StateDirectory
@@ -59,6 +60,10 @@ class Site(Protocol):
     def ledger_name(self) -> str:
         """Return eight hexadecimal digits that mark what is made for this ledger where others make things too, the
         same whoever shares it; "" before its first event."""
+
+    def held_lease(self, environment: EnvironmentId) -> HeldLease | None:
+        """Return the lease on ``environment`` that this process has of a shared ledger: its number goes along with what
+        an engine is told, which refuses an older one. None where the ledger is one machine's own."""
 
     def find_state_id(self) -> str | None:
         """Return the same digits, None where none were made yet. Raises HostError when they are damaged."""

@@ -96,9 +96,16 @@ class Api:
         answer = self._ask("PATCH", path, what, params=params, body=changes, type_="merge-patch+json", absent=True)
         return answer is not None
 
-    def delete(self, kind: Kind, namespace: str, name: str, *, foreground: bool = False) -> bool:
-        """Begin to delete an object, ``foreground``: whatever it owns before it; return whether it was there."""
-        body = {"propagationPolicy": "Foreground" if foreground else "Background"}
+    def delete(
+        self, kind: Kind, namespace: str, name: str, *, foreground: bool = False, only: Object | None = None
+    ) -> bool:
+        """Begin to delete an object, ``foreground``: whatever it owns before it; return whether it was there.
+
+        ``only`` as it was read: raises Changed where it was changed, or made anew, since."""
+        body: dict[str, Any] = {"propagationPolicy": "Foreground" if foreground else "Background"}
+        if only is not None:
+            metadata = only["metadata"]
+            body["preconditions"] = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
         what = f"delete the {kind.name} '{name}'"
         return self._ask("DELETE", kind.path(namespace, name), what, body=body, absent=True) is not None
 

@@ -44,6 +44,7 @@ POLICY: Final = Kind(name="NetworkPolicy", plural="networkpolicies", group="netw
 SLICE: Final = Kind(name="EndpointSlice", plural="endpointslices", group="discovery.k8s.io")
 GATEWAY: Final = Kind(name="Gateway", plural="gateways", group="gateway.networking.k8s.io")
 ROUTE: Final = Kind(name="HTTPRoute", plural="httproutes", group="gateway.networking.k8s.io")
+LEASE: Final = Kind(name="Lease", plural="leases", group="coordination.k8s.io")
 ACCESS_REVIEW: Final = Kind(
     name="SelfSubjectAccessReview", plural="selfsubjectaccessreviews", group="authorization.k8s.io", namespaced=False
 )

@@ -29,6 +29,7 @@ IMAGE: Final = "instar/image"  # annotations
 CONFIGURATION: Final = "instar/configuration"
 PLAN: Final = "instar/plan"
 EXPOSED: Final = "instar/exposed"
+LEASE_NUMBER: Final = "instar/lease"  # of the lease that an object was claimed under last
 
 ANCHOR: Final = "anchor"
 CONTAINER: Final = "service"  # of a pod, the only one
@@ -57,6 +58,10 @@ class Names:
         """The name of its HTTPRoute, or of the Service that selects a group."""
         return _checked(f"{self.environment.service}-{self.environment.name}")
 
+    @property
+    def lease(self) -> str:
+        return f"{self.route}-lease"
+
     def claim(self, volume: str) -> str:
         return f"{self.route}-{volume}"
 
@@ -64,11 +69,15 @@ class Names:
         """Return the labels of a group's objects."""
         return {**self.all_labels, RELEASE: str(group.release), GROUP: _checked(group.id)}
 
+    def owns(self, found: Mapping[str, Any]) -> bool:
+        labels = (found.get("metadata") or {}).get("labels") or {}
+        return all(labels.get(name) == value for name, value in self.labels.items())
+
     def require_own(self, kind: str, found: Mapping[str, Any]) -> None:
         """Raise Refused for an object that is somebody else's."""
         metadata = found.get("metadata") or {}
         labels = metadata.get("labels") or {}
-        if any(labels.get(name) != value for name, value in self.labels.items()):
+        if not self.owns(found):
             whose = f"it is managed by '{labels[MANAGED_BY]}'" if MANAGED_BY in labels else "nothing says that it is"
             if labels.get(MANAGED_BY) == "instar":
                 whose = "it is of another environment, or of another ledger"

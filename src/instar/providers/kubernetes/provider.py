@@ -6,11 +6,12 @@ machine but logs of what is gone. So any machine that shares the ledger and has 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 
-from instar.errors import InstarError, NotFound, ProviderError
+from instar.errors import InstarError, LeaseLost, NotFound, ProviderError
 from instar.model.definition import Service
 from instar.model.environment import Check, Settings
 from instar.model.held import tag_of
@@ -21,6 +22,7 @@ from instar.providers.base import Observation, Probe, RouterPlan, Subject, Trait
 from instar.providers.kubernetes import checks, preflight
 from instar.providers.kubernetes.answers import AlreadyExists
 from instar.providers.kubernetes.api import Api, Object
+from instar.providers.kubernetes.fence import Fence, number_of
 from instar.providers.kubernetes.inspection import ClusterInspection
 from instar.providers.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, EVENT, JOB, POD, VOLUME_CLAIM, Kind
 from instar.providers.kubernetes.kubeconfig import find_config
@@ -45,6 +47,7 @@ class KubernetesProvider:
         self._site = site
         self._logs = Logs(site.state.root / "kubernetes" / "logs")
         self._apis: dict[str | None, Api] = {}
+        self._fences: dict[EnvironmentId, Fence] = {}
         self._guard = threading.Lock()
 
     @property
@@ -80,24 +83,28 @@ class KubernetesProvider:
     def observe(self, environment: EnvironmentId, groups: Sequence[Instance]) -> Observation:
         place, names = self._place(environment), self._names(environment)
         api = self._api(place)
+        self._fence(environment).look()
         look = _look(api, names, place.namespace, tasks=any(one.task is not None for one in groups))
-        traffic = EnvironmentTraffic(api, names, place).look(look.ready)
+        traffic = self._traffic(environment).look(look.ready)
         silent = look.silent_pods(groups)
         warnings = _warnings(api, place.namespace) if silent else {}
         return Observation(groups=tuple(look.observed(one, warnings) for one in groups), traffic=traffic)
 
     def create(self, group: Instance, release: Release, image: Image) -> None:
         place, names = self._place(group.environment), self._names(group.environment)
-        api, order = self._api(place), Order(names=names, group=group, release=release, image=image, place=place)
+        order = Order(names=names, group=group, release=release, image=image, place=place)
         made = group_objects(order, self._secrets(release))
-        for volume in order.volumes:
-            self._make(api, names, place, VOLUME_CLAIM, claim(names, volume, place.storage_class))
-        root = self._make(api, names, place, CONFIG_MAP, anchor(order, made))
+        fence = self._fence(group.environment)
+        fence.claim()
+        root = self._make(fence, names, place, CONFIG_MAP, anchor(order, made))
         if root["metadata"].get("deletionTimestamp") is not None:
             raise ProviderError(f"cannot create '{group.id}': one of that name is on its way to its end")
+        self._require_newest(fence, place, root)
+        for volume in order.volumes:
+            self._make(fence, names, place, VOLUME_CLAIM, claim(names, volume, place.storage_class))
         uid = str(root["metadata"]["uid"])
         for kind, wanted in made:
-            self._make(api, names, place, kind, owned(wanted, group.id, uid))
+            self._make(fence, names, place, kind, owned(wanted, group.id, uid))
 
     def start(self, group: Instance) -> None:
         """A Deployment, or a Job, has begun when it is made."""
@@ -112,7 +119,7 @@ class KubernetesProvider:
         names.require_own("ConfigMap", found)
         if found["metadata"].get("deletionTimestamp") is None:
             self._logs.keep(api, place.namespace, group.id)
-            api.delete(CONFIG_MAP, place.namespace, group.id, foreground=True)
+            self._delete(group.environment, CONFIG_MAP, group.id, foreground=True)
         return False
 
     def expose(self, release: Release, groups: Sequence[Instance], plan: RouterPlan | None = None) -> None:
@@ -164,7 +171,10 @@ class KubernetesProvider:
             place = self._place(environment)
             api, own = self._api(place), self._names(environment)
             for found in api.list(VOLUME_CLAIM, place.namespace, own.labels):
-                api.delete(VOLUME_CLAIM, place.namespace, found["metadata"]["name"])
+                self._delete(environment, VOLUME_CLAIM, found["metadata"]["name"])
+        fence = self._fence(environment)
+        fence.claim()
+        fence.remove()
 
     def place_of(self, environment: EnvironmentId) -> tuple[Api, Names, Place]:
         place = self._place(environment)
@@ -184,8 +194,12 @@ class KubernetesProvider:
         wanted, state = release.configuration.secrets, self._site.state
         return {name: secret_value(state, name, digest) for name, digest in wanted.items()}
 
-    def _make(self, api: Api, names: Names, place: Place, kind: Kind, wanted: Object) -> Object:
+    def _make(self, fence: Fence, names: Names, place: Place, kind: Kind, wanted: Object) -> Object:
         """Make an object, or return the one of that name, if it is ours. Raises Refused where it is somebody else's."""
+        api, metadata = self._api(place), wanted["metadata"]
+        annotations = {**(metadata.get("annotations") or {}), **fence.annotations}
+        if annotations:
+            wanted = {**wanted, "metadata": {**metadata, "annotations": annotations}}
         try:
             return api.create(kind, place.namespace, wanted)
         except AlreadyExists:
@@ -194,6 +208,27 @@ class KubernetesProvider:
                 raise
             names.require_own(kind.name, found)
             return found
+
+    def _require_newest(self, fence: Fence, place: Place, root: Object) -> None:
+        """Raise LeaseLost where an anchor was made under a lease that has ended meanwhile: it goes again, and nobody
+        has seen anything of it."""
+        try:
+            fence.require()
+        except LeaseLost:
+            if number_of(root) == (fence.held.number if fence.held else 0):
+                with contextlib.suppress(InstarError):
+                    self._api(place).delete(CONFIG_MAP, place.namespace, root["metadata"]["name"], only=root)
+            raise
+
+    def _delete(self, environment: EnvironmentId, kind: Kind, name: str, *, foreground: bool = False) -> None:
+        """Begin to delete what is ours, unless somebody with a newer lease has claimed it. Raises LeaseLost."""
+        place, fence = self._place(environment), self._fence(environment)
+        api = self._api(place)
+        fence.claim()
+        found = api.find(kind, place.namespace, name)
+        if found is not None:
+            fence.admit(found)
+            api.delete(kind, place.namespace, name, foreground=foreground, only=found)
 
     def _has_pods(self, instance_id: str) -> bool:
         place = self._place_of(instance_id)
@@ -204,7 +239,17 @@ class KubernetesProvider:
 
     def _traffic(self, environment: EnvironmentId) -> EnvironmentTraffic:
         place = self._place(environment)
-        return EnvironmentTraffic(self._api(place), self._names(environment), place)
+        return EnvironmentTraffic(self._api(place), self._names(environment), place, self._fence(environment))
+
+    def _fence(self, environment: EnvironmentId) -> Fence:
+        """Return what keeps older holders out, the same for as long as this process has the lease."""
+        held, place = self._site.held_lease(environment), self._place(environment)
+        api = self._api(place)
+        with self._guard:
+            known = self._fences.get(environment)
+            if known is None or known.held != held:
+                known = self._fences[environment] = Fence(api, self._names(environment), place, held)
+            return known
 
     def _names(self, environment: EnvironmentId) -> Names:
         return Names(environment=environment, ledger=self._site.ledger_name())

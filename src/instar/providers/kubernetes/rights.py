@@ -13,6 +13,7 @@ from instar.providers.kubernetes.kinds import (
     EVENT,
     GATEWAY,
     JOB,
+    LEASE,
     POD,
     POLICY,
     ROUTE,
@@ -42,17 +43,18 @@ class Right:
 
 _MADE_ONCE: Final = ("create", "get", "list", "delete")
 _VERBS: Final[Mapping[Kind, Sequence[str]]] = {
-    CONFIG_MAP: _MADE_ONCE,
+    CONFIG_MAP: (*_MADE_ONCE, "patch"),
     SECRET: ("create", "get", "delete"),
     SERVICE: ("create", "get", "patch", "delete"),
     POD: ("get", "list", "patch"),
     EVENT: ("list",),
-    VOLUME_CLAIM: _MADE_ONCE,
+    VOLUME_CLAIM: (*_MADE_ONCE, "patch"),
     DEPLOYMENT: _MADE_ONCE,
     JOB: _MADE_ONCE,
     BUDGET: ("create", "get", "delete"),
     POLICY: ("create", "get", "delete"),
     SLICE: ("list",),
+    LEASE: ("create", "get", "patch", "delete"),
     ROUTE: ("create", "get", "patch", "delete"),
 }
 _PARTS: Final = (("get", "pods/log"), ("get", "pods/proxy"), ("get", "pods/exec"), ("create", "pods/exec"))

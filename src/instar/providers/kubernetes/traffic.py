@@ -18,6 +18,7 @@ from instar.providers.kubernetes.answers import Changed
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.comparison import Difference, added_to_rules, differences, other_writers
 from instar.providers.kubernetes.door import Door
+from instar.providers.kubernetes.fence import Fence
 from instar.providers.kubernetes.kinds import ROUTE, SERVICE, SLICE
 from instar.providers.kubernetes.names import Names
 from instar.providers.kubernetes.route import read_route, require_settled, route
@@ -27,7 +28,7 @@ from instar.waiting import Deadline
 
 _IN_FORCE_S: Final = 10.0
 _LOOK_S: Final = 0.05
-_TRIES: Final = 3
+_TRIES: Final = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +44,8 @@ class Share:
 class EnvironmentTraffic:
     """The HTTPRoute, or the selecting Service, of one environment."""
 
-    def __init__(self, api: Api, names: Names, place: Place) -> None:
+    def __init__(self, api: Api, names: Names, place: Place, fence: Fence) -> None:
+        self._fence = fence
         self._api = api
         self._names = names
         self._place = place
@@ -127,8 +129,11 @@ class EnvironmentTraffic:
         self._change(changed, always=True)
 
     def close(self) -> None:
-        if self._find() is not None:
-            self._api.delete(self._kind, self._place.namespace, self._names.route)
+        self._fence.claim()
+        found = self._find()
+        if found is not None:
+            self._fence.admit(found)
+            self._api.delete(self._kind, self._place.namespace, self._names.route, only=found)
 
     def _find(self) -> Mapping[str, Any] | None:
         found = self._api.find(self._kind, self._place.namespace, self._names.route)
@@ -145,10 +150,13 @@ class EnvironmentTraffic:
         What only takes away does not ``wait``: a gateway that is gone keeps no environment from being destroyed."""
         for last in (*[False] * (_TRIES - 1), True):
             found = self._find()
+            self._fence.admit(found)
             before = None if found is None else self._read(found)
             after = changed(before)
             if after == before and found is not None and not always:
                 break
+            if self._fence.claim():
+                continue
             try:
                 found = self._apply(after)
                 break
