@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import time
@@ -100,15 +101,20 @@ class Box:
         return True
 
     def end(self, part: str, number: signal.Signals) -> None:
-        """End a part by a signal and wait for it; one that takes SIGTERM and stays is killed."""
+        """End a part by a signal and wait for it; one that takes SIGTERM and stays is killed.
+
+        A process that ends loses its command line first and its sockets last: what is waited for is its very end, or
+        the next one of its kind would find its address taken.
+        """
         parts.program(self.node, part)
-        patience_s = _ENDS_S / 2
         for sent in (number, signal.SIGKILL):
-            for pid in self.find(part):
-                _kill(pid, sent)
-            with contextlib.suppress(Unusable):
-                wait_until(lambda: not self.find(part), f"the end of {part}", patience_s)
-                return
+            with contextlib.ExitStack() as held:
+                ending = [pidfd for pid in self.find(part) if (pidfd := _open(pid, held)) is not None]
+                for pidfd in ending:
+                    _send(pidfd, sent)
+                deadline = time.monotonic() + _ENDS_S / 2
+                if all(_has_ended(pidfd, deadline) for pidfd in ending):
+                    return
         raise Unusable(f"cannot end {part} of node {self.node.number}")
 
     def find(self, part: str) -> list[int]:
@@ -296,6 +302,27 @@ def last_lines(log: Path) -> str:
 def _kill(pid: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
+
+
+def _open(pid: int, held: contextlib.ExitStack) -> int | None:
+    """Return a descriptor of a process, to be closed with others; None when it is gone already."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    held.callback(os.close, pidfd)
+    return pidfd
+
+
+def _send(pidfd: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, number)
+
+
+def _has_ended(pidfd: int, deadline: float) -> bool:
+    """Wait for the end of a process and of all its threads; say whether it came in time."""
+    ended, _, _ = select.select([pidfd], [], [], max(0.0, deadline - time.monotonic()))
+    return bool(ended)
 
 
 def _program_of(pid: int) -> str:

@@ -28,6 +28,9 @@ _READY_S = 90.0
 _MEMORY_OF_A_NODE = 2 << 30
 _FIRST = ("etcd", "kube-apiserver", "docker-registry")
 _GATEWAY = ("contour", "envoy")
+_CLIENTS = ("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "coredns", "contour")
+_UNUSED = "kube-node-lease"  # a namespace whose default account nobody uses
+_PROMPT_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class Cluster:
             control = self.box(0)
             self._start(control, *_FIRST)
             self._wait("the API", lambda: self.api.find("/readyz") is not None, control, *_FIRST[:2])
+            self._end_late_clients(control)
             self._start(control, "kube-controller-manager", "kube-scheduler")
             new = [box for box in self.boxes() if self._start_node(box)]
             self._apply_once()
@@ -184,10 +188,12 @@ class Cluster:
         for box in self.boxes():
             _ip("route", "replace", box.node.pods, "via", box.node.address)
 
-    def _start(self, box: Box, *names: str) -> None:
-        for name in names:
-            if box.start(name):
-                say(f"{name} started on node {box.node.number}")
+    def _start(self, box: Box, *names: str) -> bool:
+        """Start what does not run of some parts; say whether any was started."""
+        started = [name for name in names if box.start(name)]
+        for name in started:
+            say(f"{name} started on node {box.node.number}")
+        return bool(started)
 
     def _start_node(self, box: Box) -> bool:
         """Start what runs on every node; say whether its kubelet was started."""
@@ -200,10 +206,7 @@ class Cluster:
             if done.returncode:
                 raise Unusable(f"cannot import the image of sandboxes: {done.stderr.strip()[-500:]}")
         self._start(box, "kube-proxy")
-        is_new = box.start("kubelet")
-        if is_new:
-            say(f"kubelet started on node {box.node.number}")
-        return is_new
+        return self._start(box, "kubelet")
 
     def _apply_once(self) -> None:
         """Make what a cluster has from its start; what the API knows once, it keeps."""
@@ -246,7 +249,29 @@ class Cluster:
         return datetime.fromisoformat(ready["lastHeartbeatTime"].replace("Z", "+00:00")).timestamp() > since
 
     def _has_service_account(self) -> bool:
-        return self.api.find("/api/v1/namespaces/default/serviceaccounts/default") is not None
+        return self._service_account("default") is not None
+
+    def _end_late_clients(self, control: Box) -> None:
+        """End what asks for an API that was away too seldom, up to once a minute after a few times: it is started anew.
+
+        Shown by the controllers, which are given something to do: an account that nobody uses is removed.
+        """
+        known = self._service_account(_UNUSED)
+        if not known or not control.find("kube-controller-manager"):
+            return
+        self.api.kubectl("delete", "serviceaccount", "default", "--namespace", _UNUSED)
+        try:
+            wait_until(lambda: self._service_account(_UNUSED) not in (None, known), "an account", _PROMPT_S)
+        except Unusable:
+            say("what has lost the API is late with asking for it again, and is started anew")
+            for box in self.boxes():
+                for part in set(_CLIENTS) & set(parts.parts_of(box.node)):
+                    box.end(part, signal.SIGTERM)
+
+    def _service_account(self, namespace: str) -> str | None:
+        """Return which default account a namespace has, by its uid."""
+        found = self.api.find(f"/api/v1/namespaces/{namespace}/serviceaccounts/default")
+        return str(found["metadata"]["uid"]) if found else None
 
     def _has_gateway(self) -> bool:
         return condition(gateway.find_gateway(self.api), "Programmed").get("status") == "True"
