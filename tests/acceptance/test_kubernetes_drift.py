@@ -107,6 +107,14 @@ class Tamperer:
     def host(self) -> None:
         self.api.merge(ROUTE, self.where, "shop-prod", {"spec": {"hostnames": ["other.cluster.test"]}})
 
+    def swap_weights(self) -> None:
+        found = self.api.find(ROUTE, self.where, "shop-prod")
+        assert found is not None
+        (rule,) = found["spec"]["rules"]
+        first, second = rule["backendRefs"]
+        first["weight"], second["weight"] = second["weight"], first["weight"]
+        self.api.merge(ROUTE, self.where, "shop-prod", {"spec": {"rules": [rule]}})
+
     def _deployment(self) -> Mapping[str, Any]:
         found = self.api.find(DEPLOYMENT, self.where, self.group)
         assert found is not None
@@ -157,19 +165,42 @@ def test_what_is_changed_by_hand_is_found_and_replaced(author: Author) -> None:
     assert json.loads(author.instar("drift", "prod", "--json"))["clean"]
 
 
-def test_a_route_that_somebody_else_writes_to_is_found_and_not_forced(author: Author) -> None:
-    author.write()
+def test_a_route_that_hands_write_to_is_found_stops_deploys_and_is_taken_back_by_the_agent(author: Author) -> None:
+    author.write(rollout="{strategy: blue-green}")
     author.deploy()
     tamperer = Tamperer(author)
     for name in OF_THE_ROUTE:
         assert_found(author, tamperer, name)
+    author.write(greeting="hi", rollout="{strategy: blue-green}")
+    told = author.deploy(status=1)
+    assert "'kubectl-edit' wrote spec/hostnames, spec/rules of it at 2" in told and "instar agent --once" in told
+    assert author.json("status", "prod")["active"] == 1, "nothing was made"
+    author.instar("agent", "--once")
+    assert json.loads(author.instar("drift", "prod", "--json"))["clean"]
+    author.deploy()
+
+    tamperer.api.merge(ROUTE, tamperer.where, "shop-prod", {"metadata": {"annotations": {"note": "by hand"}}})
+    tamperer.swap_weights()
+    assert author.weights() == {"shop-prod-1-1": 100, "shop-prod-2-1": 0}
+    author.instar("agent", "--once")
+    assert author.weights() == {"shop-prod-1-1": 0, "shop-prod-2-1": 100}, "the release that is active has it again"
+    assert json.loads(author.instar("drift", "prod", "--json"))["clean"]
+    author.instar("rollback", "prod")
+
+
+def test_nothing_of_a_route_is_taken_from_a_tool_that_applies_it(author: Author) -> None:
+    author.write()
+    author.deploy()
+    environ = author.namespace.environ
+    tool = Api(find_config(None, environ), environ, manager="a-tool")
+    route = {"metadata": {"name": "shop-prod"}, "spec": {"hostnames": ["other.cluster.test"]}}
+    tool.apply(ROUTE, author.namespace.name, route, force=True)
     author.write(greeting="hi")
-    assert "kubectl-edit wrote to it, and it is never forced" in author.deploy(status=1)
-    tamperer.api.delete(ROUTE, tamperer.where, "shop-prod")
+    assert "'a-tool' wrote spec/hostnames" in author.deploy(status=1)
+    assert "'a-tool' applies the HTTPRoute 'shop-prod' too, and is not fought with" in author.instar("agent", "--once")
+    tool.apply(ROUTE, author.namespace.name, {"metadata": {"name": "shop-prod"}})
     author.deploy()
     assert json.loads(author.instar("drift", "prod", "--json"))["clean"]
-    author.instar("destroy", "prod", "--yes")
-    assert author.left() == []
 
 
 def assert_found(author: Author, tamperer: Tamperer, name: str) -> None:

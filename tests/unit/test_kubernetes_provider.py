@@ -234,6 +234,18 @@ def test_why_it_is_not_well_is_said(
     assert told in world.provider.ask(group, world.release()).cause
 
 
+def test_who_has_scaled_a_group_down_is_said_and_the_way_back(world: World, stub: ClusterStub) -> None:
+    group = world.create(world.release())
+    deployment = stub.one("deployments", group.id)
+    deployment["spec"]["replicas"], deployment["status"]["readyReplicas"] = 0, 0
+    deployment["metadata"]["managedFields"] = [{"manager": "kubectl", "subresource": "scale"}]
+    seen = world.provider.observe(ENV, [group]).groups[0]
+    assert seen.reason == (
+        "its Deployment was scaled to 0 by 'kubectl', and is to have 2: "
+        "kubectl scale deployment shop-prod-1-1 --replicas=2"
+    )
+
+
 def test_a_task_is_a_job_and_its_end_is_seen(world: World, stub: ClusterStub) -> None:
     release = world.release(service=dataclasses.replace(SERVICE, before=(Task(command=("migrate",)),)))
     group = world.create(release, members=1, task="before 1")

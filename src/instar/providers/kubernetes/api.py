@@ -1,7 +1,7 @@
 """The only door to a cluster's API: objects as they are in JSON, read by label, made once, applied, deleted.
 
 One connection pool a context, with the kubeconfig's credentials; those that a program says are asked for again when
-they are over, or refused. Each call has a time limit. Objects are applied by a field manager of our own, never forced.
+they are over, or refused. Each call has a time limit. Objects are applied by a field manager of our own.
 """
 
 from __future__ import annotations
@@ -76,11 +76,11 @@ class Api:
         answer = self._ask("POST", kind.path(namespace), what, params=params, body=wanted)
         return _object(answer or b"{}")
 
-    def apply(self, kind: Kind, namespace: str, wanted: Object) -> Object:
+    def apply(self, kind: Kind, namespace: str, wanted: Object, *, force: bool = False) -> Object:
         """Have an object be as ``wanted``, in the fields that it says (server-side apply). With a resourceVersion in
-        it, only where the object is still that one."""
+        it, only where the object is still that one; ``force``: whoever else has written to these fields."""
         name = wanted["metadata"]["name"]
-        params = {"fieldManager": self.manager, "fieldValidation": "Strict"}
+        params = {"fieldManager": self.manager, "fieldValidation": "Strict", **({"force": "true"} if force else {})}
         kinds = {"apiVersion": kind.api_version, "kind": kind.name}
         what = f"apply the {kind.name} '{name}'"
         body = {**kinds, **wanted}

@@ -40,10 +40,14 @@ def differences(wanted: Any, found: Any, path: str = "") -> Iterator[Difference]
 
 def other_writers(found: Mapping[str, Any]) -> Iterator[str]:
     """Yield who besides Instar and the engine has written to an object: not to its status, or its number of pods."""
+    yield from (str(entry.get("manager")) for entry in other_entries(found))
+
+
+def other_entries(found: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield what an object says of those writers: by whom, when, how, and which fields."""
     for entry in (found.get("metadata") or {}).get("managedFields") or ():
-        manager, part = str(entry.get("manager")), entry.get("subresource")
-        if part is None and manager not in (*_OWN, *_ENGINE):
-            yield manager
+        if entry.get("subresource") is None and str(entry.get("manager")) not in (*_OWN, *_ENGINE):
+            yield entry
 
 
 def added_to_rules(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[Difference]:

@@ -73,7 +73,9 @@ class Look:
         if deployment is None:  # half made, or somebody took it away: what was to be made is made again
             return Observed(id=group.id, state="absent")
         ready = _ready(deployment)
-        reason = None if ready >= group.members else cause(deployment, pods) or _warned(pods, warnings or {})
+        reason = None
+        if ready < group.members:
+            reason = _scaled(deployment, group) or cause(deployment, pods) or _warned(pods, warnings or {})
         return Observed(id=group.id, state="running", ready=ready, reason=reason)
 
     def _task(self, group: Instance, pods: Sequence[Object]) -> Observed:
@@ -108,6 +110,18 @@ def cause(owner: Object, pods: Sequence[Object]) -> str | None:
             return f"pods cannot be made: {condition.get('message')}"
     found = [told for pod in pods if (told := _pod_cause(pod)) is not None]
     return found[0] if found else None
+
+
+def _scaled(deployment: Object, group: Instance) -> str | None:
+    """Say that somebody else has fewer pods kept than the group is to have, and who."""
+    wanted = (deployment.get("spec") or {}).get("replicas")
+    if not isinstance(wanted, int) or wanted >= group.members:
+        return None
+    entries = (deployment["metadata"].get("managedFields")) or ()
+    who = [str(one.get("manager")) for one in entries if one.get("subresource") == "scale"]
+    by = f" by '{who[-1]}'" if who else ""
+    back = f"kubectl scale deployment {group.id} --replicas={group.members}"
+    return f"its Deployment was scaled to {wanted}{by}, and is to have {group.members}: {back}"
 
 
 def last_warnings(events: Iterable[Object]) -> Mapping[str, str]:

@@ -21,6 +21,7 @@ from instar.providers.kubernetes.names import Names
 from instar.providers.kubernetes.network import unreachable
 from instar.providers.kubernetes.rights import NEEDED, Right
 from instar.providers.kubernetes.settings import Place
+from instar.providers.kubernetes.taking_back import require_nobody_else
 from instar.threads import at_once
 
 OLDEST: Final = (1, 30)  # preStop.sleep and native validation of what is applied are on by default from here
@@ -211,6 +212,7 @@ def _require_free(api: Api, names: Names, place: Place) -> None:
     found = api.find(kind, place.namespace, names.route)
     if found is not None and names.ledger:
         names.require_own(kind.name, found)
+        require_nobody_else(found, kind.name)
     elif found is not None:
         raise Refused(
             f"cannot use the {kind.name} '{place.namespace}/{names.route}': it is there already, and not Instar's",

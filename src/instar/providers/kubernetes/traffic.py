@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from instar.errors import RouterError, RouterUnreachable
+from instar.errors import Refused, RouterError, RouterUnreachable
 from instar.frozen import dataclass
 from instar.model.release import Served
 from instar.providers.base import RouterPlan, Traffic
@@ -24,6 +24,7 @@ from instar.providers.kubernetes.names import Names
 from instar.providers.kubernetes.route import read_route, require_settled, route
 from instar.providers.kubernetes.selecting import read_service, require_selected, selecting_service
 from instar.providers.kubernetes.settings import Place
+from instar.providers.kubernetes.taking_back import BACK, require_hands, without_others
 from instar.waiting import Deadline
 
 _IN_FORCE_S: Final = 10.0
@@ -119,13 +120,22 @@ class EnvironmentTraffic:
             )
 
     def restore(self, plan: RouterPlan, ports: Mapping[str, int]) -> None:
-        """Have it be as ``plan`` has it, with those of ``ports`` that it has, and their weights."""
+        """Have it be as ``plan`` has it, with those of ``ports`` that it has, and their weights; what hands wrote to it
+        is taken back. Raises RouterError where somebody else applies it."""
 
         def changed(door: Door | None) -> Door:
             before = door or Door()
             others = [name for name in before.backends if name not in ports]
             return before.without(others).planned(plan).at(ports)
 
+        self._fence.claim()
+        found = self._find()
+        self._fence.admit(found)
+        if found is not None and any(other_writers(found)):
+            require_hands(found, self._kind.name)
+            made = self._made(changed(self._read(found)))
+            taken = self._api.apply(self._kind, self._place.namespace, made, force=True)
+            self._api.merge(self._kind, self._place.namespace, self._names.route, without_others(made, taken))
         self._change(changed, always=True)
 
     def close(self) -> None:
@@ -168,7 +178,10 @@ class EnvironmentTraffic:
             self._await(found)
 
     def _apply(self, door: Door) -> Mapping[str, Any]:
-        return self._api.apply(self._kind, self._place.namespace, self._made(door))
+        try:
+            return self._api.apply(self._kind, self._place.namespace, self._made(door))
+        except Refused as error:
+            raise Refused(error.message, hint=BACK) from error
 
     def _made(self, door: Door) -> Mapping[str, Any]:
         gateway = self._place.gateway
