@@ -14,6 +14,7 @@ FACETS = (
     "previews",
     "counts",
     "maintains",
+    "members",
     "edge",
     "layers",
     "sweeps",

@@ -47,7 +47,7 @@ def stub() -> Any:
 
 def test_pods_reach_names_the_world_and_what_is_allowed(stub: ClusterStub, tmp_path: Path) -> None:
     spec = policy_of(with_network(), stub, tmp_path)
-    assert spec["podSelector"] == {"matchLabels": {"instar/group": "shop-prod-1-1"}}
+    assert spec["podSelector"] == {"matchLabels": {"instar/network": "shop-prod-1-1"}}, "also of one that was set aside"
     assert spec["policyTypes"] == ["Egress", "Ingress"]
     dns, world, database, other, any_port = spec["egress"]
     assert dns == {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}

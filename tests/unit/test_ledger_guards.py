@@ -55,6 +55,7 @@ def write_something(ledger: Ledger) -> None:
     ledger.set_made("guestbook-dev-1-1")
     ledger.set_started("guestbook-dev-1-1")
     ledger.taint("guestbook-dev-1-1", "person", "why", after_ms=3_600_000, isolated=True)
+    ledger.taint_member("guestbook-dev-1-1", "guestbook-dev-1-1-a", "drift", "why")
     ledger.remove_instance("guestbook-dev-1-2", "why")
     ledger.begin_task(DEV, 1, "before 1")
     ledger.end_task(DEV, 1, "before 1", "done", {})
@@ -105,6 +106,7 @@ REFUSED = {
         f"UPDATE instances SET taint = json_set(taint, '$.isolated', json('false')) WHERE {_FIRST}"
     ),
     "a taint is empty": f"UPDATE instances SET taint = '{{}}' WHERE {_FIRST}",
+    "a member was never tainted": f"UPDATE instances SET tainted_members = NULL WHERE {_FIRST}",
     "a start is moved": f"UPDATE instances SET started_at = '{LATE}' WHERE {_FIRST}",
     "a start is taken back": f"UPDATE instances SET started_at = NULL WHERE {_FIRST}",
     "what was made is not": f"UPDATE instances SET made = 0 WHERE {_FIRST}",

@@ -47,6 +47,13 @@ def write_something(path: Path) -> None:
         ledger.set_started(first.id)
         ledger.taint(first.id, "drift", "changed", after_ms=60_000)
         ledger.taint(first.id, "person", "now", isolated=True)
+        for kind in ("drift", "shell"):
+            ledger.taint_member(
+                first.id, f"{first.id}-a", kind, "looked into", after_ms=60_000 if kind == "drift" else 0
+            )
+            ledger.taint_member(first.id, f"{first.id}-b", kind, "looked into")
+        ledger.set_member_aside(first.id, f"{first.id}-a")
+        ledger.remove_member(first.id, f"{first.id}-b", "it is gone")
         ledger.set_ending(second.id, Ending(reason="exited", at=ledger.now(), why="it ended", exit_status=3))
         ledger.remove_instance(second.id, "ended")
         ledger.begin_task(DEV, 2, "before 1")

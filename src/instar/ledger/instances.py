@@ -204,7 +204,7 @@ class Instances:
     def set_made(self, instance_id: str) -> Instance:
         """Write that an instance is made, and waits to begin. Nothing when that was written already."""
         with self._events.transaction():
-            row = self._live_row(instance_id)
+            row = self.live_row(instance_id)
             if not instance_value(row).made:
                 self._session.write(_SET_MADE, id=instance_id)
                 self._record(InstanceCreated(instance=instance_id), row)
@@ -213,7 +213,7 @@ class Instances:
     def set_started(self, instance_id: str) -> Instance:
         """Write that an instance's process has begun. Once: the first time stays."""
         with self._events.transaction():
-            row = self._live_row(instance_id)
+            row = self.live_row(instance_id)
             if row["started_at"] is None:
                 self._session.write(_SET_STARTED, id=instance_id, now=self._events.clock.text())
                 self._record(InstanceStarted(instance=instance_id), row)
@@ -236,7 +236,7 @@ class Instances:
         the event. Raises NotFound for one that isn't there any more.
         """
         with self._events.transaction():
-            row = self._live_row(instance_id)
+            row = self.live_row(instance_id)
             known, now = instance_value(row).taint, self._events.clock.now()
             due_at = now + timedelta(milliseconds=after_ms)
             wanted = Taint(kind=kind, why=why, actor=self._events.actor, at=now, due_at=due_at, isolated=isolated)
@@ -267,7 +267,7 @@ class Instances:
     def set_ending(self, instance_id: str, ending: Ending) -> None:
         """Write how an instance ended, or why it is ended now. Once: the first time stays."""
         with self._events.transaction():
-            row = self._live_row(instance_id)
+            row = self.live_row(instance_id)
             if row["ending"] is not None:
                 return
             told = {name: value for name, value in to_json(ending).items() if name != "at" and value is not None}
@@ -307,7 +307,8 @@ class Instances:
     def _get_instance(self, instance_id: str) -> Instance:
         return instance_value(self._row(instance_id))
 
-    def _live_row(self, instance_id: str) -> Row:
+    def live_row(self, instance_id: str) -> Row:
+        """Return the row of an instance that is there. Raises NotFound."""
         row = self._row(instance_id)
         if row["removed_at"] is not None:
             raise NotFound(f"cannot find '{instance_id}': this instance was destroyed at {row['removed_at']}")

@@ -19,6 +19,7 @@ from instar.ledger.environments import Environments
 from instar.ledger.events import Clock, Events
 from instar.ledger.instances import Instances
 from instar.ledger.leases import Leases
+from instar.ledger.members import Members
 from instar.ledger.names import NameClaims
 from instar.ledger.notices import NoticeClaims
 from instar.ledger.releases import Releases
@@ -84,6 +85,7 @@ class Ledger:
         rollouts = Rollouts(session, events, environments, releases)
         instances = Instances(session, events, environments, releases)
         tasks = Tasks(session, events, environments, releases, instances)
+        members = Members(session, events, instances)
         secrets = Secrets(session, events, environments)
         self.transaction = events.transaction
         self.now = clock.now
@@ -108,6 +110,8 @@ class Ledger:
         self.instances_of_removed, self.provider_records = instances.instances_of_removed, instances.provider_records
         self.set_made, self.set_started, self.taint = instances.set_made, instances.set_started, instances.taint
         self.set_ending, self.endings, self.find_ending = instances.set_ending, instances.endings, instances.find_ending
+        self.taint_member, self.set_member_aside = members.taint_member, members.set_member_aside
+        self.remove_member = members.remove_member
         self.remove_instance, self.drifted = instances.remove_instance, instances.drifted
         self.begin_task, self.end_task = tasks.begin_task, tasks.end_task
         self.tasks, self.may_have_written = tasks.tasks, tasks.may_have_written

@@ -86,6 +86,8 @@ def _same(found: Any, expected: Any) -> bool:
     """Compare two values: of JSON, what they hold; times in it have two forms."""
     if isinstance(found, dict) and isinstance(expected, dict):
         return found.keys() == expected.keys() and all(_same(found[name], expected[name]) for name in found)
+    if isinstance(found, list) and isinstance(expected, list):
+        return len(found) == len(expected) and all(map(_same, found, expected))
     if isinstance(found, str) and isinstance(expected, str) and found != expected:
         return _is_same_time(found, expected)
     return bool(found == expected)
@@ -192,6 +194,7 @@ def _launch(tables: Tables, event: Row, detail: Mapping[str, Any]) -> None:
             **nothing,
             "ended_at": None,
             "drifted_at": None,
+            "tainted_members": None,
             "made": 0,
             "release": event["release"],
             "role": detail.get("role", ONLY_ROLE),
@@ -220,6 +223,26 @@ def _taint(tables: Tables, event: Row, detail: Mapping[str, Any]) -> None:
     row["taint"] = {**(row["taint"] or first), "due_at": detail["due_at"], "isolated": detail["isolated"]}
     if detail["taint"] == "drift":
         row["drifted_at"] = row.get("drifted_at") or event["at"]
+
+
+def _member_taint(tables: Tables, event: Row, detail: Mapping[str, Any]) -> None:
+    row, member = tables["instances"][detail["instance"]], detail["member"]
+    known = {one["member"]: one for one in row.get("tainted_members") or ()}
+    first = {"kind": detail["taint"], "why": detail["why"], "actor": event["actor"], "at": event["at"]}
+    one = known.get(member, {"member": member, **first, "aside_at": None})
+    row["tainted_members"] = [*({**known, member: {**one, "due_at": detail["due_at"]}}).values()]
+
+
+def _member_aside(tables: Tables, event: Row, detail: Mapping[str, Any]) -> None:
+    for one in tables["instances"][detail["instance"]].get("tainted_members") or ():
+        if one["member"] == detail["member"]:
+            one["aside_at"] = event["at"]
+
+
+def _member_removed(tables: Tables, event: Row, detail: Mapping[str, Any]) -> None:
+    row = tables["instances"].get(detail["instance"])
+    if row is not None and row.get("tainted_members"):
+        row["tainted_members"] = [one for one in row["tainted_members"] if one["member"] != detail["member"]]
 
 
 def _ended(tables: Tables, event: Row, detail: Mapping[str, Any]) -> None:
@@ -259,6 +282,9 @@ _CHANGES: Final[Mapping[str, _Change]] = {
     "created": _created,
     "started": _started,
     "taint": _taint,
+    "member-taint": _member_taint,
+    "member-aside": _member_aside,
+    "member-removed": _member_removed,
     "ended": _ended,
     "stopping": _ended,
     "destroyed": _destroyed,

@@ -22,6 +22,7 @@ from instar.model.release import (
     EnvironmentState,
     Instance,
     Maintenance,
+    MemberTaint,
     OwnNames,
     Release,
     Rollout,
@@ -214,7 +215,7 @@ def task_value(row: Row) -> TaskRun:
 
 INSTANCE = """
     i.id, i.serial, i.release, i.created_at, i.made, i.started_at, i.task, i.replacing, i.taint, i.ending, i.ended_at,
-    i.members, i.role"""
+    i.members, i.role, i.tainted_members"""
 
 
 @_damage_known
@@ -245,6 +246,7 @@ def _instance(
     ended_at: str | None,
     members: int,
     role: str,
+    tainted_members: str | None,
 ) -> Instance:
     """Take columns by their order: there can be thousands of rows, and names take longer."""
     return Instance(
@@ -261,6 +263,7 @@ def _instance(
         ending=_ending(ending, ended_at),
         members=members,
         role=role,
+        tainted_members=tuple(from_json(MemberTaint, one) for one in parse(tainted_members)) if tainted_members else (),
     )
 
 

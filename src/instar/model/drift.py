@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Final
 
 from instar.frozen import dataclass
+from instar.model.codec import ADDED
 
 KINDS: Final = {
     "root": "the root file system is not that of the image, or not the one that the instance was made with",
@@ -32,10 +34,13 @@ KINDS: Final = {
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
     """One difference. ``instance`` is None for what is not an instance's; ``path`` says where in it: a mount point, a
-    setting's name, "process 17 (python3)". ``expected`` and ``observed`` are for people, and hold no secret."""
+    setting's name, "process 17 (python3)". ``expected`` and ``observed`` are for people, and hold no secret.
+    ``member``: of a group that an engine runs, the one that it is about; None: what all of them are made from.
+    """
 
     instance: str | None
     kind: str
     path: str
     expected: str
     observed: str
+    member: str | None = field(default=None, metadata=ADDED)

@@ -54,6 +54,33 @@ class InstanceTainted(OfInstance):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class MemberTainted(OfInstance):
+    """One member of a group is to be replaced by the group's engine."""
+
+    member: str
+    taint: TaintKind
+    why: str
+    due_at: str
+    recording: str | None = None
+    command: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemberSetAside(OfInstance):
+    """A tainted member is no part of its group any more, and kept."""
+
+    member: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemberRemoved(OfInstance):
+    """A tainted member is gone."""
+
+    member: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class OfEnding(OfInstance):
     reason: EndReason
     why: str

@@ -81,6 +81,20 @@ class Taint:
     isolated: bool = False
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemberTaint:
+    """One ``member`` of a group is to be replaced by the group's engine, from ``due_at`` on, for what a taint can be.
+    ``aside_at``: since then it is no part of the group any more, and kept for people to look at."""
+
+    member: str
+    kind: TaintKind
+    why: str
+    actor: str
+    at: datetime
+    due_at: datetime
+    aside_at: datetime | None = None
+
+
 EndReason = Literal["exited", "signal", "out-of-memory", "restart", "unknown", "unwell", "instar"]
 BY_ITSELF: Final = ("exited", "signal", "out-of-memory", "restart", "unknown")
 FALLEN: Final = ("exited", "signal", "out-of-memory")  # its own doing, and not the machine's
@@ -128,6 +142,11 @@ class Instance:
     ending: Ending | None = None  # written before anything of it is removed
     members: int = 1
     role: str = ONLY_ROLE
+    tainted_members: tuple[MemberTaint, ...] = ()  # in the order in which they were tainted
+
+    def member_taint(self, member: str) -> MemberTaint | None:
+        """Return why one of its members is to be replaced; None of one that is not."""
+        return next((one for one in self.tainted_members if one.member == member), None)
 
     @property
     def was_made(self) -> bool:

@@ -35,6 +35,7 @@ from instar.operations.converge import clear_orphans
 from instar.operations.drift_response import DriftMemory, check_when_due, respond_to_drift
 from instar.operations.installed import installed_providers
 from instar.operations.locks import LONGEST_HOLD_S, agent_lock, agent_pid, hold_environment, is_here
+from instar.operations.members import replace_members
 from instar.operations.privilege import require_root_for
 from instar.operations.scrub import PAUSE_S, Scrub
 from instar.operations.secret_values import bring_values
@@ -48,6 +49,7 @@ _ENDS_S = 0.5  # from one look to the next at what has its grace to end
 _BUSY_S = 1.0  # a command works there
 _AFTER_AN_ERROR_S = (1.0, 60.0)  # the first pause, doubled each time, and the longest
 _ORPHANS_S = 600.0
+_MEMBERS_S = 60.0  # from one look for members whose groups are gone to the next
 _AT_ONCE = 4
 
 
@@ -87,6 +89,7 @@ class TrackedEnvironment:
     run: Run | None = None
     health: HealthHistory = field(default_factory=HealthHistory)
     memory: DriftMemory = field(default_factory=DriftMemory)
+    members_due: float = 0.0
     working: Future[float] | None = None
 
 
@@ -247,6 +250,11 @@ class Agent:
         if state is None:
             return None
         self._respond_to_drift(tracked, state)
+        soon = self._replace_members(tracked, state)
+        seconds = self._converge(tracked, state)
+        return seconds if soon is None or (seconds is not None and seconds < soon) else soon
+
+    def _converge(self, tracked: TrackedEnvironment, state: EnvironmentState) -> float | None:
         run = self._run(tracked, state)
         until = time.monotonic() + LONGEST_HOLD_S
         while not self._stop.is_set():
@@ -279,6 +287,18 @@ class Agent:
             respond_to_drift(self._workspace, state, tracked.memory, report)
         except Exception as error:
             self._listener.failed(tracked.environment, error)
+
+    def _replace_members(self, tracked: TrackedEnvironment, state: EnvironmentState) -> float | None:
+        """Go on with members that are to be replaced; look now and then for those of groups that are gone."""
+        tainted = any(group.tainted_members for group in self._workspace.ledger.instances(state.id))
+        if not tainted and time.monotonic() < tracked.members_due:
+            return None
+        tracked.members_due = time.monotonic() + _MEMBERS_S
+        try:
+            return replace_members(self._workspace, state.id, self._listener.report_for(state.id))
+        except Exception as error:  # what it is about serves on as it did
+            self._listener.failed(tracked.environment, error)
+            return None
 
     def _run(self, tracked: TrackedEnvironment, state: EnvironmentState) -> Run:
         """Return the run that goes on there: a new one for each rollout, with what was learnt before."""

@@ -19,6 +19,7 @@ from typing import Final
 
 from instar import durable
 from instar.control.lease import with_lease
+from instar.control.snapshot import alone
 from instar.drift.check import Checked, check
 from instar.drift.traffic import ports
 from instar.errors import EnvironmentBusy, HostError, InstarError, RouterError
@@ -102,12 +103,14 @@ def respond_to_drift(workspace: Workspace, state: EnvironmentState, memory: Drif
     checked = found.checked if at_rest else _of_instances(found, known)
     policy = state.settings.drift
     for about in (*((None,) if at_rest else ()), *checked.instances):
-        findings, instance = frozenset(map(_told_as, checked.of(about))), known.get(about or "")
-        if findings and findings != memory.told.get(about) and not _is_looked_into(instance):
+        instance = known.get(about or "")
+        of_it = [one for one in checked.of(about) if not _is_looked_into(instance, one.member)]
+        findings = frozenset(map(_told_as, of_it))
+        if findings and findings != memory.told.get(about):
             if not memory.may_tell(about):
                 continue
-            _tell(workspace, state, instance, checked.of(about))
-            report(Progress(stage="drift", kind="warning", text=_line(about, checked.of(about))))
+            _tell(workspace, state, instance, of_it)
+            report(Progress(stage="drift", kind="warning", text=_line(about, of_it)))
         memory.told[about] = findings
     if policy.action == "replace":
         _taint(workspace, state, checked, known)
@@ -147,9 +150,13 @@ def _told_as(finding: Finding) -> tuple[str, str, str]:
     return finding.kind, _PID.sub("process", finding.path), finding.observed
 
 
-def _is_looked_into(instance: Instance | None) -> bool:
-    """Tell whether somebody has opened a shell in an instance: what they do there is in its recording."""
-    return instance is not None and instance.taint is not None and instance.taint.kind == "shell"
+def _is_looked_into(instance: Instance | None, member: str | None) -> bool:
+    """Tell whether somebody has opened a shell in an instance, or in a member of one: what they do there is in its
+    recording."""
+    if instance is None:
+        return False
+    of_member = None if member is None else instance.member_taint(member)
+    return any(one is not None and one.kind == "shell" for one in (instance.taint, of_member))
 
 
 def _tell(
@@ -222,19 +229,42 @@ def _taint(workspace: Workspace, state: EnvironmentState, checked: Checked, know
             continue
         if instance.taint is not None or instance.ending is not None:
             continue
-        count = _drifted_lately(workspace, state)
-        if count >= policy.budget:
-            lately = f"{count} instances had drifted in {policy.within_ms / 1000:g} s"
-            workspace.ledger.set_alarm(state.id, f"{lately}: replacement has stopped until you deploy or roll back")
-            return
-        workspace.ledger.taint(name, "drift", _why(findings))
+        for member, of_it in _by_member(workspace, state, instance, findings).items():
+            if member is not None and instance.member_taint(member) is not None:
+                continue
+            count = _drifted_lately(workspace, state)
+            if count >= policy.budget:
+                lately = f"{count} instances had drifted in {policy.within_ms / 1000:g} s"
+                workspace.ledger.set_alarm(state.id, f"{lately}: replacement has stopped until you deploy or roll back")
+                return
+            if member is None:
+                workspace.ledger.taint(name, "drift", _why(of_it))
+            else:
+                workspace.ledger.taint_member(name, member, "drift", _why(of_it))
+
+
+def _by_member(
+    workspace: Workspace, state: EnvironmentState, instance: Instance, findings: Sequence[Finding]
+) -> Mapping[str | None, Sequence[Finding]]:
+    """Return the members of a group to be replaced, each with what was found of it; None: the whole group is, since
+    what its members are made from has drifted too, or it holds a volume that only one may have."""
+    facet = workspace.provider(state.settings.provider).members
+    release = workspace.ledger.get_release(state.id, instance.release)
+    if facet is None or alone(release) or any(one.member is None for one in findings):
+        return {None: findings}
+    return {
+        member: [one for one in findings if one.member == member]
+        for member in sorted({one.member for one in findings if one.member is not None})
+    }
 
 
 def _drifted_lately(workspace: Workspace, state: EnvironmentState) -> int:
     """Return how many instances were tainted for drift in the budget's time, or since somebody began the count anew."""
     since = workspace.ledger.now() - timedelta(milliseconds=state.settings.replace.within_ms)
     since = max(since, state.counted_since or since)
-    return workspace.ledger.drifted(state.id, since)
+    groups = workspace.ledger.instances(state.id)
+    members = sum(one.kind == "drift" and one.at > since for group in groups for one in group.tainted_members)
+    return workspace.ledger.drifted(state.id, since) + members
 
 
 def _why(findings: Sequence[Finding]) -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         Inspects,
         Layers,
         Maintains,
+        Members,
         Networks,
         Previews,
         Shells,
@@ -349,6 +350,8 @@ class Provider(Protocol):
     @property
     def maintains(self) -> Maintains | None: ...
 
+    @property
+    def members(self) -> Members | None: ...
     @property
     def edge(self) -> Edge | None: ...
     @property

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from instar.errors import Refused
+from instar.frozen import dataclass
 from instar.model.digest import Digest
 from instar.model.drift import Finding
 from instar.model.environment import HostNames, Network, Settings
@@ -98,6 +100,44 @@ class Shells(Protocol):
 
         Raises ProviderError when there is none (it does not run; no shell in the image), ComponentMissing.
         """
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Member:
+    """One of a group's, as its engine has it. ``own``: the engine counts it, and makes another when it goes.
+    ``serves``: requests of the group's get to it while it is ``ready``. One that neither counts nor serves is set
+    aside: kept until ``until``. ``tainted``: it says so itself. ``began_at``: when it was made; ``wanted``: how many
+    the engine wants of its group."""
+
+    name: str
+    group: str
+    wanted: int
+    own: bool
+    serves: bool
+    ready: bool
+    tainted: bool
+    began_at: datetime
+    until: datetime | None = None
+
+
+class Members(Protocol):
+    """Has single members of a group replaced by the engine that runs it. Nothing else of the group is touched."""
+
+    def members(self, environment: EnvironmentId) -> tuple[Member, ...]:
+        """Return all members of an environment's groups, and those that were set aside."""
+
+    def mark(self, environment: EnvironmentId, member: Member) -> None:
+        """Have the member itself say that it is tainted."""
+
+    def replace(self, environment: EnvironmentId, member: Member) -> None:
+        """Have the engine make another in a member's place, which has its share of the requests still."""
+
+    def set_aside(self, environment: EnvironmentId, member: Member, at: datetime) -> None:
+        """Take a member out of its group: the engine makes another, and no new request gets to it. It is kept as it is,
+        for people to look at, for as long as the environment says from ``at`` on."""
+
+    def end(self, environment: EnvironmentId, member: Member) -> None:
+        """End a member that was set aside; what it printed is kept with what its group did."""
 
 
 class Previews(Protocol):

@@ -175,7 +175,8 @@ class Router(Previews, Counts, Maintains, Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MachineProvider:
-    """Implements :class:`instar.providers.base.Provider`. It has every facet; an edge where it is given one."""
+    """Implements :class:`instar.providers.base.Provider`. It has every facet, an edge where it is given one;
+    its groups have one member each."""
 
     runtime: Runtime
     router: Router
@@ -205,6 +206,10 @@ class MachineProvider:
     @property
     def maintains(self) -> Maintains:
         return self.router
+
+    @property
+    def members(self) -> None:
+        return None
 
     @property
     def layers(self) -> Layers:

@@ -38,6 +38,9 @@ from instar.model.instance_happenings import (
     InstanceEnded,
     InstanceStopping,
     InstanceTainted,
+    MemberRemoved,
+    MemberSetAside,
+    MemberTainted,
     OfEnding,
     ShellEnded,
     ShellOpened,
@@ -123,6 +126,14 @@ def _made(what: ReleaseMade) -> str:
 def _taint(what: InstanceTainted) -> str:
     aside = ", isolated" if what.isolated else ""
     return f"{what.instance} ({_TAINTED_BY[what.taint]}{aside}, due {_clock(what.due_at)}): {what.why}"
+
+
+def _member_taint(what: MemberTainted) -> str:
+    return f"{what.member} of {what.instance} ({_TAINTED_BY[what.taint]}, due {_clock(what.due_at)}): {what.why}"
+
+
+def _member_removed(what: MemberRemoved) -> str:
+    return f"{what.member} of {what.instance}: {what.why}"
 
 
 def _shell(what: ShellOpened) -> str:
@@ -211,6 +222,9 @@ def _cause(text: str) -> str:
 _WORDS: Final[Mapping[type[Happening], Callable[[Any], str]]] = {
     ReleaseMade: _made,
     InstanceTainted: _taint,
+    MemberTainted: _member_taint,
+    MemberSetAside: lambda what: f"{what.member} of {what.instance}, kept as evidence",
+    MemberRemoved: _member_removed,
     ShellOpened: _shell,
     ShellEnded: _shell_ended,
     DriftFound: _drift,
@@ -232,6 +246,7 @@ _SENTENCES: Final[Mapping[type[Happening], str]] = {
     TakenOver: "{where}: {event.actor} took over from process {what.pid}",
     NameAdopted: "{where}: {event.actor} took the environment over for another project of that name",
     InstanceTainted: "{where}: {event.actor} tainted {what.instance}, which will be replaced{reason}",
+    MemberTainted: "{where}: {event.actor} tainted {what.member} of {what.instance}, which will be replaced{reason}",
     DriftFound: "{where}: {who} has drifted{first}",
     DamageFound: "{where}: {what.what} is damaged{reason}",
     WatchFailed: "{where} rolls back to release {what.back_to} automatically{reason}",

@@ -70,7 +70,8 @@ class TrialProvider:
     """Implements instar.providers.base.Provider, without any facet."""
 
     traits = TrialPackage.traits
-    inspects = ends = shells = previews = counts = maintains = edge = layers = sweeps = networks = volumes = None
+    inspects = ends = shells = previews = counts = maintains = members = None
+    edge = layers = sweeps = networks = volumes = None
 
     def __init__(self, root: Path) -> None:
         self._root = root

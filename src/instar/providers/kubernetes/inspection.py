@@ -17,7 +17,7 @@ from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.comparison import Difference, differences, other_writers
 from instar.providers.kubernetes.door import Backend
 from instar.providers.kubernetes.kinds import CONFIG_MAP, POD, SECRET
-from instar.providers.kubernetes.names import CONTAINER, GROUP, Names
+from instar.providers.kubernetes.names import CONTAINER, GROUP, POD_TEMPLATE, TAINTED, Names
 from instar.providers.kubernetes.objects import Made, digest_of, group_objects
 from instar.providers.kubernetes.pod import Order, template
 from instar.providers.kubernetes.settings import Place
@@ -135,10 +135,13 @@ def _pod(subject: Subject, pod: Object, wanted: Object | None) -> Iterator[Findi
         return
 
     def told(kind: str, path: str, expected: str, observed: str) -> Finding:
-        return Finding(instance=group.id, kind=kind, path=f"{name}: {path}", expected=expected, observed=observed)
+        where = f"{name}: {path}"
+        return Finding(instance=group.id, kind=kind, path=where, expected=expected, observed=observed, member=name)
 
     owners = [one.get("name", "") for one in pod["metadata"].get("ownerReferences") or () if one.get("controller")]
-    if not any(str(one).startswith(group.id) for one in owners):
+    labels = pod["metadata"].get("labels") or {}
+    let_go = TAINTED in labels and POD_TEMPLATE not in labels  # another is made in its place
+    if not let_go and not any(str(one).startswith(group.id) for one in owners):
         yield told("object", "its owner", f"the Deployment '{group.id}'", ", ".join(owners) or "nobody")
     for one in spec.get("ephemeralContainers") or ():
         yield told("process", "ephemeral container", "none", f"'{one.get('name')}' of {one.get('image')}")

@@ -5,6 +5,7 @@ A line is ``TIME STREAM TEXT``. The cluster does not say which of the two stream
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import time
 from collections.abc import Iterator, Sequence
@@ -52,10 +53,16 @@ class Logs:
 
     def keep(self, api: Api, namespace: str, group: str) -> None:
         """Keep what a group has printed, before its pods go. What cannot be read just now is not waited for."""
-        try:
-            lines = self.lines(api, namespace, group, _KEPT_LINES)
-        except InstarError:
-            return
+        with contextlib.suppress(InstarError):
+            self._write(group, self.lines(api, namespace, group, _KEPT_LINES))
+
+    def keep_of(self, api: Api, namespace: str, group: str, pod: str) -> None:
+        """Keep what a pod has printed that was of a group, with what the group has."""
+        with contextlib.suppress(InstarError):
+            lines = [*self._kept(group), *_of(api, namespace, pod, _KEPT_LINES)]
+            self._write(group, sorted(dict.fromkeys(lines), key=lambda line: line.partition(" ")[0])[-_KEPT_LINES:])
+
+    def _write(self, group: str, lines: Sequence[str]) -> None:
         if lines:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             durable.write(self._file(group), "".join(f"{line}\n" for line in lines).encode(), lasting=False)

@@ -23,13 +23,16 @@ LEDGER: Final = "instar/ledger"
 RELEASE: Final = "instar/release"
 GROUP: Final = "instar/group"
 PART: Final = "instar/part"  # what an object is of its group: "anchor"
-TAINTED: Final = "instar/tainted"  # the group that a pod was taken out of
+NETWORK: Final = "instar/network"  # of a pod: the group whose network policy it is under, also when it is of none
+TAINTED: Final = "instar/tainted"  # of a tainted pod: the group that it is, or was, of
+POD_TEMPLATE: Final = "pod-template-hash"  # the engine's own, by which a ReplicaSet knows its pods
 
 IMAGE: Final = "instar/image"  # annotations
 CONFIGURATION: Final = "instar/configuration"
 PLAN: Final = "instar/plan"
 EXPOSED: Final = "instar/exposed"
 LEASE_NUMBER: Final = "instar/lease"  # of the lease that an object was claimed under last
+ASIDE_AT: Final = "instar/aside-at"
 
 ANCHOR: Final = "anchor"
 CONTAINER: Final = "service"  # of a pod, the only one

@@ -17,7 +17,7 @@ from instar.model.codec import from_json, to_json
 from instar.model.environment import MACHINE, Allow, Settings
 from instar.model.release import EnvironmentId, Release
 from instar.providers.kubernetes.kinds import POLICY
-from instar.providers.kubernetes.names import ENVIRONMENT, GROUP, LEDGER, MANAGED_BY, SERVICE, Names
+from instar.providers.kubernetes.names import ENVIRONMENT, LEDGER, MANAGED_BY, NETWORK, SERVICE, Names
 from instar.providers.kubernetes.settings import unfit
 
 _NAMESPACE: Final = "kubernetes.io/metadata.name"  # a label that the API itself gives each namespace
@@ -70,9 +70,9 @@ def release_network(settings: Settings) -> Mapping[str, Any] | None:
     return made
 
 
-def reaching(network: ReleaseNetwork | None, ledger: str) -> Mapping[str, str]:
-    """Return the labels by which others know who may come in."""
-    return {} if network is None else {_reaches(one): ledger for one in network.environments}
+def network_labels(network: ReleaseNetwork | None, group: str, ledger: str) -> Mapping[str, str]:
+    """Return the labels by which a pod is under its group's policy, and by which others know who may come in."""
+    return {} if network is None else {NETWORK: group, **{_reaches(one): ledger for one in network.environments}}
 
 
 def network_policy(
@@ -81,7 +81,7 @@ def network_policy(
     """Return the policy of a group. ``serves``: requests can get to it."""
     open_to_all = serves and network.senders is None
     spec: dict[str, Any] = {
-        "podSelector": {"matchLabels": {GROUP: group}},
+        "podSelector": {"matchLabels": {NETWORK: group}},
         "policyTypes": ["Egress"] if open_to_all else ["Egress", "Ingress"],
         "egress": list(_egress(names, network)),
     }

@@ -14,7 +14,7 @@ from instar.model.reference import Reference
 from instar.model.release import Instance, Release
 from instar.providers.commands import command_of, volumes_of
 from instar.providers.kubernetes.names import CONFIGURATION, CONTAINER, IMAGE, Names
-from instar.providers.kubernetes.network import reaching
+from instar.providers.kubernetes.network import network_labels
 from instar.providers.kubernetes.pod_settings import PodSettings
 from instar.providers.kubernetes.settings import Place, SpreadSettings, TolerationSettings
 
@@ -92,7 +92,7 @@ def template(order: Order) -> Mapping[str, Any]:
         spec["tolerations"] = [_toleration(one) for one in own.tolerations]
     if not tasked:
         spec["topologySpreadConstraints"] = [_spread(order, one) for one in own.spread or (_OVER_NODES,)]
-    labels = {**order.names.of(order.group), **reaching(own.network, order.names.ledger)}
+    labels = {**order.names.of(order.group), **network_labels(own.network, order.group.id, order.names.ledger)}
     metadata = {"labels": labels, "annotations": {**own.annotations, **order.annotations}}
     return {"metadata": metadata, "spec": spec}
 

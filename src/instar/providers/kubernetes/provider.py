@@ -27,7 +27,9 @@ from instar.providers.kubernetes.inspection import ClusterInspection
 from instar.providers.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, EVENT, JOB, POD, VOLUME_CLAIM, Kind
 from instar.providers.kubernetes.kubeconfig import find_config
 from instar.providers.kubernetes.logs import Logs
+from instar.providers.kubernetes.members import ClusterMembers
 from instar.providers.kubernetes.names import ANCHOR, GROUP, PART, Names, environment_part
+from instar.providers.kubernetes.network import ReleaseNetwork
 from instar.providers.kubernetes.objects import anchor, claim, group_objects, owned
 from instar.providers.kubernetes.observation import Look, is_of, last_warnings
 from instar.providers.kubernetes.pod import Order
@@ -53,6 +55,10 @@ class KubernetesProvider:
     @property
     def inspects(self) -> ClusterInspection:
         return ClusterInspection(self)
+
+    @property
+    def members(self) -> ClusterMembers:
+        return ClusterMembers(self.place_of, lambda environment: self._fence(environment).claim(), self._logs)
 
     @property
     def previews(self) -> KubernetesProvider:
@@ -119,6 +125,8 @@ class KubernetesProvider:
         names.require_own("ConfigMap", found)
         if found["metadata"].get("deletionTimestamp") is None:
             self._logs.keep(api, place.namespace, group.id)
+            if ReleaseNetwork.of(release) is not None:  # its policy goes with it
+                self.members.end_all(group.environment, group.id)
             self._delete(group.environment, CONFIG_MAP, group.id, foreground=True)
         return False
 
@@ -166,6 +174,7 @@ class KubernetesProvider:
         self._traffic(environment).close()
 
     def forget(self, environment: EnvironmentId, names: Sequence[str], *, volumes: bool) -> None:
+        self.members.end_all(environment)
         self._logs.forget(names)
         if volumes:
             place = self._place(environment)

@@ -46,7 +46,7 @@ _VERBS: Final[Mapping[Kind, Sequence[str]]] = {
     CONFIG_MAP: (*_MADE_ONCE, "patch"),
     SECRET: ("create", "get", "delete"),
     SERVICE: ("create", "get", "patch", "delete"),
-    POD: ("get", "list", "patch"),
+    POD: ("get", "list", "patch", "delete"),
     EVENT: ("list",),
     VOLUME_CLAIM: (*_MADE_ONCE, "patch"),
     DEPLOYMENT: _MADE_ONCE,

@@ -112,6 +112,9 @@ class KubernetesSettings:
     pre_stop_ms: int = field(default=5_000, metadata=key(
         "How long an instance that is told to end by the cluster answers on, until nobody sends it requests any more. "
         "Part of a release.", low=0, high=120_000))
+    evidence_ms: int = field(default=3_600_000, metadata=key(
+        "How long a pod that was tainted is kept as evidence once another serves in its place.",
+        low=0, high=30 * 86_400_000))
 
 
 # fmt: on
@@ -127,6 +130,7 @@ class Place:
     gateway: tuple[str, str] | None  # namespace, name
     pull_secret: str | None  # of the next release
     storage_class: str | None
+    evidence_ms: int
 
     @property
     def cluster(self) -> tuple[str | None, str]:
@@ -151,6 +155,7 @@ class Place:
             ),
             pull_secret=checked_optional(found.get("pull_secret"), "pull_secret", OBJECT_NAME),
             storage_class=checked_optional(found.get("storage_class"), "storage_class", OBJECT_NAME),
+            evidence_ms=_evidence(found.get("evidence_ms", 3_600_000)),
         )
 
 
@@ -174,6 +179,12 @@ def _name(value: object, key: str) -> str:
 
 def checked_optional(value: object, key: str, form: str) -> str | None:
     return None if value is None else checked(value, key, form)
+
+
+def _evidence(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise unfit("evidence", value)
+    return value
 
 
 def _repository(value: object) -> Repository:

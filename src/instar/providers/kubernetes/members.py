@@ -1,0 +1,116 @@
+"""Pods that are replaced one by one: by their labels alone, which say whose they are.
+
+Without the engine's own label a pod is none of its ReplicaSet's, which makes another; without the group's it is behind
+no Service and in no disruption budget. Labels of the environment stay, and with them what it may reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from instar.model.release import EnvironmentId
+from instar.providers.facets import Member
+from instar.providers.kubernetes.api import Api
+from instar.providers.kubernetes.kinds import DEPLOYMENT, POD
+from instar.providers.kubernetes.logs import Logs
+from instar.providers.kubernetes.names import ASIDE_AT, GROUP, POD_TEMPLATE, TAINTED, Names
+from instar.providers.kubernetes.observation import is_of
+from instar.providers.kubernetes.settings import Place
+
+Object = Mapping[str, Any]
+
+
+class ClusterMembers:
+    """Implements providers.facets.Members."""
+
+    def __init__(
+        self,
+        place_of: Callable[[EnvironmentId], tuple[Api, Names, Place]],
+        claim: Callable[[EnvironmentId], object],
+        logs: Logs,
+    ) -> None:
+        """``claim`` raises LeaseLost for who may not write there any more."""
+        self._place_of = place_of
+        self._claim = claim
+        self._logs = logs
+
+    def members(self, environment: EnvironmentId) -> tuple[Member, ...]:
+        api, names, place = self._place_of(environment)
+        wanted = {
+            str(one["metadata"]["name"]): int((one.get("spec") or {}).get("replicas") or 0)
+            for one in api.list(DEPLOYMENT, place.namespace, names.labels)
+        }
+        pods = api.list(POD, place.namespace, names.labels)
+        return tuple(_members(pods, wanted, timedelta(milliseconds=place.evidence_ms)))
+
+    def mark(self, environment: EnvironmentId, member: Member) -> None:
+        self._label(environment, member, {TAINTED: member.group})
+
+    def replace(self, environment: EnvironmentId, member: Member) -> None:
+        self._claim(environment)
+        self._label(environment, member, {TAINTED: member.group, POD_TEMPLATE: None})
+
+    def set_aside(self, environment: EnvironmentId, member: Member, at: datetime) -> None:
+        self._claim(environment)
+        labels = {TAINTED: member.group, POD_TEMPLATE: None, GROUP: None}
+        self._label(environment, member, labels, {ASIDE_AT: at.astimezone(UTC).isoformat()})
+
+    def end(self, environment: EnvironmentId, member: Member) -> None:
+        self._claim(environment)
+        api, _, place = self._place_of(environment)
+        self._logs.keep_of(api, place.namespace, member.group, member.name)
+        api.delete(POD, place.namespace, member.name)
+
+    def end_all(self, environment: EnvironmentId, group: str | None = None) -> None:
+        """End all that were tainted, or those of a group: it goes, or their environment."""
+        for one in self.members(environment):
+            if one.tainted and group in (None, one.group):
+                self.end(environment, one)
+
+    def _label(
+        self,
+        environment: EnvironmentId,
+        member: Member,
+        labels: Mapping[str, str | None],
+        annotations: Mapping[str, str] | None = None,
+    ) -> None:
+        api, _, place = self._place_of(environment)
+        metadata = {"labels": labels, **({"annotations": annotations} if annotations else {})}
+        api.merge(POD, place.namespace, member.name, {"metadata": metadata})
+
+
+def _members(pods: tuple[Object, ...], wanted: Mapping[str, int], evidence: timedelta) -> Iterator[Member]:
+    for pod in pods:
+        metadata, labels = pod["metadata"], pod["metadata"].get("labels") or {}
+        group = labels.get(GROUP) or labels.get(TAINTED)
+        if group is None or metadata.get("deletionTimestamp") is not None:
+            continue
+        serves = GROUP in labels
+        aside_at = _time((metadata.get("annotations") or {}).get(ASIDE_AT)) or _time(metadata.get("creationTimestamp"))
+        yield Member(
+            name=str(metadata["name"]),
+            group=str(group),
+            wanted=wanted.get(str(group), 1),
+            own=serves and POD_TEMPLATE in labels and is_of(pod, str(group)),
+            serves=serves,
+            ready=_is_ready(pod),
+            tainted=TAINTED in labels,
+            began_at=_time(metadata.get("creationTimestamp")) or datetime.min.replace(tzinfo=UTC),
+            until=None if serves or aside_at is None else aside_at + evidence,
+        )
+
+
+def _is_ready(pod: Object) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
+
+
+def _time(text: object) -> datetime | None:
+    """Return a time as it stands in an object, which somebody may have written by hand."""
+    try:
+        found = datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None
