@@ -46,6 +46,7 @@ class ClusterStub:
         self.faults: list[Fault] = []
         self.version = ("1", "37")
         self.has_gateway_api = True
+        self.has_metrics = False
         self.allowed: Callable[[Mapping[str, Any]], bool] = lambda asked: True
         self.token = "good"
         self.accepts: Mapping[str, Any] = {"type": "Accepted", "status": "True"}
@@ -173,6 +174,8 @@ class ClusterStub:
             return 200, {"major": major, "minor": minor, "gitVersion": f"v{major}.{minor}.0"}, {}
         if path == "/apis/gateway.networking.k8s.io/v1":
             return (200, {}, {}) if self.has_gateway_api else _status(404, "NotFound", "not found")
+        if path == "/apis/metrics.k8s.io/v1beta1":
+            return (200, {}, {}) if self.has_metrics else _status(404, "NotFound", "not found")
         match = _PATH.fullmatch(path)
         assert match is not None, path
         plural, name = match["plural"], match["name"]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from instar.providers.kubernetes.kinds import DEPLOYMENT, POLICY
-from kubernetes_author import Author, authoring
+from instar.providers.kubernetes.api import Api
+from instar.providers.kubernetes.kinds import AUTOSCALER, DEPLOYMENT, POLICY
+from instar.providers.kubernetes.kubeconfig import find_config
+from kubernetes_author import Author, Requests, authoring
 
 pytestmark = pytest.mark.cluster
 CUT_OVER = "{strategy: blue-green}"
@@ -77,6 +80,59 @@ def test_what_instances_may_reach_is_a_policy_of_their_release(author: Author) -
     assert "there is no one machine" in author.deploy(status=1)
     author.instar("destroy", "prod", "--yes")
     assert api.list(POLICY, where, {}) == ()
+
+
+@pytest.mark.long
+def test_an_autoscaler_says_how_many_instances_run(author: Author) -> None:
+    """The cluster's own controller holds what it says, without figures too: that there are never fewer or more."""
+    author.write(rollout=CUT_OVER, instances="{min: 1, max: 3}")
+    assert "metrics.k8s.io" in author.deploy()
+    assert replicas(author, "shop-prod-1-1") == 1
+    scale(author, "shop-prod-1-1", 3)
+    wait_until(lambda: author.json("status", "prod")["releases"][0]["instances"][0]["ready"] == 3, "three answer")
+    assert author.json("drift", "prod")["clean"], "how many there are is the autoscaler's to say"
+    assert "3 healthy" in author.instar("status", "prod")
+    author.deploy()
+    assert replicas(author, "shop-prod-1-1") == 3, "nobody else says it"
+
+    with Requests(author) as asked:
+        author.write(rollout=CUT_OVER, instances="{min: 1, max: 3}", greeting="hi")
+        author.deploy()
+        assert replicas(author, "shop-prod-2-1") == 3, "what takes over begins with as many"
+        scale(author, "shop-prod-2-1", 4)
+        wait_until(lambda: replicas(author, "shop-prod-2-1") == 3, "the controller takes back what is too many")
+        author.instar("rollback", "prod")
+    assert set(asked.answers) <= {"1 hello s3cret", "2 hi s3cret"}
+
+    api, where = author.namespace.api, author.namespace.name
+    somebody = Api(find_config(None, author.namespace.environ), author.namespace.environ, manager="kubectl-edit")
+    somebody.merge(AUTOSCALER, where, "shop-prod-1-1", {"spec": {"maxReplicas": 4}})
+    told = json.loads(author.instar("drift", "prod", "--json", status=2))["findings"]
+    assert ("HorizontalPodAutoscaler shop-prod-1-1: spec.maxReplicas", "3", "4") in [
+        (one["path"], one["expected"], one["observed"]) for one in told
+    ]
+    author.instar("destroy", "prod", "--yes")
+    assert api.list(AUTOSCALER, where, {}) == ()
+
+
+def scale(author: Author, name: str, count: int) -> None:
+    """Say the number of pods as an autoscaler does."""
+    path = DEPLOYMENT.path(author.namespace.name, name, "scale")
+    body = {"spec": {"replicas": count}}
+    author.namespace.api._ask("PATCH", path, "scale", body=body, type_="merge-patch+json")
+
+
+def replicas(author: Author, name: str) -> int:
+    found = author.namespace.api.find(DEPLOYMENT, author.namespace.name, name)
+    assert found is not None
+    return int(found["spec"]["replicas"])
+
+
+def wait_until(holds: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.2)
 
 
 def deployed(author: Author, name: str) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 from instar.cancellation import Cancellation
 from instar.errors import Refused, RouterUnreachable
 from instar.ledger import Ledger
-from instar.model.environment import Analysis, Network, RolloutRules, RolloutStep, Settings
+from instar.model.environment import Analysis, Network, RolloutRules, RolloutStep, Scaling, Settings
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
@@ -141,6 +141,7 @@ def test_what_a_provider_has_not_is_one_sentence() -> None:
     [
         ({"preview": "header"}, "show a release before it has traffic"),
         ({"network": Network(connections=100)}, "say what instances may reach"),
+        ({"scaling": Scaling(min=1, max=2)}, "have an autoscaler say how many instances run"),
         ({"rollout": RolloutRules(strategy="canary", analysis=Analysis())}, "judge a canary"),
     ],
 )

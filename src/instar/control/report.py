@@ -210,8 +210,9 @@ class RolloutReport:
     def _launch(self, snapshot: Snapshot, kind: Any, tail: str = "") -> None:
         target = snapshot.target
         assert target is not None
-        healthy = sum(
-            group.answering or (group.instance.members if group.weight else 0) for group in snapshot.of(target)
+        healthy = sum(  # an autoscaler may have it have more than are wanted
+            min(group.answering, group.instance.members) or (group.instance.members if group.weight else 0)
+            for group in snapshot.of(target)
         )
         wanted = sum(snapshot.layout(target))
         text = f"release {target.number} · {healthy} of {wanted} healthy{tail}"

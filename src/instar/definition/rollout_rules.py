@@ -53,6 +53,18 @@ def rollout(reading: Reading, problems: Problems) -> None:
     _check_steps(reading, problems)
 
 
+def scaling(reading: Reading, problems: Problems) -> None:
+    low, high = reading.get("min"), reading.get("max")
+    if FAILED not in (low, high) and None not in (low, high) and high < low:
+        blame(reading, "max", problems, f"expected at least {low}, as 'min' has it, found {high}")
+
+
+def instances_of(one: Reading, bound: str) -> Any:
+    """Return how many instances an environment has at least ("min") or at most ("max"); FAILED where nobody knows."""
+    found = one.get("instances")
+    return found.get(bound) if isinstance(found, Reading) else found
+
+
 def task(asked: Reading, service: Reading, problems: Problems) -> None:
     """A task gets volumes that there are."""
     wanted, volumes = asked.get("volumes"), service.get("volumes")
@@ -142,7 +154,7 @@ def _refuse_strategy(chosen: Reading, service: Reading, problems: Problems) -> b
 
 
 def _check_batch(one: Reading, chosen: Reading, problems: Problems) -> None:
-    batch, instances = chosen.get("batch"), one.get("instances")
+    batch, instances = chosen.get("batch"), instances_of(one, "min")
     if "batch" not in chosen.values or chosen.get("strategy") != "rolling" or FAILED in (batch, instances):
         return
     if batch > instances:
@@ -153,7 +165,7 @@ def _check_batch(one: Reading, chosen: Reading, problems: Problems) -> None:
 def _refuse_analysis(one: Reading, chosen: Reading, service: Reading | None, problems: Problems) -> bool:
     """Say why an analysis has nothing to compare the new release with, if it has nothing."""
     reason = ""
-    batch, instances = chosen.get("batch"), one.get("instances")
+    batch, instances = chosen.get("batch"), instances_of(one, "min")
     if chosen.get("strategy") == "blue-green":
         reason = f"blue-green moves all traffic at once, so there is nothing to compare with; {_instead(service)}"
     elif chosen.get("strategy") == "rolling" and FAILED not in (batch, instances) and batch == instances:

@@ -394,9 +394,9 @@ def _check_environment(one: Reading, service: Reading, problems: Problems) -> No
         advice = "the service has a port; say where it is reached, such as 'listen: 127.0.0.1:8080'"
         problems.add(one.node.mark, f"{one.path}: 'listen' is missing; {advice}")
     _check_names_served(one, service, problems)
-    instances = one.get("instances")
+    instances = rollout_rules.instances_of(one, "max")
     for volume in readings(service.get("volumes")):
-        if volume.get("access") == "exclusive" and instances is not FAILED and instances > 1:
+        if volume.get("access") == "exclusive" and instances not in (FAILED, None) and instances > 1:
             advice = f"volume '{volume.get('name')}' is exclusive: one instance at a time (or 'access: shared')"
             blame(one, "instances", problems, f"expected 1, found {instances}; {advice}")
             return

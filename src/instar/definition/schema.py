@@ -57,9 +57,16 @@ def _definition(*, environments: dict[str, dict[str, Any]] | None = None, **valu
 
 
 def _environment(
-    *, listen: tuple[str | environment.Listen, ...] = (), tls: str | environment.Tls = "acme", **values: Any
+    *,
+    listen: tuple[str | environment.Listen, ...] = (),
+    tls: str | environment.Tls = "acme",
+    instances: int | environment.Scaling = 1,
+    **values: Any,
 ) -> environment.Environment:
-    """Addresses and names, which are written together, are apart in what is kept of them."""
+    """Addresses and names, which are written together, are apart in what is kept of them; and so are the number of
+    instances, and who else may say it."""
+    if isinstance(instances, environment.Scaling):
+        values["scaling"], instances = instances, instances.min
     source = environment.Tls(kind=tls) if isinstance(tls, str) else tls  # type: ignore[arg-type]
     sections = [one for one in listen if isinstance(one, environment.Listen)]
     own = [one for one in listen if isinstance(one, str)]
@@ -71,7 +78,7 @@ def _environment(
         hsts_ms=next((one.hsts_ms for one in sections if one.hsts_ms is not None), None),
         client_ca=next((one.client_ca for one in sections if one.client_ca is not None), None),
     )
-    return environment.Environment(listen=addresses, names=names, tls=source, **values)
+    return environment.Environment(listen=addresses, names=names, tls=source, instances=instances, **values)
 
 
 def _tls(**values: Any) -> environment.Tls:
@@ -227,6 +234,7 @@ _ABOUT: Final[dict[type[Any] | str, About]] = {
         check=rollout_rules.rollout),
     environment.RolloutStep: About("a section such as {weight: 50, pause: manual}", make=dict),
     environment.Analysis: About("a section such as {max_failed: 1.0}, or {} for the defaults"),
+    environment.Scaling: About("a section such as {min: 2, max: 10}", check=rollout_rules.scaling),
     environment.Replace: About("a section such as {budget: 5, within: 10m}"),
     environment.Drift: About("a section such as {check: 60s, action: replace}"),
     environment.Ignore: About(

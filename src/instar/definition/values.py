@@ -94,6 +94,7 @@ VALUES: Final[dict[str, Shape]] = {
         pattern=f"{forms.NEVER}|{forms.DURATION}", show=forms.show_interval),
     "day": Text("a day such as '2027-01-31'", forms.day, pattern=forms.DAY),
     "size": _SIZE,
+    "number of instances": Whole(1, 100),
     "share": Whole(1, 99, advise=forms.percent),
     "points": Decimal(1, 0, 1_000, advise=forms.percent),
     # files, and what an image is made of

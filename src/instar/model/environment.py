@@ -182,6 +182,17 @@ class Network:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Scaling:
+    """How many instances run, by their load: an autoscaler of the provider's own says it, and nobody else."""
+
+    min: int = field(metadata=key("How many instances run at least.", low=1, high=100))
+    max: int = field(metadata=key("How many instances run at most.", low=1, high=100))
+    cpu_percent: int = field(default=70, metadata=key(
+        "How much of `service.limits.cpus` the instances are to use on average, in percent: above it more run, below "
+        "it fewer.", low=1, high=100))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Keep:
     """What is kept of releases before."""
 
@@ -297,7 +308,10 @@ class Settings:
     compression: Compression | None = field(default=None, metadata=key(
         "Which answers the router compresses, by gzip, for clients that take it; `{}`: those of the usual types. A "
         "change applies at once, and makes no release.", default_about="none", added=True))
-    instances: int = field(default=1, metadata=key("How many instances run.", low=1, high=100))
+    instances: int = field(default=1, metadata=key(
+        "How many instances run; or, where the provider has an autoscaler, how many at least and at most.",
+        ("number of instances", Scaling), low=1, high=100))
+    scaling: Scaling | None = field(default=None, metadata=ADDED)  # ``instances`` are as many as run at least then
     rollout: RolloutRules = field(default=RolloutRules(), metadata=key("How the traffic moves to a new release."))
     preview: str | None = field(default=None, metadata=key(
         "Where a candidate is reached before it gets traffic, of a service of http: an address of its own, or "

@@ -274,6 +274,7 @@ class Traits:
     ``needs_root``: who asks it for anything has to be root on this machine. ``of_one_machine``: what it runs, only the
     machine that began it can act on, whoever shares its ledger. ``passes_names``: requests get to its groups by name
     without an edge of a machine, and what passes them there has the certificates.
+    ``scales``: it has an autoscaler, which may have a group have more members than it was made with.
     ``network_of_release``: what instances may reach is made with them, and part of a release.
     ``patience_s``: for so long at least it is asked again when it says "not now", or nothing, whatever a release says.
     """
@@ -287,6 +288,7 @@ class Traits:
     of_one_machine: bool = True
     passes_names: bool = False
     network_of_release: bool = False
+    scales: bool = False
     patience_s: float = 0.0
 
 

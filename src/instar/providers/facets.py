@@ -44,6 +44,10 @@ def refuse_what_is_missing(provider: Provider, environment: EnvironmentId, setti
             bool(settings.names.sites),
             provider.edge or provider.traits.passes_names or None,
         ),
+        "have an autoscaler say how many instances run ('instances: {min, max}')": (
+            settings.scaling is not None,
+            provider.traits.scales or None,
+        ),
         "say what instances may reach ('network')": (
             settings.network != Network(),
             provider.networks or provider.traits.network_of_release or None,

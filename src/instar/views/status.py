@@ -143,6 +143,8 @@ def _tainted(item: InstanceStatus, now: datetime) -> str:
 
 
 def _health(item: InstanceStatus) -> str:
+    if item.ready is not None and item.ready > item.members:
+        return f"{item.ready} healthy"
     if item.members > 1 and item.ready is not None:
         return f"{item.ready} of {item.members} healthy"
     return {True: "healthy", False: "not healthy", None: "—"}[item.healthy]
@@ -158,7 +160,7 @@ def _healthy(release: ReleaseStatus) -> str:
     if ready and ready == len(release.instances):
         return f"{ready} ready to start"
     healthy, members = sum(map(_ready, release.instances)), sum(one.members for one in release.instances)
-    unwell = f" of {members}" if healthy != members else ""
+    unwell = f" of {members}" if healthy < members else ""
     return f"{healthy}{unwell} healthy" if release.instances else "none runs"
 
 

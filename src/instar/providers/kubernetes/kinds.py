@@ -40,6 +40,9 @@ NAMESPACE: Final = Kind(name="Namespace", plural="namespaces", namespaced=False)
 DEPLOYMENT: Final = Kind(name="Deployment", plural="deployments", group="apps")
 JOB: Final = Kind(name="Job", plural="jobs", group="batch")
 BUDGET: Final = Kind(name="PodDisruptionBudget", plural="poddisruptionbudgets", group="policy")
+AUTOSCALER: Final = Kind(
+    name="HorizontalPodAutoscaler", plural="horizontalpodautoscalers", group="autoscaling", version="v2"
+)
 POLICY: Final = Kind(name="NetworkPolicy", plural="networkpolicies", group="networking.k8s.io")
 SLICE: Final = Kind(name="EndpointSlice", plural="endpointslices", group="discovery.k8s.io")
 GATEWAY: Final = Kind(name="Gateway", plural="gateways", group="gateway.networking.k8s.io")

@@ -12,7 +12,9 @@ from typing import Any, Final
 from instar.model.codec import canonical
 from instar.model.definition import Volume
 from instar.model.digest import Digest
+from instar.model.environment import Scaling
 from instar.providers.kubernetes.kinds import (
+    AUTOSCALER,
     BUDGET,
     CONFIG_MAP,
     DEPLOYMENT,
@@ -25,7 +27,7 @@ from instar.providers.kubernetes.kinds import (
 )
 from instar.providers.kubernetes.names import ANCHOR, GROUP, PART, Names
 from instar.providers.kubernetes.network import network_policy
-from instar.providers.kubernetes.pod import Order, template
+from instar.providers.kubernetes.pod import Order, processors, template
 
 Made = tuple[Kind, Mapping[str, Any]]
 PORT: Final = "service"
@@ -46,8 +48,11 @@ def group_objects(order: Order, secrets: Mapping[str, bytes]) -> tuple[Made, ...
         made.append((POLICY, network_policy(order.names, order.group.id, metadata, network, serves=order.serves)))
     if order.group.task is not None:
         return (*made, (JOB, _job(order)))
-    if order.group.members > 1:
+    scaling = order.own.scaling
+    if order.group.members > 1 or (scaling is not None and scaling.max > 1):
         made.append((BUDGET, _budget(order)))
+    if scaling is not None:
+        made.append((AUTOSCALER, _autoscaler(order, scaling)))
     return (*made, (DEPLOYMENT, _deployment(order)))
 
 
@@ -132,9 +137,10 @@ def _budget(order: Order) -> Mapping[str, Any]:
 
 
 def _deployment(order: Order) -> Mapping[str, Any]:
+    """Return what runs the pods: how many says an autoscaler, where there is one."""
     health = order.service.health
     spec = {
-        "replicas": order.group.members,
+        **({"replicas": order.group.members} if order.own.scaling is None else {}),
         "selector": {"matchLabels": {GROUP: order.group.id}},
         "revisionHistoryLimit": 0,
         "progressDeadlineSeconds": max(1, health.deadline_ms // 1000),
@@ -142,6 +148,31 @@ def _deployment(order: Order) -> Mapping[str, Any]:
     }
     metadata = _metadata(order, order.group.id)
     return {"apiVersion": DEPLOYMENT.api_version, "kind": DEPLOYMENT.name, "metadata": metadata, "spec": spec}
+
+
+def beginning(wanted: Mapping[str, Any], order: Order, serving: int) -> Mapping[str, Any]:
+    """Return a Deployment as it is made, with as many pods as its release says, or, where an autoscaler says it, as
+    many as the one has that has the traffic now (``serving``): fewer could not take it over."""
+    scaling = order.own.scaling
+    if scaling is None:
+        return wanted
+    least = order.group.members
+    return {**wanted, "spec": {**wanted["spec"], "replicas": min(max(serving, least), max(scaling.max, least))}}
+
+
+def _autoscaler(order: Order, scaling: Scaling) -> Mapping[str, Any]:
+    """Return what says how many pods there are. At least as many as the group was made with: so many it is to have."""
+    least, name = order.group.members, order.group.id
+    average = processors(order.service.limits.cpus_milli * scaling.cpu_percent // 100 or 1)
+    target = {"type": "AverageValue", "averageValue": average}
+    spec = {
+        "scaleTargetRef": {"apiVersion": DEPLOYMENT.api_version, "kind": DEPLOYMENT.name, "name": name},
+        "minReplicas": least,
+        "maxReplicas": max(scaling.max, least),
+        "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
+    }
+    metadata = _metadata(order, name)
+    return {"apiVersion": AUTOSCALER.api_version, "kind": AUTOSCALER.name, "metadata": metadata, "spec": spec}
 
 
 def _job(order: Order) -> Mapping[str, Any]:

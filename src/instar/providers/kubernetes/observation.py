@@ -73,6 +73,8 @@ class Look:
         if deployment is None:  # half made, or somebody took it away: what was to be made is made again
             return Observed(id=group.id, state="absent")
         ready = _ready(deployment)
+        if _is_beginning(deployment, group):
+            ready = min(ready, group.members - 1)
         reason = None
         if ready < group.members:
             reason = _scaled(deployment, group) or cause(deployment, pods) or _warned(pods, warnings or {})
@@ -170,6 +172,16 @@ def _ready(deployment: Object) -> int:
     if (status.get("observedGeneration") or 0) < (deployment["metadata"].get("generation") or 0):
         return 0
     return int(status.get("readyReplicas") or 0)
+
+
+def _is_beginning(deployment: Object, group: Instance) -> bool:
+    """Tell whether one that was made with more pods than it has at least, since the one before has them, has never had
+    all of them."""
+    wanted = int((deployment.get("spec") or {}).get("replicas") or 0)
+    if wanted <= group.members or _ready(deployment) >= wanted:
+        return False
+    done = [one.get("reason") for one in _conditions(deployment) if one.get("type") == "Progressing"]
+    return bool(done) and done[0] != "NewReplicaSetAvailable"
 
 
 def _terminated(pods: Sequence[Object]) -> Object:

@@ -29,6 +29,7 @@ class KubernetesPackage:
         of_one_machine=False,
         passes_names=True,
         network_of_release=True,
+        scales=True,
         patience_s=120.0,  # a gateway asks an API server that was away for it again after up to 40 s
     )
     settings = KubernetesSettings

@@ -175,12 +175,12 @@ def _resources(order: Order) -> Mapping[str, Any]:
     cpus = min(requests.cpus_milli or max(1, limits.cpus_milli // 10), limits.cpus_milli)
     memory = min(requests.memory_bytes or limits.memory_bytes, limits.memory_bytes)
     return {
-        "limits": {"cpu": _processors(limits.cpus_milli), "memory": str(limits.memory_bytes)},
-        "requests": {"cpu": _processors(cpus), "memory": str(memory)},
+        "limits": {"cpu": processors(limits.cpus_milli), "memory": str(limits.memory_bytes)},
+        "requests": {"cpu": processors(cpus), "memory": str(memory)},
     }
 
 
-def _processors(milli: int) -> str:
+def processors(milli: int) -> str:
     """Return a number of processors as the API gives it back: in its shortest form."""
     return f"{milli}m" if milli % 1000 else str(milli // 1000)
 

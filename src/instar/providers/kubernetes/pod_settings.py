@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from instar.frozen import dataclass
-from instar.model.codec import to_json
-from instar.model.environment import Settings
+from instar.model.codec import from_json, to_json
+from instar.model.environment import Scaling, Settings
 from instar.model.release import Release
 from instar.providers.kubernetes.network import ReleaseNetwork, release_network
 from instar.providers.kubernetes.settings import (
@@ -39,6 +39,7 @@ _OF_PODS: Final = (
     "user_namespaces",
     "pre_stop_ms",
 )
+_MOST: Final = 100
 _EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
@@ -55,6 +56,7 @@ class PodSettings:
     user_namespaces: bool = False
     pre_stop_ms: int = 5_000
     network: ReleaseNetwork | None = None
+    scaling: Scaling | None = None
 
     @classmethod
     def of(cls, release: Release) -> PodSettings:
@@ -76,6 +78,7 @@ class PodSettings:
             user_namespaces=found.get("user_namespaces") is True,
             pre_stop_ms=_number(found.get("pre_stop_ms", 5_000), "pre_stop") or 0,
             network=ReleaseNetwork.of(release),
+            scaling=_scaling(found.get("scaling")),
         )
 
 
@@ -84,8 +87,8 @@ def release_settings(settings: Settings) -> Mapping[str, Any]:
     usual = to_json(KubernetesSettings(registry="", namespace=""))
     found = settings.provider_settings
     own = {name: found[name] for name in _OF_PODS if name in found and found[name] != usual[name]}
-    network = release_network(settings)
-    return own if network is None else {**own, "network": network}
+    more = {"network": release_network(settings), "scaling": to_json(settings.scaling)}
+    return {**own, **{name: one for name, one in more.items() if one is not None}}
 
 
 def _toleration(one: Any) -> TolerationSettings:
@@ -108,6 +111,18 @@ def _spread(one: Any) -> SpreadSettings:
         skew=max(1, _number(found.get("skew", 1), "spread.skew") or 1),
         required=found.get("required") is True,
     )
+
+
+def _scaling(found: Any) -> Scaling | None:
+    if found is None:
+        return None
+    try:
+        made = from_json(Scaling, found)
+    except ValueError:
+        raise unfit("scaling", found) from None
+    if not (1 <= made.min <= made.max <= _MOST and 1 <= made.cpu_percent <= _MOST):
+        raise unfit("scaling", found)
+    return made
 
 
 def _annotations(found: Any) -> Mapping[str, str]:

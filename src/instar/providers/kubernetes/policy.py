@@ -68,8 +68,13 @@ def _only(namespace: str) -> Mapping[str, Any]:
     return {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
 
 
-def _rule(group: str, resources: Sequence[str], operations: Sequence[str]) -> Mapping[str, Any]:
-    return {"apiGroups": [group], "apiVersions": ["v1"], "resources": list(resources), "operations": list(operations)}
+def _rule(group: str, resources: Sequence[str], operations: Sequence[str], version: str = "v1") -> Mapping[str, Any]:
+    return {
+        "apiGroups": [group],
+        "apiVersions": [version],
+        "resources": list(resources),
+        "operations": list(operations),
+    }
 
 
 def _never(message: str) -> Mapping[str, str]:
@@ -83,6 +88,7 @@ _OBJECTS: Final = [
     _rule("batch", ("jobs",), ("UPDATE",)),
     _rule("policy", ("poddisruptionbudgets",), ("UPDATE",)),
     _rule("networking.k8s.io", ("networkpolicies",), ("UPDATE",)),
+    _rule("autoscaling", ("horizontalpodautoscalers",), ("UPDATE",), "v2"),
     _rule("gateway.networking.k8s.io", ("httproutes",), ("UPDATE",)),
 ]
 _REMOVED: Final = [
@@ -90,6 +96,7 @@ _REMOVED: Final = [
     _rule("apps", ("deployments",), ("DELETE",)),
     _rule("policy", ("poddisruptionbudgets",), ("DELETE",)),
     _rule("networking.k8s.io", ("networkpolicies",), ("DELETE",)),
+    _rule("autoscaling", ("horizontalpodautoscalers",), ("DELETE",), "v2"),
     _rule("gateway.networking.k8s.io", ("httproutes",), ("DELETE",)),
 ]
 _PODS: Final = [_rule("", ("pods",), ("CREATE",))]

@@ -25,6 +25,7 @@ from instar.providers.kubernetes.taking_back import require_nobody_else
 from instar.threads import at_once
 
 OLDEST: Final = (1, 30)  # preStop.sleep and native validation of what is applied are on by default from here
+_METRICS: Final = "/apis/metrics.k8s.io/v1beta1"
 _ASKED_AT_ONCE: Final = 8
 
 
@@ -108,8 +109,13 @@ def look(api: Api, names: Names, place: Place, service: Service) -> tuple[str, .
     return tuple(_told_of_volumes(api, names, place, service))
 
 
-def notes(settings: Settings) -> Iterator[str]:
-    """Yield what nobody can ask a cluster."""
+def notes(api: Api, settings: Settings) -> Iterator[str]:
+    """Yield what a cluster does not say of itself, and what it lacks."""
+    if settings.scaling is not None and api.text(_METRICS, "look for figures of pods", absent=True) is None:
+        yield (
+            "nothing in the cluster says how much of its processors a pod uses (metrics.k8s.io): until something does, "
+            "such as metrics-server, the autoscaler changes no number of instances"
+        )
     if settings.network.allow:
         yield (
             "network.allow becomes a NetworkPolicy: whether it is held to is up to the cluster's network plugin, which "

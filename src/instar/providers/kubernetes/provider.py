@@ -30,7 +30,7 @@ from instar.providers.kubernetes.logs import Logs
 from instar.providers.kubernetes.members import ClusterMembers
 from instar.providers.kubernetes.names import ANCHOR, GROUP, PART, Names, environment_part
 from instar.providers.kubernetes.network import ReleaseNetwork
-from instar.providers.kubernetes.objects import anchor, claim, group_objects, owned
+from instar.providers.kubernetes.objects import anchor, beginning, claim, group_objects, owned
 from instar.providers.kubernetes.observation import Look, is_of, last_warnings
 from instar.providers.kubernetes.pod import Order
 from instar.providers.kubernetes.settings import Place
@@ -74,7 +74,7 @@ class KubernetesProvider:
         if before is not None and before.provider == settings.provider:
             preflight.require_same_cluster(environment, Place.of(before), place)
         api = self._api(place)
-        return (*preflight.look(api, self._names(environment), place, service), *preflight.notes(settings))
+        return (*preflight.look(api, self._names(environment), place, service), *preflight.notes(api, settings))
 
     def layout(self, settings: Settings, service: Service) -> tuple[int, ...]:
         return (settings.instances,)
@@ -109,7 +109,9 @@ class KubernetesProvider:
         for volume in order.volumes:
             self._make(fence, names, place, VOLUME_CLAIM, claim(names, volume, place.storage_class))
         uid = str(root["metadata"]["uid"])
-        for kind, wanted in made:
+        serving = 0 if order.own.scaling is None else self._serving(group.environment)
+        for kind, one in made:
+            wanted = beginning(one, order, serving) if kind == DEPLOYMENT else one
             self._make(fence, names, place, kind, owned(wanted, group.id, uid))
 
     def start(self, group: Instance) -> None:
@@ -148,7 +150,7 @@ class KubernetesProvider:
         place = self._place(group.environment)
         if check is None:
             seen = self.observe(group.environment, [group]).groups[0]
-            well = seen.state == "running" and seen.ready == group.members
+            well = seen.state == "running" and (seen.ready or 0) >= group.members
             told = f"{seen.ready or 0} of {group.members} are ready"
             return Probe(healthy=well, cause="" if well else f"{told}: {seen.reason}" if seen.reason else told)
         api = self._api(place)
@@ -198,6 +200,13 @@ class KubernetesProvider:
     def sites_of(self, environment: EnvironmentId) -> Sequence[str]:
         settings = self._site.environments().get(environment)
         return () if settings is None else settings.names.sites
+
+    def _serving(self, environment: EnvironmentId) -> int:
+        """Return how many pods those groups have that have the traffic now."""
+        place, door = self._place(environment), self._traffic(environment).door()
+        api = self._api(place)
+        found = [api.find(DEPLOYMENT, place.namespace, name) for name in (door.weights if door is not None else ())]
+        return sum(int((one.get("spec") or {}).get("replicas") or 0) for one in found if one is not None)
 
     def _secrets(self, release: Release) -> Mapping[str, bytes]:
         wanted, state = release.configuration.secrets, self._site.state

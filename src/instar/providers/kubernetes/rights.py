@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from instar.frozen import dataclass
 from instar.providers.kubernetes.kinds import (
+    AUTOSCALER,
     BUDGET,
     CONFIG_MAP,
     DEPLOYMENT,
@@ -53,6 +54,7 @@ _VERBS: Final[Mapping[Kind, Sequence[str]]] = {
     JOB: _MADE_ONCE,
     BUDGET: ("create", "get", "delete"),
     POLICY: ("create", "get", "delete"),
+    AUTOSCALER: ("create", "get", "delete"),
     SLICE: ("list",),
     LEASE: ("create", "get", "patch", "delete"),
     ROUTE: ("create", "get", "patch", "delete"),
