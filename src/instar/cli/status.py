@@ -28,6 +28,7 @@ def status(environment: str | None, file: Path, as_json: bool) -> None:
     """
     from instar.model.progress import Progress
     from instar.operations.ledger import which_ledger
+    from instar.operations.locks import leader
     from instar.operations.status import overview
     from instar.operations.status import status as look
     from instar.views.status import overview_page, status_json, status_page
@@ -44,6 +45,9 @@ def status(environment: str | None, file: Path, as_json: bool) -> None:
     seen = overview(workspace, service)
     for text in which_ledger(workspace):
         workspace.report(Progress(stage="ledger", text=text))
+    leading = leader(workspace)
+    if leading is not None:
+        workspace.report(Progress(stage="agent", text=f"{leading[0]} leads since {leading[1]:%Y-%m-%d %H:%M:%S} UTC"))
     for state in seen.elsewhere:
         workspace.report(Progress(stage="other", text=f"{state.id} is on {state.machine}: ask there"))
     if as_json:

@@ -23,6 +23,7 @@ from instar.model.release import EnvironmentId
 LASTS_S = 30.0
 RENEWED_IN_IT = 3  # so often
 AGAIN_S = 1.0  # where that could not be said: a ledger that comes back in time finds its holder
+AGENTS = "*/agents"  # the lease of the one that leads: no environment is called so
 _ADD = "INSERT INTO leases (place, number) VALUES (:place, 0) ON CONFLICT DO NOTHING"
 # A transaction that writes with the number keeps the row from this, and from no renewal.
 _LOCK = """
@@ -90,16 +91,36 @@ class Leases:
         Raises EnvironmentBusy, which says who holds it and since when.
         """
         place = str(environment)
-        number = self._take(environment, holder, machine, take_over)
-        self._holders[place] = holder
-        self._session.leases[place] = number
-        self._renew_from_now_on()
+        number = self._hold(place, holder, machine, take_over)
         try:
             yield number
         finally:
-            del self._session.leases[place], self._holders[place]
-            with contextlib.suppress(InstarError):  # then it ends by itself
-                self._execute(_GIVE_BACK, place=place, number=number)
+            self._give_back(place, number)
+
+    def lead(self, holder: str, *, machine: str) -> bool:
+        """Be the agent that leads of all that share the ledger, and stay it; False: another one is. The caller is the
+        only agent of ``machine``, or of what says so."""
+        number = self._session.leases.get(AGENTS)
+        if number is not None:
+            if self._execute(_HOLDS, place=AGENTS, number=number):
+                return True
+            del self._session.leases[AGENTS], self._holders[AGENTS]  # it was cut off for too long
+        try:
+            self._hold(AGENTS, holder, machine, take_over=False)
+        except EnvironmentBusy:
+            return False
+        return True
+
+    def stop_leading(self) -> None:
+        """Let another agent lead at once."""
+        number = self._session.leases.get(AGENTS)
+        if number is not None:
+            self._give_back(AGENTS, number)
+
+    def leader(self) -> tuple[str, datetime] | None:
+        """Return which agent leads, and since when; None: none does."""
+        found = self._session.rows(_HOLDER, place=AGENTS)
+        return (str(found[0]["holder"]), found[0]["since"]) if found else None
 
     def held(self, environment: EnvironmentId) -> HeldLease | None:
         """Return the lease that this process took on ``environment``, None where it has none."""
@@ -133,13 +154,24 @@ class Leases:
             if self._engine is not None:
                 self._engine.close()
 
-    def _take(self, environment: EnvironmentId, holder: str, machine: str, take_over: bool) -> int:
-        place = str(environment)
+    def _hold(self, place: str, holder: str, machine: str, take_over: bool) -> int:
+        number = self._take(place, holder, machine, take_over)
+        self._holders[place] = holder
+        self._session.leases[place] = number
+        self._renew_from_now_on()
+        return number
+
+    def _give_back(self, place: str, number: int) -> None:
+        del self._session.leases[place], self._holders[place]
+        with contextlib.suppress(InstarError):  # then it ends by itself
+            self._execute(_GIVE_BACK, place=place, number=number)
+
+    def _take(self, place: str, holder: str, machine: str, take_over: bool) -> int:
         with self._guard, self._transaction() as engine:
             engine.execute(_ADD, {"place": place}, "write")
             found = _one(engine, _LOCK, {"place": place})
             if found["held"] and found["machine"] != machine and not take_over:
-                raise _busy(environment, found["holder"], found["since"], found["ends_at"])
+                raise _busy(place, found["holder"], found["since"], found["ends_at"])
             values = {"place": place, "holder": holder, "machine": machine, "lasts": LASTS_S}
             return int(_one(engine, _TAKE, values)[0])
 
@@ -199,7 +231,7 @@ def _one(engine: Engine, statement: str, values: Mapping[str, object]) -> Row:
     return found[0]
 
 
-def _busy(environment: EnvironmentId, holder: str, since: datetime, ends_at: datetime) -> EnvironmentBusy:
+def _busy(environment: str, holder: str, since: datetime, ends_at: datetime) -> EnvironmentBusy:
     return EnvironmentBusy(
         f"cannot work on '{environment}': {holder} works on it since {_time(since)}",
         pid=None,

@@ -28,13 +28,22 @@ from instar.drift.check import Checked
 from instar.end_watch import EndWatch
 from instar.errors import Cancelled, EnvironmentBusy, InstarError, LedgerDamaged, LedgerUnreachable, Refused
 from instar.model.certificate import CertificateStatus
-from instar.model.progress import Report
+from instar.model.progress import Progress, Report
 from instar.model.release import EnvironmentId, EnvironmentState
 from instar.operations.certificate_rounds import CertificateRounds
 from instar.operations.converge import clear_orphans
 from instar.operations.drift_response import DriftMemory, check_when_due, respond_to_drift
 from instar.operations.installed import installed_providers
-from instar.operations.locks import LONGEST_HOLD_S, agent_lock, agent_pid, hold_environment, is_here
+from instar.operations.locks import (
+    LONGEST_HOLD_S,
+    agent_lock,
+    agent_pid,
+    hold_environment,
+    is_here,
+    lead,
+    leader,
+    stop_leading,
+)
 from instar.operations.members import replace_members
 from instar.operations.privilege import require_root_for
 from instar.operations.scrub import PAUSE_S, Scrub
@@ -103,6 +112,7 @@ class Agent:
         self._tracked: dict[EnvironmentId, TrackedEnvironment] = {}
         self._damaged: dict[str, str] = {}
         self._orphans_due = 0.0
+        self._leads: bool | None = None
         self._outage = Outage(report=workspace.report)
         self._scrub = Scrub(workspace, workspace.report)
         self._scrub_due = time.monotonic() + PAUSE_S
@@ -133,6 +143,7 @@ class Agent:
                 self._begin_to_scrub(threads)
                 self._rest()
             self._certificates.join()
+        stop_leading(self._workspace)
 
     def once(self) -> bool:
         """Make a single pass: every environment as near to what is wanted as it comes now. False when one failed."""
@@ -142,6 +153,7 @@ class Agent:
             self._certificates.round()
             for tracked in self._tracked.values():
                 tracked.due = time.monotonic() + self._pass(tracked)
+            stop_leading(self._workspace)
         return not self._damaged and not any(tracked.errors for tracked in self._tracked.values())
 
     def _look_around(self) -> None:
@@ -149,16 +161,18 @@ class Agent:
         away, go on with those that are known."""
         try:
             found, damaged = self._workspace.ledger.readable_environments()
+            leads = self._lead(found)
         except LedgerUnreachable as error:
             self._outage.pause_s(error, None)
             return
         self._outage.is_over()
         self._tell_damaged(damaged)
-        states = {state.id: state for state in found if is_here(self._workspace, state)}
+        states = {state.id: state for state in found if self._is_mine(state, leads=leads)}
+        known = {state.id for state in found}
         for environment in self._tracked.keys() - states.keys():
             if self._tracked[environment].working is None:
                 del self._tracked[environment]
-                if str(environment) not in damaged:
+                if str(environment) not in damaged and environment not in known:
                     self._listener.forgot(environment)
         for environment, state in states.items():
             tracked = self._tracked.setdefault(environment, TrackedEnvironment(environment=environment))
@@ -168,6 +182,21 @@ class Agent:
         if time.monotonic() >= self._orphans_due:
             self._orphans_due = time.monotonic() + _ORPHANS_S
             self._clear_orphans(list(states.values()))
+
+    def _lead(self, found: Sequence[EnvironmentState]) -> bool:
+        """Lead, if no other agent does, where there is anything that every machine can act on; say when that changes.
+        Where it is told to end, it leads no more."""
+        if not self._workspace.ledger.shared or not any(state.machine is None for state in found):
+            return True
+        leads = lead(self._workspace)
+        if leads != self._leads:
+            self._leads, who = leads, leader(self._workspace)
+            text = "this agent leads" if leads else f"{who[0] if who else 'another agent'} leads, and this one waits"
+            self._workspace.report(Progress(stage="leader", text=f"{text}: of environments that no machine has alone"))
+        return leads
+
+    def _is_mine(self, state: EnvironmentState, *, leads: bool) -> bool:
+        return is_here(self._workspace, state) and (leads or state.machine is not None)
 
     def _tell_damaged(self, damaged: Mapping[str, LedgerDamaged]) -> None:
         """Tell once of environments that can't be read: they are left alone, and all others have their turn."""

@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instar import locks
-from instar.errors import EnvironmentBusy
+from instar.errors import EnvironmentBusy, InstarError
 from instar.model.progress import Progress
 from instar.syscalls import boot_id
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from instar.ledger.leases import Leases
     from instar.model.release import EnvironmentId, EnvironmentState
     from instar.operations.workspace import Workspace
+    from instar.providers.base import Traits
 
 _QUIETLY_S = 0.5
 _STORE_PATIENCE_S = 900
@@ -137,6 +140,37 @@ def _lease(workspace: Workspace, leases: Leases, environment: EnvironmentId, *, 
     holder = f"{workspace.actor} on {workspace.machine} (process {os.getpid()})"
     with leases.holding(environment, holder, machine=machine, take_over=take_over):
         yield
+
+
+def lead(workspace: Workspace) -> bool:
+    """Be the agent that acts on what no machine has for itself, of all that share the ledger; False: another one is.
+    The caller has the lock of agents. Where the ledger is one machine's own, there is no other."""
+    leases = workspace.ledger.leases
+    if leases is None:
+        return True
+    boot = boot_id()
+    _require_own_boot(workspace, leases, boot, take_over=False)
+    holder = f"the agent on {workspace.machine} (process {os.getpid()})"
+    return leases.lead(holder, machine=f"{workspace.machine}, boot {boot}")
+
+
+def stop_leading(workspace: Workspace) -> None:
+    """Let another agent lead from now on."""
+    if workspace.ledger.leases is not None:
+        with contextlib.suppress(InstarError):
+            workspace.ledger.leases.stop_leading()
+
+
+def leader(workspace: Workspace) -> tuple[str, datetime] | None:
+    """Return which agent leads of those that share the ledger, and since when; None where none does, or the ledger is
+    one machine's own."""
+    leases = workspace.ledger.leases
+    return None if leases is None else leases.leader()
+
+
+def agent_looks_after(workspace: Workspace, traits: Traits) -> bool:
+    """Tell whether an agent acts on environments of a provider: this machine's, or one that leads elsewhere."""
+    return agent_pid(workspace) is not None or (not traits.of_one_machine and leader(workspace) is not None)
 
 
 def _require_own_boot(workspace: Workspace, leases: Leases, boot: str, *, take_over: bool) -> None:

@@ -7,7 +7,7 @@ from instar.errors import UsageError
 from instar.model.environment import Settings
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId
-from instar.operations.locks import agent_pid
+from instar.operations.locks import agent_looks_after
 from instar.operations.workspace import Workspace
 
 _POLL_S = 0.25
@@ -42,7 +42,8 @@ def watch_release(loop: Loop, environment: EnvironmentId) -> Run:
 
 def warn_unwatched(workspace: Workspace, settings: Settings, environment: EnvironmentId) -> None:
     """Say that nobody watches where the definition asks for it and no agent runs."""
-    if settings.rollout.watch_ms is not None and agent_pid(workspace) is None:
+    traits = workspace.provider_package(settings.provider).traits
+    if settings.rollout.watch_ms is not None and not agent_looks_after(workspace, traits):
         next_time = f"instar deploy {environment.name} --watch"
         text = f"no agent runs here, so the release is not being watched; next time: {next_time}"
         workspace.report(Progress(stage="note", text=text, kind="warning"))
