@@ -14,7 +14,7 @@ from clusters.layout import layout
 
 from kubernetes_author import Author, Requests, authoring
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.alone]
 
 SLOW = "{strategy: canary, steps: [50], pause: 3s}"
 AWAY_S = 2.0

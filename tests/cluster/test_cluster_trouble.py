@@ -11,6 +11,8 @@ from clusters.api import condition
 from clusters.cluster import Cluster
 from clusters.parts import GATEWAY_HTTP, NODE_IS_LOST_S
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def whole(cluster: Cluster) -> Iterator[Cluster]:
