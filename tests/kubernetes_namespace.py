@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import secrets
+import shutil
 from pathlib import Path
 
 from instar.model.image import Image, ImageConfig
@@ -12,7 +13,7 @@ from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.kinds import NAMESPACE
 from instar.providers.kubernetes.kubeconfig import find_config
 from instar.store import Store
-from integration.tiny_world import tiny_tree
+from integration.tiny_world import BUSYBOX, tiny_tree
 
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
 
@@ -42,8 +43,24 @@ class Namespace:
         self.api.delete(NAMESPACE, "", self.name)
 
 
+def image_without_shell(folder: Path) -> Image:
+    """Put an image into the store there that has nothing but httpd: a BusyBox of one name."""
+    tree = folder / "without"
+    (tree / "bin").mkdir(parents=True)
+    shutil.copy(BUSYBOX, tree / "bin/httpd")
+    (tree / "srv").mkdir()
+    (tree / "srv/index.html").write_text("hello\n")
+    store = Store(folder / "store")
+    layer = store.add_layer(tree, step="base", epoch=1_700_000_000)
+    made = ImageConfig(architecture=ARCHITECTURE, user="10001:10001", command=("/bin/httpd",), env={"PATH": "/bin"})
+    return store.add_image(made, [layer], created=1_700_000_000)
+
+
 def tiny_image(store: Store, folder: Path) -> Image:
     """Put an image of busybox into a store."""
-    layer = store.add_layer(tiny_tree(folder / "tree"), step="base", epoch=1_700_000_000)
+    tree = tiny_tree(folder / "tree")
+    for tool in ("find", "stat", "stty", "tr"):
+        (tree / "bin" / tool).symlink_to("busybox")
+    layer = store.add_layer(tree, step="base", epoch=1_700_000_000)
     made = ImageConfig(architecture=ARCHITECTURE, user="10001:10001", command=("sh",), env={"PATH": "/bin"})
     return store.add_image(made, [layer], created=1_700_000_000)

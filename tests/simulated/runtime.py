@@ -18,6 +18,7 @@ from instar.model.release import EnvironmentId, Instance, Release
 from instar.model.survey import Seen
 from instar.providers.base import NetworkPlan, Observed, Probe, Shell, StoredVolume, Subject
 from instar.providers.commands import command_of, place_of_command, volumes_of
+from instar.providers.facets import Member
 from simulated.behaviour import Behaviour, asked_for, judged
 from simulated.clock import VirtualClock
 from simulated.effects import Effects
@@ -279,7 +280,7 @@ class SimulatedRuntime:
     def remove_volume(self, environment: EnvironmentId, name: str) -> None:
         self.volumes_of.discard((environment, name))
 
-    def open_shell(self, instance: Instance, release: Release, *, toolbox: bool) -> Shell:
+    def open_shell(self, instance: Instance, release: Release, *, toolbox: bool, member: Member | None = None) -> Shell:
         with self._guard:
             found = self._machine.get(instance.id)
             if found is None or self._state(found) != "running":

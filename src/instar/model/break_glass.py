@@ -12,11 +12,13 @@ from instar.model.survey import Difference
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tainted:
-    """``agent`` is the process that replaces the instance by itself; None: none runs here."""
+    """``agent`` is the process that replaces the instance by itself; None: none runs here. ``member``: of the instance,
+    a group, that one alone is."""
 
     instance: Instance
     taint: Taint
     agent: int | None
+    member: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

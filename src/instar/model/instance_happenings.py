@@ -111,6 +111,7 @@ class ShellOpened(OfInstance):
     recording: str
     command: str | None = field(default=None, metadata=ADDED)
     toolbox: bool = field(default=False, metadata=ADDED)
+    member: str | None = field(default=None, metadata=ADDED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

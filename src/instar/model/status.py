@@ -40,6 +40,15 @@ class TaintStatus:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class MemberStatus:
+    """A member of a group that is to be replaced. ``aside_at``: since then it has no traffic, and is kept."""
+
+    name: str
+    taint: TaintStatus
+    aside_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class InstanceStatus:
     """``healthy`` is None where nobody asked, and of one that is created and waits to begin. Of a group of several
     ``members``, so many are ``ready``: it is healthy when all are."""
@@ -53,6 +62,7 @@ class InstanceStatus:
     taint: TaintStatus | None = None
     members: int = field(default=1, metadata=ADDED)
     ready: int | None = field(default=None, metadata=ADDED)
+    tainted_members: tuple[MemberStatus, ...] = field(default=(), metadata=ADDED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

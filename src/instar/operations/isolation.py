@@ -10,7 +10,7 @@ from instar.model.release import EnvironmentState, Instance, Release
 from instar.operations.converge import make_loop
 from instar.operations.workspace import Workspace
 
-_AT_LEAST_S = 20.0
+AT_LEAST_S = 20.0
 _WITHOUT = "look into it as it serves: leave --isolate away"
 
 
@@ -46,7 +46,7 @@ def isolate(workspace: Workspace, instance: Instance) -> None:
     provider = workspace.provider(environment.settings.provider)
     release = workspace.ledger.get_release(environment_id, instance.release)
     loop = make_loop(workspace, provider)
-    run, until = loop.begin(environment_id), time.monotonic() + _AT_LEAST_S + release.service.health.deadline_ms / 1000
+    run, until = loop.begin(environment_id), time.monotonic() + AT_LEAST_S + release.service.health.deadline_ms / 1000
     workspace.report(Progress(stage="isolate", text="another takes its place", kind="running"))
     while True:
         seconds = run.advance()

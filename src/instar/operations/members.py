@@ -6,10 +6,12 @@ from datetime import timedelta
 
 from instar.control.lease import with_lease
 from instar.control.members import MemberStep, next_steps
+from instar.errors import ProviderError
 from instar.model.progress import Progress, Report
-from instar.model.release import EnvironmentId, EnvironmentState, Instance
+from instar.model.release import EnvironmentId, EnvironmentState, Instance, MemberTaint, TaintKind
 from instar.operations.workspace import Workspace
 from instar.providers.facets import Member, Members, require
+from instar.waiting import Deadline, until
 
 _SOON_S = 0.5  # an engine makes another
 _MOST_STEPS = 100  # in a pass, of members that somebody might make as fast as they are taken away
@@ -17,12 +19,65 @@ _MOST_STEPS = 100  # in a pass, of members that somebody might make as fast as t
 
 def find_member(workspace: Workspace, state: EnvironmentState, name: str) -> tuple[Instance, Member] | None:
     """Return the member of that name with its group; None where no living group has one that is part of it."""
+    groups = {one.id: one for one in workspace.ledger.instances(state.id) if one.task is None}
+    if name in groups or not any(name.startswith(f"{one}-") for one in groups):
+        return None
     members = workspace.provider(state.settings.provider).members
     if members is None:
         return None
-    groups = {one.id: one for one in workspace.ledger.instances(state.id) if one.task is None}
     found = (one for one in members.members(state.id) if one.name == name and one.group in groups)
     return next(((groups[one.group], one) for one in found), None)
+
+
+def oldest_member(workspace: Workspace, state: EnvironmentState, group: Instance) -> Member | None:
+    """Return the member of a group that has answered for the longest; None where its provider knows no members."""
+    facet = workspace.provider(state.settings.provider).members
+    if facet is None:
+        return None
+    answering = [one for one in facet.members(state.id) if one.group == group.id and one.serves and one.ready]
+    return min(answering, key=lambda one: (one.began_at, one.name), default=None)
+
+
+def taint_member(
+    workspace: Workspace,
+    group: Instance,
+    member: Member,
+    kind: TaintKind,
+    why: str,
+    *,
+    after_ms: int = 0,
+    recording: str | None = None,
+    command: str | None = None,
+) -> MemberTaint:
+    """Write that a member is to be replaced, then have it say so itself."""
+    written = workspace.ledger.taint_member(
+        group.id, member.name, kind, why, after_ms=after_ms, recording=recording, command=command
+    )
+    state = workspace.ledger.get_environment(group.environment)
+    facet = workspace.provider(state.settings.provider).members
+    require(facet, f"taint '{member.name}'").mark(group.environment, member)
+    return written
+
+
+def set_aside(workspace: Workspace, group: Instance, member: Member, patience_s: float) -> None:
+    """Have a member that is tainted, and due, out of its group before this returns. The caller holds the environment.
+
+    Raises ProviderError when none could serve in its place; it is tainted, and serves on until one can.
+    """
+    report = workspace.report
+    report(Progress(stage="isolate", text="another takes its place", kind="running"))
+
+    def is_aside() -> bool:
+        replace_members(workspace, group.environment, report)
+        found = {one.id: one for one in workspace.ledger.instances(group.environment)}.get(group.id)
+        taint = None if found is None else found.member_taint(member.name)
+        return taint is None or taint.aside_at is not None
+
+    if not until(is_aside, Deadline.after(patience_s), every_s=_SOON_S):
+        raise ProviderError(
+            f"cannot isolate '{member.name}': no other could serve in its place",
+            hint=f"it serves on, tainted, and no shell was opened; instar status {group.environment} says more",
+        )
 
 
 def replace_members(workspace: Workspace, environment: EnvironmentId, report: Report) -> float | None:

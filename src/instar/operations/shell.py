@@ -12,23 +12,26 @@ import contextlib
 import os
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import IO
 
+from instar.control.snapshot import alone
 from instar.errors import InstarError, NotFound, ProviderError, UsageError
 from instar.model.break_glass import ShellResult
 from instar.model.instance_happenings import OfInstance, ShellEnded, ShellOpened
 from instar.model.progress import Progress
-from instar.model.release import EnvironmentState, Instance, Release, Taint
+from instar.model.release import EnvironmentState, Instance, Release
 from instar.model.survey import Survey, differences
-from instar.operations.isolation import isolate, require_another
+from instar.operations.isolation import AT_LEAST_S, isolate, require_another
 from instar.operations.locks import agent_pid, hold_environment
+from instar.operations.members import find_member, oldest_member, set_aside, taint_member
 from instar.operations.privilege import require_root_for
 from instar.operations.recordings import new_recording
 from instar.operations.taint import get_instance, get_reason
 from instar.operations.workspace import Workspace
 from instar.providers.base import Shell, Streams
-from instar.providers.facets import require
+from instar.providers.facets import Member, require
 from instar.terminal import terminal as terminals
 from instar.terminal.filter import ByteFilter
 from instar.terminal.recording import Header, Recorder
@@ -63,6 +66,7 @@ class _Visit:
     release: Release
     way: Shell
     recorder: Recorder
+    member: Member | None = None
     began: float = field(default_factory=time.monotonic)
 
 
@@ -82,27 +86,39 @@ def shell(
         )
     if request.command is not None and not request.command.strip():
         raise UsageError("cannot run a command: it is empty", hint="--command 'ps'")
-    instance = _chosen(workspace, environment, request)
+    instance, member = _chosen(workspace, environment, request)
     release = workspace.ledger.get_release(instance.environment, instance.release)
     if request.isolated:
         require_another(environment, release)
     shells = require(workspace.provider(environment.settings.provider).shells, f"open a shell in '{instance.id}'")
-    way = shells.open_shell(instance, release, toolbox=request.toolbox)
-    recorder = _recorder(workspace, instance, request, reason, terminal)
+    way = shells.open_shell(instance, release, toolbox=request.toolbox, member=member)
+    recorder = _recorder(workspace, instance if member is None else member, request, reason, terminal)
+    visit = _Visit(
+        workspace=workspace,
+        request=request,
+        instance=instance,
+        release=release,
+        way=way,
+        recorder=recorder,
+        member=member,
+    )
     with contextlib.closing(recorder), contextlib.closing(way):
-        _taint(workspace, environment, request, instance, reason, recorder)
-        return _visit(
-            _Visit(
-                workspace=workspace, request=request, instance=instance, release=release, way=way, recorder=recorder
-            ),
-            reason,
-            terminal,
-        )
+        if member is None or alone(release):
+            _taint(workspace, environment, request, instance, reason, recorder)
+        else:
+            _taint_member(visit, environment, member, reason)
+        return _visit(visit, reason, terminal)
 
 
-def _chosen(workspace: Workspace, environment: EnvironmentState, request: ShellRequest) -> Instance:
+def _chosen(
+    workspace: Workspace, environment: EnvironmentState, request: ShellRequest
+) -> tuple[Instance, Member | None]:
+    """Return what was asked for, or the oldest that runs; of a group, the member too."""
     if request.instance is not None:
-        return get_instance(workspace, environment, request.instance)
+        if (named := find_member(workspace, environment, request.instance)) is not None:
+            return named
+        asked = get_instance(workspace, environment, request.instance)
+        return asked, oldest_member(workspace, environment, asked)
     environment_id = environment.id
     provider = workspace.provider(environment.settings.provider)
     instances = [
@@ -120,24 +136,27 @@ def _chosen(workspace: Workspace, environment: EnvironmentState, request: ShellR
             f"cannot open a shell in '{environment_id}': nothing of its active release runs", hint="instar status"
         )
     found = min(running, key=lambda one: (one.started_at or one.created_at, one.serial))
-    workspace.report(Progress(stage="choose", text=f"{found.id}, the oldest of release {found.release}"))
-    return found
+    member = oldest_member(workspace, environment, found)
+    name = found.id if member is None else member.name
+    workspace.report(Progress(stage="choose", text=f"{name}, the oldest of release {found.release}"))
+    return found, member
 
 
 def _recorder(
-    workspace: Workspace, instance: Instance, request: ShellRequest, reason: str, terminal: Terminal | None
+    workspace: Workspace, of: Instance | Member, request: ShellRequest, reason: str, terminal: Terminal | None
 ) -> Recorder:
+    instance, name = (of.id, of.id) if isinstance(of, Instance) else (of.group, of.name)
     columns, rows = (terminal or Terminal(stdin=0, stdout=1)).size()
     now = workspace.ledger.now()
     header = Header(
         width=columns,
         height=rows,
         timestamp=int(now.timestamp()),
-        title=f"{instance.id} by {workspace.actor}: {reason}",
+        title=f"{name} by {workspace.actor}: {reason}",
         term=request.term,
         command=request.command,
     )
-    return Recorder(new_recording(workspace.state, instance.id, now), header)
+    return Recorder(new_recording(workspace.state, instance, now), header)
 
 
 def _taint(
@@ -169,18 +188,39 @@ def _taint(
         except BaseException:
             recorder.discard()
             raise
-        _tell_taint(workspace, instance, taint)
+        _tell_taint(workspace, instance.id, taint.due_at)
         if request.isolated:
             isolate(workspace, instance)
             workspace.report(Progress(stage="isolate", text=f"{instance.id} has no traffic"))
 
 
-def _tell_taint(workspace: Workspace, instance: Instance, taint: Taint) -> None:
-    left_s = (taint.due_at - workspace.ledger.now()).total_seconds()
+def _taint_member(visit: _Visit, environment: EnvironmentState, member: Member, reason: str) -> None:
+    """Write that a member of a group is tainted, have it say so itself, and take it out where that is wanted."""
+    workspace, request, instance = visit.workspace, visit.request, visit.instance
+    with contextlib.ExitStack() as held:
+        try:
+            if request.isolated:
+                held.enter_context(hold_environment(workspace, environment.id))
+            after_ms = 0 if request.isolated else environment.settings.replace_within_ms
+            recording, command = visit.recorder.path.stem, request.command
+            taint = taint_member(
+                workspace, instance, member, "shell", reason, after_ms=after_ms, recording=recording, command=command
+            )
+        except BaseException:
+            visit.recorder.discard()
+            raise
+        _tell_taint(workspace, member.name, taint.due_at)
+        if request.isolated:
+            set_aside(workspace, instance, member, AT_LEAST_S + visit.release.service.health.deadline_ms / 1000)
+            workspace.report(Progress(stage="isolate", text=f"{member.name} has no traffic"))
+
+
+def _tell_taint(workspace: Workspace, name: str, due_at: datetime) -> None:
+    left_s = (due_at - workspace.ledger.now()).total_seconds()
     due = "now" if left_s < 1 else f"in {left_s / 60:.0f} min" if left_s >= 90 else f"in {left_s:.0f} s"
     agent = agent_pid(workspace)
     who = f"by the agent (process {agent})" if agent else "by instar agent (none runs now)"
-    text = f"{instance.id} is replaced {due} {who}, even if someone is still in it"
+    text = f"{name} is replaced {due} {who}, even if someone is still in it"
     workspace.report(Progress(stage="taint", text=text))
 
 
@@ -193,6 +233,7 @@ def _visit(visit: _Visit, reason: str, terminal: Terminal | None) -> ShellResult
         recording=visit.recorder.path.stem,
         command=request.command,
         toolbox=request.toolbox,
+        member=None if visit.member is None else visit.member.name,
     )
     _record(visit, opened)
     visit.began = time.monotonic()

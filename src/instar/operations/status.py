@@ -12,8 +12,15 @@ from instar.errors import Cancelled, InstarError, LedgerUnreachable
 from instar.frozen import dataclass
 from instar.model.environment import HostNames
 from instar.model.machine import EdgeSettings, MachineSettings
-from instar.model.release import EnvironmentState, Release
-from instar.model.status import EnvironmentStatus, InstanceStatus, ReleaseStatus, RolloutStatus, TaintStatus
+from instar.model.release import EnvironmentState, MemberTaint, Release
+from instar.model.status import (
+    EnvironmentStatus,
+    InstanceStatus,
+    MemberStatus,
+    ReleaseStatus,
+    RolloutStatus,
+    TaintStatus,
+)
 from instar.operations.layers import guarantee
 from instar.operations.locks import agent_pid, is_here
 from instar.operations.workspace import Workspace
@@ -174,7 +181,13 @@ def _instance(group: GroupView) -> InstanceStatus:
         members=group.instance.members,
         ready=group.observed.ready,
         taint=_taint(group),
+        tainted_members=tuple(_member(one) for one in group.instance.tainted_members),
     )
+
+
+def _member(found: MemberTaint) -> MemberStatus:
+    taint = TaintStatus(kind=found.kind, why=found.why, due_at=found.due_at, isolated=False)
+    return MemberStatus(name=found.member, taint=taint, aside_at=found.aside_at)
 
 
 def _taint(group: GroupView) -> TaintStatus | None:

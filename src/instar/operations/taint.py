@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from instar.control.snapshot import alone
 from instar.errors import NotFound, Refused, UsageError
 from instar.model.break_glass import Tainted
-from instar.model.release import EnvironmentState, Instance
+from instar.model.release import EnvironmentState, Instance, Taint
 from instar.operations.locks import agent_pid
+from instar.operations.members import find_member, taint_member
 from instar.operations.workspace import Workspace
 
 
 def taint(workspace: Workspace, environment: EnvironmentState, name: str, *, why: str) -> Tainted:
-    """Write that instance ``name`` is to be replaced, from now on. Raises UsageError, NotFound, Refused."""
+    """Write that instance ``name``, or a member of one, is to be replaced, from now on. Raises UsageError,
+    NotFound, Refused."""
     reason = get_reason(why)
+    if (found := find_member(workspace, environment, name)) is not None:
+        group, member = found
+        if not alone(workspace.ledger.get_release(environment.id, group.release)):
+            taint_member(workspace, group, member, "person", reason)
+            written = Taint(
+                kind="person", why=reason, actor=workspace.actor, at=(now := workspace.ledger.now()), due_at=now
+            )
+            return Tainted(instance=group, taint=written, agent=agent_pid(workspace), member=member.name)
+        name = group.id
     instance = get_instance(workspace, environment, name)
     written = workspace.ledger.taint(instance.id, "person", reason)
     return Tainted(instance=instance, taint=written, agent=agent_pid(workspace))

@@ -61,6 +61,24 @@ def refuse_what_is_missing(provider: Provider, environment: EnvironmentId, setti
             )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Member:
+    """One of a group's, as its engine has it. ``own``: the engine counts it, and makes another when it goes.
+    ``serves``: requests of the group's get to it while it is ``ready``. One that neither counts nor serves is set
+    aside: kept until ``until``. ``tainted``: it says so itself. ``began_at``: when it was made; ``wanted``: how many
+    the engine wants of its group."""
+
+    name: str
+    group: str
+    wanted: int
+    own: bool
+    serves: bool
+    ready: bool
+    tainted: bool
+    began_at: datetime
+    until: datetime | None = None
+
+
 class Inspects(Protocol):
     """Tells whether what runs is what was made."""
 
@@ -99,29 +117,12 @@ class Ends(Protocol):
 class Shells(Protocol):
     """Lets people into running instances."""
 
-    def open_shell(self, instance: Instance, release: Release, *, toolbox: bool) -> Shell:
-        """Find the way into a running instance: to the shell of its image, or to one that is shown inside for it.
+    def open_shell(self, instance: Instance, release: Release, *, toolbox: bool, member: Member | None = None) -> Shell:
+        """Find the way into a running instance, or that ``member`` of a group: to the shell of its image, or to one
+        that is shown inside for it.
 
         Raises ProviderError when there is none (it does not run; no shell in the image), ComponentMissing.
         """
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Member:
-    """One of a group's, as its engine has it. ``own``: the engine counts it, and makes another when it goes.
-    ``serves``: requests of the group's get to it while it is ``ready``. One that neither counts nor serves is set
-    aside: kept until ``until``. ``tainted``: it says so itself. ``began_at``: when it was made; ``wanted``: how many
-    the engine wants of its group."""
-
-    name: str
-    group: str
-    wanted: int
-    own: bool
-    serves: bool
-    ready: bool
-    tainted: bool
-    began_at: datetime
-    until: datetime | None = None
 
 
 class Members(Protocol):

@@ -21,14 +21,16 @@ def tainted_json(tainted: Tainted) -> dict[str, Any]:
         "release": tainted.instance.release,
         "taint": {"kind": taint.kind, "why": taint.why, "due_at": taint.due_at, "isolated": taint.isolated},
         "agent": tainted.agent,
+        **({} if tainted.member is None else {"member": tainted.member}),
     }
 
 
 def tainted_page(tainted: Tainted) -> Page:
+    name = tainted.member or tainted.instance.id
     if tainted.agent is not None:
-        yield f"{tainted.instance.id} is tainted; the agent (process {tainted.agent}) replaces it, the new one first"
+        yield f"{name} is tainted; the agent (process {tainted.agent}) replaces it, the new one first"
     else:
-        yield f"{tainted.instance.id} is tainted, and no agent runs here: it is replaced by instar agent --once"
+        yield f"{name} is tainted, and no agent runs here: it is replaced by instar agent --once"
 
 
 def shell_line(left: ShellResult) -> Progress:

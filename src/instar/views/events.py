@@ -139,7 +139,7 @@ def _member_removed(what: MemberRemoved) -> str:
 def _shell(what: ShellOpened) -> str:
     did = f", runs '{what.command}'" if what.command is not None else ""
     tools = ", with the toolbox" if what.toolbox else ""
-    return f"{what.instance}: {what.why}{tools}{did}"
+    return f"{what.member or what.instance}: {what.why}{tools}{did}"
 
 
 def _shell_ended(what: ShellEnded) -> str:

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from instar.model.status import EnvironmentStatus, InstanceStatus, ReleaseStatus, RolloutStatus
+from instar.model.status import (
+    EnvironmentStatus,
+    InstanceStatus,
+    MemberStatus,
+    ReleaseStatus,
+    RolloutStatus,
+    TaintStatus,
+)
 from instar.views.page import Page, Table
 from instar.views.releases import origin_line
 from instar.views.units import age
@@ -118,9 +125,15 @@ def _advice(status: EnvironmentStatus) -> Page:
 
 def _taints(status: EnvironmentStatus, now: datetime) -> Page:
     """Say which instances are to be replaced, why, when, and by whom."""
-    tainted = [item for one in status.releases for item in one.instances if item.taint]
+    items = [item for one in status.releases for item in one.instances]
+    tainted = [_tainted(item.id, item.taint, now) for item in items if item.taint]
+    members = [one for item in items for one in item.tainted_members]
+    tainted += [_tainted(one.name, one.taint, now) for one in members if one.aside_at is None]
+    aside = [one for one in members if one.aside_at is not None]
+    if aside:
+        yield "\n" + "\n".join(f"{status.environment}: {_aside(one)}" for one in aside)
     if tainted:
-        yield "\n" + "\n".join(f"{status.environment}: {_tainted(item, now)}" for item in tainted)
+        yield "\n" + "\n".join(f"{status.environment}: {one}" for one in tainted)
         who = (
             f"the agent (process {status.agent}) replaces"
             if status.agent
@@ -134,12 +147,15 @@ def _taints(status: EnvironmentStatus, now: datetime) -> Page:
             yield f"{who} what is due"
 
 
-def _tainted(item: InstanceStatus, now: datetime) -> str:
-    taint = item.taint
-    assert taint is not None
+def _aside(member: MemberStatus) -> str:
+    taint, since = member.taint, f"{member.aside_at:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{member.name} was tainted ({taint.kind}: {taint.why}), and is kept as evidence since {since}"
+
+
+def _tainted(name: str, taint: TaintStatus, now: datetime) -> str:
     due = "as soon as possible" if taint.due_at <= now else f"at {taint.due_at:%Y-%m-%d %H:%M:%S} UTC"
     aside = ", without traffic until then" if taint.isolated else ""
-    return f"{item.id} is tainted ({taint.kind}: {taint.why}), to be replaced {due}{aside}"
+    return f"{name} is tainted ({taint.kind}: {taint.why}), to be replaced {due}{aside}"
 
 
 def _health(item: InstanceStatus) -> str:

@@ -10,14 +10,14 @@ import contextlib
 import json
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from instar.errors import InstarError, ProviderError
 from instar.providers.kubernetes import answers
 from instar.providers.kubernetes.credentials import Credential, ask_plugin
-from instar.providers.kubernetes.kinds import Kind
+from instar.providers.kubernetes.kinds import POD, Kind
 
 if TYPE_CHECKING:
     import httpx2
@@ -119,15 +119,18 @@ class Api:
         """Return what is answered through the API's proxy, whatever it is. Raises what the transport does."""
         return self._connected().get(path, headers=dict(headers), timeout=timeout_s)
 
-    def run(self, namespace: str, pod: str, command: tuple[str, ...], timeout_s: float) -> tuple[int, str]:
-        """Run a command in a pod's only container; return its exit status and what it printed, of one that could not
-        begin 126 and why."""
+    def run(
+        self, namespace: str, pod: str, command: tuple[str, ...], timeout_s: float, *, container: str | None = None
+    ) -> tuple[int, str]:
+        """Run a command in a pod's first container, or in ``container``; return its exit status and what it printed,
+        of one that could not begin 126 and why."""
         from httpx2.websockets import WebSocketUpgradeError
         from lightkube import ApiError
         from lightkube.core.generic_client import BasicRequest
         from lightkube.core.websocket import WebsocketDriver
 
         params: Any = {"command": list(command), "stdout": True, "stderr": True}
+        params |= {} if container is None else {"container": container}
         request = BasicRequest(method="GET", url=f"/api/v1/namespaces/{namespace}/pods/{pod}/exec", params=params)
         what = f"run a command in '{pod}'"
         try:
@@ -142,6 +145,31 @@ class Api:
         except Exception as error:  # the library's, httpx's and the socket's own errors alike: there was no answer
             raise answers.failure(what, self._access.shown, error) from error
         return done.exit_code, (done.stdout + done.stderr).decode("utf-8", "replace")
+
+    @contextlib.contextmanager
+    def websocket(self, path: str, params: Mapping[str, Any], protocols: Sequence[str], what: str) -> Iterator[Any]:
+        """Yield a websocket to a path, closed afterwards. Raises what a refusal means before anything is yielded."""
+        from httpx2.websockets import HTTPXWSException, WebSocketUpgradeError
+
+        with contextlib.ExitStack() as opened:
+            try:
+                self.calls += 1
+                made = self._connected().websocket(path, subprotocols=[*protocols], params=dict(params))
+                found = opened.enter_context(made)
+            except WebSocketUpgradeError as error:
+                raise answers.refusal(what, error.response.status_code, _body(error.response)) from error
+            except HTTPXWSException as error:
+                raise answers.failure(what, self.server, error) from error
+            except OSError as error:
+                raise answers.failure(what, self.server, error) from error
+            yield found
+
+    def add_ephemeral(self, namespace: str, pod: str, container: Object) -> None:
+        """Add an ephemeral container to a pod: it stays as long as the pod does."""
+        path, body = POD.path(namespace, pod, "ephemeralcontainers"), {"spec": {"ephemeralContainers": [container]}}
+        params = {"fieldManager": self.manager}
+        what = f"add a container to '{pod}'"
+        self._ask("PATCH", path, what, params=params, body=body, type_="strategic-merge-patch+json")
 
     def _ask(
         self,

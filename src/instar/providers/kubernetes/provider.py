@@ -19,6 +19,7 @@ from instar.model.image import Image
 from instar.model.reference import Reference
 from instar.model.release import EnvironmentId, Instance, Release
 from instar.providers.base import Observation, Probe, RouterPlan, Subject, Traits
+from instar.providers.facets import Member
 from instar.providers.kubernetes import checks, preflight
 from instar.providers.kubernetes.answers import AlreadyExists
 from instar.providers.kubernetes.api import Api, Object
@@ -34,6 +35,7 @@ from instar.providers.kubernetes.objects import anchor, beginning, claim, group_
 from instar.providers.kubernetes.observation import Look, is_of, last_warnings
 from instar.providers.kubernetes.pod import Order
 from instar.providers.kubernetes.settings import Place
+from instar.providers.kubernetes.shell import ClusterShell, open_shell
 from instar.providers.kubernetes.traffic import EnvironmentTraffic
 from instar.providers.package import Site
 from instar.providers.secrets import secret_value
@@ -42,7 +44,7 @@ from instar.providers.secrets import secret_value
 class KubernetesProvider:
     """Implements instar.providers.base.Provider. A release is one group: a Deployment."""
 
-    ends = shells = counts = maintains = edge = layers = sweeps = networks = volumes = None
+    ends = counts = maintains = edge = layers = sweeps = networks = volumes = None
 
     def __init__(self, site: Site, traits: Traits) -> None:
         self.traits = traits
@@ -59,6 +61,10 @@ class KubernetesProvider:
     @property
     def members(self) -> ClusterMembers:
         return ClusterMembers(self.place_of, lambda environment: self._fence(environment).claim(), self._logs)
+
+    @property
+    def shells(self) -> KubernetesProvider:
+        return self
 
     @property
     def previews(self) -> KubernetesProvider:
@@ -186,6 +192,14 @@ class KubernetesProvider:
         fence = self._fence(environment)
         fence.claim()
         fence.remove()
+
+    def open_shell(
+        self, instance: Instance, release: Release, *, toolbox: bool, member: Member | None = None
+    ) -> ClusterShell:
+        api, _, place = self.place_of(instance.environment)
+        if member is None:
+            raise ProviderError(f"cannot open a shell in '{instance.id}': none of its pods answers")
+        return open_shell(api, place, member, release, toolbox=toolbox)
 
     def place_of(self, environment: EnvironmentId) -> tuple[Api, Names, Place]:
         place = self._place(environment)

@@ -59,7 +59,13 @@ _VERBS: Final[Mapping[Kind, Sequence[str]]] = {
     LEASE: ("create", "get", "patch", "delete"),
     ROUTE: ("create", "get", "patch", "delete"),
 }
-_PARTS: Final = (("get", "pods/log"), ("get", "pods/proxy"), ("get", "pods/exec"), ("create", "pods/exec"))
+_PARTS: Final = (
+    ("get", "pods/log"),
+    ("get", "pods/proxy"),
+    ("get", "pods/exec"),
+    ("create", "pods/exec"),
+    ("patch", "pods/ephemeralcontainers"),
+)
 
 NEEDED: Final = (
     *(Right(verb=verb, resource=kind.plural, group=kind.group) for kind, verbs in _VERBS.items() for verb in verbs),

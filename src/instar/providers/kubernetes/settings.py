@@ -19,6 +19,7 @@ from instar.model.reference import Repository, repository
 
 LABEL: Final = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 OBJECT_NAME: Final = rf"{LABEL}(\.{LABEL})*"
+_BY_DIGEST: Final = r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,400}@sha256:[0-9a-f]{64}"
 _CONTEXT: Final = r"[^\s\x00-\x1f\x7f]{1,253}"
 
 # A key reads as a paragraph: its type, its default, its words.
@@ -112,6 +113,9 @@ class KubernetesSettings:
     pre_stop_ms: int = field(default=5_000, metadata=key(
         "How long an instance that is told to end by the cluster answers on, until nobody sends it requests any more. "
         "Part of a release.", low=0, high=120_000))
+    toolbox: str | None = field(default=None, metadata=key(
+        "An image with a shell, by its digest: what `instar shell --toolbox` opens beside an instance without one.",
+        "text", default_about="none", expected="an image by its digest, such as registry.example.org/busybox@sha256:…"))
     evidence_ms: int = field(default=3_600_000, metadata=key(
         "How long a pod that was tainted is kept as evidence once another serves in its place.",
         low=0, high=30 * 86_400_000))
@@ -131,6 +135,7 @@ class Place:
     pull_secret: str | None  # of the next release
     storage_class: str | None
     evidence_ms: int
+    toolbox: str | None
 
     @property
     def cluster(self) -> tuple[str | None, str]:
@@ -155,6 +160,7 @@ class Place:
             ),
             pull_secret=checked_optional(found.get("pull_secret"), "pull_secret", OBJECT_NAME),
             storage_class=checked_optional(found.get("storage_class"), "storage_class", OBJECT_NAME),
+            toolbox=checked_optional(found.get("toolbox"), "toolbox", _BY_DIGEST),
             evidence_ms=_evidence(found.get("evidence_ms", 3_600_000)),
         )
 

@@ -27,6 +27,7 @@ from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, Release
 from instar.model.state import StateDirectory
 from instar.providers.base import NetworkPlan, Observed, Probe, Shell, StoredVolume, Subject
+from instar.providers.facets import Member
 from instar.providers.local import (
     allocations,
     health,
@@ -234,7 +235,7 @@ class LocalRuntime:
     def remove_volume(self, environment: EnvironmentId, name: str) -> None:
         volumes.remove(self._names, environment, name)
 
-    def open_shell(self, instance: Instance, release: Release, *, toolbox: bool) -> Shell:
+    def open_shell(self, instance: Instance, release: Release, *, toolbox: bool, member: Member | None = None) -> Shell:
         from instar.providers.local.shell import open_shell
 
         return open_shell(self._instance(instance), release, with_tools=toolbox)
