@@ -9,7 +9,7 @@ import pwd
 import re
 import stat
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,9 +71,32 @@ class MachineWorkspace:
     def has_ledger(self) -> bool:
         return self._shared_ledger is not None or self.state.ledger.exists()
 
+    @property
+    def is_ledger_lost(self) -> bool:
+        return self._shared_ledger is None and self.state.id_file.exists() and not self.state.ledger.exists()
+
+    def begin_ledger_anew(self) -> None:
+        from instar.ledger import Ledger
+
+        self._require_own_state()
+        self.ledger = Ledger(self.state.ledger, actor=self.actor)
+
+    def remove_state(self, *, keep: Collection[str]) -> tuple[Path, ...]:
+        from instar.host.filesystems import trees
+        from instar.host.kernel import mounts
+
+        own = [name for name in (*self.state.own_names, *provider_names()) if name not in keep]
+        for path in (*durable.leftovers(self.state.root), self.state.run, *(self.state.root / name for name in own)):
+            mounts.unmount_all(path)
+            trees.remove(path)
+        stays = tuple(sorted(self.state.root.iterdir()))
+        if not stays:
+            self.state.root.rmdir()
+        return stays
+
     def _require_not_lost(self) -> None:
         """Raise LedgerDamaged where the machine had a ledger of its own, or a shared one, and has neither now."""
-        if not self.state.id_file.exists() or self.state.ledger.exists():
+        if not self.is_ledger_lost:
             return
         from instar.operations.ledger import last_shared
 
@@ -301,8 +324,7 @@ class MachineWorkspace:
             )
 
     def _is_anything_made(self) -> bool:
-        network = self.state.root / "network.json"
-        return network.exists() or (self.state.ledger.exists() and bool(self.ledger.instances()))
+        return self.state.network.exists() or (self.state.ledger.exists() and bool(self.ledger.instances()))
 
 
 def _require_roots(folder: Path) -> None:

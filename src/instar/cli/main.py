@@ -46,6 +46,7 @@ _COMMANDS = {
     "agent": "agent",
     "gc": "images",
     "destroy": "releases",
+    "uninstall": "uninstall",
     "ledger": "ledger",
     "doctor": "doctor",
 }

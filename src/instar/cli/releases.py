@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from instar.cli.asking import have_typed
 from instar.cli.options import (
     adopt_name_option,
     detach_option,
@@ -199,7 +199,7 @@ def destroy(environment: str, file: Path, take_over: bool, volumes: bool, lost_m
     if not yes:
         what = "and its volumes, with all data in them" if volumes else "(its volumes stay)"
         what = what if lost_machine is None else f"from the ledger, and does nothing on {lost_machine}"
-        _ask(f"This removes {found.id} {what}.", environment)
+        have_typed(f"This removes {found.id} {what}.", environment)
     if lost_machine is not None:
         give_up(workspace, found, lost_machine)
         back = "should that come back, its agent ends what still runs of it there"
@@ -209,20 +209,6 @@ def destroy(environment: str, file: Path, take_over: bool, volumes: bool, lost_m
     kept = workspace.state.volumes / found.id.service / found.id.name
     stays = f"; its volumes stay in {kept}" if kept.exists() else ""
     workspace.report(Progress(stage="done", text=f"{found.id} is gone{stays}; instar history shows what was"))
-
-
-def _ask(what: str, word: str) -> None:
-    """Have somebody type ``word`` before it is gone on. Raises click.UsageError where nobody does."""
-    try:
-        answer = click.prompt(f"{what} Type '{word}' to go on", err=True)
-    except click.Abort:
-        if sys.stdin.isatty():
-            raise
-        click.echo(err=True)
-        hint = "there is no terminal to ask on, so nothing was removed; to skip the question, add --yes"
-        raise click.UsageError(hint) from None
-    if answer != word:
-        raise click.UsageError("the name differs: nothing was removed")
 
 
 @click.command()

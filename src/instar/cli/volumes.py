@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
+from instar.cli.asking import have_typed
 from instar.cli.options import json_option, open_workspace, place_of, take_over_option
 from instar.cli.screen import say, say_json, show
 
@@ -62,16 +61,4 @@ def _ask(used_bytes: int | None, environment: str, name: str) -> None:
     from instar.model.sizes import size_text
 
     held = f" ({size_text(used_bytes)})" if used_bytes is not None else ""
-    try:
-        answer = click.prompt(
-            f"This removes all data of '{name}' of {environment}{held}. Type '{name}' to go on", err=True
-        )
-    except click.Abort:
-        if sys.stdin.isatty():
-            raise
-        click.echo(err=True)
-        raise click.UsageError(
-            "there is no terminal to ask on, so nothing was removed; to skip the question, add --yes"
-        ) from None
-    if answer != name:
-        raise click.UsageError("the name differs: nothing was removed")
+    have_typed(f"This removes all data of '{name}' of {environment}{held}.", name)

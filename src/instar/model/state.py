@@ -14,6 +14,8 @@
 ├── evidence/              what drifted instances were like before they went (operations/)
 ├── allocations/INSTANCE.json                        (providers/local)
 ├── routers/SERVICE/ENV/   haproxy.cfg, the holder's files
+├── edge/                  the same of the edge                                          (router/)
+├── network.json           the subnet of instances (providers/local)
 ├── crashes/               what no command foresaw, the newest (cli/)
 ├── shared-ledger          which ledger the machine works by, where it shares one (operations/)
 ├── notified               number of the last event that the agent told of (telemetry/)
@@ -69,6 +71,15 @@ class StateDirectory:
             root = Path(home).resolve()
             return cls(root, root / "run")
         return cls(ROOTS_STATE.resolve(), Path("/run/instar"))
+
+    @property
+    def own_names(self) -> tuple[str, ...]:
+        """What Instar makes right below the root, in the order in which it can go: what says what else there is goes
+        last. A provider's own folder has its name, and an operator's file ``config.yaml`` is none of these."""
+        others = [self.store, self.steps, self.layers, self.cache, self.allocations, self.secrets, self.certificates]
+        others += [self.volumes, self.logs, self.recordings, self.evidence, self.crashes, self.routers, self.edge]
+        others += [self.network, self.shared_ledger, self.notified]
+        return tuple(path.name for path in (*others, self.id_file, self.ledger.parent))
 
     @property
     def store(self) -> Path:
@@ -139,6 +150,15 @@ class StateDirectory:
     @property
     def routers(self) -> Path:
         return self.root / "routers"
+
+    @property
+    def edge(self) -> Path:
+        return self.root / "edge"
+
+    @property
+    def network(self) -> Path:
+        """Where it is written which subnet instances have."""
+        return self.root / "network.json"
 
     @property
     def notified(self) -> Path:

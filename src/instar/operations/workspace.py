@@ -8,6 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
     from instar.cancellation import Cancellation
     from instar.fetch.cache import Cache
     from instar.ledger import Ledger
@@ -37,6 +40,17 @@ class Workspace(Protocol):
     @property
     def has_ledger(self) -> bool:
         """Whether there is a ledger already, which is not opened to tell."""
+
+    @property
+    def is_ledger_lost(self) -> bool:
+        """Whether the machine had a ledger of its own, and has none now."""
+
+    def begin_ledger_anew(self) -> None:
+        """Work by an empty ledger from now on, in place of one that is lost."""
+
+    def remove_state(self, *, keep: Collection[str]) -> tuple[Path, ...]:
+        """Remove what is Instar's of the state directory, but for what has one of the names in ``keep``; the ledger
+        goes last. Return what stays. Nothing else of this workspace is of use then. Raises HostError."""
 
     @property
     def machine_settings(self) -> MachineSettings | None: ...

@@ -117,7 +117,7 @@ class Names:
 
     @property
     def network_file(self) -> Path:
-        return self.state.root / "network.json"
+        return self.state.network
 
     @property
     def tables_file(self) -> Path:

@@ -62,7 +62,7 @@ class EdgeFiles(HaproxyFiles):
     def __init__(self, state: StateDirectory) -> None:
         self.root = root(state)
         self._state = state
-        super().__init__("the edge", state.root / "edge", state.run / "edge", "edge.sock")
+        super().__init__("the edge", state.edge, state.run / "edge", "edge.sock")
 
     @property
     def names(self) -> Path:
