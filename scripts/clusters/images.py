@@ -17,7 +17,7 @@ from clusters.layout import Missing
 
 HELLO = "hello"
 PAUSE = "pause.test/pause:1"
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _USER = 10001
 
 
@@ -43,7 +43,7 @@ def write_image(
     layer = _layer(program)
     packed = blob(gzip.compress(layer, 6, mtime=0), "application/vnd.oci.image.layer.v1.tar+gzip")
     configuration = {
-        "architecture": _ARCHITECTURES[platform.machine()],
+        "architecture": ARCHITECTURES[platform.machine()],
         "os": "linux",
         "config": {
             "Entrypoint": [f"/{program.name}", *arguments],

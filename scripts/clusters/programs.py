@@ -17,8 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from clusters.compiler import find_go
 from clusters.images import HELLO, write_image, write_pause
-from clusters.layout import Layout, Missing, Unusable
+from clusters.layout import Layout, Unusable
 
 MODULES = Path(__file__).parent / "modules"
 ENVOY = Path(__file__).parent / "envoy.txt"
@@ -150,16 +151,9 @@ def _stamp(layout: Layout, name: str) -> Path:
     return layout.programs / f".{name}.stamp"
 
 
-def _go() -> str:
-    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin:/usr/lib/go/bin")
-    if go is None:
-        raise Missing("cannot build the cluster's programs: there is no Go on this machine; 1.26 or newer is needed")
-    return go
-
-
 def _go_build(layout: Layout, name: str, wanted: Sequence[Command], draft: Path) -> None:
-    go = _go()
     caches = {"GOMODCACHE": str(layout.home / "go/modules"), "GOCACHE": str(layout.home / "go/objects")}
+    go = find_go(caches)
     for command in wanted:
         environ = {**caches, **os.environ, "GOFLAGS": "-mod=readonly", "CGO_ENABLED": str(int(command.with_c))}
         (draft / command.folder).mkdir(exist_ok=True)

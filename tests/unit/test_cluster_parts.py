@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from clusters import box, parts, programs
+from clusters import box, compiler, parts, programs
 from clusters.configuration import _write_text
 from clusters.images import digest_of, write_image
 from clusters.layout import MOST_NODES, Unusable, layout
@@ -92,3 +92,32 @@ def test_a_file_that_says_the_same_is_not_touched(tmp_path: Path) -> None:
     assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     _write_text(file, "[]")
     assert file.read_text() == "[]"
+
+
+def test_the_go_that_is_pinned_builds_every_program_set() -> None:
+    for name in programs.commands():
+        lines = (programs.MODULES / name / "go.mod").read_text().splitlines()
+        (wanted,) = (line for line in lines if line.startswith("go "))
+        assert compiler.numbers(wanted) <= compiler.numbers(compiler.VERSION), name
+
+
+def test_versions_of_go_are_compared_by_their_numbers() -> None:
+    told = ("go version go1.19.8 linux/amd64", "go version go1.26rc1 linux/arm64", "1.26.8", "go1.26.10")
+    assert [compiler.numbers(one) for one in told] == [(1, 19, 8), (1, 26, 0), (1, 26, 8), (1, 26, 10)]
+
+
+def test_a_toolchain_out_of_an_archive_is_made_usable(tmp_path: Path) -> None:
+    """Archives of modules have no programs, and no modules in modules."""
+    made = ["bin/go", "pkg/tool/linux_amd64/compile", "src/_go.mod", "src/cmd/_go.mod", "src/main.go"]
+    for name in made:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+        (tmp_path / name).chmod(0o444)
+    (tmp_path / "src").chmod(0o555)
+    for _ in range(2):
+        compiler.make_usable(tmp_path)
+    usable = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert usable == {*made, "src/go.mod", "src/cmd/go.mod"}
+    runnable = {name for name in usable if (tmp_path / name).stat().st_mode & 0o111}
+    assert runnable == {"bin/go", "pkg/tool/linux_amd64/compile"}
+    assert (tmp_path / "src").stat().st_mode & 0o777 == 0o555
