@@ -164,6 +164,19 @@ def test_who_ended_since_the_last_were_planned_is_owed_a_successor(ledger: Ledge
     assert ledger.owed(ENV, 1) == 0
 
 
+def test_each_role_is_owed_its_own_successors(ledger: Ledger) -> None:
+    running_rollout(ledger)
+    (web,) = ledger.add_instances(ENV, 1, 1, role="web")
+    (worker,) = ledger.add_instances(ENV, 1, 1, role="worker")
+    for instance in (web, worker):
+        ledger.set_ending(instance.id, STARVED)
+    ledger.add_instances(ENV, 1, 1, role="web", replacing="ended")
+    assert (ledger.owed(ENV, 1, "web"), ledger.owed(ENV, 1, "worker"), ledger.owed(ENV, 1)) == (0, 1, 0)
+    task = ledger.begin_task(ENV, 1, "before 1 of worker", role="worker")
+    assert task.role == "worker"
+    assert set(ledger.instance_roles(ENV).values()) == {"web", "worker"}
+
+
 def test_an_alarm_that_holds_takes_the_place_of_one_that_does_not(ledger: Ledger) -> None:
     running_rollout(ledger)
     ledger.set_alarm(ENV, "look at it", holds=False)

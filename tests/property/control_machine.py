@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from instar.control.loop import Loop, Run
 from instar.control.steps import waits_for_somebody
-from instar.model.environment import Replace, RolloutRules, Settings
+from instar.model.environment import Replace, RoleSettings, RolloutRules, Settings, When
 from instar.model.happenings import RolloutAborted, RolloutResumed
 from instar.model.progress import silent
 from instar.model.release import RolloutKind
@@ -36,6 +36,7 @@ class Machine:
     preview: str | None = None
     agent: bool = False  # the loop is carried on by the agent, not by a command
     replace: Replace = Replace()
+    when: When = "traffic"  # instances of roles without traffic start
     says: Literal["", "resume", "abort"] = ""  # what somebody says when the rollout is there
     waited: bool = False
     served: bool = False
@@ -65,7 +66,12 @@ class Machine:
     def want(self, kind: RolloutKind, *, target: int | None = None, version: str = "1") -> None:
         """Write what is wanted, by the functions of the verbs: in one transaction, and not twice."""
         settings = dataclasses.replace(
-            SETTINGS, instances=self.instances, rollout=self.policy, preview=self.preview, replace=self.replace
+            SETTINGS,
+            instances=self.instances,
+            roles=self.roles,
+            rollout=self.policy,
+            preview=self.preview,
+            replace=self.replace,
         )
         if target is None:
             wanted = configuration({"VERSION": version}, **self.fields)
@@ -76,6 +82,13 @@ class Machine:
             self.ledger.save_settings(ENV, settings)
             release = self.ledger.get_release(ENV, target)
             start_rollout(self.workspace, ENV, release, kind, settings_before=before)
+
+    @property
+    def roles(self) -> dict[str, RoleSettings]:
+        """Two instances of each role that is not exclusive."""
+        roles: Any = self.fields.get("roles", {})
+        each = {name: RoleSettings(instances=1 if one.exclusive else 2, when=self.when) for name, one in roles.items()}
+        return {"web": RoleSettings(instances=self.instances), **each} if roles else {}
 
     @property
     def workspace(self) -> Any:
@@ -130,7 +143,7 @@ class Machine:
         return (
             state.active,
             state.rollout,
-            sorted(zip((one.release for one in groups), self.world.states(groups), strict=True)),
+            sorted(zip(((one.release, one.role) for one in groups), self.world.states(groups), strict=True)),
             [(one.number, one.ran_well) for one in self.ledger.releases(ENV)],
             sorted(self.world.runtime.tasks_run),
         )
@@ -145,7 +158,7 @@ class Machine:
         self.ledger.verify()
         state = self.ledger.find_environment(ENV)
         weighted = list(self.world.weights(ENV))
-        active = [one.id for one in copies if state and one.release == state.active]
+        active = [one.id for one in copies if state and one.release == state.active and one.role in ("", "web")]
         assert sorted(weighted) == (sorted(active) if self.routed else [])
 
     def _watch(self, name: str) -> None:

@@ -7,11 +7,16 @@ from collections.abc import Callable
 
 from control_machine import Machine
 
-from instar.model.definition import Health, Task
+from instar.model.definition import Health, Service, Task, Volume
 from instar.model.environment import Analysis, Check, Replace, RolloutRules, RolloutStep
 from instar.model.happenings import RolloutPaused
 from simulated import Behaviour
 from simulated.values import ENV
+
+WORKER = Service(command=("work",), health=Health(kind="none"))
+ALONE = dataclasses.replace(WORKER, volumes=(Volume(name="queue", path="/queue", access="exclusive"),))
+ROLES: dict[str, object] = {"roles": {"worker": WORKER}}
+ONE_ALONE: dict[str, object] = {"roles": {"worker": ALONE}}
 
 Act = Callable[[Machine], None]
 
@@ -36,6 +41,55 @@ def stubborn(machine: Machine) -> None:
 
 def second(machine: Machine) -> None:
     machine.want("deploy", version="2")
+
+
+def with_worker(machine: Machine) -> None:
+    """The next release has a role more than the one before."""
+    machine.fields["roles"] = {"worker": WORKER}
+    machine.want("deploy", version="2")
+
+
+def without_worker(machine: Machine) -> None:
+    """The next release has a role less than the one before."""
+    machine.fields.pop("roles", None)
+    machine.want("deploy", version="2")
+
+
+def volume_handed_over(machine: Machine) -> None:
+    """The role with the volume is called otherwise in the next release."""
+    machine.fields["roles"] = {"jobs": ALONE}
+    machine.want("deploy", version="2")
+
+
+def before_the_traffic(machine: Machine) -> None:
+    machine.when = "before"
+    canary(machine)
+
+
+def worker_falls(machine: Machine) -> None:
+    """The new release serves, and a worker of it ends at once."""
+    machine.world.runtime.behave("guestbook-dev-2-3", Behaviour(dies_after_s=0.5))
+    machine.want("deploy", version="2")
+
+
+def worker_falls_before(machine: Machine) -> None:
+    machine.when = "before"
+    worker_falls(machine)
+
+
+def migrated_by_worker(machine: Machine) -> None:
+    """A task of the role with the volume runs when its old instance has stopped, and before the traffic moves."""
+    worker = dataclasses.replace(ALONE, before=(Task(command=("migrate",)),), after=(Task(command=("tidy",)),))
+    machine.fields["roles"] = {"worker": worker}
+    machine.want("deploy", version="2")
+
+
+def dead_worker(machine: Machine) -> None:
+    """Instances of both roles end, and the agent looks."""
+    machine.agent = True
+    for one in machine.ledger.instances(ENV):
+        if one.id.endswith(("-1-1", "-1-3")) and one.id in machine.world.runtime.traces():
+            machine.world.runtime.kill(one.id)
 
 
 def third(machine: Machine) -> None:
@@ -267,6 +321,28 @@ SCENARIOS: dict[str, tuple[dict[str, object], tuple[Act, ...], Act]] = {
     "worker": ({"port": None}, (first,), second),
     "rollback of a worker": ({"port": None}, (first, second), back),
     "destroy a worker": ({"port": None}, (first,), gone),
+    "roles": (ROLES, (first,), second),
+    "first deploy of roles": (ROLES, (), first),
+    "third deploy of roles": (ROLES, (first, second), third),
+    "rollback of roles": (ROLES, (first, second), back),
+    "rollback of roles to a retired release": (ROLES, (first, second, third), back),
+    "roles by a canary": (ROLES, (first,), canary),
+    "roles of which the worker starts before": (ROLES, (first,), before_the_traffic),
+    "roles, rolling": (ROLES, (first,), batches),
+    "roles that have no traffic": ({"port": None, **ROLES}, (first,), second),
+    "roles whose worker falls": (ROLES, (first,), worker_falls),
+    "roles whose worker falls before the traffic moves": (ROLES, (first,), worker_falls_before),
+    "a role more": ({}, (first,), with_worker),
+    "a role less": (ROLES, (first,), without_worker),
+    "back to a role less": ({}, (first, with_worker), back),
+    "back to a role more": (ROLES, (first, without_worker), back),
+    "roles of which one is exclusive": (ONE_ALONE, (first,), second),
+    "back of roles of which one is exclusive": (ONE_ALONE, (first, second), back),
+    "roles whose volume is another role's from now on": (ONE_ALONE, (first,), volume_handed_over),
+    "roles with a task in the gap of one": (ONE_ALONE, (first,), migrated_by_worker),
+    "instances of roles that died": (ROLES, (first,), dead_worker),
+    "roles after a reboot": (ROLES, (first,), revived),
+    "destroy roles": (ROLES, (first, second), gone),
 }
 
 # those that an engine can be asked for too: it heals itself, counts nothing, and has no preview

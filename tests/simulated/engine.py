@@ -178,7 +178,13 @@ class SimulatedEngine:
     # The protocol
 
     def preflight(
-        self, environment: EnvironmentId, settings: Settings, service: Service, *, launching: bool
+        self,
+        environment: EnvironmentId,
+        settings: Settings,
+        service: Service,
+        *,
+        launching: bool,
+        others: Mapping[str, Service] | None = None,
     ) -> tuple[str, ...]:
         return ()
 
@@ -367,5 +373,13 @@ class SimulatedEngine:
         for other in self._groups.values():
             beside = other.group.environment == new.group.environment and other.group.task is None
             exclusive = new.release.service.exclusive or other.release.service.exclusive
+            if new.group.role != other.group.role:  # roles know only of the volumes that they have
+                (one, ones), (another, others) = map(_volumes, (new.release.service, other.release.service))
+                exclusive = bool(one & others | ones & another)
             if beside and exclusive and not other.ended(now):
                 self.violations.append(f"{new.group.id} and {other.group.id} share an exclusive volume")
+
+
+def _volumes(service: Service) -> tuple[set[str], set[str]]:
+    """Return the names of a service's volumes, and of those that it has for itself."""
+    return {one.name for one in service.volumes}, {one.name for one in service.volumes if one.access == "exclusive"}

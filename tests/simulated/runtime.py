@@ -393,11 +393,17 @@ class SimulatedRuntime:
     def _both_run(self, new: Simulated, other: Simulated) -> bool:
         exclusive = new.release.service.exclusive or other.release.service.exclusive
         another = other is not new
+        if new.instance.role != other.instance.role:  # roles know only of the volumes that they have
+            exclusive = bool(_exclusive(new) & _volumes(other) | _volumes(new) & _exclusive(other))
         if new.instance.task or other.instance.task:  # that of a release may work beside its service
             exclusive = bool(_exclusive(new) & _exclusive(other))
             another = other.instance.release != new.instance.release
         running = new.started_at is not None and not other.half and self._state(other) == "running"
         return exclusive and running and another
+
+
+def _volumes(found: Simulated) -> set[str]:
+    return {one.name for one in volumes_of(found.instance, found.release)}
 
 
 def _exclusive(found: Simulated) -> set[str]:

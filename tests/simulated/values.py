@@ -34,7 +34,10 @@ def service(*, port: int | None = 8080, exclusive: bool = False, **fields: objec
 
 
 def configuration(config: Mapping[str, str] | None = None, **fields: object) -> Configuration:
-    return Configuration(service=service(**fields), config=config or {})  # type: ignore[arg-type]
+    """``roles``: how the roles beside the first one run, which then is called "web"."""
+    roles: Mapping[str, Service] = fields.pop("roles", {})  # type: ignore[assignment]
+    first = "web" if roles else None
+    return Configuration(service=service(**fields), config=config or {}, role=first, roles=roles)  # type: ignore[arg-type]
 
 
 def image(name: str = "one") -> Image:

@@ -7,11 +7,16 @@ import dataclasses
 import pytest
 from control_values import DATABASE, HTTP, WORKER, release
 
-from instar.control.forecast import forecast
+from instar.control import forecast as forecasts
 from instar.model.definition import Service, Task, Timeouts
 from instar.model.environment import Analysis, RolloutRules, RolloutStep, Settings
+from instar.model.release import Configuration, Release
 
 OLD = release(1, ran_well=True)
+
+
+def forecast(settings: Settings, active: Release | None, service: Service) -> tuple[str, ...]:
+    return forecasts.forecast(settings, active, Configuration(service=service))
 
 
 def canary(analysis: Analysis | None) -> Settings:

@@ -32,7 +32,7 @@ def log_lines(name: str, *, last: int | None = None, follow: bool = False) -> It
 
 def words(**asked: Any) -> list[str]:
     provider = SimpleNamespace(log_lines=log_lines, has_log=lambda name: name in KEPT)
-    instances = [SimpleNamespace(id=name, release=1) for name in KEPT]
+    instances = [SimpleNamespace(id=name, release=1, role="") for name in KEPT]
     ledger = SimpleNamespace(
         instances=lambda environment: instances,
         instance_names=lambda environment: list(KEPT),

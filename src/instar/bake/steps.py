@@ -194,7 +194,7 @@ def _slim(part: ImagePart, made: ImageSpec, lock: Lock, kinds: tuple[str, ...]) 
 
     from instar.bake.slim.plan import identity_of_slim
 
-    given = identity_of_slim(made, part.loaded.definition.service, lock)
+    given = identity_of_slim(made, part.loaded.definition, lock)
     return Step(kind="slim", name="slim", place=part.place("slim" if made.slim else "strip"), input=given, work=work)
 
 

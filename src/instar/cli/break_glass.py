@@ -46,6 +46,7 @@ def taint(environment: str, instance: str, why: str, file: Path, as_json: bool) 
 @click.command()
 @environment_argument
 @click.argument("instance", required=False)
+@click.option("--role", metavar="ROLE", help="The oldest of this role, where the definition names several.")
 @click.option("--why", metavar="TEXT", help="The reason, for the history; prompted for if omitted.")
 @click.option("--isolate", is_flag=True, help="Take it out of the traffic first; another serves in its place.")
 @click.option("--command", metavar="TEXT", help="Run TEXT with sh, without a terminal; its exit status is this one's.")
@@ -54,6 +55,7 @@ def taint(environment: str, instance: str, why: str, file: Path, as_json: bool) 
 def shell(
     environment: str,
     instance: str | None,
+    role: str | None,
     why: str | None,
     isolate: bool,
     command: str | None,
@@ -69,11 +71,14 @@ def shell(
     from instar.terminal.terminal import find
     from instar.views.break_glass import shell_line
 
+    if instance is not None and role is not None:
+        raise click.UsageError("an instance is of one role: leave --role away, or INSTANCE")
     workspace, terminal = open_workspace(), find()
     found = find_own_environment(workspace, environment, file)
     request = ShellRequest(
         why=_reason(why, asked=command is not None or terminal is not None),
         instance=instance,
+        role=role,
         command=command,
         isolated=isolate,
         toolbox=toolbox,

@@ -66,6 +66,7 @@ def history(environment: str | None, file: Path, as_json: bool, last: int | None
 @click.option("--until", metavar="TIME", help="Only up to then.")
 @click.option("--grep", metavar="PATTERN", help="Only lines that this regular expression matches somewhere.")
 @click.option("--release", type=click.IntRange(min=1), metavar="N", help="Of release N's instances, gone ones too.")
+@click.option("--role", metavar="ROLE", help="Of one role's instances, where the definition names several.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line.")
 @click.option("-f", "--follow", is_flag=True, help="Keep printing new lines until ^C.")
 def logs(
@@ -77,6 +78,7 @@ def logs(
     until: str | None,
     grep: str | None,
     release: int | None,
+    role: str | None,
     as_json: bool,
     follow: bool,
 ) -> None:
@@ -90,12 +92,15 @@ def logs(
 
     if instance is not None and release is not None:
         raise click.UsageError("an instance is of one release: leave --release away, or INSTANCE")
+    if instance is not None and role is not None:
+        raise click.UsageError("an instance is of one role: leave --role away, or INSTANCE")
     if until is not None and follow:
         raise click.UsageError("--follow has no end: leave --until away")
     now = datetime.now(UTC)
     wanted = Wanted(
         instance=instance,
         release=release,
+        role=role,
         last=last,
         since=moment(since, now) if since else None,
         until=moment(until, now) if until else None,

@@ -20,10 +20,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class BeginTask:
-    """Write that a task of a release begins, and the instance that will run it."""
+    """Write that a task of a role of a release begins, and the instance that will run it."""
 
     release: int
     task: str
+    role: str = ONLY_ROLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,11 +22,14 @@ def smoke(provider: Provider, instance: Instance, release: Release) -> tuple[str
 def checked(provider: Provider, snapshot: Snapshot, verdict: Verdict) -> Verdict:
     """Ask the analysis' own checks, of one group of the candidate; return the verdict with what they found."""
     policy, target = snapshot.environment.settings.rollout.analysis, snapshot.target
-    group = next((group for group in snapshot.of(target) if group.state == "running"), None)
-    if policy is None or target is None or group is None:
+    if policy is None or target is None:
+        return verdict
+    first = target.of_role(target.role)
+    group = next((one for one in snapshot.of(target) if one.state == "running" and one.role == first.role), None)
+    if group is None:
         return verdict
     for check in policy.checks:
-        probe = provider.ask(group.instance, target, check)
+        probe = provider.ask(group.instance, first, check)
         if not probe.healthy:
             return dataclasses.replace(verdict, passed=False, cause=probe.cause)
     return verdict

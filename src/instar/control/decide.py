@@ -34,11 +34,13 @@ from instar.control.actions import (
     Wait,
 )
 from instar.control.keep import keep
-from instar.control.replace import retire_all
+from instar.control.replace import replenish_source, retire_all
+from instar.control.roles import by_role
 from instar.control.snapshot import Snapshot, is_open_for
 from instar.control.strategies.blue_green import blue_green
 from instar.control.strategies.canary import canary, has_steps
 from instar.control.strategies.rolling import has_batches, rolling
+from instar.control.target import is_way_back, troubled, under_way
 from instar.control.tasks import leftover
 
 _ENDS_S = 1.0  # for no longer is anything else waited for while groups end
@@ -99,7 +101,22 @@ def _take_names(snapshot: Snapshot) -> tuple[Action, ...]:
 
 
 def _roll_out(snapshot: Snapshot) -> tuple[Action, ...]:
-    """Go on as the strategy says; at once where there is nothing to be done bit by bit."""
+    """Go on as the strategy says; at once where there is nothing to be done bit by bit.
+
+    What trouble there is with roles that have no traffic comes first, unless it would keep the traffic from a release
+    that is known to be well.
+    """
+    rollout, target = under_way(snapshot)
+    first, *others = by_role(snapshot)
+    if not is_way_back(rollout, target) or snapshot.environment.active == target.number:
+        for one in others:
+            actions = replenish_source(one) or troubled(one, rollout, one.releases[target.number])
+            if actions:
+                return actions
+    return _by_strategy(first)
+
+
+def _by_strategy(snapshot: Snapshot) -> tuple[Action, ...]:
     strategy = snapshot.environment.settings.rollout.strategy
     if strategy == "canary" and has_steps(snapshot):
         return canary(snapshot)

@@ -97,7 +97,7 @@ class Executor:
             case actions.BeginTask():
                 self._report.task(action.task)
                 environment = snapshot.environment.id
-                self._ledger.begin_task(environment, action.release, action.task)
+                self._ledger.begin_task(environment, action.release, action.task, role=action.role)
             case actions.EndTask():
                 self._end_task(snapshot, action)
             case actions.Smoke():
@@ -177,7 +177,7 @@ class Executor:
         image = self._find_image(release.image)
         self._bring_secrets(release)
         self._provider.publish(release.environment, image)
-        at_once(lambda one: self._provider.create(one, release, image), instances, at_most=_AT_ONCE)
+        at_once(lambda one: self._provider.create(one, release.of_role(one.role), image), instances, at_most=_AT_ONCE)
         if snapshot.traits.waits_to_begin:
             with self._ledger.transaction():
                 for instance in instances:
@@ -198,19 +198,21 @@ class Executor:
             self._ledger.record(NetworkRestored(), environment.id, environment.active)
 
     def _open_router(self, snapshot: Snapshot, release: Release) -> None:
-        self._provider.expose(release, (), wanted_plan(snapshot, release))
+        self._provider.expose(release.of_role(release.role), (), wanted_plan(snapshot, release))
 
     def _take_names(self, snapshot: Snapshot, release: Release) -> None:
         taken = self._ledger.names.take_expected(snapshot.environment.id)
-        self._provider.expose(release, (), wanted_plan(dataclasses.replace(snapshot, environment=taken), release))
+        plan = wanted_plan(dataclasses.replace(snapshot, environment=taken), release)
+        self._provider.expose(release.of_role(release.role), (), plan)
 
     def _attach(self, snapshot: Snapshot, action: actions.Attach) -> None:
         self._report.launched(snapshot)
         release = snapshot.releases[action.release]
-        self._provider.expose(release, self._instances(snapshot, action.instances))
+        self._provider.expose(release.of_role(release.role), self._instances(snapshot, action.instances))
 
     def _smoke(self, snapshot: Snapshot, action: actions.Smoke) -> None:
         release = snapshot.releases[action.release]
+        release = release.of_role(release.role)
         instances = self._instances(snapshot, action.instances)
         self._report.asking(f"release {release.number} · {_counted(len(release.service.smoke), 'check')}")
         answers = at_once(lambda one: checks.smoke(self._provider, one, release), instances, at_most=_AT_ONCE)
@@ -296,7 +298,7 @@ class Executor:
                 self._ledger.remove_instance(name, action.reason if ending.reason in BY_ITSELF else ending.why)
 
     def _destroy(self, snapshot: Snapshot, group: Instance) -> bool:
-        return self._provider.destroy(group, snapshot.releases[group.release])
+        return self._provider.destroy(group, snapshot.releases[group.release].of_role(group.role))
 
     def _finish(self, snapshot: Snapshot, action: actions.Finish) -> None:
         self._report.finished(snapshot)

@@ -7,12 +7,20 @@ from collections.abc import Iterator
 from instar.control.tasks import runs_alone
 from instar.model.definition import Service, Volume
 from instar.model.environment import Settings
-from instar.model.release import Release
+from instar.model.release import Configuration, Release
 
 
-def forecast(settings: Settings, active: Release | None, service: Service) -> tuple[str, ...]:
-    """Return what is worth knowing of a rollout from ``active`` to a new release of ``service``, a sentence each."""
-    return () if active is None else (*_gap(active, service), *_waits(settings, service))
+def forecast(settings: Settings, active: Release | None, wanted: Configuration) -> tuple[str, ...]:
+    """Return what is worth knowing of a rollout from ``active`` to a release as it is ``wanted``, a sentence each."""
+    if active is None:
+        return ()
+    first = active.of_role(active.role)
+    gaps = [*_gap(first, wanted.service)]
+    for role, service in wanted.roles.items():
+        before = active.configuration.roles.get(role)
+        if before is not None:
+            gaps += (f"role '{role}': {text}" for text in _gap(active.of_role(role), service))
+    return (*gaps, *_waits(settings, wanted.service))
 
 
 def _gap(active: Release, service: Service) -> Iterator[str]:

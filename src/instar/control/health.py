@@ -54,7 +54,7 @@ class HealthHistory:
         return frozenset(name for name in silent if self._too_long(snapshot, running[name]))
 
     def _too_long(self, snapshot: Snapshot, group: GroupView) -> bool:
-        health = snapshot.releases[group.release].service.health
+        health = snapshot.service_of(group).health
         patience = max(timedelta(milliseconds=MISSES * health.interval_ms), timedelta(seconds=LEAST_S))
         late = group.id in self.proven or snapshot.now >= group.began_at + timedelta(milliseconds=health.deadline_ms)
         return late and snapshot.now >= self.silent[group.id] + patience

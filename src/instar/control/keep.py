@@ -6,6 +6,7 @@ from instar.control.actions import Action, CloseRouter, Create, Plan, Preview, R
 from instar.control.launch import fill, is_well, launch
 from instar.control.probation import go_back
 from instar.control.replace import is_aside, is_due, replenish, retire, retire_all
+from instar.control.roles import by_role, together
 from instar.control.shift import give_traffic
 from instar.control.snapshot import GroupView, Snapshot, alone, routed, sleeps_when_hot
 from instar.model.release import Release
@@ -15,12 +16,14 @@ def keep(snapshot: Snapshot) -> tuple[Action, ...]:
     """Return what the environment needs now; () when it is as wanted, or as near to it as can be."""
     if snapshot.active is None:
         return _empty(snapshot)
-    return (
-        go_back(snapshot)
-        or _serve(snapshot, snapshot.active)
-        or _surplus(snapshot, snapshot.active)
-        or _rest(snapshot, snapshot.active)
-    )
+    return go_back(snapshot) or together(map(_kept, by_role(snapshot)))
+
+
+def _kept(snapshot: Snapshot) -> tuple[Action, ...]:
+    """Return what one role needs now."""
+    active = snapshot.active
+    assert active is not None
+    return _serve(snapshot, active) or _surplus(snapshot, active) or _rest(snapshot, active)
 
 
 def hot_releases(snapshot: Snapshot) -> tuple[Release, ...]:
@@ -132,6 +135,6 @@ def _put_to_sleep(snapshot: Snapshot, release: Release) -> tuple[Action, ...]:
     staying = [group for group in snapshot.of(release) if group.lives and not is_due(snapshot, group)]
     groups, missing = fill(snapshot.layout(release), staying)
     if missing:
-        return () if snapshot.tried_for(release, "hot") else (Plan(release.number, missing, replacing="hot"),)
+        return () if snapshot.tried_for(release, "hot") else (Plan(release.number, missing, "hot", release.role),)
     planned = tuple(group.id for group in groups if group.state == "planned")
     return (Create(planned, start=False),) if planned else ()

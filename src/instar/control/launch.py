@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from instar.control.actions import Action, Create, Plan, Retire, Route, Start, Wait
 from instar.control.snapshot import GroupView, Snapshot, alone
 from instar.frozen import dataclass
+from instar.model.definition import Service
 from instar.model.release import Release
 
 STEADY_S = 2.0  # a service without a health check is well when it has lived so long
@@ -51,7 +52,7 @@ def launch(
     live, missing = fill(snapshot.layout(release)[:count], there)
     well = tuple(group for group in live if is_well(snapshot, release, group))
     if missing:
-        return Readiness(groups=well, actions=(Plan(release.number, missing, replacing),))
+        return Readiness(groups=well, actions=(Plan(release.number, missing, replacing, release.role),))
     standing = in_the_way(snapshot, release)
     planned = tuple(group.id for group in live if group.state == "planned")
     if planned and not snapshot.traits.waits_to_begin:
@@ -63,6 +64,18 @@ def launch(
     if created:
         return Readiness(groups=well, actions=_clear_the_way(snapshot, standing) or first or (Start(created),))
     return _until_healthy(snapshot, release, tuple(live), well)
+
+
+def made(snapshot: Snapshot, release: Release) -> Readiness:
+    """Return the next actions until all groups of ``release`` are made, and begin as soon as they may: as far as that
+    goes where a provider makes nothing without beginning it."""
+    groups, missing = fill(snapshot.layout(release), [group for group in snapshot.of(release) if group.lives])
+    planned = tuple(group.id for group in groups if group.state == "planned")
+    if missing:
+        return Readiness(actions=(Plan(release.number, missing, role=release.role),))
+    if planned and snapshot.traits.waits_to_begin:
+        return Readiness(actions=(Create(planned, start=False),))
+    return Readiness()
 
 
 def fill(layout: Sequence[int], groups: Sequence[GroupView]) -> tuple[tuple[GroupView, ...], tuple[int, ...]]:
@@ -84,8 +97,27 @@ def in_the_way(snapshot: Snapshot, release: Release) -> tuple[GroupView, ...]:
         for group in snapshot.others(release)
         if group.is_there and (alone(release) or alone(snapshot.releases[group.release]))
     )
+    if snapshot.whole is not None:
+        beside += _holding(snapshot.whole, release, {group.id for group in beside})
     own = (*snapshot.of(release), *snapshot.task_groups) if alone(release) else ()
     return beside + tuple(group for group in own if group.state == "ending")
+
+
+def _holding(whole: Snapshot, release: Release, known: Collection[str]) -> tuple[GroupView, ...]:
+    """Return the running groups of other releases' other roles that have a volume of this one, which is exclusive for
+    either: it has changed hands."""
+    return tuple(
+        group
+        for group in whole.others(release)
+        if group.is_there and group.id not in known and _share(whole.service_of(group), release.service)
+    )
+
+
+def _share(one: Service, other: Service) -> bool:
+    """Tell whether two services must not run at once for a volume that both have."""
+    wanted = {volume.name: volume for volume in other.volumes}
+    both = ((volume, wanted[volume.name]) for volume in one.volumes if volume.name in wanted)
+    return any("exclusive" in (volume.access, another.access) for volume, another in both)
 
 
 def _clear_the_way(snapshot: Snapshot, standing: tuple[GroupView, ...]) -> tuple[Action, ...]:

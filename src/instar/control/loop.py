@@ -23,7 +23,7 @@ from instar.control.observe import observe
 from instar.control.outage import PATIENCE, Outage
 from instar.control.report import RolloutReport
 from instar.control.retries import Retries
-from instar.control.snapshot import Snapshot
+from instar.control.snapshot import Snapshot, tried_word
 from instar.errors import Cancelled, InstarError, LedgerError, LedgerUnreachable, ProviderError
 from instar.ledger import Ledger
 from instar.model.digest import Digest
@@ -260,7 +260,9 @@ class Run:
 
 def _replaced(action: Action) -> set[tuple[int, str]]:
     """Return of which release the action made replacements, and why."""
-    return {(action.release, action.replacing)} if isinstance(action, Plan) and action.replacing else set()
+    if not isinstance(action, Plan) or not action.replacing:
+        return set()
+    return {tried_word(action.release, action.role, action.replacing)}
 
 
 def _patience(snapshot: Snapshot | None) -> timedelta:
@@ -269,9 +271,8 @@ def _patience(snapshot: Snapshot | None) -> timedelta:
     release = None if snapshot is None else snapshot.target or snapshot.active
     if snapshot is None or release is None:
         return PATIENCE
-    return max(
-        timedelta(milliseconds=release.service.health.deadline_ms), timedelta(seconds=snapshot.traits.patience_s)
-    )
+    slowest_ms = max(service.health.deadline_ms for service in release.services.values())
+    return max(timedelta(milliseconds=slowest_ms), timedelta(seconds=snapshot.traits.patience_s))
 
 
 def _cause(error: InstarError | OSError) -> str:

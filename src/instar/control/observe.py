@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from instar.control.replace import counted_for
 from instar.control.snapshot import GroupView, Probation, Snapshot, settings_for
 from instar.ledger import Ledger
+from instar.ledger.roles import release_of
 from instar.model.release import FALLEN, Ending, EnvironmentId, EnvironmentState, Instance, Release
 from instar.providers.base import NetworkPlan, Observed, Probe, Provider, Routed
 from instar.threads import at_once
@@ -34,9 +36,12 @@ def observe(
     observed, routed = _settled(ledger, provider, instances, seen.groups), seen.traffic.groups
     probes = _probe(provider, _to_ask(environment, instances, observed, routed, whole=whole), releases)
     groups, rollout, now = _views(instances, observed, probes, routed), environment.rollout, ledger.now()
+    by_role = _layouts(provider, environment, releases)
     layouts = {
-        number: provider.layout(settings_for(environment, number), one.service) for number, one in releases.items()
+        number: tuple(one for role in release.services for one in by_role[number, role])
+        for number, release in releases.items()
     }
+    owed = _owed(ledger, environment, releases, groups, by_role)
     failures = _failures(ledger, environment, releases, now) if replacing else None
     return Snapshot(
         now=now,
@@ -50,12 +55,14 @@ def observe(
         router_running=seen.traffic.running,
         router_plan=seen.traffic.plan,
         network_is_set=_is_network_set(provider, environment),
-        owed=_owed(ledger, environment, groups, len(layouts.get(environment.active or 0, ()))),
+        owed=next(iter(owed.values()), None),
         endings=_endings(ledger, environment, failures),
         probation=probation,
         rollout_ended_at=_rollout_ended_at(ledger, environment, groups),
         traits=provider.traits,
         layouts=layouts,
+        role_layouts=by_role if any(len(one.services) > 1 for one in releases.values()) else {},
+        role_owed=owed if len(owed) > 1 else {},
     )
 
 
@@ -71,6 +78,8 @@ def _releases(
     for number in numbers - found.keys() - {None}:
         assert number is not None
         found[number] = ledger.get_release(environment_id, number)
+    for instance in instances:
+        release_of(instance, found[instance.release])
     return found
 
 
@@ -99,7 +108,7 @@ def _is_network_set(provider: Provider, environment: EnvironmentState) -> bool:
 
 
 def _has_tasks(release: Release) -> bool:
-    return bool(release.service.before or release.service.after)
+    return any(service.before or service.after for service in release.services.values())
 
 
 def _failures(
@@ -113,13 +122,33 @@ def _failures(
     return ledger.replacements(environment.id, environment.active, since, policy.max_age_ms)
 
 
-def _owed(ledger: Ledger, environment: EnvironmentState, groups: Sequence[GroupView], wanted: int) -> int | None:
-    """Return how many groups of the active release have no successor yet; None while none are missing."""
+def _layouts(
+    provider: Provider, environment: EnvironmentState, releases: Mapping[int, Release]
+) -> Mapping[tuple[int, str], tuple[int, ...]]:
+    """Return the sizes of the groups that are wanted of each role of each release."""
+    return {
+        (number, role): provider.layout(settings_for(environment, number).of_role(role), service)
+        for number, release in releases.items()
+        for role, service in release.services.items()
+    }
+
+
+def _owed(
+    ledger: Ledger,
+    environment: EnvironmentState,
+    releases: Mapping[int, Release],
+    groups: Sequence[GroupView],
+    layouts: Mapping[tuple[int, str], tuple[int, ...]],
+) -> Mapping[str, int | None]:
+    """Return how many groups of each role of the active release have no successor yet; None while none are missing."""
     active = environment.active
-    there = sum(1 for group in groups if group.release == active and group.instance.task is None and group.lives)
-    if active is None or there >= wanted:
-        return None
-    return ledger.owed(environment.id, active)
+    if active is None:
+        return {}
+    live = Counter(one.role for one in groups if one.release == active and one.instance.task is None and one.lives)
+    return {
+        role: ledger.owed(environment.id, active, role) if live[role] < len(layouts[active, role]) else None
+        for role in releases[active].services
+    }
 
 
 def _rollout_ended_at(ledger: Ledger, environment: EnvironmentState, groups: Sequence[GroupView]) -> datetime | None:
@@ -184,7 +213,9 @@ def _matters(environment: EnvironmentState, instance: Instance, routed: Routed |
 
 
 def _probe(provider: Provider, instances: Sequence[Instance], releases: Mapping[int, Release]) -> Mapping[str, Probe]:
-    answers = at_once(lambda one: provider.ask(one, releases[one.release]), instances, at_most=_PROBES_AT_ONCE)
+    answers = at_once(
+        lambda one: provider.ask(one, releases[one.release].of_role(one.role)), instances, at_most=_PROBES_AT_ONCE
+    )
     return {one.id: answer for one, answer in zip(instances, answers, strict=True)}
 
 

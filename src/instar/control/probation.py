@@ -48,9 +48,9 @@ def _obstacle(snapshot: Snapshot, source: Release, active: Release) -> str | Non
     """Return why a person has to decide whether to go back, None when nothing but the traffic has changed hands."""
     if alone(source) or alone(active):
         return "one of the two holds a volume for itself"
-    if active.service.before:
+    if any(service.before for service in active.services.values()):
         return "a task ran before its rollout, and may have changed the data"
-    if source.service.data != active.service.data:
+    if source.data != active.data:
         return "the two write different versions of the data, or say different things of them"
     if not source.ran_well:
         return "that one never ran well"

@@ -106,7 +106,8 @@ def pause_after_s(failures: int) -> float:
 def counted_for(policy: Replace, release: Release) -> timedelta:
     """Return for how long a replacement counts: as the policy says, but as long as the budget takes to be spent where
     each one fails as slowly as it may. Otherwise such ones would follow each other for ever."""
-    slowest_ms = release.service.health.deadline_ms + 1000 * pause_after_s(policy.budget)
+    deadline_ms = max(service.health.deadline_ms for service in release.services.values())
+    slowest_ms = deadline_ms + 1000 * pause_after_s(policy.budget)
     return timedelta(milliseconds=max(policy.within_ms, policy.budget * slowest_ms))
 
 
@@ -170,7 +171,7 @@ def _launched(snapshot: Snapshot, release: Release, why: str, actions: tuple[Act
     of_ended, others = plan.members[:ended], plan.members[ended:]
     successors = _successors(snapshot, release, "ended", of_ended)
     if why == "ended":
-        more = () if not others or _is_held(snapshot) else (Plan(release.number, others),)
+        more = () if not others or _is_held(snapshot) else (Plan(release.number, others, role=release.role),)
         return (*more, *successors)
     return tuple(dict.fromkeys((*successors, *_successors(snapshot, release, why, others))))  # both wait for the same
 
@@ -183,7 +184,7 @@ def _ended(snapshot: Snapshot, release: Release, why: str, count: int) -> int:
 
 
 def _successors(snapshot: Snapshot, release: Release, why: str, members: tuple[int, ...]) -> tuple[Action, ...]:
-    return _allowed(snapshot, release, why, (Plan(release.number, members, why),)) if members else ()
+    return _allowed(snapshot, release, why, (Plan(release.number, members, why, release.role),)) if members else ()
 
 
 def _is_held(snapshot: Snapshot) -> bool:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from instar.control.analysis import Verdict
+from instar.control.roles import by_role, starts_before
 from instar.control.snapshot import GroupView, Snapshot, alone, in_flight
 from instar.control.steps import awaited, waits_for_somebody
 from instar.model.progress import Progress, Report
@@ -25,6 +26,7 @@ class RolloutReport:
     report: Report
     began: float = field(default_factory=time.monotonic)
     launch_told: bool = False
+    follow_told: bool = False
     touched: bool = False  # what had the traffic was asked to share it, or to give it up
     shifted_at: float | None = None
     gap_since: float | None = None
@@ -41,6 +43,7 @@ class RolloutReport:
         """Tell how many groups of the target are healthy, while it isn't all of them."""
         if snapshot.target and not self.launch_told:
             self._launch(snapshot, "running")
+        self.followed(snapshot)
 
     def launched(self, snapshot: Snapshot) -> None:
         if snapshot.target and not self.launch_told:
@@ -210,13 +213,42 @@ class RolloutReport:
     def _launch(self, snapshot: Snapshot, kind: Any, tail: str = "") -> None:
         target = snapshot.target
         assert target is not None
-        healthy = sum(  # an autoscaler may have it have more than are wanted
-            min(group.answering, group.instance.members) or (group.instance.members if group.weight else 0)
-            for group in snapshot.of(target)
-        )
-        wanted = sum(snapshot.layout(target))
+        first, *others = by_role(snapshot)
+        parts = [first, *(one for one in others if starts_before(one, one.releases[target.number]))]
+        healthy = sum(_answering(one, target.number) for one in parts)
+        wanted = sum(_wanted(one, target.number) for one in parts)
         text = f"release {target.number} · {healthy} of {wanted} healthy{tail}"
         self.report(Progress(stage="launch", text=text, kind=kind))
+
+    def followed(self, snapshot: Snapshot) -> None:
+        """Tell how many groups of the roles without traffic are healthy, which start when it has moved."""
+        target = snapshot.target
+        if target is None or snapshot.environment.active != target.number or self.follow_told:
+            return
+        others = [one for one in by_role(snapshot)[1:] if not starts_before(one, one.releases[target.number])]
+        wanted = sum(_wanted(one, target.number) for one in others)
+        if wanted:
+            healthy = sum(_answering(one, target.number) for one in others)
+            self.follow_told = healthy >= wanted
+            kind: Any = "done" if self.follow_told else "running"
+            roles = ", ".join(one.releases[target.number].role for one in others if _wanted(one, target.number))
+            self.report(
+                Progress(
+                    stage="launch", text=f"release {target.number} · {roles} · {healthy} of {wanted} healthy", kind=kind
+                )
+            )
+
+
+def _answering(snapshot: Snapshot, release: int) -> int:
+    return sum(  # an autoscaler may have it have more than are wanted
+        min(group.answering, group.instance.members) or (group.instance.members if group.weight else 0)
+        for group in snapshot.groups
+        if group.release == release
+    )
+
+
+def _wanted(snapshot: Snapshot, release: int) -> int:
+    return sum(snapshot.layout(snapshot.releases[release]))
 
 
 def _moved_in(seconds: float | None) -> str:

@@ -8,6 +8,7 @@ from dataclasses import field
 from datetime import datetime, timedelta
 
 from instar.frozen import dataclass
+from instar.model.definition import Service
 from instar.model.environment import Settings
 from instar.model.release import Ending, EnvironmentState, Instance, Release, TaskRun
 from instar.providers.base import Observed, Probe, Routed, RouterPlan, Traits
@@ -26,6 +27,7 @@ class GroupView:
     routed: Routed | None = None
     id: str = field(init=False)
     release: int = field(init=False)
+    role: str = field(init=False)
     weight: int = field(init=False)
     up: bool = field(init=False)
     """A request that it got now would be answered."""
@@ -38,6 +40,7 @@ class GroupView:
         put, routed = object.__setattr__, self.routed
         put(self, "id", self.instance.id)
         put(self, "release", self.instance.release)
+        put(self, "role", self.instance.role)
         put(self, "weight", routed.weight if routed else 0)
         put(self, "up", routed is not None and routed.up)
         put(self, "state", self._state())
@@ -129,9 +132,12 @@ class Snapshot:
     ``network_is_set``: instances reach what the settings say.
     ``rollout_ended_at``: when the last rollout ended, where nobody knows of a group whether requests are still with it.
     ``quiet_since``: when groups were first seen without traffic; ``well_since``: since when each answers. ``owed``:
-    how many groups of the active release ended or were given up and have no successor; None: nobody counted, all that
-    are missing. ``endings``: how groups of it ended lately. ``probation``: its rollout is over, and it is still
-    watched. ``layouts``: the sizes of the groups that are wanted of each release, as the provider says.
+    how many groups of the active release ended or were given up and have no successor, of several roles those of the
+    first; None: nobody counted, all that are missing. ``endings``: how groups of it ended lately. ``probation``: its
+    rollout is over, and it is still watched. ``layouts``: the sizes of the groups that are wanted of each release, as
+    the provider says; ``role_layouts`` and ``role_owed``: the same by role, of releases that have several.
+
+    ``whole`` is None but where this is one role alone (``roles.py``): then it is what this is a part of.
     """
 
     now: datetime
@@ -155,6 +161,9 @@ class Snapshot:
     probation: Probation | None = None
     traits: Traits = Traits()
     layouts: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    role_layouts: Mapping[tuple[int, str], tuple[int, ...]] = field(default_factory=dict)
+    role_owed: Mapping[str, int | None] = field(default_factory=dict)
+    whole: Snapshot | None = None
 
     @property
     def active(self) -> Release | None:
@@ -172,7 +181,7 @@ class Snapshot:
         Of one that a rollout leaves, those that were wanted when the rollout began.
         """
         known = self.layouts.get(release.number)
-        return (1,) * self.settings_of(release).instances if known is None else known
+        return (1,) * self.settings_of(release).of_role(release.role).instances if known is None else known
 
     def settings_of(self, release: Release) -> Settings:
         return settings_for(self.environment, release.number)
@@ -184,8 +193,12 @@ class Snapshot:
         return None if rollout is None or rollout.source is None else self.releases.get(rollout.source)
 
     def tried_for(self, release: Release, why: str) -> bool:
-        """Tell whether groups of ``release`` were replaced for that in this run already."""
-        return (release.number, why) in self.tried
+        """Tell whether groups of the first role of ``release`` were replaced for that in this run already."""
+        return tried_word(release.number, release.role, why) in self.tried
+
+    def service_of(self, group: GroupView) -> Service:
+        """Return how instances of a group run."""
+        return self.releases[group.release].of_role(group.role).service
 
     def of(self, release: Release | None) -> tuple[GroupView, ...]:
         """Return the groups of ``release``, oldest first."""
@@ -220,7 +233,12 @@ class Snapshot:
             since = self.quiet_since.get(group.id, self.now)
         else:
             since = release.last_active_at or group.instance.created_at
-        return since + timedelta(milliseconds=release.service.stop.drain_ms)
+        return since + timedelta(milliseconds=self.service_of(group).stop.drain_ms)
+
+
+def tried_word(release: int, role: str, why: str) -> tuple[int, str]:
+    """Return how it is noted that groups of a role of a release were replaced."""
+    return (release, f"{role}: {why}" if role else why)
 
 
 def settings_for(environment: EnvironmentState, release: int) -> Settings:
@@ -235,7 +253,7 @@ def wanted_plan(snapshot: Snapshot, release: Release) -> RouterPlan:
     """Return the plan of a router that serves ``release`` and whatever else has groups."""
     others = [snapshot.releases[number].service for number in snapshot.with_groups]
     state = snapshot.environment
-    return RouterPlan.of(state.id, state.settings, release.service, others, state.names)
+    return RouterPlan.of(state.id, state.settings.of_role(release.role), release.service, others, state.names)
 
 
 def is_open_for(snapshot: Snapshot, release: Release) -> bool:
@@ -255,8 +273,8 @@ def routed(release: Release) -> bool:
 
 
 def alone(release: Release) -> bool:
-    """It must not run beside another release: it holds a volume for itself."""
-    return release.service.exclusive
+    """It must not run beside another release: it, or a role of it, holds a volume for itself."""
+    return any(service.exclusive for service in release.services.values())
 
 
 def sleeps_when_hot(snapshot: Snapshot, release: Release) -> bool:

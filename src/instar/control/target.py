@@ -6,13 +6,15 @@ Every strategy does this in the same way; they differ in how the traffic moves.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from datetime import timedelta
 
 from instar.control.actions import Action, Attach, Cut, Fail, Finish, OpenRouter, Preview, Retire, Smoke, Wait
 from instar.control.endings import has_fallen, why_ended
-from instar.control.launch import Readiness, has_stayed_well, launch
+from instar.control.launch import Readiness, has_stayed_well, launch, made
+from instar.control.roles import by_role, starts_before, together
 from instar.control.snapshot import GroupView, Snapshot, alone, is_open_for, routed, wanted_plan
-from instar.control.tasks import run_tasks
+from instar.control.tasks import TaskProgress, run_tasks
 from instar.model.release import Release, Rollout
 
 PAUSED_S = 0.25  # how soon a word of somebody's (pause, resume, abort) is heard
@@ -55,30 +57,87 @@ def troubled(snapshot: Snapshot, rollout: Rollout, target: Release) -> tuple[Act
 def prepare(snapshot: Snapshot, rollout: Rollout, target: Release, count: int | None = None) -> Readiness:
     """Return what brings ``count`` groups of the target (all: None) to where they can get traffic.
 
-    In this order: its tasks, groups running and healthy, the router open and knowing them, smoke checks, preview.
+    In this order: its tasks, groups running and healthy, the router open and knowing them, smoke checks, preview. The
+    groups of its other roles are made meanwhile, and are well too, of roles that start before the traffic moves. A way
+    back waits for none of them.
     """
-    tasks = run_tasks(snapshot, target, "before")
-    if tasks.failure:
-        return Readiness(cause=tasks.failure, culprits=tasks.culprits)
-    readiness = launch(snapshot, target, count=count, first=tasks.actions, first_alone=tasks.alone)
+    others = () if is_way_back(rollout, target) else by_role(snapshot)[1:]
+    unfinished = _tasks_first(snapshot, others, target, count)
+    if unfinished is not None:
+        return unfinished
+    readiness = launch(snapshot, target, count=count)
+    readiness = _joined(readiness, [_beside(one, one.releases[target.number]) for one in others])
     if readiness.cause or readiness.actions or not routed(target):
         return readiness
     actions = _introduce(snapshot, rollout, target, readiness.groups)
     return dataclasses.replace(readiness, actions=actions)
 
 
+def is_way_back(rollout: Rollout, target: Release) -> bool:
+    """Tell whether the target has shown before that it is well."""
+    return rollout.kind == "rollback" and target.ran_well
+
+
+def _tasks_first(
+    snapshot: Snapshot, others: Sequence[Snapshot], target: Release, count: int | None
+) -> Readiness | None:
+    """Return what the tasks need that run before the target starts, None once all are done."""
+    for one in (snapshot, *others):
+        release = one.releases[target.number]
+        tasks = run_tasks(one, release, "before")
+        if tasks.failure:
+            return Readiness(cause=tasks.failure, culprits=tasks.culprits)
+        if tasks.actions:
+            of_this = count if one is snapshot else None
+            return launch(one, release, count=of_this, first=tasks.actions, first_alone=tasks.alone)
+    return None
+
+
+def _beside(snapshot: Snapshot, release: Release) -> Readiness:
+    """Return what a role without traffic needs before that of the first one moves."""
+    return launch(snapshot, release) if starts_before(snapshot, release) else made(snapshot, release)
+
+
+def _joined(first: Readiness, others: Sequence[Readiness]) -> Readiness:
+    """Return where a release stands with all its roles; its groups are those of the first."""
+    if not others:
+        return first
+    failed = next((one for one in (first, *others) if one.cause), None)
+    if failed is not None:
+        return failed
+    return dataclasses.replace(first, actions=together(one.actions for one in (first, *others)))
+
+
 def settle(snapshot: Snapshot, rollout: Rollout, target: Release) -> tuple[Action, ...]:
     """Return what is left to do once the target has all traffic: drain the others, run the last tasks, end."""
-    draining = _prove(snapshot, rollout, target) or drain(snapshot, target)
-    if draining:
-        return draining
-    tasks = run_tasks(snapshot, target, "after")
+    following = _follow(snapshot, target) or _prove(snapshot, rollout, target) or drain(snapshot, target)
+    if following:
+        return following
+    tasks = TaskProgress()
+    for one in by_role(snapshot):
+        tasks = run_tasks(one, one.releases[target.number], "after")
+        if tasks.actions or tasks.failure:
+            break
     return tasks.actions or (Finish(tasks.failure),)
+
+
+def _follow(snapshot: Snapshot, target: Release) -> tuple[Action, ...]:
+    """Return what the roles without traffic need once the traffic has moved, until all are well."""
+    rollout, _ = under_way(snapshot)
+    others = by_role(snapshot)[1:]
+    if not others:
+        return ()
+    following = [launch(one, one.releases[target.number]) for one in others]
+    failed = next((one for one in following if one.cause), None)
+    if failed is not None:
+        return (Fail(failed.cause, failed.culprits),)
+    shaky = (_prove(one, rollout, one.releases[target.number]) for one in others)
+    return together(one.actions for one in following) or next(filter(None, shaky), ())
 
 
 def _prove(snapshot: Snapshot, rollout: Rollout, target: Release) -> tuple[Action, ...]:
     """Have a target that could not be tried beside others show, with the traffic, that it stays well."""
-    if not alone(target) or (rollout.kind == "rollback" and target.ran_well):
+    if not alone(target) or is_way_back(rollout, target):
         return ()
     shaky = [
         group
@@ -115,7 +174,7 @@ def _introduce(
     shown = {target.number: groups[0].id}
     if wanted_plan(snapshot, target).preview is not None and dict(snapshot.previewed) != shown:
         return (Preview(tuple(shown.items())),)
-    proven = target.ran_well and rollout.kind == "rollback"
+    proven = is_way_back(rollout, target)
     new = tuple(group.id for group in groups if group.id not in rollout.stage.smoked)
     return (Smoke(target.number, new),) if target.service.smoke and new and not proven else ()
 

@@ -28,17 +28,18 @@ class TaskProgress:
 
 
 def run_tasks(snapshot: Snapshot, release: Release, phase: Literal["before", "after"]) -> TaskProgress:
-    """Return what brings the tasks of ``release`` nearer to their end. A rollback runs none."""
+    """Return what brings the tasks of ``release``, of its first role, nearer to their end. A rollback runs none."""
     rollout = snapshot.environment.rollout
     if rollout is not None and rollout.kind == "rollback":
         return TaskProgress()
     begun = {run.name: run for run in snapshot.tasks}
     tasks = release.service.before if phase == "before" else release.service.after
     for position, task in enumerate(tasks, 1):
-        name = f"{phase} {position}"
+        name = task_name(phase, position, release.role)
         run = begun.get(name)
         if run is None:
-            return TaskProgress(actions=(BeginTask(release.number, name),), alone=runs_alone(release.service, task))
+            beginning = BeginTask(release.number, name, release.role)
+            return TaskProgress(actions=(beginning,), alone=runs_alone(release.service, task))
         if run.outcome is None:
             return TaskProgress(
                 actions=(_go_on(snapshot, release, task, run),), alone=runs_alone(release.service, task)
@@ -47,6 +48,11 @@ def run_tasks(snapshot: Snapshot, release: Release, phase: Literal["before", "af
             failure = f"task '{name}' ({' '.join(task.command)}): {run.outcome}"
             return TaskProgress(failure=failure, culprits=(run.instance,))
     return TaskProgress()
+
+
+def task_name(phase: str, position: int, role: str) -> str:
+    """Return how a task of a role is called among those of its release."""
+    return f"{phase} {position} of {role}" if role else f"{phase} {position}"
 
 
 def runs_alone(service: Service, task: Task) -> bool:

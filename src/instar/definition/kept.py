@@ -27,6 +27,8 @@ _SITES: Final = Declaration("", ("site", "secure site"))
 _UNDECLARED: Final = {  # what is put together of a definition
     (Configuration, "config"): Declaration("", "variables"),
     (Configuration, "secrets"): Declaration("", "variables"),
+    (Configuration, "role"): Declaration("", "name"),
+    (Configuration, "roles"): Declaration("", names="name"),
     (OwnNames, "held"): _SITES,
     (OwnNames, "expected"): _SITES,
 }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from instar.definition import forms
+from instar.definition import forms, role_rules
 from instar.definition.problems import Problems, listed
 from instar.definition.section import Reading, blame, readings
 from instar.definition.shapes import FAILED
@@ -59,8 +59,11 @@ def scaling(reading: Reading, problems: Problems) -> None:
         blame(reading, "max", problems, f"expected at least {low}, as 'min' has it, found {high}")
 
 
-def instances_of(one: Reading, bound: str) -> Any:
-    """Return how many instances an environment has at least ("min") or at most ("max"); FAILED where nobody knows."""
+def instances_of(one: Reading, bound: str, service: Reading | None = None) -> Any:
+    """Return how many instances an environment has at least ("min") or at most ("max"), of several roles those of the
+    ``service`` that requests go to; FAILED where nobody knows."""
+    if service is not None and service.path != "service":
+        return role_rules.instances(one, service)
     found = one.get("instances")
     return found.get(bound) if isinstance(found, Reading) else found
 
@@ -83,7 +86,7 @@ def answerable(asked: Reading, service: Reading, problems: Problems) -> None:
     if asked.get("path") in (None, FAILED) or port is FAILED:
         return
     if port is None:
-        advice = "add service.port, or check with {command: […]}"
+        advice = f"add {service.path}.port, or check with {{command: […]}}"
         blame(asked, "path", problems, f"there is no port that could be asked; {advice}")
     elif why := unaskable(service):
         blame(asked, "path", problems, f"{why}; check with {{command: […]}}")
@@ -107,7 +110,8 @@ def environment(one: Reading, service: Reading | None, problems: Problems) -> No
         return
     if service and _refuse_strategy(chosen, service, problems):
         return
-    _check_batch(one, chosen, problems)
+    if service:
+        _check_batch(one, chosen, service, problems)
     analysis = chosen.get("analysis")
     if not isinstance(analysis, Reading) or _misplaced(chosen):
         return
@@ -153,8 +157,8 @@ def _refuse_strategy(chosen: Reading, service: Reading, problems: Problems) -> b
     return False
 
 
-def _check_batch(one: Reading, chosen: Reading, problems: Problems) -> None:
-    batch, instances = chosen.get("batch"), instances_of(one, "min")
+def _check_batch(one: Reading, chosen: Reading, service: Reading, problems: Problems) -> None:
+    batch, instances = chosen.get("batch"), instances_of(one, "min", service)
     if "batch" not in chosen.values or chosen.get("strategy") != "rolling" or FAILED in (batch, instances):
         return
     if batch > instances:
@@ -165,7 +169,7 @@ def _check_batch(one: Reading, chosen: Reading, problems: Problems) -> None:
 def _refuse_analysis(one: Reading, chosen: Reading, service: Reading | None, problems: Problems) -> bool:
     """Say why an analysis has nothing to compare the new release with, if it has nothing."""
     reason = ""
-    batch, instances = chosen.get("batch"), instances_of(one, "min")
+    batch, instances = chosen.get("batch"), instances_of(one, "min", service)
     if chosen.get("strategy") == "blue-green":
         reason = f"blue-green moves all traffic at once, so there is nothing to compare with; {_instead(service)}"
     elif chosen.get("strategy") == "rolling" and FAILED not in (batch, instances) and batch == instances:
@@ -182,7 +186,7 @@ def _refuse_analysis(one: Reading, chosen: Reading, service: Reading | None, pro
 
 def _instead(service: Reading | None) -> str:
     if service and _exclusive(service):
-        return "remove it, and ask the new release with 'service.smoke'"
+        return f"remove it, and ask the new release with '{service.path}.smoke'"
     strategy = "rolling" if service and service.get("port") is None else "canary"
     return f"write 'strategy: {strategy}', or remove it"
 
@@ -215,7 +219,8 @@ def _check_preview(one: Reading, service: Reading, problems: Problems) -> None:
     if "preview" not in one.values or port is FAILED:
         return
     if port is None:
-        blame(one, "preview", problems, "the service has no port to send requests to; add service.port, or remove this")
+        advice = f"add {service.path}.port, or remove this"
+        blame(one, "preview", problems, f"the service has no port to send requests to; {advice}")
     elif service.get("protocol") == "tcp":
         blame(one, "preview", problems, "a preview is for requests of http, but the service speaks tcp; remove this")
 
@@ -227,7 +232,7 @@ def _check_age(chosen: Any, service: Reading, problems: Problems) -> None:
     if health is FAILED or deadline is FAILED or age in (None, FAILED) or age > deadline:
         return
     found = f"expected more than {forms.show_duration(deadline)}, found '{forms.show_duration(age)}'"
-    advice = "service.health.deadline lets a new instance take that long until it is healthy"
+    advice = f"{service.path}.health.deadline lets a new instance take that long until it is healthy"
     blame(chosen, "max_age", problems, f"{found}; {advice}")
 
 

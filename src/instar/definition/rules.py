@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from instar.definition import forms, origin_rules, rollout_rules, stage_rules
+from instar.definition import forms, origin_rules, role_rules, rollout_rules, stage_rules
 from instar.definition.input_forms import GIT
 from instar.definition.problems import Mark, Problems, listed, nearest
 from instar.definition.section import REQUIRED, Reading, Section, blame, readings
@@ -174,7 +174,8 @@ def service(reading: Reading, problems: Problems) -> None:
 
 def definition(reading: Reading, problems: Problems) -> None:
     stage_rules.definition(reading, problems)
-    if "service" not in reading.values:
+    role_rules.definition(reading, problems)
+    if not {"service", "roles"} & reading.values.keys():
         _check_without_service(reading, problems)
     environments = reading.get("environments")
     if environments is FAILED:
@@ -184,9 +185,10 @@ def definition(reading: Reading, problems: Problems) -> None:
     _check_promotions(found, set(environments), problems)
     _check_addresses(found, problems)
     _check_sites(found, problems)
-    service = reading.get("service") if isinstance(reading.get("service"), Reading) else None
+    service = role_rules.first(reading)
     for one in found.values():
         _check_provider(one, problems)
+        role_rules.environment(one, reading, problems)
         if service:
             _check_environment(one, service, problems)
         rollout_rules.environment(one, service, problems)
@@ -289,7 +291,7 @@ def _check_health(reading: Reading, problems: Problems) -> None:
         return
     for kind in ("path", "tcp"):
         if kind in chosen.values and port is None:
-            advice = "add service.port, or check with {command: […]}"
+            advice = f"add {reading.path}.port, or check with {{command: […]}}"
             blame(chosen, kind, problems, f"there is no port that could be checked; {advice}")
     if "path" in chosen.values and port is not None and (why := rollout_rules.unaskable(reading)):
         advice = "write {tcp: true} or {command: […]}, or remove 'protocol'"
@@ -383,7 +385,8 @@ def _check_addresses(environments: dict[str, Reading], problems: Problems) -> No
 def _check_environment(one: Reading, service: Reading, problems: Problems) -> None:
     port, listen = service.get("port"), one.get("listen")
     if port is None and "listen" in one.values:
-        blame(one, "listen", problems, "the service has no port to send requests to; add service.port, or remove this")
+        advice = f"add {service.path}.port, or remove this"
+        blame(one, "listen", problems, f"the service has no port to send requests to; {advice}")
     for key in ("accept_proxy", *_OF_HTTP):
         if port is None and key in one.values:
             blame(one, key, problems, "the service has no port, so nobody connects to it; remove this")
@@ -394,12 +397,8 @@ def _check_environment(one: Reading, service: Reading, problems: Problems) -> No
         advice = "the service has a port; say where it is reached, such as 'listen: 127.0.0.1:8080'"
         problems.add(one.node.mark, f"{one.path}: 'listen' is missing; {advice}")
     _check_names_served(one, service, problems)
-    instances = rollout_rules.instances_of(one, "max")
-    for volume in readings(service.get("volumes")):
-        if volume.get("access") == "exclusive" and instances not in (FAILED, None) and instances > 1:
-            advice = f"volume '{volume.get('name')}' is exclusive: one instance at a time (or 'access: shared')"
-            blame(one, "instances", problems, f"expected 1, found {instances}; {advice}")
-            return
+    if service.path == "service":  # of roles that is said already
+        role_rules.alone(service, one, rollout_rules.instances_of(one, "max"), problems)
 
 
 def _addresses(one: Reading) -> Iterator[tuple[str, str, Mark]]:

@@ -36,10 +36,12 @@ def _health(*, path: str | None = None, tcp: bool = False, **values: Any) -> mod
 
 
 def _service(*, health: model.Health | None = None, port: int | None = None, **values: Any) -> model.Service:
+    return model.Service(health=_chosen(health, port), port=port, **values)
+
+
+def _chosen(health: model.Health | None, port: int | None) -> model.Health:
     chosen = health or model.Health(kind="none")
-    if chosen.kind == "none" and port is not None:
-        chosen = dataclasses.replace(chosen, kind="tcp")
-    return model.Service(health=chosen, port=port, **values)
+    return dataclasses.replace(chosen, kind="tcp") if chosen.kind == "none" and port is not None else chosen
 
 
 def _part(
@@ -51,9 +53,31 @@ def _part(
     return kind(python=python, **values)
 
 
-def _definition(*, environments: dict[str, dict[str, Any]] | None = None, **values: Any) -> model.Definition:
-    named = {name: _environment(name=name, **fields) for name, fields in (environments or {}).items()}
-    return model.Definition(environments=named, **values)
+def _role(*, health: model.Health | None = None, port: int | None = None, **values: Any) -> model.Role:
+    return model.Role(health=_chosen(health, port), port=port, **values)
+
+
+def _definition(
+    *,
+    environments: dict[str, dict[str, Any]] | None = None,
+    roles: dict[str, model.Role] | None = None,
+    **values: Any,
+) -> model.Definition:
+    known = roles or {}
+    named = {
+        name: _environment(name=name, roles=_roles(known, fields.pop("roles", {})), **fields)
+        for name, fields in (environments or {}).items()
+    }
+    made = model.Definition(environments=named, roles=known, **values)
+    return made if made.first_role is None else dataclasses.replace(made, service=known[made.first_role].service)
+
+
+def _roles(roles: dict[str, model.Role], own: dict[str, dict[str, Any]]) -> dict[str, environment.RoleSettings]:
+    """Return what holds of each role in an environment, which says ``own`` of some."""
+    return {
+        name: environment.RoleSettings(**{"instances": role.instances, "when": role.when, **own.get(name, {})})
+        for name, role in roles.items()
+    }
 
 
 def _environment(
@@ -165,9 +189,15 @@ _SERVICE_ELSEWHERE: Final = {
         "variables stand in an environment's 'config', or in 'image.env' when they are the same everywhere",
     ),
     **dict.fromkeys(("instances", "replicas"), "how many run is 'instances' of an environment"),
+    "with": "it is about one of several 'roles'",
     "user": "who the service runs as is 'image.user'",
     "secrets": "secrets are an environment's: 'environments.NAME.secrets'",
     "image": "what it is made of stands in the section 'image' at the top",
+}
+_ROLE_ELSEWHERE: Final = {
+    **{name: text for name, text in _SERVICE_ELSEWHERE.items() if name not in ("instances", "with")},
+    "replicas": "how many run is 'instances'",
+    "when": "when it starts is 'with: traffic' or 'with: before'",
 }
 _SECRET_ELSEWHERE: Final = dict.fromkeys(
     ("env", "value", "variable", "command", "from"),
@@ -209,6 +239,8 @@ _ABOUT: Final[dict[type[Any] | str, About]] = {
     MavenProject: About("a section such as {from: .}"),
     model.Service: About("a section that says how the service runs", make=_service, check=rules.service,
         elsewhere=_SERVICE_ELSEWHERE),
+    model.Role: About("a section that says how the role runs, such as {command: [./work]}", make=_role,
+        check=rules.service, elsewhere=_ROLE_ELSEWHERE),
     model.Health: About("a section such as {path: /healthz}, {tcp: true} or {command: [./check]}", make=_health,
         check=rules.health),
     model.Volume: About("a section such as {name: data, path: /var/lib/app}", check=rules.volume),
@@ -221,6 +253,7 @@ _ABOUT: Final[dict[type[Any] | str, About]] = {
         elsewhere={"url": "smoke asks the candidate alone; other addresses are asked by 'rollout.analysis.checks'"}),
     environment.Environment: About("a section, such as {listen: '127.0.0.1:8080'}", make=dict, bare=True,
         elsewhere=_ENVIRONMENT_ELSEWHERE, installed=_provider_sections),
+    environment.RoleSettings: About("a section such as {instances: 3}", make=dict),
     environment.Listen: About("a section such as {https: [shop.example]}", check=rules.listen,
         elsewhere=_LISTEN_ELSEWHERE),
     Requests: About("a section such as {largest_body: 10M}"),

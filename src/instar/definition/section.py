@@ -145,6 +145,7 @@ class Section(Shape):
     def _home(self, name: str) -> str | None:
         """Return the section that has the key ``name``, None when none has it, or several that are not in one."""
         homes = [path for path, section in (self.root or self).sections() if name in section.keys]
+        homes = [path for path in homes if "roles." not in path] or homes  # a role has what a service has
         if not homes or any(home and not f"{home}.".startswith(f"{homes[0]}.") for home in homes[1:]):
             return None
         return f"'{homes[0]}'" if homes[0] else "the top of the file"

@@ -8,10 +8,11 @@ from datetime import timedelta
 from typing import Final
 
 from instar.drift.rules import Ignored, sort_out
-from instar.drift.traffic import compare, maintenance_differences, misled, ports
+from instar.drift.traffic import compare, maintenance_differences, misled, of_first_role, ports
 from instar.errors import EnvironmentBusy, InstarError, RouterError, StoreError
 from instar.frozen import dataclass
 from instar.ledger import Ledger
+from instar.ledger.roles import release_of
 from instar.model.digest import Digest
 from instar.model.drift import Finding
 from instar.model.environment import HostNames
@@ -68,7 +69,11 @@ def check(
     releases = {number: ledger.get_release(environment, number) for number in {one.release for one in instances}}
     images, damaged = _images(store, hashed_files, releases.values(), deep=deep)
     subjects = [
-        Subject(instance=one, release=releases[one.release], image=images.get(releases[one.release].image))
+        Subject(
+            instance=one,
+            release=release_of(one, releases[one.release]),
+            image=images.get(releases[one.release].image),
+        )
         for one in instances
         if instance in (None, one.id)
     ]
@@ -221,10 +226,11 @@ def _router(
     try:
         router = inspects.router(state.id)
         if not at_rest:
-            there = _that_are_there(ledger, instances)
+            there = of_first_role(_that_are_there(ledger, instances), releases)
             yield from misled(inspects.targets(there, ports(releases.values())), router)
             return
-        yield from compare(state, instances, inspects.targets(instances, ports(releases.values())), router)
+        routed = of_first_role(instances, releases)
+        yield from compare(state, routed, inspects.targets(routed, ports(releases.values())), router)
         if not router.running and not found and _is_missed(ledger, provider, state, releases):
             yield Finding(instance=None, kind="router", path="HAProxy", expected="it runs", observed="nothing runs")
     except (RouterError, EnvironmentBusy) as error:

@@ -70,5 +70,10 @@ def ports(releases: Iterable[Release]) -> Mapping[int, int]:
     return {one.number: one.service.port for one in releases if one.service.port is not None}
 
 
+def of_first_role(instances: Iterable[Instance], releases: Mapping[int, Release]) -> list[Instance]:
+    """Return those that requests can go to: of their release's first role."""
+    return [one for one in instances if one.role == releases[one.release].role]
+
+
 def _finding(one: RoutedTarget, expected: str, observed: str) -> Finding:
     return Finding(instance=None, kind="router", path=one.target.name, expected=expected, observed=observed)

@@ -55,6 +55,7 @@ _ONE = f"""
 _EVER = """
     SELECT i.id FROM instances i JOIN environments e ON e.id = i.environment
      WHERE e.service = :service AND e.environment = :environment ORDER BY i.serial"""
+_ROLE_OF = "SELECT id, role FROM instances WHERE environment = :environment ORDER BY serial"
 _RELEASE_OF = "SELECT id, release FROM instances WHERE environment = :environment ORDER BY serial"
 _OF_REMOVED = """
     SELECT i.id, e.service, e.environment, s.value ->> 'provider' AS provider
@@ -92,10 +93,10 @@ _ENDING_OF = "SELECT ending, ended_at FROM instances WHERE id = :id AND ending I
 # Whenever copies are planned, all that are missing are: those that ended later have no successor yet.
 _OWED = """
     SELECT count(*) AS number FROM instances
-     WHERE environment = :environment AND release = :release AND task IS NULL
+     WHERE environment = :environment AND release = :release AND role = :role AND task IS NULL
        AND ending ->> 'reason' <> 'instar'
        AND ended_at > (SELECT max(created_at) FROM instances
-                        WHERE environment = :environment AND release = :release AND task IS NULL)"""
+                        WHERE environment = :environment AND release = :release AND role = :role AND task IS NULL)"""
 _REMOVE = "UPDATE instances SET removed_at = :now WHERE id = :id"
 
 
@@ -190,6 +191,14 @@ class Instances:
         rows = self._session.rows(_RELEASE_OF, environment=present["id"])
         return tuple((instance_id_value(row, environment), row["release"]) for row in rows)
 
+    def instance_roles(self, environment: EnvironmentId) -> Mapping[str, str]:
+        """Return the role of each instance of the present ``environment`` that there ever was, by its id."""
+        present = self._environments.find_row(environment)
+        if present is None:
+            return {}
+        rows = self._session.rows(_ROLE_OF, environment=present["id"])
+        return {instance_id_value(row, environment): row["role"] for row in rows}
+
     def instances_of_removed(self) -> tuple[tuple[str, EnvironmentId, str], ...]:
         """Return (provider, environment, id) of all instances of environments that are removed."""
         found = ((row, environment_value(row)) for row in self._session.rows(_OF_REMOVED))
@@ -283,9 +292,10 @@ class Instances:
         rows = self._session.rows(_ENDINGS, environment=present["id"], release=release, since=time_text(since))
         return tuple(ending_value(row) for row in rows)
 
-    def owed(self, environment: EnvironmentId, release: int) -> int:
-        """Return how many instances of a release ended, or were given up, and have no successor yet."""
-        row = self._session.row(_OWED, environment=self._environments.row_id(environment), release=release)
+    def owed(self, environment: EnvironmentId, release: int, role: str = ONLY_ROLE) -> int:
+        """Return how many instances of a role of a release ended, or were given up, and have no successor yet."""
+        values = {"environment": self._environments.row_id(environment), "release": release, "role": role}
+        row = self._session.row(_OWED, **values)
         return int(row["number"]) if row is not None else 0
 
     def find_ending(self, instance_id: str) -> Ending | None:

@@ -95,7 +95,7 @@ class Ledger:
         self.get_environment, self.save_settings = environments.get_environment, environments.save_settings
         self.set_alarm, self.set_project = environments.set_alarm, environments.set_project
         self.set_machine, self.set_maintenance = environments.set_machine, environments.set_maintenance
-        self.left = environments.left
+        self.left, self.instance_roles = environments.left, instances.instance_roles
         self.names = NameClaims(session, events, environments)
         self.add_release, self.get_release = releases.add_release, releases.get_release
         self.releases = releases.releases

@@ -13,7 +13,7 @@ from instar.ledger.releases import Releases
 from instar.ledger.rows import task_value
 from instar.ledger.session import Session
 from instar.model.happenings import TaskEnded
-from instar.model.release import EnvironmentId, Instance, TaskRun
+from instar.model.release import ONLY_ROLE, EnvironmentId, Instance, TaskRun
 
 _OF = "SELECT * FROM tasks WHERE environment = :environment AND release = :release ORDER BY began_at, name"
 _ONE = "SELECT * FROM tasks WHERE environment = :environment AND release = :release AND name = :name"
@@ -56,15 +56,16 @@ class Tasks:
         row = self._session.row(_WROTE, environment=self._environments.row_id(environment), number=number)
         return row is not None and bool(row["wrote"])
 
-    def begin_task(self, environment_id: EnvironmentId, release: int, name: str) -> Instance:
-        """Write that task ``name`` begins, and the instance that runs it. Raises Refused when it was begun before."""
+    def begin_task(self, environment_id: EnvironmentId, release: int, name: str, *, role: str = ONLY_ROLE) -> Instance:
+        """Write that task ``name`` of a role begins, and the instance that runs it. Raises Refused when it was begun
+        before."""
         with self._events.transaction():
             environment = self._environments.changeable(environment_id)
             if self._session.row(_ONE, environment=environment, release=release, name=name):
                 raise Refused(
                     f"cannot run task '{name}' of release {release} of '{environment_id}': it was begun before"
                 )
-            (instance,) = self._instances.add_instances(environment_id, release, 1, task=name)
+            (instance,) = self._instances.add_instances(environment_id, release, 1, role=role, task=name)
             self._session.write(
                 _BEGIN,
                 environment=environment,

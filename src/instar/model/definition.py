@@ -8,12 +8,12 @@ author's files are relative to the definition's folder.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, fields
 from typing import Any, ClassVar, Final, Literal
 
 from instar.frozen import dataclass
 from instar.model.declaration import key
-from instar.model.environment import Check, Environment
+from instar.model.environment import Check, Environment, When
 from instar.model.image_sources import Archive, OtherBase
 from instar.model.projects import INSTALLING, OFFERING, MavenProject, NpmPackages, PythonProjects
 from instar.model.slim import Slim
@@ -373,8 +373,24 @@ class Service:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Role(Service):
+    """How one of several processes of a service runs. ``instances`` and ``when`` are about environments, and say what
+    holds where one says nothing itself."""
+
+    instances: int = field(default=1, metadata=key("How many instances of it run.", low=1, high=100))
+    when: When = field(default="traffic", metadata=key("When the instances of a new release start, of a role without a "
+        "port: `traffic`, once the traffic has moved; `before`, so that they are well before it does.", name="with"))
+
+    @property
+    def service(self) -> Service:
+        """How an instance of it runs."""
+        return Service(**{one.name: getattr(self, one.name) for one in fields(Service)})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Definition:
-    """A service: what its image is made of, how an instance of it runs, and where."""
+    """A service: what its image is made of, how an instance of it runs, and where. Of one with ``roles``, ``service``
+    is how its first role runs."""
 
     name: str = field(metadata=key("Name of the service.", "name"))
     build: Mapping[str, BuildStage] = field(default_factory=dict, metadata=key(
@@ -383,11 +399,27 @@ class Definition:
     image: ImageSpec = field(metadata=key("What the image is made of. Changing it makes a new image."))
     service: Service = field(default=Service(command=(), health=Health(kind="none")), metadata=key(
         "How an instance runs. Changing it makes a new release.", default=None, default_about="none, of a base"))
+    roles: Mapping[str, Role] = field(default_factory=dict, metadata=key(
+        "Several processes of the one image, in place of `service`: how instances of each run, by name. A release "
+        "covers all of them. One of them can have a port.", names="name", default_about="one process: `service`",
+        expected="a section with one section for each role, such as 'worker: {command: […]}'", added=True))
     registry: str | None = field(default=None, metadata=key(
         "The repository that its images are pushed to, and pulled from by a machine that is to run one and has not "
         "got it.", "repository", default_about="none: each machine bakes", added=True))
     environments: Mapping[str, Environment] = field(metadata=key("Where releases run, by name.", default={},
         names="name", expected="a section with one section for each environment, such as 'dev'"))
+
+    @property
+    def first_role(self) -> str | None:
+        """The role that requests go to, or where none has a port, the one that is written first; None: there are no
+        roles."""
+        routed = (name for name, role in self.roles.items() if role.port is not None)
+        return next(routed, next(iter(self.roles), None))
+
+    @property
+    def services(self) -> Mapping[str | None, Service]:
+        """How instances run, by role; by None where there are no roles."""
+        return {name: role.service for name, role in self.roles.items()} or {None: self.service}
 
     @property
     def needed_stages(self) -> tuple[str, ...]:

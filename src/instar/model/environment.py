@@ -17,6 +17,7 @@ from instar.model.requests import Compression, Requests
 
 MACHINE: Final = "machine"
 PAUSE_MS: Final = 30_000  # of a step that says nothing else
+When = Literal["traffic", "before"]
 REPLACE_WITHIN_MS: Final = 900_000  # of an instance in which a shell was opened
 
 # A key reads as a paragraph: its type, its default, its words.
@@ -284,6 +285,17 @@ class Tls:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RoleSettings:
+    """What is about a role of an environment's releases, and not about an instance of it."""
+
+    instances: int = field(default=1, metadata=key("How many instances of it run here.", low=1, high=100,
+        default_about="what the role says"))
+    when: When = field(default="traffic", metadata=key("When the instances of a new release start here, of a role "
+        "without a port: once the traffic has moved (`traffic`), or `before`.", name="with",
+        default_about="what the role says"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """What is about the environment and not about an instance. Versioned beside releases; makes none."""
 
@@ -312,6 +324,9 @@ class Settings:
         "How many instances run; or, where the provider has an autoscaler, how many at least and at most.",
         ("number of instances", Scaling), low=1, high=100))
     scaling: Scaling | None = field(default=None, metadata=ADDED)  # ``instances`` are as many as run at least then
+    roles: Mapping[str, RoleSettings] = field(default_factory=dict, metadata=key(
+        "What is other here of some of the definition's `roles`.", names="name", added=True,
+        expected="a section by role, such as 'worker: {instances: 3}'"))
     rollout: RolloutRules = field(default=RolloutRules(), metadata=key("How the traffic moves to a new release."))
     preview: str | None = field(default=None, metadata=key(
         "Where a candidate is reached before it gets traffic, of a service of http: an address of its own, or "
@@ -332,6 +347,15 @@ class Settings:
     def is_reached(self) -> bool:
         """Requests have a way to it: an address or a name."""
         return bool(self.listen or self.names.sites)
+
+    def of_role(self, role: str) -> Settings:
+        """Return what holds for one role of a release; what is said of no role holds for it."""
+        own = self.roles.get(role)
+        return self if own is None else replace(self, instances=own.instances, scaling=None)
+
+    def when(self, role: str) -> When:
+        """Return when instances of a role of a new release start, which has no port."""
+        return self.roles.get(role, RoleSettings()).when
 
     @classmethod
     def of(cls, environment: Environment) -> Settings:

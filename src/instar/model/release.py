@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from datetime import datetime
 from typing import Any, Final, Literal
 
 from instar.frozen import dataclass
 from instar.model.codec import ADDED, canonical
-from instar.model.definition import Service
+from instar.model.definition import Data, Definition, Service
 from instar.model.digest import Digest
 from instar.model.environment import Settings
 from instar.model.origin import Origin
+
+ONLY_ROLE: Final = ""  # of a release whose definition names none
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +32,8 @@ class EnvironmentId:
 class Configuration:
     """All that an instance starts from besides its image. Its canonical JSON is kept; its digest names it.
 
+    ``service`` is how instances run, of several roles those of the first, whose name is ``role``: the one that requests
+    go to, if they go to any. ``roles`` are the others, none of which has a port.
     ``provider_settings``: what of the environment's settings its provider makes instances from, as JSON has it.
     """
 
@@ -37,6 +41,34 @@ class Configuration:
     config: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, Digest] = field(default_factory=dict)
     provider_settings: Mapping[str, Any] = field(default_factory=dict, metadata=ADDED)
+    role: str | None = field(default=None, metadata=ADDED)
+    roles: Mapping[str, Service] = field(default_factory=dict, metadata=ADDED)
+
+    @classmethod
+    def of(
+        cls,
+        definition: Definition,
+        *,
+        config: Mapping[str, str],
+        secrets: Mapping[str, Digest],
+        provider_settings: Mapping[str, Any],
+    ) -> Configuration:
+        """Return how instances of ``definition`` are started with what else they are given."""
+        first = definition.first_role
+        others = {name: role.service for name, role in definition.roles.items() if name != first}
+        return cls(
+            service=definition.service,
+            config=config,
+            secrets=secrets,
+            provider_settings=provider_settings,
+            role=first,
+            roles=others,
+        )
+
+    @property
+    def services(self) -> Mapping[str, Service]:
+        """How instances run, by role: the first, then the others by name."""
+        return {self.role or ONLY_ROLE: self.service, **dict(sorted(self.roles.items()))}
 
     @property
     def digest(self) -> Digest:
@@ -60,10 +92,34 @@ class Release:
 
     @property
     def service(self) -> Service:
+        """How instances of its first role run, which is the one that requests go to."""
         return self.configuration.service
 
+    @property
+    def role(self) -> str:
+        """The name of its first role."""
+        return self.configuration.role or ONLY_ROLE
 
-ONLY_ROLE: Final = ""  # of a release whose image is run in one way
+    @property
+    def services(self) -> Mapping[str, Service]:
+        """How instances run, by role: the first, then the others by name."""
+        return self.configuration.services
+
+    @property
+    def data(self) -> Data | None:
+        """Which form of its data it writes: one of its roles says so."""
+        return next((one.data for one in self.services.values() if one.data is not None), None)
+
+    def of_role(self, role: str) -> Release:
+        """Return it as instances of a role of it know it: with that role alone. Raises LookupError where it has no
+        such role."""
+        if role == self.role and not self.configuration.roles:
+            return self
+        service = self.services.get(role)
+        if service is None:
+            raise LookupError(f"release {self.number} of '{self.environment}' has no role '{role}'")
+        return replace(self, configuration=replace(self.configuration, service=service, role=role, roles={}))
+
 
 TaintKind = Literal["person", "shell", "drift"]
 

@@ -51,7 +51,8 @@ class MemberStatus:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InstanceStatus:
     """``healthy`` is None where nobody asked, and of one that is created and waits to begin. Of a group of several
-    ``members``, so many are ``ready``: it is healthy when all are."""
+    ``members``, so many are ``ready``: it is healthy when all are. ``role``: of which it is, where its release has
+    roles."""
 
     id: str
     state: str
@@ -63,6 +64,7 @@ class InstanceStatus:
     members: int = field(default=1, metadata=ADDED)
     ready: int | None = field(default=None, metadata=ADDED)
     tainted_members: tuple[MemberStatus, ...] = field(default=(), metadata=ADDED)
+    role: str = field(default="", metadata=ADDED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -216,9 +217,7 @@ def configure(workspace: Workspace, loaded: Loaded, environment: Environment) ->
 
     secrets = keep_values(workspace, loaded.folder, environment)
     own = own_settings(workspace, environment)
-    return Configuration(
-        service=loaded.definition.service, config=environment.config, secrets=secrets, provider_settings=own
-    )
+    return Configuration.of(loaded.definition, config=environment.config, secrets=secrets, provider_settings=own)
 
 
 def own_settings(workspace: Workspace, environment: Environment) -> Mapping[str, Any]:
@@ -247,6 +246,7 @@ def begin(
     The caller holds the environment, and the store, so that the image can't go before a release needs it. Nothing is
     written before all that can be refused has been.
     """
+    settings = with_left_roles(workspace.ledger.find_environment(environment), settings)
     _require_and_tell(workspace, environment, settings, image, configuration)
     values = encrypted_values(workspace, workspace.ledger, environment, configuration.secrets)
 
@@ -265,6 +265,12 @@ def begin(
             return release
 
     return gone_on_with(workspace, written)
+
+
+def with_left_roles(state: EnvironmentState | None, settings: Settings) -> Settings:
+    """Return ``settings`` with what was said of roles that they don't know any more: releases before have them, to
+    which there may be a way back."""
+    return settings if state is None else replace(settings, roles={**state.settings.roles, **settings.roles})
 
 
 def require_platform(workspace: Workspace, provider: str, image: Image) -> None:
@@ -292,7 +298,9 @@ def _require_and_tell(
     clear_orphans(workspace, provider)
     release = _known_release(workspace, state, image.digest, configuration)
     launching = release is None or state is None or state.active != release.number
-    warnings = provider.preflight(environment, settings, configuration.service, launching=launching)
+    (first, service), *others = configuration.services.items()
+    beside = {"others": dict(others)} if others else {}
+    warnings = provider.preflight(environment, settings.of_role(first), service, launching=launching, **beside)
     _tell(workspace, state, settings, warnings)
 
 

@@ -84,7 +84,7 @@ def _groups(
     known = workspace.ledger.instances(release.environment) if state is not None else ()
     if found := tuple(one for one in known if one.release == release.number and one.task is None):
         return found
-    layout = workspace.provider(settings.provider).layout(settings, release.service)
+    layout = workspace.provider(settings.provider).layout(settings.of_role(release.role), release.service)
     stem = f"{release.environment.service}-{release.environment.name}-{release.number}"
     return tuple(
         Instance(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from instar.errors import ProviderError, Refused
+from instar.ledger.roles import release_of
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentState, Instance, Release
 from instar.operations.converge import make_loop
@@ -44,7 +45,7 @@ def isolate(workspace: Workspace, instance: Instance) -> None:
     environment_id = instance.environment
     environment = workspace.ledger.get_environment(environment_id)
     provider = workspace.provider(environment.settings.provider)
-    release = workspace.ledger.get_release(environment_id, instance.release)
+    release = release_of(instance, workspace.ledger.get_release(environment_id, instance.release))
     loop = make_loop(workspace, provider)
     run, until = loop.begin(environment_id), time.monotonic() + AT_LEAST_S + release.service.health.deadline_ms / 1000
     workspace.report(Progress(stage="isolate", text="another takes its place", kind="running"))

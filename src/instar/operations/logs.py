@@ -13,6 +13,7 @@ from instar.errors import NotFound
 from instar.frozen import dataclass
 from instar.model.log_line import LogLine
 from instar.model.release import EnvironmentId, EnvironmentState
+from instar.operations.roles import require_role
 from instar.operations.workspace import Workspace
 from instar.providers.base import Provider
 from instar.threads import begin
@@ -23,12 +24,14 @@ _NEWEST = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """Which lines: of one ``instance``, of all of a ``release``, or (neither) of the active one's; of those that came
+    """Which lines: of one ``instance``, of all of a ``release``, or (neither) of the active one's, and of a ``role`` of
+    it alone where one is named; of those that came
     ``since`` and ``until`` then and have something that ``matching`` finds, the ``last``. A line without a time is
     wanted whenever."""
 
     instance: str | None = None
     release: int | None = None
+    role: str | None = None
     last: int | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -66,7 +69,11 @@ def instances_of(workspace: Workspace, environment: EnvironmentState, wanted: Wa
     """Return whose lines are wanted, by their ids. Raises NotFound."""
     if wanted.instance is not None:
         return [_known(workspace, environment.id, wanted.instance)]
-    return _active(workspace, environment) if wanted.release is None else _of_release(workspace, environment, wanted)
+    if wanted.role is not None:
+        require_role(workspace, environment, wanted.release, wanted.role)
+    if wanted.release is None:
+        return _active(workspace, environment, wanted)
+    return _of_release(workspace, environment, wanted)
 
 
 def endings(workspace: Workspace, environment: EnvironmentState, wanted: Wanted) -> Iterator[tuple[str, str]]:
@@ -94,8 +101,12 @@ def _known(workspace: Workspace, environment: EnvironmentId, instance: str) -> s
     return instance
 
 
-def _active(workspace: Workspace, environment: EnvironmentState) -> list[str]:
-    names = [one.id for one in workspace.ledger.instances(environment.id) if one.release == environment.active]
+def _active(workspace: Workspace, environment: EnvironmentState, wanted: Wanted) -> list[str]:
+    names = [
+        one.id
+        for one in workspace.ledger.instances(environment.id)
+        if one.release == environment.active and wanted.role in (None, one.role)
+    ]
     if not names:
         raise NotFound(
             f"cannot show logs of '{environment.id}': nothing runs there",
@@ -109,7 +120,12 @@ def _of_release(workspace: Workspace, environment: EnvironmentState, wanted: Wan
     provider, number = workspace.provider(environment.settings.provider), wanted.release
     workspace.ledger.get_release(environment.id, number or 0)
     every = workspace.ledger.instance_releases(environment.id)
-    names = [name for name, release in every if release == number and provider.has_log(name)]
+    roles = {} if wanted.role is None else workspace.ledger.instance_roles(environment.id)
+    names = [
+        name
+        for name, release in every
+        if release == number and wanted.role == roles.get(name) and provider.has_log(name)
+    ]
     if not names:
         raise NotFound(
             f"cannot show logs of release {number} of '{environment.id}': none is kept",

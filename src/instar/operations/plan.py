@@ -20,7 +20,7 @@ from instar.operations.bake import plan as plan_bake
 from instar.operations.certificates import planned_change, read_files
 from instar.operations.connections import cut_connections
 from instar.operations.converge import refuse_other_provider
-from instar.operations.deploy import get_declared, own_settings, require_promotion
+from instar.operations.deploy import get_declared, own_settings, require_promotion, with_left_roles
 from instar.operations.image_diff import image_diff, planned_diff
 from instar.operations.lock import is_locked
 from instar.operations.locks import require_here
@@ -83,7 +83,10 @@ def plan_promotion(
     require_own(workspace, environment_id, loaded, adopt=adopt_name)
     environment, release = promoted(workspace, loaded, source, name)
     require_names(workspace, environment_id, environment, take=take_names)
-    configuration = replace(configuration_of(workspace, loaded, environment), service=release.service)
+    own = configuration_of(workspace, loaded, environment)
+    configuration = replace(
+        release.configuration, config=own.config, secrets=own.secrets, provider_settings=own.provider_settings
+    )
     digest, repository = promoted_image(workspace, loaded, release)
     image = PlannedImage(digest=digest, pulled_from=repository)
     return _compared(workspace, loaded, environment, image, configuration)
@@ -102,8 +105,8 @@ def image_of(workspace: Workspace, loaded: Loaded, word: str | None) -> PlannedI
 
 def configuration_of(workspace: Workspace, loaded: Loaded, environment: Environment) -> Configuration:
     """Return the configuration that a release of ``environment`` would have; nothing is kept of its secrets."""
-    return Configuration(
-        service=loaded.definition.service,
+    return Configuration.of(
+        loaded.definition,
         config=environment.config,
         secrets=digests_of(workspace, loaded.folder, environment),
         provider_settings=own_settings(workspace, environment),
@@ -114,7 +117,8 @@ def _compared(
     workspace: Workspace, loaded: Loaded, environment: Environment, image: PlannedImage, configuration: Configuration
 ) -> DeployPlan:
     environment_id = EnvironmentId(service=loaded.definition.name, name=environment.name)
-    state, settings = workspace.ledger.find_environment(environment_id), Settings.of(environment)
+    state = workspace.ledger.find_environment(environment_id)
+    settings = with_left_roles(state, Settings.of(environment))
     refuse_other_provider(state, settings)
     active = workspace.ledger.get_release(environment_id, state.active) if state and state.active is not None else None
     changes = []
@@ -142,7 +146,7 @@ def _compared(
         changes=tuple(changes),
         warnings=(
             *((f"the image is not here: it is pulled from {image.pulled_from} first",) if image.pulled_from else ()),
-            *(forecast(settings, active, configuration.service) if release else ()),
+            *(forecast(settings, active, configuration) if release else ()),
             *cut_connections(workspace, state, settings),
         ),
         locked=image.locked,

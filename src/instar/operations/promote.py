@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from instar.definition import Loaded
 from instar.errors import Refused
@@ -10,7 +11,7 @@ from instar.model.digest import Digest
 from instar.model.environment import Environment, Settings
 from instar.model.outcome import RolloutOutcome
 from instar.model.reference import Repository
-from instar.model.release import Configuration, EnvironmentId, Release
+from instar.model.release import EnvironmentId, Release
 from instar.operations.certificates import read_files
 from instar.operations.deploy import begin, carry_out, get_declared, own_settings, require_agent, require_platform
 from instar.operations.ledger import require_in_ledger
@@ -51,8 +52,8 @@ def promote(
         with keep_from_gc(workspace):  # from here on no gc comes between a secret and its release
             secrets = keep_values(workspace, loaded.folder, environment)
             own = own_settings(workspace, environment)
-            configuration = Configuration(
-                service=release.service, config=environment.config, secrets=secrets, provider_settings=own
+            configuration = replace(
+                release.configuration, config=environment.config, secrets=secrets, provider_settings=own
             )
             image = image_for_release(workspace, loaded, release.image, made_on=_machine_of(workspace, release))
             require_platform(workspace, environment.provider, image)

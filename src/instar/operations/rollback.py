@@ -85,11 +85,11 @@ def unreadable_data(workspace: Workspace, environment: EnvironmentId, target: Re
 
     The data is of the form of the newest release that had traffic or ran a task: later rollbacks don't change it back.
     """
-    wrote = (one for one in workspace.ledger.releases(environment) if one.service.data is not None)
+    wrote = (one for one in workspace.ledger.releases(environment) if one.data is not None)
     newest = next((one for one in wrote if workspace.ledger.may_have_written(environment, one.number)), None)
-    if newest is None or newest.service.data is None or newest.number <= target.number:
+    if newest is None or newest.data is None or newest.number <= target.number:
         return None
-    version, known = newest.service.data.version, target.service.data
+    version, known = newest.data.version, target.data
     if known is not None and version in known.reads:
         return None
     reads = f"reads {', '.join(map(str, known.reads))} only" if known else "does not say what it reads"

@@ -18,6 +18,7 @@ from typing import IO
 
 from instar.control.snapshot import alone
 from instar.errors import InstarError, NotFound, ProviderError, UsageError
+from instar.ledger.roles import release_of
 from instar.model.break_glass import ShellResult
 from instar.model.instance_happenings import OfInstance, ShellEnded, ShellOpened
 from instar.model.progress import Progress
@@ -28,6 +29,7 @@ from instar.operations.locks import agent_pid, hold_environment
 from instar.operations.members import find_member, oldest_member, set_aside, taint_member
 from instar.operations.privilege import require_root_for
 from instar.operations.recordings import new_recording
+from instar.operations.roles import require_role
 from instar.operations.taint import get_instance, get_reason
 from instar.operations.workspace import Workspace
 from instar.providers.base import Shell, Streams
@@ -45,11 +47,13 @@ _WITHOUT_TERMINAL = "dumb"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShellRequest:
-    """What was asked for. ``instance`` None: the oldest that runs of the active release; ``command`` None: a shell on
+    """What was asked for. ``instance`` None: the oldest that runs of the active release, of its first role or of the
+    ``role`` that is named; ``command`` None: a shell on
     the user's terminal, which is a ``term``."""
 
     why: str
     instance: str | None = None
+    role: str | None = None
     command: str | None = None
     isolated: bool = False
     toolbox: bool = False
@@ -87,7 +91,7 @@ def shell(
     if request.command is not None and not request.command.strip():
         raise UsageError("cannot run a command: it is empty", hint="--command 'ps'")
     instance, member = _chosen(workspace, environment, request)
-    release = workspace.ledger.get_release(instance.environment, instance.release)
+    release = release_of(instance, workspace.ledger.get_release(instance.environment, instance.release))
     if request.isolated:
         require_another(environment, release)
     shells = require(workspace.provider(environment.settings.provider).shells, f"open a shell in '{instance.id}'")
@@ -120,11 +124,15 @@ def _chosen(
         asked = get_instance(workspace, environment, request.instance)
         return asked, oldest_member(workspace, environment, asked)
     environment_id = environment.id
-    provider = workspace.provider(environment.settings.provider)
+    provider, role = workspace.provider(environment.settings.provider), request.role
+    if role is not None:
+        require_role(workspace, environment, None, role)
+    elif environment.active is not None:
+        role = workspace.ledger.get_release(environment_id, environment.active).role
     instances = [
         one
         for one in workspace.ledger.instances(environment_id)
-        if one.release == environment.active and one.task is None
+        if one.release == environment.active and one.task is None and one.role == role
     ]
     running = [
         one
@@ -135,10 +143,11 @@ def _chosen(
         raise NotFound(
             f"cannot open a shell in '{environment_id}': nothing of its active release runs", hint="instar status"
         )
+    of = f"role {role} of " if role else ""
     found = min(running, key=lambda one: (one.started_at or one.created_at, one.serial))
     member = oldest_member(workspace, environment, found)
     name = found.id if member is None else member.name
-    workspace.report(Progress(stage="choose", text=f"{name}, the oldest of release {found.release}"))
+    workspace.report(Progress(stage="choose", text=f"{name}, the oldest of {of}release {found.release}"))
     return found, member
 
 
@@ -174,7 +183,8 @@ def _taint(
             if request.isolated:
                 held.enter_context(hold_environment(workspace, environment_id))
                 environment = workspace.ledger.get_environment(environment_id)
-                require_another(environment, workspace.ledger.get_release(environment_id, instance.release))
+                release = workspace.ledger.get_release(environment_id, instance.release)
+                require_another(environment, release_of(instance, release))
             after_ms = environment.settings.replace_within_ms
             taint = workspace.ledger.taint(
                 instance.id,

@@ -116,7 +116,8 @@ def _rollout(snapshot: Snapshot) -> RolloutStatus | None:
     rollout, policy = state.rollout, state.settings.rollout
     if rollout is None:
         return None
-    batches = -(-state.settings.instances // policy.batch)
+    first = snapshot.releases[rollout.target].role
+    batches = -(-state.settings.of_role(first).instances // policy.batch)
     return RolloutStatus(
         release=rollout.target,
         kind=rollout.kind,
@@ -180,6 +181,7 @@ def _instance(group: GroupView) -> InstanceStatus:
         reason=_reason(group),
         members=group.instance.members,
         ready=group.observed.ready,
+        role=group.role,
         taint=_taint(group),
         tainted_members=tuple(_member(one) for one in group.instance.tainted_members),
     )

@@ -35,11 +35,13 @@ def validate(loaded: Loaded) -> bool:
 def warnings(loaded: Loaded) -> Iterator[str]:
     """Yield what is no error and hardly what its author means."""
     yield from unneeded_stages(loaded)
-    service = loaded.definition.service
-    program = next((word for word in service.command if PurePosixPath(word).name in _MAKING_CODE), None)
-    if program is not None and not service.jit:
-        where = loaded.places.place_text("service", "command")
-        yield f"{where}: '{program}' makes code while it runs, of which instar drift tells: say 'jit: true' beside it"
+    for role, service in loaded.definition.services.items():
+        program = next((word for word in service.command if PurePosixPath(word).name in _MAKING_CODE), None)
+        if program is not None and not service.jit:
+            where = loaded.places.place_text(*(("service",) if role is None else ("roles", role)), "command")
+            yield (
+                f"{where}: '{program}' makes code while it runs, of which instar drift tells: say 'jit: true' beside it"
+            )
 
 
 def _missing(loaded: Loaded) -> Iterator[Problem]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from instar.errors import Refused
+from instar.ledger.roles import release_of
 from instar.model.environment import Settings
 from instar.model.happenings import VolumeRemoved
-from instar.model.release import EnvironmentId
+from instar.model.release import EnvironmentId, Instance
 from instar.model.volume import KeptVolume
 from instar.operations.locks import hold_environment
 from instar.operations.workspace import Workspace
@@ -48,8 +49,8 @@ def _keeper(workspace: Workspace, environment: EnvironmentId | None) -> Volumes:
 
 
 def _users(workspace: Workspace, environment: EnvironmentId, name: str) -> tuple[str, ...]:
-    return tuple(
-        one.id
-        for one in workspace.ledger.instances(environment)
-        if any(volume.name == name for volume in workspace.ledger.get_release(environment, one.release).service.volumes)
-    )
+    def has_it(one: Instance) -> bool:
+        release = release_of(one, workspace.ledger.get_release(environment, one.release))
+        return any(volume.name == name for volume in release.service.volumes)
+
+    return tuple(one.id for one in workspace.ledger.instances(environment) if has_it(one))

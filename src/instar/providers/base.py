@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from instar.frozen import dataclass
 from instar.model.codec import ADDED, canonical
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         Volumes,
     )
 
+Roles: TypeAlias = "Mapping[str, Service] | None"
 RESTARTED = "the machine was restarted"  # the reason of an instance that ended with the boot it was of
 
 
@@ -366,12 +367,13 @@ class Provider(Protocol):
     def volumes(self) -> Volumes | None: ...
 
     def preflight(
-        self, environment: EnvironmentId, settings: Settings, service: Service, *, launching: bool
+        self, environment: EnvironmentId, settings: Settings, service: Service, *, launching: bool, others: Roles = None
     ) -> tuple[str, ...]:
         """Return what is worth knowing before ``service`` is rolled out with these ``settings``, a sentence each.
 
-        ``launching``: new members will be started beside those that run. Raises Refused or RouterError when it can't
-        be done: the port is taken, there is no room, the provider has not what the settings ask for.
+        ``others``: the roles that run beside it and take no requests, by name, as many of each as ``settings`` say.
+        ``launching``: new members will be started beside those that run. Raises Refused or RouterError when it can't be
+        done: the port is taken, there is no room, the provider has not what the settings ask for.
         """
 
     def layout(self, settings: Settings, service: Service) -> tuple[int, ...]:

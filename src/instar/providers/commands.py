@@ -9,7 +9,7 @@ from instar.errors import ProviderError
 from instar.model.definition import Task, Volume
 from instar.model.release import Instance, Release
 
-_TASK = re.compile(r"(before|after) ([1-9][0-9]*)")
+_TASK = re.compile(r"(before|after) ([1-9][0-9]*)( of .+)?")
 
 
 def command_of(instance: Instance, release: Release) -> Sequence[str]:
@@ -37,7 +37,8 @@ def task_of(instance: Instance, release: Release) -> Task | None:
 
 def place_of_command(instance: Instance) -> str:
     """Say where in the definition an author finds the command that ``instance`` runs ("service.before, task 1")."""
+    of = f"roles.{instance.role}" if instance.role else "service"
     if instance.task is None:
-        return "service.command"
-    when, _, number = instance.task.partition(" ")
-    return f"service.{when}, task {number}"
+        return f"{of}.command"
+    when, number, *_ = instance.task.split(" ")
+    return f"{of}.{when}, task {number}"

@@ -228,10 +228,17 @@ class MachineProvider:
         return self.runtime
 
     def preflight(
-        self, environment: EnvironmentId, settings: Settings, service: Service, *, launching: bool
+        self,
+        environment: EnvironmentId,
+        settings: Settings,
+        service: Service,
+        *,
+        launching: bool,
+        others: Mapping[str, Service] | None = None,
     ) -> tuple[str, ...]:
         if launching:
-            self._require_room(environment, settings, service)
+            each = [(settings.of_role(role).instances, one) for role, one in (others or {}).items()]
+            self._require_room(environment, [(settings.instances, service), *each])
         if service.port is not None and settings.is_reached:
             self.router.check(RouterPlan.of(environment, settings, service))
         if service.port is not None and settings.names.sites and self.edge is not None:
@@ -330,20 +337,24 @@ class MachineProvider:
         passed = None if self.edge is None else self.edge.passed(environment)
         return plan if passed is None else replace(plan, names=passed.names, expected=passed.expected)
 
-    def _require_room(self, environment: EnvironmentId, settings: Settings, service: Service) -> None:
-        addresses = self.runtime.room_addresses()
-        if settings.instances > addresses:
+    def _require_room(self, environment: EnvironmentId, wanted: Sequence[tuple[int, Service]]) -> None:
+        """``wanted``: how many instances, and of what."""
+        addresses, count = self.runtime.room_addresses(), sum(number for number, _ in wanted)
+        if count > addresses:
             raise Refused(
-                f"cannot launch {settings.instances} instances of '{environment}': "
+                f"cannot launch {count} instances of '{environment}': "
                 f"this machine's network has {addresses} free addresses",
                 hint="destroy environments that are not needed any more: instar status shows all",
             )
-        needed, room = settings.instances * service.limits.memory_bytes, self.runtime.room_bytes()
+        needed = sum(number * service.limits.memory_bytes for number, service in wanted)
+        room = self.runtime.room_bytes()
         if needed > room:
+            each = " and ".join(f"{number} of {service.limits.memory_bytes >> 20} MiB" for number, service in wanted)
+            shown = f"{each} each" if len(wanted) == 1 else each
             raise Refused(
-                f"cannot start {settings.instances} instances of {service.limits.memory_bytes >> 20} MiB each: "
+                f"cannot start {shown.replace(' of ', ' instances of ', 1)}: "
                 f"this machine has {room >> 20} MiB left beside what runs",
-                hint="lower service.limits.memory or instances, or stop something",
+                hint="lower 'limits.memory' or 'instances', or stop something",
             )
 
 

@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from instar import __version__
-from instar.control.snapshot import GroupView
+from instar.control.snapshot import GroupView, Snapshot
 from instar.model.drift import KINDS
 from instar.model.release import BY_ITSELF, EnvironmentId
 from instar.telemetry.metrics import EnvironmentFigures, Figures
@@ -106,7 +106,7 @@ def _instances(environments: Environments) -> Iterator[Metric]:
     weight = _gauge("instar_weight_ratio", "A release's share of new requests, 0 to 1.", _RELEASE)
     for environment, seen in environments:
         snapshot = seen.snapshot
-        wanted.add_metric(_words(environment), snapshot.environment.settings.instances)
+        wanted.add_metric(_words(environment), _wanted(snapshot))
         total = sum(group.weight for group in snapshot.groups)
         for number, groups in sorted(_by_release(seen).items()):
             labels = [*_words(environment), str(number)]
@@ -116,6 +116,12 @@ def _instances(environments: Environments) -> Iterator[Metric]:
             healthy.add_metric(labels, sum(_answers(group) for group in groups))
             weight.add_metric(labels, sum(group.weight for group in groups) / total if total else 0)
     yield from (instances, healthy, wanted, weight)
+
+
+def _wanted(snapshot: Snapshot) -> int:
+    """Return how many instances are wanted: of the active release with all its roles."""
+    active = snapshot.active
+    return snapshot.environment.settings.instances if active is None else sum(snapshot.layout(active))
 
 
 def _ended(figures: Figures) -> Iterator[Metric]:

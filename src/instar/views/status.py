@@ -52,9 +52,11 @@ def status_page(status: EnvironmentStatus, now: datetime) -> Page:
         for one in status.releases
     ]
     yield Table(rows=rows, header=("RELEASE", "STATE", "TRAFFIC", "IMAGE", "INSTANCES", "FROM"))
+    with_roles = any(item.role for one in status.releases for item in one.instances)
     instances = [
         (
             item.id,
+            *((item.role or "—",) if with_roles else ()),
             f"{item.state}, tainted" if item.taint else item.state,
             _health(item),
             item.address,
@@ -65,7 +67,8 @@ def status_page(status: EnvironmentStatus, now: datetime) -> Page:
     ]
     if instances:
         yield ""
-        yield Table(rows=instances, header=("INSTANCE", "STATE", "HEALTH", "ADDRESS", "FOR"))
+        role = ("ROLE",) if with_roles else ()
+        yield Table(rows=instances, header=("INSTANCE", *role, "STATE", "HEALTH", "ADDRESS", "FOR"))
     yield from _advice(status)
     yield from _taints(status, now)
     if status.rollout is not None:
@@ -175,9 +178,11 @@ def _healthy(release: ReleaseStatus) -> str:
     ready = sum(1 for instance in release.instances if instance.state == "created")
     if ready and ready == len(release.instances):
         return f"{ready} ready to start"
-    healthy, members = sum(map(_ready, release.instances)), sum(one.members for one in release.instances)
+    begun = [one for one in release.instances if one.state != "created" or not one.role]
+    healthy, members = sum(map(_ready, begun)), sum(one.members for one in begun)
     unwell = f" of {members}" if healthy < members else ""
-    return f"{healthy}{unwell} healthy" if release.instances else "none runs"
+    waiting = f", {len(release.instances) - len(begun)} ready to start" if len(begun) < len(release.instances) else ""
+    return f"{healthy}{unwell} healthy{waiting}" if release.instances else "none runs"
 
 
 def _under_way(rollout: RolloutStatus) -> str:

@@ -77,12 +77,24 @@ class TrialProvider:
         self._root = root
 
     def preflight(
-        self, environment: EnvironmentId, settings: Settings, service: Service, *, launching: bool
+        self,
+        environment: EnvironmentId,
+        settings: Settings,
+        service: Service,
+        *,
+        launching: bool,
+        others: Mapping[str, Service] | None = None,
     ) -> tuple[str, ...]:
         most = settings.provider_settings.get("most", TrialSettings().most)
-        if settings.instances > most:
-            raise Refused(f"cannot run {settings.instances} instances of '{environment}': trial.most is {most}")
-        if service.volumes or settings.network.allow or settings.preview or settings.accept_proxy:
+        count = settings.instances + sum(settings.of_role(role).instances for role in others or ())
+        if count > most:
+            raise Refused(f"cannot run {count} instances of '{environment}': trial.most is {most}")
+        if (
+            any(one.volumes for one in (service, *(others or {}).values()))
+            or settings.network.allow
+            or settings.preview
+            or settings.accept_proxy
+        ):
             raise Refused("cannot run this: trial has no volumes, networks, previews or PROXY protocol")
         if settings.requests != Requests() or settings.compression:
             raise Refused("cannot run this: trial neither reads requests nor compresses answers")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from instar.bake.image import environment
-from instar.model.definition import ImageSpec, Service
+from instar.model.definition import Definition, ImageSpec, Service
 from instar.model.slim import AT_THE_END
 
 if TYPE_CHECKING:
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from instar.model.lock import Lock
 
 
-def identity_of_slim(made: ImageSpec, service: Service, lock: Lock) -> dict[str, Any]:
+def identity_of_slim(made: ImageSpec, definition: Definition, lock: Lock) -> dict[str, Any]:
     """Return the input of the step."""
     return {
-        "commands": [words for _, words in _commands(service)],
-        "workdir": service.workdir,
+        "commands": [words for _, words in _commands(definition)],
+        "workdir": definition.service.workdir,
         "env": dict(environment(made, lock)),
         "keep": made.slim.keep if made.slim else (),
         "packages": sorted(made.packages),
@@ -40,11 +40,11 @@ def work_of_slim(part: ImagePart, made: ImageSpec, lock: Lock, kinds: tuple[str,
     places = part.loaded.places
     told = SlimImage(
         service=definition.name,
-        commands=tuple((places.place_text(*path), words) for path, words in _commands(definition.service)),
+        commands=tuple((places.place_text(*path), words) for path, words in _commands(definition)),
         workdir=definition.service.workdir,
         env=environment(made, lock),
         port=definition.service.port,
-        volumes=tuple(volume.path for volume in definition.service.volumes),
+        volumes=tuple({one.path: None for service in definition.services.values() for one in service.volumes}),
         keep=tuple((part.place("slim", "keep", number), path) for number, path in enumerate(keep)),
         packages=made.packages,
         without=without(made),
@@ -53,13 +53,19 @@ def work_of_slim(part: ImagePart, made: ImageSpec, lock: Lock, kinds: tuple[str,
     bake_slim(told, room)
 
 
-def _commands(service: Service) -> Iterator[tuple[tuple[str | int, ...], tuple[str, ...]]]:
+def _commands(definition: Definition) -> Iterator[tuple[tuple[str | int, ...], tuple[str, ...]]]:
     """Yield what runs in instances of the image, each with where the definition says so; the service's own first."""
-    yield ("service", "command"), service.command
+    for role, service in definition.services.items():
+        where = ("service",) if role is None else ("roles", role)
+        yield from (((*where, *path), words) for path, words in _commands_of(service))
+
+
+def _commands_of(service: Service) -> Iterator[tuple[tuple[str | int, ...], tuple[str, ...]]]:
+    yield ("command",), service.command
     if service.health.command:
-        yield ("service", "health", "command"), service.health.command
+        yield ("health", "command"), service.health.command
     for name, tasks in (("before", service.before), ("after", service.after)):
-        yield from ((("service", name, number, "command"), task.command) for number, task in enumerate(tasks))
+        yield from (((name, number, "command"), task.command) for number, task in enumerate(tasks))
     for number, check in enumerate(service.smoke):
         if check.command:
-            yield ("service", "smoke", number, "command"), check.command
+            yield ("smoke", number, "command"), check.command

@@ -11,7 +11,7 @@ import functools
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 
-from instar.errors import InstarError, LeaseLost, NotFound, ProviderError
+from instar.errors import InstarError, LeaseLost, NotFound, ProviderError, Refused
 from instar.model.definition import Service
 from instar.model.environment import Check, Settings
 from instar.model.held import tag_of
@@ -71,8 +71,19 @@ class KubernetesProvider:
         return self
 
     def preflight(
-        self, environment: EnvironmentId, settings: Settings, service: Service, *, launching: bool
+        self,
+        environment: EnvironmentId,
+        settings: Settings,
+        service: Service,
+        *,
+        launching: bool,
+        others: Mapping[str, Service] | None = None,
     ) -> tuple[str, ...]:
+        if others:
+            raise Refused(
+                f"cannot run '{environment}' on a cluster: several roles run on one machine only, so far",
+                hint="make a service of each role, with one 'command'",
+            )
         place = Place.of(settings)
         known = self._site.environments()
         preflight.require_fit(environment, settings, service, place, known)

@@ -114,6 +114,7 @@ def environment(order: CreationOrder) -> Mapping[str, str]:
         "INSTAR_ENVIRONMENT": release.environment.name,
         "INSTAR_RELEASE": str(release.number),
         "INSTAR_INSTANCE": instance.id,
+        **({"INSTAR_ROLE": instance.role} if instance.role else {}),
     }
     port = {} if service.port is None else {"PORT": str(service.port)}
     return {"PATH": _PATH, "HOME": _HOME, **order.image.config.env, **port, **release.configuration.config, **own}

@@ -1,0 +1,82 @@
+"""Each role of an environment's releases, looked at alone: what holds of a release with one role holds of each. Pure.
+
+The first role is the one that requests go to: of each release its own, whatever it is called. The others have none, and
+are told apart by their names; of a release that has not a role, no groups of it are wanted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+from instar.control.actions import Action, Wait
+from instar.control.snapshot import Snapshot
+from instar.model.definition import Health, Service
+from instar.model.release import Release
+
+_NOTHING = Service(command=(), health=Health(kind="none"))
+
+
+def by_role(snapshot: Snapshot) -> tuple[Snapshot, ...]:
+    """Return the first role alone, and then each of the others. The snapshot itself where no release has others."""
+    if snapshot.whole is not None:
+        return by_role(snapshot.whole)
+    names = {name for release in snapshot.releases.values() for name in release.configuration.roles}
+    if not names:
+        return (snapshot,)
+    first = _alone(snapshot, lambda release: release.role)
+    others = (_alone(snapshot, _other(name)) for name in sorted(names))
+    return (first, *(dataclasses.replace(one, previewed={}) for one in others))
+
+
+def together(parts: Iterable[tuple[Action, ...]]) -> tuple[Action, ...]:
+    """Return what is to be done for several roles at once; they wait only when there is nothing to do for any."""
+    each = list(parts)
+    if len(each) == 1:
+        return each[0]
+    every = [action for actions in each for action in actions]
+    now = tuple(dict.fromkeys(action for action in every if not isinstance(action, Wait)))
+    waits = [action for action in every if isinstance(action, Wait)]
+    if now or not waits:
+        return now
+    seconds = min(wait.seconds for wait in waits)
+    ends, last = (all(getattr(wait, name) for wait in waits) for name in ("ends", "last"))
+    return (Wait(seconds, ends=ends, last=last),)
+
+
+def starts_before(snapshot: Snapshot, release: Release) -> bool:
+    """Tell whether a role without traffic of ``release`` starts before that of the first one moves: somebody said so,
+    or what it runs first takes a volume that only one release may have at a time."""
+    service = release.service
+    inside = any(volume.access == "exclusive" for task in service.before for volume in service.volumes_of(task))
+    return inside or snapshot.environment.settings.when(release.role) == "before"
+
+
+def _other(name: str) -> Callable[[Release], str | None]:
+    return lambda release: name if name in release.configuration.roles else None
+
+
+def _alone(snapshot: Snapshot, role_of: Callable[[Release], str | None]) -> Snapshot:
+    roles = {number: role_of(release) for number, release in snapshot.releases.items()}
+    layouts = {number: () if role is None else _layout(snapshot, number, role) for number, role in roles.items()}
+    active = roles.get(snapshot.environment.active or 0)
+    return dataclasses.replace(
+        snapshot,
+        releases={number: _with(release, roles[number]) for number, release in snapshot.releases.items()},
+        groups=tuple(group for group in snapshot.groups if group.role == roles[group.release]),
+        layouts={number: layout for number, layout in layouts.items() if layout is not None},
+        owed=snapshot.role_owed.get(active or "", snapshot.owed),
+        whole=snapshot,
+    )
+
+
+def _layout(snapshot: Snapshot, release: int, role: str) -> tuple[int, ...] | None:
+    return snapshot.role_layouts.get((release, role), snapshot.layouts.get(release))
+
+
+def _with(release: Release, role: str | None) -> Release:
+    if role is not None:
+        return release.of_role(role)
+    return dataclasses.replace(
+        release, configuration=dataclasses.replace(release.configuration, service=_NOTHING, role=None, roles={})
+    )
