@@ -57,6 +57,7 @@ def shared(candidate: int, stable: int, **fields: Any) -> list[GroupView]:
 
 
 def answered(candidate: Served, stable: Served) -> list[GroupView]:
+    """Both began with the step: what they answered, they answered in it."""
     return [group(1, weight=4, served=stable), group(2, weight=1, healthy=True, served=candidate)]
 
 
@@ -284,6 +285,35 @@ def test_no_requests_are_waited_for_where_none_are_asked_for() -> None:
     assert isinstance(action, Judge)
     assert action.verdict.passed is True
     assert awaited(at(step(1, 31), answered(Served(), Served()), policy=none)) is None
+
+
+def test_where_nobody_counts_requests_the_checks_alone_decide() -> None:
+    made = at(step(1, 30), answered(Served(), Served()), policy=JUDGED, counts=False)
+    (action,) = decide(made)
+    assert isinstance(action, Judge), "the executor asks the checks of what is judged well"
+    assert action.verdict.passed is True
+    assert awaited(made) is None
+    assert isinstance(decide(at(step(1, 29), answered(Served(), Served()), policy=JUDGED, counts=False))[0], Wait)
+
+
+def test_figures_that_cannot_be_had_are_waited_for_and_then_it_is_given_up_with_the_reason() -> None:
+    groups = shared(1, 4, served=None)
+    made = at(step(1, 40), groups, policy=JUDGED, uncounted="Prometheus does not answer")
+    assert isinstance(decide(made)[0], Wait)
+    found = awaited(made)
+    assert found is not None and found.trouble == "Prometheus does not answer"
+    (action,) = decide(at(step(1, 630), groups, policy=JUDGED, uncounted="Prometheus does not answer"))
+    assert isinstance(action, Fail)
+    assert "only 0 of 10 requests came to release 2 in 600 s beyond the pause: Prometheus does not" in action.reason
+
+
+def test_what_the_stable_release_answered_before_the_step_is_not_taken_for_what_it_answered_in_it() -> None:
+    """Nobody knew its figures when the step began: all that it ever answered says nothing of these seconds."""
+    stable = group(1, weight=4, age_s=900, served=Served(requests=1_000, failed=500))
+    candidate = group(2, weight=1, healthy=True, served=Served(requests=20, failed=2))
+    (action,) = decide(at(step(1, 30), [stable, candidate], policy=JUDGED))
+    assert isinstance(action, Judge)
+    assert (action.verdict.stable, action.verdict.passed) == (Served(), False)
 
 
 def test_it_is_said_how_many_requests_are_waited_for_and_until_when() -> None:

@@ -51,6 +51,8 @@ def observe(
         task_groups=tuple(group for group in groups if group.instance.task is not None),
         tasks=ledger.tasks(environment_id, rollout.target) if rollout and _has_tasks(releases[rollout.target]) else (),
         previewed=seen.traffic.previewed,
+        counts=seen.traffic.counts,
+        uncounted=seen.traffic.uncounted,
         failures=failures,
         router_running=seen.traffic.running,
         router_plan=seen.traffic.plan,

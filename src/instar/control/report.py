@@ -203,6 +203,7 @@ class RolloutReport:
     def _await(self, snapshot: Snapshot, requests: AwaitedRequests) -> None:
         """Tell how many requests came: on one line that changes, and off a terminal once a minute."""
         text = f"{requests.requests} of {requests.wanted} requests, until {requests.until:%H:%M:%S} UTC"
+        text += f" · {requests.trouble}" if requests.trouble else ""
         again = self.awaited_at is None or snapshot.now >= self.awaited_at + AGAIN_AFTER
         if requests.late and again:
             self.awaited_at = snapshot.now

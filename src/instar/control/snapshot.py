@@ -129,6 +129,7 @@ class Snapshot:
     ``tried``: what was replaced in this run already, each as (release, "ended" or "hot"). ``failures``: when
     replacements of the active release were needed lately, or None where a person asked for it just now: then each
     release gets one at once. ``unwell``: groups that have not answered for so long that they are to be replaced.
+    ``counts``: somebody counts requests; ``uncounted``: and why it can't be told just now how many there were.
     ``network_is_set``: instances reach what the settings say.
     ``rollout_ended_at``: when the last rollout ended, where nobody knows of a group whether requests are still with it.
     ``quiet_since``: when groups were first seen without traffic; ``well_since``: since when each answers. ``owed``:
@@ -150,6 +151,8 @@ class Snapshot:
     router_plan: str | None = None  # its fingerprint
     network_is_set: bool = True
     previewed: Mapping[int, str] = field(default_factory=dict)
+    counts: bool = True
+    uncounted: str | None = None
     tried: frozenset[tuple[int, str]] = field(default_factory=frozenset)
     failures: tuple[datetime, ...] | None = None
     unwell: frozenset[str] = field(default_factory=frozenset)

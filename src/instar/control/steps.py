@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
 from datetime import timedelta
 
 from instar.control.actions import Action, Fail, Judge, Wait
 from instar.control.analysis import Verdict, answered, judge, judge_few
-from instar.control.snapshot import Snapshot
+from instar.control.snapshot import GroupView, Snapshot
 from instar.control.target import PAUSED_S
 from instar.model.environment import Analysis, RolloutStep
 from instar.model.release import EnvironmentState, Release, Rollout
@@ -26,7 +28,12 @@ def waits_for_somebody(state: EnvironmentState) -> bool:
 def awaited(snapshot: Snapshot) -> AwaitedRequests | None:
     """Return for which requests the running rollout waits before it can judge its step; None for none."""
     rollout, policy = snapshot.environment.rollout, snapshot.environment.settings.rollout
-    if rollout is None or policy.analysis is None or snapshot.environment.active == rollout.target:
+    if (
+        rollout is None
+        or policy.analysis is None
+        or not snapshot.counts
+        or snapshot.environment.active == rollout.target
+    ):
         return None
     stage, canary = rollout.stage, policy.strategy == "canary"
     if stage.judged or stage.step_at is None:
@@ -39,8 +46,9 @@ def awaited(snapshot: Snapshot) -> AwaitedRequests | None:
         return AwaitedRequests(requests=came, wanted=policy.analysis.min_requests, until=None)
     over_at = stage.step_at + _ms(0 if stage.resumed or step is None else step.pause_ms or 0)
     until = over_at + _ms(policy.analysis.wait_ms)
+    late = snapshot.now >= over_at
     return AwaitedRequests(
-        requests=came, wanted=policy.analysis.min_requests, until=until, late=snapshot.now >= over_at
+        requests=came, wanted=policy.analysis.min_requests, until=until, late=late, trouble=snapshot.uncounted
     )
 
 
@@ -59,14 +67,25 @@ def analysed(
     policy, stage = snapshot.environment.settings.rollout.analysis, rollout.stage
     if policy is None or stage.judged:
         return ()
+    if not snapshot.counts:
+        policy = dataclasses.replace(policy, min_requests=0)
     candidate = answered(snapshot.of(target), stage.counted)
-    stable = answered(snapshot.of(snapshot.source), stage.counted)
+    stable = answered(_known_since(snapshot, rollout), stage.counted)
     verdict = judge(policy, candidate, stable, over=over, timed=target.service.http)
     if verdict.passed is not None:
         return (Judge(verdict),)
     if over and stage.resumed:
         return (Judge(Verdict(passed=True, candidate=candidate, stable=stable)),)
     return _until_told(snapshot, rollout, policy, verdict, pause_ms) if over else ()
+
+
+def _known_since(snapshot: Snapshot, rollout: Rollout) -> Iterator[GroupView]:
+    """Yield the groups of the stable release whose figures were known when the step began, or that began after it:
+    of others all that they ever answered would be taken for what they answered since."""
+    stage = rollout.stage
+    for group in snapshot.of(snapshot.source):
+        if group.id in stage.counted or stage.step_at is None or group.began_at >= stage.step_at:
+            yield group
 
 
 def _until_told(
@@ -80,8 +99,9 @@ def _until_told(
         timed = snapshot.releases[rollout.target].service.http
         return (Judge(judge_few(policy, verdict.candidate, verdict.stable, timed=timed)),)
     came = f"only {verdict.candidate.requests} of {policy.min_requests} requests came to release {rollout.target}"
+    why = f": {snapshot.uncounted}" if snapshot.uncounted else ""
     advice = "lower rollout.analysis.min_requests, raise its wait, or say 'quiet: pass' if no traffic is fine"
-    return (Fail(f"its analysis cannot tell: {came} in {policy.wait_ms / 1000:g} s beyond the pause; {advice}"),)
+    return (Fail(f"its analysis cannot tell: {came} in {policy.wait_ms / 1000:g} s beyond the pause{why}; {advice}"),)
 
 
 def _ms(milliseconds: int) -> timedelta:

@@ -45,6 +45,13 @@ def sender(text: str) -> str:
     return found if "/" in found else f"{found}/{128 if ':' in found else 32}"
 
 
+def query(text: str) -> str:
+    """A template of a query about one group."""
+    if "$group" not in text and "${group}" not in text:
+        raise Misfit("it is about one group: name it by '$group'")
+    return text
+
+
 def _fitting(pattern: str, text: str) -> str:
     if not fits(pattern, text):
         raise Misfit

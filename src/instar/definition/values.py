@@ -167,6 +167,7 @@ VALUES: Final[dict[str, Shape]] = {
     "labelled": Text("a label such as 'disk=ssd'", cluster_forms.labelled, pattern=cluster_forms.LABELLED),
     "sender": Text("a namespace, or a network such as '10.0.0.0/8'", cluster_forms.sender,
         pattern=rf"{cluster_forms.NAMESPACE}|[0-9A-Fa-f.:]+/\d{{1,3}}"),
+    "query": Text("a query with '$group' in it", cluster_forms.query, pattern=r"(?:.|\n)*\$\{?group(?:.|\n)*"),
     "value of a label": Text("a value of at most 63 letters, digits, '-', '_' and '.'", cluster_forms.label_value,
         pattern=cluster_forms.VALUE),
     "path of a request": Text("a path such as '/healthz'", forms.health_path, pattern=forms.HEALTH_PATH),

@@ -275,6 +275,7 @@ class Traits:
     ``needs_root``: who asks it for anything has to be root on this machine. ``of_one_machine``: what it runs, only the
     machine that began it can act on, whoever shares its ledger. ``passes_names``: requests get to its groups by name
     without an edge of a machine, and what passes them there has the certificates.
+    ``judges``: it can judge a canary, by figures if an environment's settings say who has them.
     ``scales``: it has an autoscaler, which may have a group have more members than it was made with.
     ``network_of_release``: what instances may reach is made with them, and part of a release.
     ``patience_s``: for so long at least it is asked again when it says "not now", or nothing, whatever a release says.
@@ -290,6 +291,7 @@ class Traits:
     passes_names: bool = False
     network_of_release: bool = False
     scales: bool = False
+    judges: bool = False
     patience_s: float = 0.0
 
 
@@ -312,12 +314,15 @@ class Routed(Protocol):
 class Traffic:
     """Where an environment's requests go. ``running``: something takes them. ``plan`` is the fingerprint of the plan in
     force, as :meth:`Provider.expose` was given it; None: it does not work, whatever is there of it. ``groups`` are
-    those that are exposed, by id; ``previewed``: release → the group that requests for that very release go to."""
+    those that are exposed, by id; ``previewed``: release → the group that requests for that very release go to.
+    ``counts``: somebody counts requests here; ``uncounted``: and why it cannot be told just now how many there were."""
 
     running: bool = False
     plan: str | None = None
     groups: Mapping[str, Routed] = field(default_factory=dict)
     previewed: Mapping[int, str] = field(default_factory=dict)
+    counts: bool = True
+    uncounted: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

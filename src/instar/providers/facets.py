@@ -38,7 +38,10 @@ def require(facet: F | None, what: str) -> F:
 def refuse_what_is_missing(provider: Provider, environment: EnvironmentId, settings: Settings) -> None:
     """Raise Refused where ``settings`` ask for a facet that ``provider`` has not."""
     asked = {
-        "judge a canary ('rollout.analysis')": (settings.rollout.analysis is not None, provider.counts),
+        "judge a canary ('rollout.analysis')": (
+            settings.rollout.analysis is not None,
+            provider.counts or provider.traits.judges or None,
+        ),
         "show a release before it has traffic ('preview')": (settings.preview is not None, provider.previews),
         "pass requests by name ('listen')": (
             bool(settings.names.sites),

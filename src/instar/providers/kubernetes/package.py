@@ -30,6 +30,7 @@ class KubernetesPackage:
         passes_names=True,
         network_of_release=True,
         scales=True,
+        judges=True,
         patience_s=120.0,  # a gateway asks an API server that was away for it again after up to 40 s
     )
     settings = KubernetesSettings

@@ -62,6 +62,11 @@ def _unfit(
     paths = {site.partition("/")[2] for site in (*names.http, *names.https)}
     yield len(paths) > 1, "its names have different paths, and one route has one path"
     yield settings.network.connections, "'network.connections' is of this machine's own table; remove it"
+    analysis = settings.rollout.analysis
+    told = (
+        "nobody counts requests there: name a Prometheus in 'kubernetes.prometheus', or add 'rollout.analysis.checks'"
+    )
+    yield analysis is not None and place.prometheus is None and not analysis.checks, told
     yield settings.preview not in (None, "header"), "a preview has no address of its own there; write 'preview: header'"
     if place.gateway is None and service.port is not None:
         canary = settings.rollout.strategy == "canary"
@@ -115,6 +120,11 @@ def notes(api: Api, settings: Settings) -> Iterator[str]:
         yield (
             "nothing in the cluster says how much of its processors a pod uses (metrics.k8s.io): until something does, "
             "such as metrics-server, the autoscaler changes no number of instances"
+        )
+    if settings.rollout.analysis is not None and Place.of(settings).prometheus is None:
+        yield (
+            "nobody counts requests there, so that rollout.analysis asks its own checks alone: kubernetes.prometheus "
+            "says who has figures"
         )
     if settings.network.allow:
         yield (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from instar.errors import InstarError, LeaseLost, NotFound, ProviderError, Refused
 from instar.model.definition import Service
@@ -24,6 +24,7 @@ from instar.providers.kubernetes import checks, preflight
 from instar.providers.kubernetes.answers import AlreadyExists
 from instar.providers.kubernetes.api import Api, Object
 from instar.providers.kubernetes.fence import Fence, number_of
+from instar.providers.kubernetes.figures import Counted, Figures
 from instar.providers.kubernetes.inspection import ClusterInspection
 from instar.providers.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, EVENT, JOB, POD, VOLUME_CLAIM, Kind
 from instar.providers.kubernetes.kubeconfig import find_config
@@ -52,6 +53,7 @@ class KubernetesProvider:
         self._logs = Logs(site.state.root / "kubernetes" / "logs")
         self._apis: dict[str | None, Api] = {}
         self._fences: dict[EnvironmentId, Fence] = {}
+        self._figures: dict[EnvironmentId, Figures] = {}
         self._guard = threading.Lock()
 
     @property
@@ -108,7 +110,7 @@ class KubernetesProvider:
         api = self._api(place)
         self._fence(environment).look()
         look = _look(api, names, place.namespace, tasks=any(one.task is not None for one in groups))
-        traffic = self._traffic(environment).look(look.ready)
+        traffic = self._traffic(environment).look(look.ready, self._counting(environment, place))
         silent = look.silent_pods(groups)
         warnings = _warnings(api, place.namespace) if silent else {}
         return Observation(groups=tuple(look.observed(one, warnings) for one in groups), traffic=traffic)
@@ -225,6 +227,15 @@ class KubernetesProvider:
     def sites_of(self, environment: EnvironmentId) -> Sequence[str]:
         settings = self._site.environments().get(environment)
         return () if settings is None else settings.names.sites
+
+    def _counting(self, environment: EnvironmentId, place: Place) -> Callable[[Mapping[str, int]], Counted] | None:
+        """Return what counts an environment's requests; None where nobody does, or wants to know."""
+        settings, where = self._site.environments().get(environment), place.prometheus
+        if where is None or settings is None or settings.rollout.analysis is None:
+            return None
+        with self._guard:
+            figures = self._figures.setdefault(environment, Figures())
+        return lambda ports: figures.of(where, place.namespace, ports)
 
     def _serving(self, environment: EnvironmentId) -> int:
         """Return how many pods those groups have that have the traffic now."""

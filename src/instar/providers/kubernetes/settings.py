@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 from instar.errors import Refused
 from instar.frozen import dataclass
+from instar.model.codec import from_json
 from instar.model.declaration import key
 from instar.model.environment import Settings
 from instar.model.reference import Repository, repository
@@ -73,6 +74,21 @@ class SpreadSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Prometheus:
+    """Who is asked for figures of requests, and for which: templates with `$namespace`, `$group` and `$port`."""
+
+    url: str = field(metadata=key("Where Prometheus, or what speaks as it does, is asked.", "address of a page"))
+    requests: str | None = field(default=None, metadata=key(
+        "A query for how many requests a group has answered, a counter: `$group` is its Service, in `$namespace`, at "
+        "`$port`.", "query", default_about="Envoy's figure, as Contour names it"))
+    failed: str | None = field(default=None, metadata=key("A query for how many of them failed, likewise.", "query",
+        default_about="Envoy's answers of 5xx"))
+    response_ms: str | None = field(default=None, metadata=key(
+        "A query for how long all of them took together, in milliseconds, likewise.", "query", name="response_ms",
+        default_about="Envoy's figure"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class KubernetesSettings:
     """Where an environment is in a cluster."""
 
@@ -85,6 +101,8 @@ class KubernetesSettings:
         default_about="inside a cluster that one, by its service account; else the kubeconfig's current context"))
     gateway: GatewaySettings | None = field(default=None, metadata=key(
         "The Gateway that requests come in by.", default_about="none: a Service that is reached in the cluster alone"))
+    prometheus: Prometheus | None = field(default=None, metadata=key(
+        "Who is asked for figures of requests by `rollout.analysis`.", default_about="nobody: its checks alone count"))
     senders: tuple[str, ...] = field(default=(), metadata=key(
         "Who may send requests to pods that `network.allow` is said of, besides pods of the gateway's namespace and "
         "environments that name this one there: namespaces (of the gateway's own pods, if that is another one), and "
@@ -136,6 +154,7 @@ class Place:
     storage_class: str | None
     evidence_ms: int
     toolbox: str | None
+    prometheus: Prometheus | None
 
     @property
     def cluster(self) -> tuple[str | None, str]:
@@ -162,6 +181,7 @@ class Place:
             storage_class=checked_optional(found.get("storage_class"), "storage_class", OBJECT_NAME),
             toolbox=checked_optional(found.get("toolbox"), "toolbox", _BY_DIGEST),
             evidence_ms=_evidence(found.get("evidence_ms", 3_600_000)),
+            prometheus=_prometheus(found.get("prometheus")),
         )
 
 
@@ -191,6 +211,17 @@ def _evidence(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise unfit("evidence", value)
     return value
+
+
+def _prometheus(found: object) -> Prometheus | None:
+    if found is None:
+        return None
+    try:
+        made = from_json(Prometheus, found)
+    except ValueError:
+        raise unfit("prometheus", found) from None
+    checked(made.url, "prometheus.url", r"https?://[^\s@\x00-\x1f]{1,400}")
+    return made
 
 
 def _repository(value: object) -> Repository:

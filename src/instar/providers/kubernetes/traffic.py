@@ -19,6 +19,7 @@ from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.comparison import Difference, added_to_rules, differences, other_writers
 from instar.providers.kubernetes.door import Door
 from instar.providers.kubernetes.fence import Fence
+from instar.providers.kubernetes.figures import Counted
 from instar.providers.kubernetes.kinds import ROUTE, SERVICE, SLICE
 from instar.providers.kubernetes.names import Names
 from instar.providers.kubernetes.route import read_route, require_settled, route
@@ -34,10 +35,11 @@ _TRIES: Final = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Share:
-    """A group in the traffic. Nobody counts its requests, or knows how many are in flight."""
+    """A group in the traffic. Nobody knows how many requests are in flight; ``served`` where somebody counts them."""
 
     weight: int
     up: bool
+    port: int = 0
     sessions: int | None = None
     served: Served | None = None
 
@@ -52,9 +54,9 @@ class EnvironmentTraffic:
         self._place = place
         self._kind = SERVICE if place.gateway is None else ROUTE
 
-    def look(self, ready: Mapping[str, int]) -> Traffic:
-        """Return where requests go; ``ready``: how many pods of each group answer. A plan that the Gateway has not
-        taken up, or refuses, is not in force."""
+    def look(self, ready: Mapping[str, int], count: Callable[[Mapping[str, int]], Counted] | None = None) -> Traffic:
+        """Return where requests go; ``ready``: how many pods of each group answer; ``count``: says by
+        their ports what groups have answered. A plan that the Gateway has not taken up, or refuses, is not in force."""
         found = self._find()
         if found is None:
             return Traffic()
@@ -64,8 +66,16 @@ class EnvironmentTraffic:
             plan = door.plan
         except (RouterError, RouterUnreachable):
             plan = None
-        groups = {name: Share(weight=one.weight, up=ready.get(name, 0) > 0) for name, one in door.backends.items()}
-        return Traffic(running=True, plan=plan, groups=groups, previewed=door.previews)
+        groups = {
+            name: Share(weight=one.weight, up=ready.get(name, 0) > 0, port=one.port)
+            for name, one in door.backends.items()
+        }
+        traffic = Traffic(running=True, plan=plan, groups=groups, previewed=door.previews, counts=count is not None)
+        if count is None or not groups:
+            return traffic
+        counted = count({name: one.port for name, one in groups.items()})
+        shares = {name: replace(one, served=counted.served.get(name)) for name, one in groups.items()}
+        return replace(traffic, groups=shares, uncounted=counted.trouble)
 
     def expose(self, ports: Mapping[str, int], plan: RouterPlan | None) -> None:
         def changed(door: Door | None) -> Door:
