@@ -16,7 +16,8 @@ from instar.model.component import Component
 from instar.model.image import Image, ImageConfig
 from instar.model.progress import Progress
 from instar.model.state import StateDirectory
-from instar.providers.base import Provider, Traits
+from instar.providers.base import Provider
+from instar.providers.traits import Traits
 from instar.registry.registries import Registries
 from instar.store import Store
 from instar.store.hashed_files import HashedFiles

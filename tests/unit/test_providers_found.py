@@ -23,7 +23,7 @@ SOURCE = """\
 from dataclasses import dataclass, field
 
 from instar.model.declaration import key
-from instar.providers.base import Traits
+from instar.providers.traits import Traits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

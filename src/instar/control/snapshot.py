@@ -11,7 +11,8 @@ from instar.frozen import dataclass
 from instar.model.definition import Service
 from instar.model.environment import Settings
 from instar.model.release import Ending, EnvironmentState, Instance, Release, TaskRun
-from instar.providers.base import Observed, Probe, Routed, RouterPlan, Traits
+from instar.providers.base import Observed, Probe, Routed, RouterPlan
+from instar.providers.traits import Traits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

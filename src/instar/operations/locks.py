@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from instar.ledger.leases import Leases
     from instar.model.release import EnvironmentId, EnvironmentState
     from instar.operations.workspace import Workspace
-    from instar.providers.base import Traits
+    from instar.providers.traits import Traits
 
 _QUIETLY_S = 0.5
 _STORE_PATIENCE_S = 900

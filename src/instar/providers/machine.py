@@ -13,18 +13,9 @@ from instar.model.drift import Finding
 from instar.model.environment import Check, Settings
 from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, Release
-from instar.providers.base import (
-    Observation,
-    Observed,
-    Probe,
-    RouterPlan,
-    RouterState,
-    Subject,
-    Target,
-    Traffic,
-    Traits,
-)
+from instar.providers.base import Observation, Observed, Probe, RouterPlan, RouterState, Subject, Target, Traffic
 from instar.providers.facets import Counts, Edge, Ends, Layers, Maintains, Networks, Previews, Shells, Volumes
+from instar.providers.traits import Traits
 
 
 class Runtime(Networks, Volumes, Layers, Shells, Ends, Protocol):

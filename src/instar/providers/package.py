@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from instar.frozen import dataclass
-from instar.providers.base import Traits
+from instar.providers.traits import Traits
 
 if TYPE_CHECKING:
     from instar.host.filesystems.layers import LayerImages

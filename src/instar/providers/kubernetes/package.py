@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from instar.model.component import Component
-from instar.providers.base import Traits
 from instar.providers.kubernetes.settings import KubernetesSettings
 from instar.providers.package import Document
+from instar.providers.traits import Traits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

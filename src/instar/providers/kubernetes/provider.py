@@ -18,7 +18,7 @@ from instar.model.held import tag_of
 from instar.model.image import Image
 from instar.model.reference import Reference
 from instar.model.release import EnvironmentId, Instance, Release
-from instar.providers.base import Observation, Probe, RouterPlan, Subject, Traits
+from instar.providers.base import Observation, Probe, RouterPlan, Subject
 from instar.providers.facets import Member
 from instar.providers.kubernetes import checks, preflight
 from instar.providers.kubernetes.answers import AlreadyExists
@@ -40,6 +40,7 @@ from instar.providers.kubernetes.shell import ClusterShell, open_shell
 from instar.providers.kubernetes.traffic import EnvironmentTraffic
 from instar.providers.package import Site
 from instar.providers.secrets import secret_value
+from instar.providers.traits import Traits
 
 
 class KubernetesProvider:

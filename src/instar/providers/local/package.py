@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from instar.errors import HostError
-from instar.providers.base import Traits
+from instar.providers.traits import Traits
 
 if TYPE_CHECKING:
     from instar.model.component import Component
