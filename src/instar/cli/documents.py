@@ -44,7 +44,13 @@ def _command(provider: str, name: str, document: Document) -> click.Command:
     @click.command(name, help=document.about)
     @click.argument("environment", metavar="ENV")
     @click.option(
-        "--image", metavar="IMAGE", help="Of this image instead of the definition's.", hidden=not document.of_release
+        "--image",
+        metavar="IMAGE",
+        help="Of this image in a registry, by its digest."
+        if document.of_given
+        else "Of this image instead of the definition's.",
+        hidden=not (document.of_release or document.of_given),
+        required=document.of_given,
     )
     @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Write it to files in this folder.")
     @file_option

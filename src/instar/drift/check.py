@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from datetime import timedelta
 from typing import Final
 
@@ -25,6 +26,7 @@ from instar.store.hashed_files import HashedFiles
 from instar.threads import at_once
 
 _UNDER_WAY: Final = timedelta(minutes=1)  # a router's lock is waited for half of that
+Elsewhere = Callable[[Digest], Image]
 Damage = tuple[Finding, Set[Digest]]  # and the images that it is about
 
 
@@ -58,16 +60,21 @@ def check(
     instance: str | None = None,
     deep: bool = False,
     at_rest: bool = False,
+    elsewhere: Elsewhere | None = None,
 ) -> Checked:
     """Check all instances of an environment (or one), and its router. Raises LedgerError, HostError, RouterError.
 
+    ``elsewhere``: what finds an image that this machine has not got, and need not have: it starts nothing from here.
     ``state`` is read anew: something may have moved since. What went during the check has no findings.
     """
     environment = state.id
     state = ledger.find_environment(environment) or state
     instances = [one for one in ledger.instances(environment) if one.task is None and one.was_made]
     releases = {number: ledger.get_release(environment, number) for number in {one.release for one in instances}}
-    images, damaged = _images(store, hashed_files, releases.values(), deep=deep)
+    wanted = {release.image for release in releases.values()}
+    others = {} if elsewhere is None else _elsewhere(store, wanted, elsewhere)
+    images, damaged = _images(store, hashed_files, wanted - others.keys(), deep=deep)
+    images |= {digest: image for digest, image in others.items() if image is not None}
     subjects = [
         Subject(
             instance=one,
@@ -109,12 +116,11 @@ def _that_stay(
 
 
 def _images(
-    store: Store, hashed_files: HashedFiles, releases: Iterable[Release], *, deep: bool
+    store: Store, hashed_files: HashedFiles, wanted: Set[Digest], *, deep: bool
 ) -> tuple[dict[Digest, Image], list[Damage]]:
     images: dict[Digest, Image] = {}
     damage: list[Damage] = []
     users: dict[Digest, set[Digest]] = {}
-    wanted = {release.image for release in releases}
     for digest in wanted:
         try:
             images[digest] = store.entered(digest)
@@ -128,6 +134,16 @@ def _images(
     found = at_once(lambda blob: _blob(store, hashed_files, blob), stale, at_most=os.cpu_count() or 1)
     damage += [(finding, users[blob]) for blob, finding in zip(stale, found, strict=True) if finding is not None]
     return images, damage
+
+
+def _elsewhere(store: Store, wanted: Set[Digest], find: Elsewhere) -> Mapping[Digest, Image | None]:
+    """Return the images that the store has not got; None of one that nobody finds now, of which less is told."""
+    found: dict[Digest, Image | None] = {}
+    for digest in sorted(store.unknown(wanted)):
+        found[digest] = None
+        with contextlib.suppress(InstarError):
+            found[digest] = find(digest)
+    return found
 
 
 def _blob(store: Store, hashed_files: HashedFiles, blob: Digest) -> Finding | None:

@@ -46,6 +46,7 @@ from instar.operations.locks import (
 )
 from instar.operations.members import replace_members
 from instar.operations.privilege import require_root_for
+from instar.operations.release_images import image_finder
 from instar.operations.scrub import PAUSE_S, Scrub
 from instar.operations.secret_values import bring_values
 from instar.operations.workspace import Workspace
@@ -336,7 +337,7 @@ class Agent:
             loop = Loop(
                 ledger=self._workspace.ledger,
                 provider=self._workspace.provider(state.settings.provider),
-                find_image=self._workspace.store.image,
+                find_image=image_finder(self._workspace, state),
                 bring_secrets=functools.partial(bring_values, self._workspace),
                 report=self._listener.report_for(tracked.environment),
             )

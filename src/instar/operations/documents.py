@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from instar.definition import Loaded
 from instar.errors import Refused, UsageError
 from instar.model.environment import Settings
 from instar.model.image import Image
+from instar.model.reference import Reference, reference
 from instar.model.release import EnvironmentId, EnvironmentState, Instance, Release
 from instar.operations.deploy import get_declared
 from instar.operations.plan import configuration_of, image_of
@@ -34,6 +36,8 @@ def document(
         )
     environment, settings = EnvironmentId(service=loaded.definition.name, name=name), Settings.of(declared)
     planned = PlannedEnvironment(environment=environment, settings=settings)
+    if wanted.of_given:
+        planned = replace(planned, given=_given(image))
     if wanted.of_release:
         found = _image(workspace, loaded, image)
         state = workspace.ledger.find_environment(environment) if workspace.has_ledger else None
@@ -47,6 +51,17 @@ def document(
         )
     site: Site = workspace  # type: ignore[assignment]  # what puts the parts together is both
     return wanted.make(site, planned)
+
+
+def _given(word: str | None) -> Reference:
+    """Return the image, in a registry, that was named. Raises UsageError."""
+    try:
+        return reference(word or "")
+    except ValueError:
+        raise UsageError(
+            f"cannot print that of '{word}': it is no image by its digest" if word else "no image is named",
+            hint="--image registry.example.org/team/name@sha256:…, as instar push prints it",
+        ) from None
 
 
 def _image(workspace: Workspace, loaded: Loaded, word: str | None) -> Image:

@@ -15,6 +15,7 @@ from instar.model.release import EnvironmentId, EnvironmentState
 from instar.operations.layers import guarantee
 from instar.operations.locks import environment_lock
 from instar.operations.privilege import require_root_for
+from instar.operations.release_images import ready_to_check
 from instar.operations.workspace import Workspace
 
 
@@ -35,9 +36,10 @@ def drift(
     provider = workspace.provider(state.settings.provider)
     before = resting(workspace, state.id)
     where = (workspace.ledger, workspace.store, workspace.hashed_files, provider, state)
-    checked = check(*where, instance=instance, deep=deep, at_rest=before is not None)
+    finding = ready_to_check(workspace, state)
+    checked = check(*where, instance=instance, deep=deep, at_rest=before is not None, elsewhere=finding)
     if before is not None and before != resting(workspace, state.id):  # somebody came: what it saw of traffic is stale
-        checked = check(*where, instance=instance, deep=deep, at_rest=False)
+        checked = check(*where, instance=instance, deep=deep, at_rest=False, elsewhere=finding)
     if before is None and (foreign := _foreign_holder(workspace, state.id)) is not None:
         checked = replace(checked, findings=(*checked.findings, foreign))
     instances = workspace.ledger.instances(state.id)

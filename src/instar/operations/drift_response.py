@@ -31,6 +31,7 @@ from instar.model.progress import Progress, Report
 from instar.model.release import EnvironmentId, EnvironmentState, Instance
 from instar.operations.drift import last_event, resting
 from instar.operations.maintenance import restore_maintenance
+from instar.operations.release_images import ready_to_check
 from instar.operations.workspace import Workspace
 from instar.providers.base import RouterPlan
 from instar.providers.facets import require
@@ -79,9 +80,8 @@ def check_when_due(workspace: Workspace, environment: EnvironmentId, memory: Dri
     memory.checked = time.monotonic()
     serials = {one.id: one.serial for one in workspace.ledger.instances(environment)}
     provider = workspace.provider(state.settings.provider)
-    checked = check(
-        workspace.ledger, workspace.store, workspace.hashed_files, provider, state, at_rest=state.rollout is None
-    )
+    where = (workspace.ledger, workspace.store, workspace.hashed_files, provider, state)
+    checked = check(*where, at_rest=state.rollout is None, elsewhere=ready_to_check(workspace, state))
     memory.found = _Found(checked=checked, serials=serials, event=event)
     return checked
 

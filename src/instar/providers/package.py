@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from instar.model.image import Image
     from instar.model.lease import HeldLease
     from instar.model.machine import MachineSettings
+    from instar.model.reference import Reference
     from instar.model.release import EnvironmentId, Instance, Release
     from instar.model.state import StateDirectory
     from instar.providers.base import Provider
@@ -71,7 +72,8 @@ class Site(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedEnvironment:
-    """An environment as its definition has it. ``release`` is the one that a deploy would come to, of ``image``, with
+    """An environment as its definition has it. ``given`` is the image, in a registry, that was named for a document
+    that is about one. ``release`` is the one that a deploy would come to, of ``image``, with
     ``groups``; None, and none, where a document is about the environment alone."""
 
     environment: EnvironmentId
@@ -79,16 +81,19 @@ class PlannedEnvironment:
     release: Release | None = None
     image: Image | None = None
     groups: tuple[Instance, ...] = ()
+    given: Reference | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Document:
     """What a provider can print of an environment, by ``instar PROVIDER NAME ENV``. ``make`` returns texts by the names
-    of their files, and changes nothing; ``of_release``: it is about the release that a deploy would come to."""
+    of their files, and changes nothing; ``of_release``: it is about the release that a deploy would come to;
+    ``of_given``: about an image in a registry, which has to be named."""
 
     about: str
     make: Callable[[Site, PlannedEnvironment], Mapping[str, str]]
     of_release: bool = False
+    of_given: bool = False
 
 
 class ProviderPackage(Protocol):

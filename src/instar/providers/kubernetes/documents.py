@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from instar.providers.base import RouterPlan
+from instar.providers.kubernetes.agent_objects import AGENTS, deployment
 from instar.providers.kubernetes.door import Backend, Door
 from instar.providers.kubernetes.kinds import ROUTE, SECRET, SERVICE, Kind
 from instar.providers.kubernetes.names import Names
@@ -45,6 +46,14 @@ def render(site: Site, planned: PlannedEnvironment) -> Mapping[str, str]:
 def rbac(site: Site, planned: PlannedEnvironment) -> Mapping[str, str]:
     place = Place.of(planned.settings)
     return _files(roles(place.namespace, place.gateway))
+
+
+def agent(site: Site, planned: PlannedEnvironment) -> Mapping[str, str]:
+    """Return what it takes to have the agent in the cluster, but for the Secret with the ledger's address."""
+    place = Place.of(planned.settings)
+    assert planned.given is not None
+    image = str(planned.given)
+    return _files([*roles(place.namespace, place.gateway), deployment(place, image, AGENTS, "instar")])
 
 
 def policy(site: Site, planned: PlannedEnvironment) -> Mapping[str, str]:

@@ -53,6 +53,11 @@ class KubernetesPackage:
             "rbac": Document(
                 about="Print the least roles that Instar needs for ENV, and an account.", make=documents.rbac
             ),
+            "agent": Document(
+                about="Print the agent as a Deployment in the namespace of ENV, and the roles that it acts by.",
+                make=documents.agent,
+                of_given=True,
+            ),
             "policy": Document(
                 about="Print an admission policy by which the cluster keeps ENV as Instar made it.",
                 make=documents.policy,
