@@ -369,5 +369,9 @@ ON_AN_ENGINE = (
     "rollback, exclusive",
     "worker",
     "rollback of a worker",
+    "roles",
+    "rollback of roles",
+    "roles of which one is exclusive",
+    "roles with a task in the gap of one",
 )
 SHORTLY = 4  # so many of them in the normal run

@@ -13,7 +13,7 @@ from kubernetes_values import ENV, SECTION, SERVICE, SETTINGS, WITHOUT_GATEWAY, 
 from cluster_stub import ClusterStub
 from instar.definition import forms
 from instar.errors import ComponentMissing, InstarError, ProviderError, Refused
-from instar.model.definition import Service, Stop
+from instar.model.definition import Health, Service, Stop
 from instar.model.environment import HostNames, RolloutRules, Settings
 from instar.model.requests import Compression
 from instar.providers.facets import refuse_what_is_missing
@@ -40,6 +40,14 @@ def test_what_fits_is_let_through_and_makes_nothing(world: World) -> None:
     assert look(world) == ()
     assert world.stub.objects == before
     assert {method for method, path in world.stub.asked if "accessreviews" not in path} == {"GET"}
+
+
+def test_each_role_is_held_against_what_a_cluster_can_give(world: World) -> None:
+    worker = Service(command=("work",), health=Health(kind="none"))
+    assert world.provider.preflight(ENV, SETTINGS, SERVICE, launching=True, others={"worker": worker}) == ()
+    odd = dataclasses.replace(worker, stop=Stop(signal="SIGQUIT"))
+    with pytest.raises(Refused, match="not SIGQUIT"):
+        world.provider.preflight(ENV, SETTINGS, SERVICE, launching=True, others={"worker": odd})
 
 
 @pytest.mark.parametrize(

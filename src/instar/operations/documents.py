@@ -99,16 +99,22 @@ def _groups(
     known = workspace.ledger.instances(release.environment) if state is not None else ()
     if found := tuple(one for one in known if one.release == release.number and one.task is None):
         return found
-    layout = workspace.provider(settings.provider).layout(settings.of_role(release.role), release.service)
-    stem = f"{release.environment.service}-{release.environment.name}-{release.number}"
+    provider, environment = workspace.provider(settings.provider), release.environment
+    stem = f"{environment.service}-{environment.name}-{release.number}"
+    wanted = [
+        (role, members)
+        for role, service in release.services.items()
+        for members in provider.layout(settings.of_role(role), service)
+    ]
     return tuple(
         Instance(
             id=f"{stem}-{k}",
             serial=k,
-            environment=release.environment,
+            environment=environment,
             release=release.number,
             created_at=release.created_at,
             members=members,
+            role=role,
         )
-        for k, members in enumerate(layout, 1)
+        for k, (role, members) in enumerate(wanted, 1)
     )

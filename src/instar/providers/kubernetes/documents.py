@@ -33,10 +33,12 @@ def render(site: Site, planned: PlannedEnvironment) -> Mapping[str, str]:
     assert planned.image is not None
     found: list[Object] = []
     for group in planned.groups:
-        order = Order(names=names, group=group, release=planned.release, image=planned.image, place=place)
+        release = planned.release.of_role(group.role)
+        order = Order(names=names, group=group, release=release, image=planned.image, place=place)
         empty = dict.fromkeys(planned.release.configuration.secrets, b"")
         made = group_objects(order, empty)
-        found += [claim(names, volume, place.storage_class) for volume in order.volumes]
+        claims = (claim(names, volume, place.storage_class) for volume in order.volumes)
+        found += [one for one in claims if one not in found]
         found += [anchor(order, made), *(one for _, one in made)]
     if planned.release.service.port is not None:
         found.append(_door(names, place, planned))
@@ -64,7 +66,8 @@ def _door(names: Names, place: Place, planned: PlannedEnvironment) -> Object:
     assert planned.release is not None
     service = planned.release.service
     plan = RouterPlan.of(planned.environment, planned.settings, service)
-    backends = {one.id: Backend(port=service.port or 0, weight=100) for one in planned.groups}
+    serving = (one for one in planned.groups if one.role == planned.release.role)
+    backends = {one.id: Backend(port=service.port or 0, weight=100) for one in serving}
     door = Door(backends=backends).planned(plan)
     if place.gateway is None:
         return _typed(SERVICE, selecting_service(door, names))

@@ -134,6 +134,7 @@ def _variables(order: Order) -> list[Mapping[str, Any]]:
         "INSTAR_SERVICE": environment.service,
         "INSTAR_ENVIRONMENT": environment.name,
         "INSTAR_RELEASE": str(order.release.number),
+        **({"INSTAR_ROLE": order.group.role} if order.group.role else {}),
     }
     home = {} if "HOME" in order.image.config.env else {"HOME": "/tmp"}  # noqa: S108  all that may be written to
     config = order.release.configuration.config

@@ -93,7 +93,7 @@ def require_same_cluster(environment: EnvironmentId, before: Place, after: Place
         )
 
 
-def look(api: Api, names: Names, place: Place, service: Service) -> tuple[str, ...]:
+def look(api: Api, names: Names, place: Place, services: Sequence[Service]) -> tuple[str, ...]:
     """Ask the cluster; return what is worth knowing. Raises ProviderError, ComponentMissing, Refused."""
     _require_new_enough(api)
     if api.find(NAMESPACE, None, place.namespace) is None:
@@ -111,7 +111,8 @@ def look(api: Api, names: Names, place: Place, service: Service) -> tuple[str, .
             f"cannot find the Secret '{place.pull_secret}' in '{place.namespace}', by which images are to be pulled",
             hint=f"kubectl create secret docker-registry {place.pull_secret} --namespace {place.namespace} …",
         )
-    return tuple(_told_of_volumes(api, names, place, service))
+    told = (text for service in services for text in _told_of_volumes(api, names, place, service))
+    return tuple(dict.fromkeys(told))
 
 
 def notes(api: Api, settings: Settings) -> Iterator[str]:

@@ -11,7 +11,7 @@ import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from instar.errors import InstarError, LeaseLost, NotFound, ProviderError, Refused
+from instar.errors import InstarError, LeaseLost, NotFound, ProviderError
 from instar.model.definition import Service
 from instar.model.environment import Check, Settings
 from instar.model.held import tag_of
@@ -44,7 +44,7 @@ from instar.providers.traits import Traits
 
 
 class KubernetesProvider:
-    """Implements instar.providers.base.Provider. A release is one group: a Deployment."""
+    """Implements instar.providers.base.Provider. A release is one group for each role of it: a Deployment."""
 
     ends = counts = maintains = edge = layers = sweeps = networks = volumes = None
 
@@ -82,19 +82,16 @@ class KubernetesProvider:
         launching: bool,
         others: Mapping[str, Service] | None = None,
     ) -> tuple[str, ...]:
-        if others:
-            raise Refused(
-                f"cannot run '{environment}' on a cluster: several roles run on one machine only, so far",
-                hint="make a service of each role, with one 'command'",
-            )
-        place = Place.of(settings)
+        place, services = Place.of(settings), (service, *(others or {}).values())
         known = self._site.environments()
-        preflight.require_fit(environment, settings, service, place, known)
+        for one in services:
+            preflight.require_fit(environment, settings, one, place, known)
         before = known.get(environment)
         if before is not None and before.provider == settings.provider:
             preflight.require_same_cluster(environment, Place.of(before), place)
         api = self._api(place)
-        return (*preflight.look(api, self._names(environment), place, service), *preflight.notes(api, settings))
+        told = preflight.look(api, self._names(environment), place, services)
+        return (*told, *preflight.notes(api, settings))
 
     def layout(self, settings: Settings, service: Service) -> tuple[int, ...]:
         return (settings.instances,)
