@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import shutil
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import leftovers
 import pytest
+from clusters.layout import layout
 
 from free_ports import free_port
-from instar.providers.kubernetes.kinds import POD
+from instar.providers.kubernetes.kinds import POD, SECRET
 from kubernetes_author import Author, Requests, authoring
+from passing_on import PassingOn
+from registries import RealRegistry, running
 
 pytestmark = [pytest.mark.cluster, pytest.mark.root]
+USER, PASSWORD = "ann", "s3cret-word"
+HTPASSWD = "ann:$2b$04$mKsHahJh9r1NlOS0VQfrfeMH0IOdQ4YcqKH/cscg8wq4oZI.F7.tS\n"  # of both, by bcrypt
 
 DEV = """\
   dev:
@@ -62,3 +70,53 @@ def test_the_image_that_runs_here_is_the_one_that_runs_there(author: Author) -> 
     assert set(asked.answers) == {"1 hello s3cret", "2 hi s3cret"}, asked.answers
     shown = {(one["service"], one["environment"]) for one in author.json("status")}
     assert shown == {("shop", "dev"), ("shop", "prod")}
+
+
+@pytest.fixture
+def private(author: Author, tmp_path: Path) -> Iterator[str]:
+    """A registry that wants a password, as this machine and the nodes reach it; the author has logged in to it."""
+    with (
+        running(RealRegistry(tmp_path / "registry", htpasswd=HTPASSWD)) as registry,
+        PassingOn(layout().host_address, registry.port) as passing,
+    ):
+        host = f"{layout().host_address}:{passing.port}"
+        plain = layout().state / "registries" / host
+        plain.mkdir(parents=True)
+        (plain / "hosts.toml").write_text(f'server = "http://{host}"\n[host."http://{host}"]\n')
+        machine = tmp_path / "config.yaml"
+        machine.write_text(f"{machine.read_text().strip()[:-1]}, '{host}': {{http: true}}}}\n")
+        (tmp_path / "config.json").write_text(login(host, PASSWORD))
+        author.namespace.environ["DOCKER_CONFIG"] = str(tmp_path)
+        yield host
+        shutil.rmtree(plain)
+
+
+def login(host: str, password: str) -> str:
+    return json.dumps({"auths": {host: {"auth": base64.b64encode(f"{USER}:{password}".encode()).decode()}}})
+
+
+def have_pull_secret(author: Author, host: str, password: str) -> None:
+    data = {".dockerconfigjson": base64.b64encode(login(host, password).encode()).decode()}
+    secret = {"metadata": {"name": "login"}, "type": "kubernetes.io/dockerconfigjson", "data": data}
+    api, where = author.namespace.api, author.namespace.name
+    api.delete(SECRET, where, "login")
+    api.create(SECRET, where, secret)
+
+
+def test_it_comes_by_its_digest_from_a_registry_that_wants_a_password(author: Author, private: str) -> None:
+    write(author, free_port(), "hello")
+    definition = author.folder / "instar.yaml"
+    told = definition.read_text().replace(f"{author.namespace.registry}/shop", f"{private}/team/shop")
+    definition.write_text(told.replace("pre_stop: 2s", "pre_stop: 2s, pull_secret: login").replace("30s", "10s"))
+    author.instar("deploy", "dev", "--image", author.image)
+    assert "cannot find the Secret 'login'" in author.instar("promote", "dev", "prod", status=1)
+
+    have_pull_secret(author, private, "another")
+    assert "401 Unauthorized" in author.instar("promote", "dev", "prod", status=1)
+    assert [one for one in author.left() if not one.startswith("HTTPRoute ")] == []
+
+    have_pull_secret(author, private, PASSWORD)
+    author.instar("promote", "dev", "prod")
+    pods = author.namespace.api.list(POD, author.namespace.name, {"instar/service": "shop"})
+    named = {pod["spec"]["containers"][0]["image"] for pod in pods if not pod["metadata"].get("deletionTimestamp")}
+    assert named == {f"{private}/team/shop@{author.image}"}
