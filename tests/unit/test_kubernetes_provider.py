@@ -246,6 +246,19 @@ def test_who_has_scaled_a_group_down_is_said_and_the_way_back(world: World, stub
     )
 
 
+def test_pods_are_asked_for_only_where_they_say_more_than_what_made_them(world: World, stub: ClusterStub) -> None:
+    """There may be thousands, and a pass is made every few seconds."""
+    group = world.create(world.release())
+    stub.asked.clear()
+    assert world.provider.observe(ENV, [group]).groups[0].ready == 2
+    assert [path for _, path in stub.asked if path.endswith("/pods")] == []
+    assert len(stub.asked) <= 4
+
+    stub.one("deployments", group.id)["status"]["readyReplicas"] = 1
+    assert world.provider.observe(ENV, [group]).groups[0].ready == 1
+    assert [path for _, path in stub.asked if path.endswith("/pods")] != []
+
+
 def test_a_task_is_a_job_and_its_end_is_seen(world: World, stub: ClusterStub) -> None:
     release = world.release(service=dataclasses.replace(SERVICE, before=(Task(command=("migrate",)),)))
     group = world.create(release, members=1, task="before 1")

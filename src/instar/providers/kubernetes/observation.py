@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from instar.frozen import dataclass
@@ -34,15 +35,33 @@ class Look:
     def of(
         cls, anchors: Iterable[Object], deployments: Iterable[Object], jobs: Iterable[Object], pods: Iterable[Object]
     ) -> Look:
-        by_group: dict[str, tuple[Object, ...]] = {}
-        for pod in pods:
-            by_group[_group(pod)] = (*by_group.get(_group(pod), ()), pod)
-        return cls(
+        look = cls(
             anchors={_group(one): one for one in anchors},
             deployments={_group(one): one for one in deployments},
             jobs={_group(one): one for one in jobs},
-            pods=by_group,
+            pods={},
         )
+        return look.with_pods(pods)
+
+    def with_pods(self, pods: Iterable[Object]) -> Look:
+        by_group: dict[str, list[Object]] = {}
+        for pod in pods:
+            by_group.setdefault(_group(pod), []).append(pod)
+        return replace(self, pods={name: tuple(found) for name, found in by_group.items()})
+
+    def is_told_without_pods(self, groups: Sequence[Instance]) -> bool:
+        """Tell whether all that is to be said of ``groups`` is said by what made them: as many pods answer as are
+        wanted. Why one does not, what a task ended with, and who is left of a group that is gone, its pods say."""
+        return all(
+            group.task is None
+            and (anchor := self.anchors.get(group.id)) is not None
+            and (anchor["metadata"].get("deletionTimestamp") is not None or self._is_well(group))
+            for group in groups
+        )
+
+    def _is_well(self, group: Instance) -> bool:
+        deployment = self.deployments.get(group.id)
+        return deployment is not None and _ready(deployment) >= group.members
 
     def silent_pods(self, groups: Sequence[Instance]) -> frozenset[str]:
         """Return the pods of ``groups`` that run and do not answer, and whose status does not say why."""

@@ -107,7 +107,7 @@ class KubernetesProvider:
         place, names = self._place(environment), self._names(environment)
         api = self._api(place)
         self._fence(environment).look()
-        look = _look(api, names, place.namespace, tasks=any(one.task is not None for one in groups))
+        look = _look(api, names, place.namespace, groups)
         traffic = self._traffic(environment).look(look.ready, self._counting(environment, place))
         silent = look.silent_pods(groups)
         warnings = _warnings(api, place.namespace) if silent else {}
@@ -339,11 +339,13 @@ def _warnings(api: Api, namespace: str) -> Mapping[str, str]:
         return {}
 
 
-def _look(api: Api, names: Names, namespace: str, *, tasks: bool) -> Look:
+def _look(api: Api, names: Names, namespace: str, groups: Sequence[Instance]) -> Look:
+    """Ask once for each kind, and for pods, of which there may be thousands, where only they say what is the matter."""
     found = functools.partial(api.list, namespace=namespace, labels=names.labels)
-    return Look.of(
+    look = Look.of(
         anchors=api.list(CONFIG_MAP, namespace, {**names.labels, PART: ANCHOR}),
         deployments=found(DEPLOYMENT),
-        jobs=found(JOB) if tasks else (),
-        pods=found(POD),
+        jobs=found(JOB) if any(one.task is not None for one in groups) else (),
+        pods=(),
     )
+    return look if look.is_told_without_pods(groups) else look.with_pods(found(POD))
