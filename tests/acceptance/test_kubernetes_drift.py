@@ -153,8 +153,8 @@ def test_what_is_changed_by_hand_is_found_and_replaced(author: Author) -> None:
     author.deploy()
     assert json.loads(author.instar("drift", "prod", "--json"))["clean"]
     tamperer = Tamperer(author)
-    for name in OF_THE_GROUP:
-        assert_found(author, tamperer, name)
+    for name, case in OF_THE_GROUP.items():
+        assert_found(author, tamperer, case, name)
 
     author.instar("taint", "prod", tamperer.group, "--why", "it was changed by hand")
     author.deploy()
@@ -169,8 +169,8 @@ def test_a_route_that_hands_write_to_is_found_stops_deploys_and_is_taken_back_by
     author.write(rollout="{strategy: blue-green}")
     author.deploy()
     tamperer = Tamperer(author)
-    for name in OF_THE_ROUTE:
-        assert_found(author, tamperer, name)
+    for name, case in OF_THE_ROUTE.items():
+        assert_found(author, tamperer, case, name)
     author.write(greeting="hi", rollout="{strategy: blue-green}")
     told = author.deploy(status=1)
     assert "'kubectl-edit' wrote spec/hostnames, spec/rules of it at 2" in told and "instar agent --once" in told
@@ -203,8 +203,10 @@ def test_nothing_of_a_route_is_taken_from_a_tool_that_applies_it(author: Author)
     assert json.loads(author.instar("drift", "prod", "--json"))["clean"]
 
 
-def assert_found(author: Author, tamperer: Tamperer, name: str) -> None:
-    change, kind, path = (OF_THE_GROUP | OF_THE_ROUTE)[name]
+def assert_found(
+    author: Author, tamperer: Tamperer, case: tuple[Callable[[Tamperer], None], str, str], name: str
+) -> None:
+    change, kind, path = case
     change(tamperer)
     told = author.instar("drift", "prod", "--json", status=2)
     found = [(one["kind"], one["path"]) for one in json.loads(told)["findings"]]

@@ -10,13 +10,19 @@ from typing import Any
 import pytest
 import yaml
 
+from acceptance.test_kubernetes_members import await_passes, kept, members
 from instar.errors import InstarError
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, POD, ROUTE, SERVICE, Kind
 from instar.providers.kubernetes.kubeconfig import find_config
+from instar.providers.kubernetes.names import GROUP, TAINTED
+from instar.providers.kubernetes.streams import PROTOCOLS
+from instar.waiting import Deadline, until
 from kubernetes_author import Author
 
 pytestmark = pytest.mark.cluster
+REFUSED = "nobody looks into an instance|status 422"  # where the words of a refusal are not to be had
+TAGGED: Mapping[str, Any] = {"containers": [{"name": "service", "image": "registry.example/shop:latest"}]}
 
 KINDS = {
     "ServiceAccount": Kind(name="ServiceAccount", plural="serviceaccounts"),
@@ -104,6 +110,7 @@ def test_the_roles_are_enough_and_the_policy_refuses_everybody_else(
     author.write(more=smoke, greeting="hi")
     author.deploy()
     author.instar("rollback", "prod")
+    replace_pods_as_instar(author)
 
     api, where = administrator.api, author.namespace.name
     pod = api.list(POD, where, {"instar/group": "shop-prod-1-1"})[0]
@@ -112,12 +119,30 @@ def test_the_roles_are_enough_and_the_policy_refuses_everybody_else(
         with pytest.raises(InstarError, match=r"denied request|is immutable") as caught:
             change()
         assert caught.value.retry_after_s is None, what
+    name = pod["metadata"]["name"]
     with pytest.raises(InstarError) as refused:
-        api.run(where, pod["metadata"]["name"], ("id",), 10)
+        api.run(where, name, ("id",), 10)
     assert refused.value.retry_after_s is None, "nobody looks inside"
+    for part in ("attach", "portforward"):
+        params = {"stdout": "true", "ports": "8080"}
+        with (
+            pytest.raises(InstarError, match=REFUSED),
+            api.websocket(POD.path(where, name, part), params, PROTOCOLS, part),
+        ):
+            pass
 
     author.instar("destroy", "prod", "--yes")
-    assert author.left() == []
+    assert until(lambda: author.left() == [], Deadline.after(30), every_s=0.5), author.left()
+
+
+def replace_pods_as_instar(author: Author) -> None:
+    """With its own roles, and under its own policy, Instar looks into a pod, and replaces two."""
+    looked, drifted = members(author)
+    assert "hello" in author.instar("shell", "prod", looked, "--why", "x", "--command", "echo hello")
+    for one in (looked, drifted):
+        author.instar("taint", "prod", one, "--why", "it drifted")
+    await_passes(author, lambda: len(members(author)) == 2 and not {looked, drifted} & {*members(author)}, "replaced")
+    assert {one["metadata"]["name"] for one in kept(author)} == {looked, drifted}
 
 
 def tamperings(api: Api, where: str, pod: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -127,7 +152,22 @@ def tamperings(api: Api, where: str, pod: Mapping[str, Any]) -> Mapping[str, Any
         "metadata": {"name": "stranger", "labels": dict(pod["metadata"]["labels"])},
         "spec": {"containers": [{"name": "service", "image": pod["spec"]["containers"][0]["image"]}]},
     }
+    name, (aside, *_) = pod["metadata"]["name"], api.list(POD, where, {TAINTED: "shop-prod-1-1"})
+    by_a_tag = {"metadata": {"name": "tagged", "labels": {GROUP: "shop-prod-1-1"}}, "spec": TAGGED}
+    container = {"name": "debugger", "image": pod["spec"]["containers"][0]["image"], "command": ["sleep", "9"]}
+
+    def labelled(name: str, labels: Mapping[str, str | None]) -> Any:
+        return api.merge(POD, where, name, {"metadata": {"labels": labels}})
+
     return {
+        "a pod of a tag": lambda: api.create(POD, where, by_a_tag),
+        "a pod is taken out": lambda: labelled(name, {GROUP: None}),
+        "a pod is let go of": lambda: labelled(name, {"pod-template-hash": None}),
+        "a pod is tainted": lambda: labelled(name, {TAINTED: "shop-prod-1-1"}),
+        "evidence is put back": lambda: labelled(aside["metadata"]["name"], {TAINTED: None, GROUP: "shop-prod-1-1"}),
+        "evidence is removed": lambda: api.delete(POD, where, aside["metadata"]["name"]),
+        "an ephemeral container": lambda: api.add_ephemeral(where, name, container),
+        "when a pod ends": lambda: api.merge(POD, where, name, {"spec": {"activeDeadlineSeconds": 1}}),
         "the image of a Deployment": lambda: api.merge(DEPLOYMENT, where, "shop-prod-1-1", image),
         "what is in a ConfigMap": lambda: api.merge(CONFIG_MAP, where, "shop-prod-1-1", {"data": {"release": "9"}}),
         "where a Service leads": lambda: api.merge(SERVICE, where, "shop-prod-1-1", {"spec": {"selector": {"a": "b"}}}),

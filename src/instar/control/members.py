@@ -37,7 +37,9 @@ def next_steps(
     known = {group.id for group in groups}
     left = [one for one in members if one.tainted and one.serves and one.group not in known]
     steps += [MemberStep(step="set aside", group=one.group, name=one.name, member=one) for one in left]
-    over = [one for one in members if _is_aside(one) and one.until is not None and one.until <= now]
+    tainted = {taint.member for group in groups for taint in group.tainted_members}
+    ours = [one for one in members if _is_aside(one) and (one.tainted or one.name in tainted)]
+    over = [one for one in ours if one.until is not None and one.until <= now]
     return (*steps, *(MemberStep(step="end", group=one.group, name=one.name, member=one) for one in over))
 
 

@@ -6,7 +6,7 @@ whole: another container, variable, volume or port is one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from instar.frozen import dataclass
@@ -36,6 +36,37 @@ def differences(wanted: Any, found: Any, path: str = "") -> Iterator[Difference]
             yield from differences(one, other, f"{path}[{number}]")
     elif wanted != found and not _is_nothing(wanted, found):
         yield Difference(path=path, expected=_shown(wanted), observed=_shown(found))
+
+
+_BY_DEFAULT: Final = {
+    "dnsPolicy": "ClusterFirst",
+    "schedulerName": "default-scheduler",
+    "serviceAccountName": "default",
+}
+_BY_THE_CLUSTER: Final = frozenset(
+    ("nodeName", "serviceAccount", "priority", "priorityClassName", "preemptionPolicy", "tolerations", "overhead")
+)
+_CONTAINER_DEFAULTS: Final = frozenset(("terminationMessagePath", "resizePolicy"))
+_SEEN_APART: Final = frozenset(("ephemeralContainers", "initContainers", "hostNetwork", "hostPID", "hostIPC"))
+
+
+def added_to_pod(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[Difference]:
+    """Yield what a pod's spec says beyond its template and what the engine and nodes add to each (the names above)."""
+    for name, usual in _BY_DEFAULT.items():
+        if name not in wanted and found.get(name) not in (None, usual):
+            yield Difference(path=name, expected=usual, observed=_shown(found[name]))
+    known = {*wanted, *_BY_DEFAULT, *_BY_THE_CLUSTER, *_SEEN_APART}
+    yield from _added(found, known, "")
+    for number, (one, other) in enumerate(zip(wanted["containers"], found.get("containers") or (), strict=False)):
+        yield from _added(other, {*one, *_CONTAINER_DEFAULTS}, f"containers[{number}].")
+        context, real = one.get("securityContext") or {}, other.get("securityContext") or {}
+        yield from _added(real, set(context), f"containers[{number}].securityContext.")
+
+
+def _added(found: Mapping[str, Any], known: Collection[str], path: str) -> Iterator[Difference]:
+    for name in sorted(found.keys() - set(known)):
+        if found[name] not in (None, False, 0, "", [], {}):
+            yield Difference(path=f"{path}{name}", expected="nothing", observed=_shown(found[name]))
 
 
 def other_writers(found: Mapping[str, Any]) -> Iterator[str]:

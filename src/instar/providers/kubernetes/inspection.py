@@ -17,15 +17,15 @@ from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.comparison import Difference, differences, other_writers
 from instar.providers.kubernetes.door import Backend
 from instar.providers.kubernetes.kinds import CONFIG_MAP, POD, SECRET
-from instar.providers.kubernetes.names import CONTAINER, GROUP, POD_TEMPLATE, TAINTED, Names
+from instar.providers.kubernetes.names import GROUP, Names
 from instar.providers.kubernetes.objects import Made, digest_of, group_objects
 from instar.providers.kubernetes.pod import Order, template
+from instar.providers.kubernetes.pods import pod_findings, taken_out, told_of
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.traffic import EnvironmentTraffic
 
 Object = Mapping[str, Any]
 _AS_MADE: Final = "as it was made"
-_PRIVILEGE: Final = ("securityContext", "serviceAccountName", "hostNetwork", "hostPID", "hostIPC", "hostUsers")
 
 
 class Cluster(Protocol):
@@ -78,7 +78,7 @@ class ClusterInspection:
 
     def processes(self, instance: Instance) -> tuple[Mapping[str, Any], ...]:
         api, _, place = self._cluster.place_of(instance.environment)
-        return tuple(_told(one) for one in api.list(POD, place.namespace, {GROUP: instance.id}))
+        return tuple(told_of(one) for one in api.list(POD, place.namespace, {GROUP: instance.id}))
 
     def _group(self, subject: Subject) -> Iterator[Finding]:
         group = subject.instance
@@ -103,8 +103,13 @@ class ClusterInspection:
             same = same and known
             for found in _object(api, place.namespace, kind, one, known=known):
                 yield _finding(group, "secret" if kind == SECRET else "object", f"{kind.name} {name}", found)
+        for who in sorted(set(other_writers(anchor))):
+            writers = Difference(path="managedFields", expected="nobody else writes to it", observed=f"'{who}' has")
+            yield _finding(group, "object", f"ConfigMap {group.id}", writers)
         for pod in api.list(POD, place.namespace, {GROUP: group.id}):
-            yield from _pod(subject, pod, template(order) if order is not None and same else None)
+            yield from pod_findings(subject, pod, template(order) if order is not None and same else None)
+        for pod in api.list(POD, place.namespace, names.labels):
+            yield from taken_out(group.id, pod)
 
 
 def _object(api: Api, namespace: str, kind: Any, wanted: Object, *, known: bool) -> Iterator[Difference]:
@@ -129,41 +134,6 @@ def _without_scale(wanted: Object) -> Object:
     return {**wanted, "spec": {name: one for name, one in spec.items() if name != "replicas"}}
 
 
-def _pod(subject: Subject, pod: Object, wanted: Object | None) -> Iterator[Finding]:
-    group, name, spec = subject.instance, pod["metadata"]["name"], pod.get("spec") or {}
-    if pod["metadata"].get("deletionTimestamp") is not None:
-        return
-
-    def told(kind: str, path: str, expected: str, observed: str) -> Finding:
-        where = f"{name}: {path}"
-        return Finding(instance=group.id, kind=kind, path=where, expected=expected, observed=observed, member=name)
-
-    owners = [one.get("name", "") for one in pod["metadata"].get("ownerReferences") or () if one.get("controller")]
-    labels = pod["metadata"].get("labels") or {}
-    let_go = TAINTED in labels and POD_TEMPLATE not in labels  # another is made in its place
-    if not let_go and not any(str(one).startswith(group.id) for one in owners):
-        yield told("object", "its owner", f"the Deployment '{group.id}'", ", ".join(owners) or "nobody")
-    for one in spec.get("ephemeralContainers") or ():
-        yield told("process", "ephemeral container", "none", f"'{one.get('name')}' of {one.get('image')}")
-    for one in spec.get("initContainers") or ():
-        yield told("process", "init container", "none", f"'{one.get('name')}' of {one.get('image')}")
-    for status in (pod.get("status") or {}).get("containerStatuses") or ():
-        image = str(status.get("imageID") or "").rpartition("@")[2]
-        if image and image != subject.release.image:
-            yield told("root", f"the image of '{status.get('name')}'", subject.release.image, image)
-    for one in spec.get("containers") or ():
-        if not str(one.get("image")).endswith(f"@{subject.release.image}"):
-            expected = f"{CONTAINER}@{subject.release.image}"
-            yield told("root", f"the container '{one.get('name')}'", expected, str(one.get("image")))
-    if wanted is not None:
-        for found in differences(wanted["spec"], spec):
-            kind = "privilege" if any(word in found.path for word in _PRIVILEGE) else "object"
-            yield told(kind, found.path, found.expected, found.observed)
-    for field in ("hostNetwork", "hostPID", "hostIPC"):
-        if spec.get(field):
-            yield told("privilege", field, "False", "True")
-
-
 def _finding(group: Instance, kind: str, path: str, found: Difference) -> Finding:
     where = f"{path}: {found.path}" if found.path else path
     return Finding(instance=group.id, kind=kind, path=where, expected=found.expected, observed=found.observed)
@@ -175,17 +145,3 @@ def _routed(found: Difference) -> Finding:
 
 def _target(name: str, one: Backend) -> Target:
     return Target(name=name, address=name, port=one.port)
-
-
-def _told(pod: Object) -> Mapping[str, Any]:
-    status = pod.get("status") or {}
-    return {
-        "pod": pod["metadata"]["name"],
-        "node": (pod.get("spec") or {}).get("nodeName"),
-        "address": status.get("podIP"),
-        "started_at": status.get("startTime"),
-        "containers": [
-            {key: one.get(key) for key in ("name", "imageID", "containerID", "restartCount")}
-            for one in status.get("containerStatuses") or ()
-        ],
-    }

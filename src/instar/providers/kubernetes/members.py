@@ -6,7 +6,7 @@ no Service and in no disruption budget. Labels of the environment stay, and with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -42,8 +42,10 @@ class ClusterMembers:
             str(one["metadata"]["name"]): int((one.get("spec") or {}).get("replicas") or 0)
             for one in api.list(DEPLOYMENT, place.namespace, names.labels)
         }
-        pods = api.list(POD, place.namespace, names.labels)
-        return tuple(_members(pods, wanted, timedelta(milliseconds=place.evidence_ms)))
+        pods = {str(one["metadata"]["name"]): one for one in api.list(POD, place.namespace, names.labels)}
+        for group in wanted:  # a stranger's may have no other label
+            pods |= {str(one["metadata"]["name"]): one for one in api.list(POD, place.namespace, {GROUP: group})}
+        return tuple(_members(pods.values(), wanted, timedelta(milliseconds=place.evidence_ms)))
 
     def mark(self, environment: EnvironmentId, member: Member) -> None:
         self._label(environment, member, {TAINTED: member.group})
@@ -81,10 +83,11 @@ class ClusterMembers:
         api.merge(POD, place.namespace, member.name, {"metadata": metadata})
 
 
-def _members(pods: tuple[Object, ...], wanted: Mapping[str, int], evidence: timedelta) -> Iterator[Member]:
+def _members(pods: Iterable[Object], wanted: Mapping[str, int], evidence: timedelta) -> Iterator[Member]:
     for pod in pods:
         metadata, labels = pod["metadata"], pod["metadata"].get("labels") or {}
-        group = labels.get(GROUP) or labels.get(TAINTED)
+        of_its_name = (one for one in wanted if str(metadata["name"]).startswith(f"{one}-"))
+        group = labels.get(GROUP) or labels.get(TAINTED) or next(of_its_name, None)  # without: taken out by hand
         if group is None or metadata.get("deletionTimestamp") is not None:
             continue
         serves = GROUP in labels

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from instar.model.release import EnvironmentId
-from instar.providers.kubernetes.names import ENVIRONMENT, MANAGED_BY, SERVICE
+from instar.providers.kubernetes.names import ENVIRONMENT, GROUP, MANAGED_BY, POD_TEMPLATE, SERVICE, TAINTED
 
 _API: Final = "admissionregistration.k8s.io/v1"
 _ACCOUNT: Final = "instar"
@@ -19,9 +19,10 @@ _ENGINE: Final = (
     "request.userInfo.username.startsWith('system:node:') || "
     "request.userInfo.username in ['system:kube-controller-manager', 'system:kube-scheduler', 'system:apiserver']"
 )
-_LABELS: Final = ("service", "environment", "ledger", "release", "group", "part", "tainted")
+_LABELS: Final = ("service", "environment", "ledger", "release", "group", "part", "network", "tainted")
 _LEFT: Final = " && ".join(
-    f"object.metadata.?labels[?'instar/{name}'] == oldObject.metadata.?labels[?'instar/{name}']" for name in _LABELS
+    f"object.metadata.?labels[?'{name}'] == oldObject.metadata.?labels[?'{name}']"
+    for name in (*(f"instar/{one}" for one in _LABELS), POD_TEMPLATE)
 )
 _DIGEST: Final = (
     "has(object.spec.containers) && object.spec.containers.all(c, c.image.matches('@sha256:[0-9a-f]{64}$'))"
@@ -40,7 +41,9 @@ def policies(environment: EnvironmentId, namespace: str) -> list[Mapping[str, An
     for part, rules, selector, conditions, validations in (
         ("objects", _OBJECTS, own, [allowed], _AS_MADE),
         ("removal", _REMOVED, own, [allowed], [_never("only Instar removes what it has made: instar destroy")]),
-        ("pods", _PODS, own, [], _BY_DIGEST),
+        ("pods", _PODS, _labelled(GROUP), [], _BY_DIGEST),
+        ("labels", _CHANGED_PODS, _labelled(GROUP), [allowed], _AS_MADE),
+        ("evidence", _EVIDENCE, _labelled(TAINTED), [allowed], [_never(_KEPT)]),
         ("inside", _CONNECTED, None, [allowed, {"name": "own-pods", "expression": pods}], [_never(_SHELL)]),
     ):
         constraints: dict[str, Any] = {"resourceRules": rules, "namespaceSelector": _only(namespace)}
@@ -77,6 +80,11 @@ def _rule(group: str, resources: Sequence[str], operations: Sequence[str], versi
     }
 
 
+def _labelled(name: str) -> Mapping[str, Any]:
+    """Whatever has a label, or had it: of any environment of Instar's in that namespace."""
+    return {"matchExpressions": [{"key": name, "operator": "Exists"}]}
+
+
 def _never(message: str) -> Mapping[str, str]:
     return {"expression": "false", "message": message}
 
@@ -100,6 +108,9 @@ _REMOVED: Final = [
     _rule("gateway.networking.k8s.io", ("httproutes",), ("DELETE",)),
 ]
 _PODS: Final = [_rule("", ("pods",), ("CREATE",))]
+_CHANGED_PODS: Final = [_rule("", ("pods",), ("UPDATE",))]
+_EVIDENCE: Final = [_rule("", ("pods",), ("UPDATE", "DELETE"))]
+_KEPT: Final = "a tainted pod is kept as it is, as evidence: Instar ends it when its time is over"
 _CONNECTED: Final = [
     _rule("", _INSIDE, ("CONNECT",)),
     _rule("", ("pods/ephemeralcontainers",), ("UPDATE",)),
