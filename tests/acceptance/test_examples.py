@@ -16,7 +16,7 @@ from project import Project, free_port
 pytestmark = pytest.mark.root
 
 EXAMPLES = sorted(path.parent for path in (Path(__file__).resolve().parents[2] / "examples").glob("*/instar.yaml"))
-DEPLOYED = {"static-nginx": "nginx", "flask": "release 1", "binary": "C program"}
+DEPLOYED = {"static-nginx": "nginx", "flask": "release 1", "binary": "C program", "orders": "release 1"}
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
