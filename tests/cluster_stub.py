@@ -226,10 +226,14 @@ def _is_as_read(found: Mapping[str, Any] | None, read: Mapping[str, Any]) -> boo
 
 
 def _patched(found: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an object with what is said of it: annotations that are another's stay."""
+    """Return an object with what is said of it: annotations that are another's stay, and what was applied before and
+    is not any more goes."""
     before, said = found.get("metadata", {}), body.get("metadata", {})
-    annotations = {**before.get("annotations", {}), **said.get("annotations", {})}
-    return {**found, **body, "metadata": {**before, **said, "annotations": annotations}}
+    own, applied = said.get("annotations", {}), found.get("applied", ())
+    gone = set(applied) - own.keys() if "kind" in body else set()
+    annotations = {**{name: one for name, one in before.get("annotations", {}).items() if name not in gone}, **own}
+    applied = list(own) if "kind" in body else applied
+    return {**found, **body, "applied": applied, "metadata": {**before, **said, "annotations": annotations}}
 
 
 def _owner(of: Mapping[str, Any]) -> dict[str, Any]:

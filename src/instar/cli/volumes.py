@@ -23,7 +23,7 @@ def volumes(context: click.Context) -> None:
 @volumes.command("list")
 @json_option
 def list_volumes(as_json: bool = False) -> None:
-    """List every volume that is kept on this machine, what it takes of the disk, and who has it."""
+    """List every volume that is kept, what it takes of the disk where that is known, and who has it."""
     from instar.operations.volumes import volumes as look
     from instar.views.volumes import volumes_json, volumes_page
 

@@ -17,6 +17,11 @@ def require_root(verb: str, why: str = "it makes mounts, namespaces and cgroups"
         raise NotRoot(f"cannot run '{verb}': {why}, which takes root", hint=f"sudo instar {verb} …")
 
 
+def may_use(workspace: Workspace, provider: str) -> bool:
+    """Tell whether this process may use ``provider``: as root, or because it needs no root."""
+    return os.geteuid() == 0 or not workspace.provider_package(provider).traits.needs_root
+
+
 def require_root_for(workspace: Workspace, provider: str, verb: str) -> None:
     """Raise NotRoot where ``provider`` needs root for what it does, and this process is not root's."""
     if os.geteuid() != 0 and workspace.provider_package(provider).traits.needs_root:

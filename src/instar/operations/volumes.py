@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from instar.errors import Refused
+import contextlib
+
+from instar.errors import NotFound, Refused
 from instar.ledger.roles import release_of
 from instar.model.environment import Settings
 from instar.model.happenings import VolumeRemoved
 from instar.model.release import EnvironmentId, Instance
 from instar.model.volume import KeptVolume
 from instar.operations.locks import hold_environment
+from instar.operations.privilege import may_use
 from instar.operations.workspace import Workspace
 from instar.providers.facets import Volumes, require
 
@@ -24,7 +27,8 @@ def volumes(workspace: Workspace, environment: EnvironmentId | None = None) -> t
             used_bytes=one.used_bytes,
             instances=_users(workspace, one.environment, one.name),
         )
-        for one in _keeper(workspace, environment).volumes()
+        for keeper in _keepers(workspace, environment)
+        for one in keeper.volumes()
         if environment in (None, one.environment)
     )
 
@@ -38,14 +42,33 @@ def remove_volume(workspace: Workspace, environment: EnvironmentId, name: str, *
                 f"cannot remove the volume '{name}' of '{environment}': {', '.join(users)} has it",
                 hint=f"deploy a release without it, or instar destroy {environment} --volumes",
             )
-        _keeper(workspace, environment).remove_volume(environment, name)
+        _remove(workspace, environment, name)
         workspace.ledger.record(VolumeRemoved(volume=name), environment)
 
 
-def _keeper(workspace: Workspace, environment: EnvironmentId | None) -> Volumes:
+def _remove(workspace: Workspace, environment: EnvironmentId, name: str) -> None:
+    """Have whoever keeps a volume remove it. Raises the NotFound of the last one that has it not."""
+    keepers = _keepers(workspace, environment)
+    for keeper in keepers[:-1]:
+        with contextlib.suppress(NotFound):
+            keeper.remove_volume(environment, name)
+            return
+    keepers[-1].remove_volume(environment, name)
+
+
+def _keepers(workspace: Workspace, environment: EnvironmentId | None) -> list[Volumes]:
+    """Return who keeps volumes: of an environment that is there its provider, else the providers of all environments,
+    and this machine, unless it takes root, and others are asked too. Raises Refused where nobody does."""
     state = workspace.ledger.find_environment(environment) if environment else None
-    provider = workspace.provider((state.settings if state else Settings()).provider)
-    return require(provider.volumes, "work on volumes")
+    usual = Settings().provider
+    if state is not None:
+        names = [state.settings.provider]
+    else:
+        names = sorted({one.settings.provider for one in workspace.ledger.readable_environments()[0]})
+        if not names or (usual not in names and may_use(workspace, usual)):
+            names.append(usual)
+    found = [workspace.provider(name).volumes for name in names]
+    return [one for one in found if one is not None] or [require(None, "work on volumes")]
 
 
 def _users(workspace: Workspace, environment: EnvironmentId, name: str) -> tuple[str, ...]:

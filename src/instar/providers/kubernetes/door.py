@@ -25,7 +25,8 @@ class Backend:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Door:
     """``plan`` is a fingerprint. ``previews``: release → the group that requests for that very release go to.
-    ``version``: the object's, when it was read; None: there is none yet."""
+    ``maintenance``: the Service, by name and port, that all but previews go to instead. ``version``: the object's, when
+    it was read; None: there is none yet."""
 
     plan: str | None = None
     hosts: tuple[str, ...] = ()
@@ -33,6 +34,7 @@ class Door:
     request_timeout_ms: int = 0
     backends: Mapping[str, Backend] = field(default_factory=dict)
     previews: Mapping[int, str] = field(default_factory=dict)
+    maintenance: tuple[str, int] | None = None
     version: str | None = None
 
     @property

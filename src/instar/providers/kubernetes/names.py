@@ -22,6 +22,7 @@ ENVIRONMENT: Final = "instar/environment"
 LEDGER: Final = "instar/ledger"
 RELEASE: Final = "instar/release"
 GROUP: Final = "instar/group"
+VOLUME: Final = "instar/volume"
 PART: Final = "instar/part"  # what an object is of its group: "anchor"
 NETWORK: Final = "instar/network"  # of a pod: the group whose network policy it is under, also when it is of none
 TAINTED: Final = "instar/tainted"  # of a tainted pod: the group that it is, or was, of
@@ -29,6 +30,7 @@ POD_TEMPLATE: Final = "pod-template-hash"  # the engine's own, by which a Replic
 
 IMAGE: Final = "instar/image"  # annotations
 CONFIGURATION: Final = "instar/configuration"
+MAINTENANCE: Final = "instar/maintenance"
 PLAN: Final = "instar/plan"
 EXPOSED: Final = "instar/exposed"
 LEASE_NUMBER: Final = "instar/lease"  # of the lease that an object was claimed under last

@@ -25,7 +25,7 @@ from instar.providers.kubernetes.kinds import (
     VOLUME_CLAIM,
     Kind,
 )
-from instar.providers.kubernetes.names import ANCHOR, GROUP, PART, Names
+from instar.providers.kubernetes.names import ANCHOR, GROUP, PART, VOLUME, Names
 from instar.providers.kubernetes.network import network_policy
 from instar.providers.kubernetes.pod import Order, processors, template
 
@@ -94,7 +94,7 @@ def claim(names: Names, volume: Volume, storage_class: str | None) -> Mapping[st
     }
     if storage_class is not None:
         spec["storageClassName"] = storage_class
-    metadata = {"name": names.claim(volume.name), "labels": {**names.all_labels, "instar/volume": volume.name}}
+    metadata = {"name": names.claim(volume.name), "labels": {**names.all_labels, VOLUME: volume.name}}
     return {"apiVersion": "v1", "kind": VOLUME_CLAIM.name, "metadata": metadata, "spec": spec}
 
 

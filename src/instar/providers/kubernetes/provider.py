@@ -29,6 +29,7 @@ from instar.providers.kubernetes.inspection import ClusterInspection
 from instar.providers.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, EVENT, JOB, POD, VOLUME_CLAIM, Kind
 from instar.providers.kubernetes.kubeconfig import find_config
 from instar.providers.kubernetes.logs import Logs
+from instar.providers.kubernetes.maintenance import ClusterMaintenance
 from instar.providers.kubernetes.members import ClusterMembers
 from instar.providers.kubernetes.names import ANCHOR, GROUP, PART, Names, environment_part
 from instar.providers.kubernetes.network import ReleaseNetwork
@@ -38,6 +39,7 @@ from instar.providers.kubernetes.pod import Order
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.shell import ClusterShell, open_shell
 from instar.providers.kubernetes.traffic import EnvironmentTraffic
+from instar.providers.kubernetes.volumes import ClusterVolumes
 from instar.providers.package import Site
 from instar.providers.secrets import secret_value
 from instar.providers.traits import Traits
@@ -46,7 +48,7 @@ from instar.providers.traits import Traits
 class KubernetesProvider:
     """Implements instar.providers.base.Provider. A release is one group for each role of it: a Deployment."""
 
-    ends = counts = maintains = edge = layers = sweeps = networks = volumes = None
+    ends = counts = edge = layers = sweeps = networks = None
 
     def __init__(self, site: Site, traits: Traits) -> None:
         self.traits = traits
@@ -68,6 +70,14 @@ class KubernetesProvider:
     @property
     def shells(self) -> KubernetesProvider:
         return self
+
+    @property
+    def maintains(self) -> ClusterMaintenance:
+        return ClusterMaintenance(self.place_of, self._traffic)
+
+    @property
+    def volumes(self) -> ClusterVolumes:
+        return ClusterVolumes(self._site.environments, self._site.ledger_name, self._api)
 
     @property
     def previews(self) -> KubernetesProvider:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -9,7 +10,7 @@ from typing import Any, Final
 from instar.errors import RouterError, RouterUnreachable
 from instar.providers.kubernetes.door import Backend, Door
 from instar.providers.kubernetes.kinds import GATEWAY
-from instar.providers.kubernetes.names import PLAN, Names
+from instar.providers.kubernetes.names import MAINTENANCE, PLAN, Names
 
 HEADER: Final = "X-Instar-Release"
 
@@ -21,8 +22,13 @@ def route(door: Door, names: Names, gateway: tuple[str, str]) -> Mapping[str, An
         {"matches": [{**path, "headers": [{"name": HEADER, "value": str(release)}]}]} | _sending(door, {name: 1})
         for release, name in sorted(door.previews.items())
     ]
-    shares = {name: one.weight for name, one in door.backends.items()}
+    shares = {name: 0 if door.maintenance else one.weight for name, one in door.backends.items()}
     main: dict[str, Any] = {"matches": [path], **_sending(door, shares)}
+    annotations = {PLAN: door.plan or ""}
+    if door.maintenance is not None:
+        service, port = door.maintenance
+        annotations[MAINTENANCE] = json.dumps({"service": service, "port": port, "weights": dict(door.weights)})
+        main["backendRefs"] = [*main.get("backendRefs", ()), {"name": service, "port": port, "weight": 1}]
     namespace, name = gateway
     parent = {"group": GATEWAY.group, "kind": GATEWAY.name, "namespace": namespace, "name": name}
     spec: dict[str, Any] = {"parentRefs": [parent], "rules": [*rules, main]}
@@ -31,7 +37,7 @@ def route(door: Door, names: Names, gateway: tuple[str, str]) -> Mapping[str, An
     metadata: dict[str, Any] = {
         "name": names.route,
         "labels": dict(names.all_labels),
-        "annotations": {PLAN: door.plan or ""},
+        "annotations": annotations,
     }
     if door.version is not None:
         metadata["resourceVersion"] = door.version
@@ -50,18 +56,25 @@ def read_route(found: Mapping[str, Any]) -> Door:
             main = rule
         elif refs := rule.get("backendRefs"):
             previews[release] = str(refs[0].get("name"))
+    annotations = metadata.get("annotations") or {}
+    maintenance, weights = _maintained(annotations.get(MAINTENANCE))
     backends = {
-        str(one.get("name")): Backend(port=int(one.get("port") or 0), weight=int(one.get("weight", 1)))
+        str(one.get("name")): Backend(
+            port=int(one.get("port") or 0),
+            weight=int(one.get("weight", 1)) if maintenance is None else weights.get(str(one.get("name")), 0),
+        )
         for one in main.get("backendRefs") or ()
+        if maintenance is None or (one.get("name"), one.get("port")) != maintenance
     }
     matches = main.get("matches") or [{}]
     return Door(
-        plan=(metadata.get("annotations") or {}).get(PLAN) or None,
+        plan=annotations.get(PLAN) or None,
         hosts=tuple(spec.get("hostnames") or ()),
         path=((matches[0].get("path") or {}).get("value")) or "/",
         request_timeout_ms=_milliseconds((main.get("timeouts") or {}).get("request")),
         backends=backends,
         previews=previews,
+        maintenance=maintenance,
         version=metadata.get("resourceVersion"),
     )
 
@@ -89,6 +102,18 @@ def require_settled(found: Mapping[str, Any], gateway: tuple[str, str]) -> None:
         )
     if resolved is not None and resolved.get("status") != "True" and read_route(found).weights:
         raise RouterUnreachable(f"{where} cannot send requests of '{name}' yet: {resolved.get('message')}")
+
+
+def _maintained(text: object) -> tuple[tuple[str, int] | None, Mapping[str, int]]:
+    """Return what a route in maintenance sends requests to, and the weights that it has after it."""
+    try:
+        found = json.loads(text) if isinstance(text, str) else None
+        if found is None:
+            return None, {}
+        weights = {str(name): weight for name, weight in found["weights"].items() if isinstance(weight, int)}
+        return (str(found["service"]), int(found["port"])), weights
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None, {}
 
 
 def _sending(door: Door, shares: Mapping[str, int]) -> dict[str, Any]:

@@ -89,6 +89,14 @@ class Prometheus:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class MaintenanceService:
+    """What answers in the place of an environment's instances while they are worked on."""
+
+    service: str = field(metadata=key("The name of a Service of that namespace.", "word"))
+    port: int = field(default=80, metadata=key("Its port.", low=1, high=65_535))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class KubernetesSettings:
     """Where an environment is in a cluster."""
 
@@ -103,6 +111,9 @@ class KubernetesSettings:
         "The Gateway that requests come in by.", default_about="none: a Service that is reached in the cluster alone"))
     prometheus: Prometheus | None = field(default=None, metadata=key(
         "Who is asked for figures of requests by `rollout.analysis`.", default_about="nobody: its checks alone count"))
+    maintenance: MaintenanceService | None = field(default=None, metadata=key(
+        "The Service that `instar maintenance ENV on` sends requests to.",
+        default_about="none: a gateway has no page of its own"))
     senders: tuple[str, ...] = field(default=(), metadata=key(
         "Who may send requests to pods that `network.allow` is said of, besides pods of the gateway's namespace and "
         "environments that name this one there: namespaces (of the gateway's own pods, if that is another one), and "
@@ -155,6 +166,7 @@ class Place:
     evidence_ms: int
     toolbox: str | None
     prometheus: Prometheus | None
+    maintenance: tuple[str, int] | None  # the name of a Service, and its port
 
     @property
     def cluster(self) -> tuple[str | None, str]:
@@ -182,6 +194,7 @@ class Place:
             toolbox=checked_optional(found.get("toolbox"), "toolbox", _BY_DIGEST),
             evidence_ms=_evidence(found.get("evidence_ms", 3_600_000)),
             prometheus=_prometheus(found.get("prometheus")),
+            maintenance=_maintenance(found.get("maintenance")),
         )
 
 
@@ -222,6 +235,18 @@ def _prometheus(found: object) -> Prometheus | None:
         raise unfit("prometheus", found) from None
     checked(made.url, "prometheus.url", r"https?://[^\s@\x00-\x1f]{1,400}")
     return made
+
+
+def _maintenance(found: object) -> tuple[str, int] | None:
+    if found is None:
+        return None
+    try:
+        made = from_json(MaintenanceService, found)
+    except ValueError:
+        raise unfit("maintenance", found) from None
+    if not 0 < made.port < 1 << 16:
+        raise unfit("maintenance.port", made.port)
+    return _name(made.service, "maintenance.service"), made.port
 
 
 def _repository(value: object) -> Repository:

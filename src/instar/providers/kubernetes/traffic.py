@@ -148,6 +148,14 @@ class EnvironmentTraffic:
             self._api.merge(self._kind, self._place.namespace, self._names.route, without_others(made, taken))
         self._change(changed, always=True)
 
+    def maintain(self, to: tuple[str, int] | None) -> None:
+        """Send all requests but those for a preview to a Service, or (None) to the groups again."""
+        if self._find() is None:
+            raise RouterError(
+                f"cannot change the maintenance of '{self._names.environment}': nothing takes its requests"
+            )
+        self._change(lambda door: replace(door or Door(), maintenance=to))
+
     def close(self) -> None:
         self._fence.claim()
         found = self._find()
