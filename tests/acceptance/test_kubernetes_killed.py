@@ -7,19 +7,21 @@ import itertools
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from instar.providers.kubernetes.kinds import DEPLOYMENT
-from kubernetes_author import Author, Requests, authoring
+from kubernetes_author import MAIN, Author, Requests, authoring
+from progress import Progress
 
 pytestmark = pytest.mark.cluster
 
 KILLER = Path(__file__).with_name("api_killer.py")
 NEVER = 10**9
-FEW = 4  # points in the normal run
+FEW = 3  # points in the normal run, of each strategy and of what is done besides
 STRATEGIES = {
     "canary": "{strategy: canary, steps: [50], pause: 100ms}",
     "blue-green": "{strategy: blue-green}",
@@ -42,14 +44,46 @@ class Trial:
 
     def deploy(self, kill_at: int) -> int | None:
         """Deploy; return how many points it had, None when it was killed."""
+        return self.run(kill_at, "deploy", "prod", "--image", self.author.image)
+
+    def run(self, kill_at: int, *words: str) -> int | None:
+        """Run a command; return how many points it had, None when it was killed."""
         counted = self.author.folder / "count"
         counted.unlink(missing_ok=True)
-        words = [sys.executable, "-B", str(KILLER), str(kill_at), str(counted), "deploy", "prod"]
-        done = self.author.run(*words, "--image", self.author.image)
+        done = self.author.run(sys.executable, "-B", str(KILLER), str(kill_at), str(counted), *words)
         if done.returncode == -signal.SIGKILL:
             return None
         assert done.returncode == 0, f"killed at {kill_at}: {done.stderr}{done.stdout}"
         return int(counted.read_text())
+
+    def roll_back(self, kill_at: int) -> int | None:
+        """Give the traffic to the release that is hot; return how many points that had, None when it was killed."""
+        releases = self.author.json("status", "prod")["releases"]
+        (hot,) = [str(one["number"]) for one in releases if one["state"] == "hot"]
+        return self.run(kill_at, "rollback", "prod", "--to", hot)
+
+    def kill_rollback(self, point: int) -> None:
+        """Roll back, killed at a point; whoever keeps the environment goes on with what was begun."""
+        before, begun = self.author.json("status", "prod")["active"], self.begun()
+        assert self.roll_back(point) is None, point
+        deadline = time.monotonic() + 60
+        while self.author.json("status", "prod")["rollout"] is not None:
+            assert time.monotonic() < deadline, f"nobody carried out what was begun at {point}"
+            self.author.instar("agent", "--once")
+        self.check(f"a rollback was killed at {point}", newest=False)
+        after, begun = self.author.json("status", "prod")["active"], self.begun() - begun
+        assert begun == (after != before), f"{point}: what is begun is carried out, once: {before}, {after}, {begun}"
+
+    def begun(self) -> int:
+        """Return how many rollouts were begun."""
+        return sum(1 for one in self.author.json("history", "prod") if one["kind"] == "rollout")
+
+    def destroy(self, point: int) -> None:
+        """Destroy the environment, killed at a point, and once more; then have it again."""
+        assert self.run(point, "destroy", "prod", "--yes") is None, point
+        done = self.author.run(sys.executable, "-c", MAIN, "destroy", "prod", "--yes")
+        assert done.returncode == 0 or "cannot find" in done.stderr, done.stderr
+        assert self.author.left() == [], f"the end was killed at {point}"
 
     def count(self) -> int:
         """Return how many points a deploy has: the second one, which removes what is hot no more."""
@@ -64,17 +98,18 @@ class Trial:
         """Deploy a new release, killed once for each of ``points``; the last try is left in peace."""
         self.change()
         ends = [self.deploy(point) for point in (*points, NEVER)]
-        assert ends[0] is None, f"it was not killed at {points}"
+        assert ends[0] is None or ends[0] < points[0], f"it was not killed at {points}"
         self.check(f"killed at {points}")
 
-    def check(self, when: str) -> None:
+    def check(self, when: str, *, newest: bool = True) -> None:
         author = self.author
         status = author.json("status", "prod")
-        newest, *older = status["releases"]
-        assert (newest["state"], newest["weight"], status["rollout"]) == ("active", 100, None), when
-        assert all(one["weight"] == 0 and one["state"] != "active" for one in older), when
+        (active,) = [one for one in status["releases"] if one["state"] == "active"]
+        assert (active["weight"], status["rollout"]) == (100, None), when
+        assert all(one["weight"] == 0 for one in status["releases"] if one is not active), when
+        assert not newest or active is status["releases"][0], when
         weights = author.weights()
-        assert [name for name, weight in weights.items() if weight] == [f"shop-prod-{newest['number']}-1"], when
+        assert [name for name, weight in weights.items() if weight] == [f"shop-prod-{active['number']}-1"], when
         known = {one["id"].rpartition("/")[2] for release in status["releases"] for one in release["instances"]}
         found = author.namespace.api.list(DEPLOYMENT, author.namespace.name, {})
         orphans = [one["metadata"]["name"] for one in found if not is_known(one["metadata"]["name"], known)]
@@ -85,6 +120,13 @@ class Trial:
 def is_known(deployment: str, instances: set[str]) -> bool:
     """Say whether a Deployment is that of a pod or a group that the status shows."""
     return any(one == deployment or one.startswith(f"{deployment}-") for one in instances)
+
+
+def some_of(count: int) -> list[int]:
+    """Return a few of that many points, as far from one another as they can be; with INSTAR_KILL_ALL all."""
+    if "INSTAR_KILL_ALL" in os.environ:
+        return list(range(1, count + 1))
+    return sorted({max(1, count * number // FEW) for number in range(1, FEW + 1)})
 
 
 @pytest.fixture(params=STRATEGIES)
@@ -102,15 +144,49 @@ def trial(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Trial]:
 def test_killed_at_some_calls_it_ends_as_it_would_have(trial: Trial) -> None:
     count = trial.count()
     assert count >= 16, "it asks for more than that"
-    for point in range(1, FEW + 1):
-        trial.kill(count * point // (FEW + 1))
+    for point in some_of(count):
+        trial.kill(point)
+
+
+@pytest.fixture
+def blue_green(tmp_path: Path) -> Iterator[Trial]:
+    with authoring(tmp_path) as author:
+        yield Trial(author, "blue-green")
+
+
+def test_a_rollback_that_is_killed_is_carried_out_by_whoever_comes_next(blue_green: Trial) -> None:
+    trial = blue_green
+    trial.change()
+    trial.author.deploy()
+    with Requests(trial.author) as asked:
+        count = trial.roll_back(NEVER)
+        assert count is not None and count >= 2
+        for point in some_of(count):
+            trial.kill_rollback(point)
+    lost = {answer: number for answer, number in asked.answers.items() if " s3cret" not in answer}
+    assert lost == {}, asked.answers
+    trial.author.instar("destroy", "prod", "--yes")
+    assert trial.author.left() == []
+
+
+def test_the_end_of_an_environment_that_is_killed_comes_all_the_same(blue_green: Trial) -> None:
+    trial = blue_green
+    count = trial.run(NEVER, "destroy", "prod", "--yes")
+    assert count is not None and trial.author.left() == []
+    for point in some_of(count):
+        trial.author.deploy()
+        trial.destroy(point)
 
 
 @pytest.mark.long
-def test_killed_at_every_call_and_again_while_recovering(trial: Trial) -> None:
-    count = trial.count()
+@pytest.mark.parametrize("what", ["changes", "calls"])
+def test_killed_at_every_point_and_again_while_recovering(trial: Trial, what: str) -> None:
+    """INSTAR_PROGRESS: which points are done is written down, and those are left out."""
+    if what == "calls":
+        trial.author.namespace.environ["KILL_CALLS"] = "1"
+    count, progress = trial.count(), Progress(f"kubernetes-killed-{trial.strategy}-{what}")
     print(f"{count} points", file=sys.stderr)
-    first, step = (int(os.environ.get(f"INSTAR_KILL_{word}", "1")) for word in ("FIRST", "STEP"))  # to try some only
-    for point in range(first, count + 1, step):
-        print(f"point {point}", file=sys.stderr)
+    done = {one["point"] for one in progress.done}
+    for point in [one for one in range(1, count + 1) if one not in done]:
         trial.kill(point, 1 + (point * 7) % count)
+        progress.add(point=point, of=count)

@@ -19,7 +19,7 @@ import pytest
 from kubernetes_author import Author, authoring
 from progress import Progress
 
-pytestmark = [pytest.mark.cluster, pytest.mark.long]
+pytestmark = [pytest.mark.cluster, pytest.mark.long, pytest.mark.alone]
 
 ROUNDS = int(os.environ.get("INSTAR_ROUNDS", "100"))
 STRATEGIES = ("{strategy: blue-green}", "{strategy: canary, steps: [10, 50], pause: 200ms}")

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kubernetes_values import ENV, SERVICE, SETTINGS, WITHOUT_GATEWAY, World
@@ -15,6 +16,7 @@ from instar.errors import ProviderError, ProviderUnavailable, Refused, RouterErr
 from instar.model.definition import Task
 from instar.model.environment import Check
 from instar.providers.base import RouterPlan, Traffic
+from instar.providers.kubernetes.route import said_otherwise
 
 PLAN = RouterPlan.of(ENV, SETTINGS, SERVICE)
 
@@ -105,6 +107,33 @@ def test_a_route_that_is_not_taken_up_is_asked_about_again(
     stub.accepts = {"type": "Programmed", "status": "True"}
     with pytest.raises(RouterUnreachable, match="has not taken up"):
         world.provider.expose(world.release(), [], PLAN)
+    old, new = world.create(world.release(1)), world.create(world.release(2), serial=2)
+    with pytest.raises(RouterUnreachable):
+        world.provider.expose(world.release(1), [old, new], PLAN)
+    before, generation = stub.asked.copy(), stub.one("httproutes", "shop-prod")["metadata"]["generation"]
+    with pytest.raises(RouterUnreachable):
+        world.provider.route(ENV, {old.id: 60, new.id: 40})
+    asked = [method for method, path in stub.asked[len(before) :] if path.endswith("/shop-prod")]
+    assert asked.count("PATCH") == 3, "it is said, said otherwise, and said as it is"
+    route = stub.one("httproutes", "shop-prod")
+    assert route["metadata"]["generation"] == generation + 3
+    shares = {one["name"]: one["weight"] for one in route["spec"]["rules"][0]["backendRefs"]}
+    assert shares == {old.id: 60, new.id: 40}
+
+
+def test_a_route_said_otherwise_shares_requests_just_so() -> None:
+    def rule(*weights: int) -> dict[str, Any]:
+        return {"backendRefs": [{"name": f"g{number}", "weight": one} for number, one in enumerate(weights)]}
+
+    def said(*rules: dict[str, Any]) -> Any:
+        return said_otherwise({"metadata": {}, "spec": {"hostnames": ["a"], "rules": list(rules)}})["spec"]["rules"]
+
+    assert said({"matches": []}, rule(5, 95), rule(100)) == [
+        {"matches": []},
+        {"backendRefs": [{"name": "g1", "weight": 95}, {"name": "g0", "weight": 5}]},
+        {"backendRefs": [{"name": "g0", "weight": 101}]},
+    ]
+    assert said(rule(0)) == [rule(0)], "what gets nothing goes on getting nothing"
 
 
 def test_a_preview_is_a_rule_of_its_own(world: World, stub: ClusterStub) -> None:

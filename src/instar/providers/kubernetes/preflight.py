@@ -7,26 +7,39 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
-from instar.errors import ComponentMissing, ProviderError, Refused
+from instar.errors import ComponentMissing, InstarError, ProviderError, Refused
 from instar.model.definition import Service
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
 from instar.model.requests import Requests
-from instar.providers.kubernetes.api import Api
-from instar.providers.kubernetes.kinds import ACCESS_REVIEW, GATEWAY, NAMESPACE, ROUTE, SECRET, SERVICE, VOLUME_CLAIM
+from instar.providers.kubernetes.api import Api, Object
+from instar.providers.kubernetes.kinds import (
+    ACCESS_REVIEW,
+    GATEWAY,
+    NAMESPACE,
+    ROUTE,
+    SECRET,
+    SERVICE,
+    VOLUME_CLAIM,
+    Kind,
+)
 from instar.providers.kubernetes.names import Names
 from instar.providers.kubernetes.network import unreachable
 from instar.providers.kubernetes.rights import NEEDED, Right
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.taking_back import require_nobody_else
 from instar.threads import at_once
+from instar.waiting import Deadline
 
+T = TypeVar("T")
 OLDEST: Final = (1, 30)  # preStop.sleep and native validation of what is applied are on by default from here
 _METRICS: Final = "/apis/metrics.k8s.io/v1beta1"
 _ASKED_AT_ONCE: Final = 8
+_PATIENCE_S: Final = 5.0
 
 
 def require_fit(
@@ -93,8 +106,40 @@ def require_same_cluster(environment: EnvironmentId, before: Place, after: Place
         )
 
 
+class _Patient:
+    """An API that is asked again for a moment where it gives no answer: nothing has begun yet that would do so."""
+
+    def __init__(self, api: Api) -> None:
+        self.server = api.server
+        self._api = api
+
+    def find(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
+        return _again(lambda: self._api.find(kind, namespace, name))
+
+    def text(self, path: str, what: str, *, absent: bool = False) -> bytes | None:
+        return _again(lambda: self._api.text(path, what, absent=absent))
+
+    def create(self, kind: Kind, namespace: str | None, wanted: Object) -> Object:
+        return _again(lambda: self._api.create(kind, namespace, wanted))
+
+
+def _again(ask: Callable[[], T]) -> T:
+    deadline = Deadline.after(_PATIENCE_S)
+    while True:
+        try:
+            return ask()
+        except InstarError as error:
+            if error.retry_after_s is None or deadline.is_over:
+                raise
+            time.sleep(min(error.retry_after_s, _PATIENCE_S))
+
+
 def look(api: Api, names: Names, place: Place, services: Sequence[Service]) -> tuple[str, ...]:
     """Ask the cluster; return what is worth knowing. Raises ProviderError, ComponentMissing, Refused."""
+    return _looked(_Patient(api), names, place, services)
+
+
+def _looked(api: _Patient, names: Names, place: Place, services: Sequence[Service]) -> tuple[str, ...]:
     _require_new_enough(api)
     if api.find(NAMESPACE, None, place.namespace) is None:
         raise Refused(
@@ -134,7 +179,7 @@ def notes(api: Api, settings: Settings) -> Iterator[str]:
         )
 
 
-def _told_of_volumes(api: Api, names: Names, place: Place, service: Service) -> Iterator[str]:
+def _told_of_volumes(api: _Patient, names: Names, place: Place, service: Service) -> Iterator[str]:
     """Say which volumes are there already, and not of the class that is asked for: nobody can change that."""
     for volume in service.volumes if place.storage_class is not None else ():
         found = api.find(VOLUME_CLAIM, place.namespace, names.claim(volume.name))
@@ -148,7 +193,7 @@ def _told_of_volumes(api: Api, names: Names, place: Place, service: Service) -> 
                 )
 
 
-def _require_new_enough(api: Api) -> None:
+def _require_new_enough(api: _Patient) -> None:
     found = _json(api.text("/version", "ask which version the cluster is"))
     numbers = [re.match(r"\d+", str(found.get(part, ""))) for part in ("major", "minor")]
     version = tuple(int(one[0]) for one in numbers if one)
@@ -161,7 +206,7 @@ def _require_new_enough(api: Api) -> None:
         )
 
 
-def _require_rights(api: Api, environment: EnvironmentId, place: Place) -> None:
+def _require_rights(api: _Patient, environment: EnvironmentId, place: Place) -> None:
     """Ask for every right at once, so that all that is missing is told at once."""
     wanted = [one for one in NEEDED if place.gateway is not None or one.group != GATEWAY.group]
     missing = [
@@ -185,7 +230,7 @@ def _listed(rights: Sequence[Right], place: Place) -> str:
     return "; ".join(f"{', '.join(those)} {resource}" for resource, those in verbs.items())
 
 
-def _has(api: Api, place: Place, right: Right) -> bool:
+def _has(api: _Patient, place: Place, right: Right) -> bool:
     resource, _, part = right.resource.partition("/")
     asked = {
         **(
@@ -209,7 +254,7 @@ def _of_gateway(gateway: tuple[str, str]) -> Mapping[str, str]:
     return {"namespace": namespace, "name": name}
 
 
-def _require_gateway(api: Api, gateway: tuple[str, str]) -> None:
+def _require_gateway(api: _Patient, gateway: tuple[str, str]) -> None:
     namespace, name = gateway
     if api.text(f"/apis/{ROUTE.api_version}", "look for the Gateway API", absent=True) is None:
         raise ComponentMissing(
@@ -223,7 +268,7 @@ def _require_gateway(api: Api, gateway: tuple[str, str]) -> None:
         )
 
 
-def _require_free(api: Api, names: Names, place: Place) -> None:
+def _require_free(api: _Patient, names: Names, place: Place) -> None:
     """The route's name is ours, or nobody's."""
     kind = SERVICE if place.gateway is None else ROUTE
     found = api.find(kind, place.namespace, names.route)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from instar.errors import RouterError, RouterUnreachable
@@ -42,6 +42,24 @@ def route(door: Door, names: Names, gateway: tuple[str, str]) -> Mapping[str, An
     if door.version is not None:
         metadata["resourceVersion"] = door.version
     return {"metadata": metadata, "spec": spec}
+
+
+def said_otherwise(made: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an HTTPRoute that shares requests just so, and is another version to whoever reads it: its backends in the
+    other order, or the weight of the only one."""
+    spec = made["spec"]
+    rules = [
+        {**rule, "backendRefs": _turned(rule["backendRefs"])} if "backendRefs" in rule else rule
+        for rule in spec["rules"]
+    ]
+    return {**made, "spec": {**spec, "rules": rules}}
+
+
+def _turned(backends: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Of an only one that gets nothing there is no other way to say so."""
+    if len(backends) > 1:
+        return list(reversed(backends))
+    return [{**one, "weight": one["weight"] + 1 if one["weight"] else 0} for one in backends]
 
 
 def read_route(found: Mapping[str, Any]) -> Door:

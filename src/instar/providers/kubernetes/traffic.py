@@ -22,7 +22,7 @@ from instar.providers.kubernetes.fence import Fence
 from instar.providers.kubernetes.figures import Counted
 from instar.providers.kubernetes.kinds import ROUTE, SERVICE, SLICE
 from instar.providers.kubernetes.names import Names
-from instar.providers.kubernetes.route import read_route, require_settled, route
+from instar.providers.kubernetes.route import read_route, require_settled, route, said_otherwise
 from instar.providers.kubernetes.selecting import read_service, require_selected, selecting_service
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.taking_back import BACK, require_hands, without_others
@@ -213,12 +213,22 @@ class EnvironmentTraffic:
                 return
             except RouterUnreachable:
                 if deadline.is_over:
+                    self._say_again(found)
                     raise
             time.sleep(_LOOK_S)
             again = self._find()
             if again is None:
                 raise RouterError(f"the {self._kind.name} '{self._names.route}' was removed by somebody")
             found = again
+
+    def _say_again(self, found: Mapping[str, Any]) -> None:
+        """Have the gateway take up the route anew: one that could not write its status down, since the API was away or
+        what it had read was old, does not try again until the route is another version."""
+        if self._place.gateway is None:
+            return
+        door = self._read(found)
+        said = self._api.apply(self._kind, self._place.namespace, said_otherwise(self._made(door)))
+        self._apply(replace(door, version=said["metadata"]["resourceVersion"]))
 
     def _require_in_force(self, found: Mapping[str, Any], door: Door, *, exact: bool) -> None:
         """Raise RouterUnreachable, RouterError. ``exact``: down to the pods that a Service leads to."""
