@@ -116,14 +116,17 @@ def test_the_lease_is_claimed_once(operators: Operators, stub: ClusterStub) -> N
 
 def test_an_older_one_that_wakes_up_is_refused_each_write(operators: Operators, stub: ClusterStub) -> None:
     operators.back()
-    before = copy.deepcopy(stub.objects)
     older, (old, new) = operators.older, operators.groups
+    pod = stub.one("pods", f"{new.id}-0")
+    pod["metadata"]["labels"] = {**pod["metadata"]["labels"], "instar/tainted": new.id}
+    before = copy.deepcopy(stub.objects)
     acts: list[Callable[[World], object]] = [
         lambda one: one.provider.route(ENV, {new.id: 100}),
         lambda one: one.provider.withdraw(ENV, [old.id]),
         lambda one: one.provider.preview(ENV, {1: old.id}),
         lambda one: one.provider.destroy(old, older.release(1)),
         lambda one: one.create(older.release(3), serial=3),
+        lambda one: one.provider.members.end_all(ENV),
         lambda one: one.provider.close(ENV),
         lambda one: one.provider.forget(ENV, [], volumes=True),
         lambda one: one.provider.observe(ENV, operators.groups),

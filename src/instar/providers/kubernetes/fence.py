@@ -60,6 +60,12 @@ class Fence:
             self._claimed = True
             return True
 
+    def require_claimed(self) -> None:
+        """Claim it, or ask whether it is claimed still: before a write to what carries no number, such as a pod.
+        Raises LeaseLost."""
+        if not self.claim():
+            self.require()
+
     def look(self) -> None:
         """Claim it now, unless this very process is the one that had it last. Raises LeaseLost."""
         with self._guard:

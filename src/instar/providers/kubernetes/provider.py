@@ -65,7 +65,7 @@ class KubernetesProvider:
 
     @property
     def members(self) -> ClusterMembers:
-        return ClusterMembers(self.place_of, lambda environment: self._fence(environment).claim(), self._logs)
+        return ClusterMembers(self.place_of, lambda environment: self._fence(environment).require_claimed(), self._logs)
 
     @property
     def shells(self) -> KubernetesProvider:
