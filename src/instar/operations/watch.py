@@ -42,8 +42,9 @@ def watch_release(loop: Loop, environment: EnvironmentId) -> Run:
 
 def warn_unwatched(workspace: Workspace, settings: Settings, environment: EnvironmentId) -> None:
     """Say that nobody watches where the definition asks for it and no agent runs."""
-    traits = workspace.provider_package(settings.provider).traits
-    if settings.rollout.watch_ms is not None and not agent_looks_after(workspace, traits):
+    if settings.rollout.watch_ms is None:
+        return
+    if not agent_looks_after(workspace, workspace.provider_package(settings.provider).traits):
         next_time = f"instar deploy {environment.name} --watch"
         text = f"no agent runs here, so the release is not being watched; next time: {next_time}"
         workspace.report(Progress(stage="note", text=text, kind="warning"))
