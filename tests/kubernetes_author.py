@@ -59,7 +59,13 @@ class Author:
         (folder / "token").write_text("s3cret")
 
     def write(self, *, host: str = "", gateway: bool = True, **changed: Any) -> None:
-        told = {"greeting": "hello", "deadline": "30s", "rollout": CANARY, "more": "", "command": ["sh", "-c", SERVE]}
+        told: dict[str, Any] = {
+            "greeting": "hello",
+            "deadline": "30s",
+            "rollout": CANARY,
+            "more": "",
+            "command": ["sh", "-c", SERVE],
+        }
         told |= {"section": "", "settings": "", "instances": 2}
         told |= changed
         told["command"] = json.dumps(told["command"])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ParamSpec
 
 import archive
 import idle
+import kubernetes
 import leftovers
 import load
 import memory
@@ -433,4 +434,5 @@ ITEMS: Mapping[str, Callable[[Bench], list[Figure]]] = {
     "edge": by_name,
     "push": pushed,
     "many": many_files,
+    "kubernetes": kubernetes.rolled_out,
 }
