@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from instar.cli import completing
 from instar.cli.options import (
     environment_argument,
     file_option,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @environment_argument
-@click.argument("instance")
+@click.argument("instance", shell_complete=completing.instances)
 @click.option("--why", required=True, metavar="TEXT", help="The reason, for the history.")
 @file_option
 @json_option
@@ -45,7 +46,7 @@ def taint(environment: str, instance: str, why: str, file: Path, as_json: bool) 
 
 @click.command()
 @environment_argument
-@click.argument("instance", required=False)
+@click.argument("instance", required=False, shell_complete=completing.instances)
 @click.option("--role", metavar="ROLE", help="The oldest of this role, where the definition names several.")
 @click.option("--why", metavar="TEXT", help="The reason, for the history; prompted for if omitted.")
 @click.option("--isolate", is_flag=True, help="Take it out of the traffic first; another serves in its place.")
@@ -90,7 +91,7 @@ def shell(
 
 
 @click.command()
-@click.argument("word", metavar="ENV|INSTANCE")
+@click.argument("word", metavar="ENV|INSTANCE", shell_complete=completing.environments_and_instances)
 @click.option("--speed", type=float, default=1.0, show_default=True, metavar="X", help="So many times as fast.")
 @click.option("--list", "as_list", is_flag=True, help="List the recordings of an instance, as of an environment.")
 @file_option

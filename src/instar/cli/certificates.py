@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from instar.cli import completing
 from instar.cli.options import file_option, find_environment, json_option, open_workspace
 from instar.cli.screen import say, say_json, show, warn
 
@@ -33,7 +34,7 @@ def certificates(context: click.Context, ca: bool, as_json: bool) -> None:
 
 
 @certificates.command("list")
-@click.argument("environment", metavar="[ENV]", required=False)
+@click.argument("environment", metavar="[ENV]", required=False, shell_complete=completing.environments)
 @file_option
 @json_option
 def list_certificates(environment: str | None = None, file: Path = Path(), as_json: bool = False) -> None:
@@ -50,7 +51,7 @@ def list_certificates(environment: str | None = None, file: Path = Path(), as_js
 
 
 @certificates.command()
-@click.argument("which", metavar="ENV|NAME")
+@click.argument("which", metavar="ENV|NAME", shell_complete=completing.environments)
 @click.option("--force", is_flag=True, help="Also one that need not be renewed yet, and wherever its name leads.")
 @file_option
 @json_option

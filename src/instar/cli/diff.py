@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from instar.cli import completing
 from instar.cli.options import environment_argument, file_option, find_environment, json_option, open_workspace
 from instar.cli.screen import say_json, show
 
@@ -14,8 +15,8 @@ _NUMBER = click.IntRange(1, 2**31 - 1)
 
 @click.command()
 @environment_argument
-@click.argument("before", metavar="[N]", type=_NUMBER, required=False)
-@click.argument("after", metavar="[M]", type=_NUMBER, required=False)
+@click.argument("before", metavar="[N]", type=_NUMBER, required=False, shell_complete=completing.releases)
+@click.argument("after", metavar="[M]", type=_NUMBER, required=False, shell_complete=completing.releases)
 @file_option
 @json_option
 @click.option("--files", "all_files", is_flag=True, help="Name every file that differs, not only how many.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from instar.cli import completing
 from instar.cli.options import file_option, load_definition, open_workspace
 from instar.cli.screen import say
 from instar.entry_points import find_provider, provider_names
@@ -42,7 +43,7 @@ def find_group(provider: str) -> click.Group | None:
 
 def _command(provider: str, name: str, document: Document) -> click.Command:
     @click.command(name, help=document.about)
-    @click.argument("environment", metavar="ENV")
+    @click.argument("environment", metavar="ENV", shell_complete=completing.environments)
     @click.option(
         "--image",
         metavar="IMAGE",

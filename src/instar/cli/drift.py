@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from instar.cli import completing
 from instar.cli.options import environment_argument, file_option, find_environment, json_option, open_workspace
 from instar.cli.screen import say_json, show
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @environment_argument
-@click.argument("instance", required=False)
+@click.argument("instance", required=False, shell_complete=completing.instances)
 @click.option("--deep", is_flag=True, help="Read every byte of its layers, and look for code changed in memory.")
 @file_option
 @json_option

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from instar.cli import completing
 from instar.cli.options import (
     DEFAULT_FILE,
     environment_argument,
@@ -24,7 +25,7 @@ from instar.model.progress import Progress
 
 
 @click.command()
-@click.argument("environment", metavar="[ENV]", required=False)
+@click.argument("environment", metavar="[ENV]", required=False, shell_complete=completing.environments)
 @file_option
 @json_option
 @click.option("-n", "--last", type=click.IntRange(min=1), metavar="N", help="Only the last N events.")
@@ -59,7 +60,7 @@ def history(environment: str | None, file: Path, as_json: bool, last: int | None
 
 @click.command()
 @environment_argument
-@click.argument("instance", required=False)
+@click.argument("instance", required=False, shell_complete=completing.instances)
 @click.option("--file", type=click.Path(path_type=Path), default=DEFAULT_FILE, help="The definition.")
 @click.option("-n", "--last", type=click.IntRange(min=0), metavar="N", help="Only the last N lines.")
 @click.option("--since", metavar="TIME", help="Only from then on: 10m, 2h, 1d ago, or 2026-11-28T14:05 (here's time).")

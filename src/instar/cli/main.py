@@ -49,6 +49,7 @@ _COMMANDS = {
     "uninstall": "uninstall",
     "ledger": "ledger",
     "doctor": "doctor",
+    "completion": "completion",
 }
 _IN_PYTHON = {"import": "import_image"}  # what a word is called that Python has for itself
 _NEW_OBJECTS = 50_000  # more than a short command makes: Python looks for what can go no sooner

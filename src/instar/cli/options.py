@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from instar.cli import completing
 from instar.cli.screen import Screen
 from instar.cli.signals import CANCELLATION
 from instar.errors import NotFound
@@ -78,7 +79,7 @@ def plan_option(command: F) -> F:
 
 
 def environment_argument(command: F) -> F:
-    return click.argument("environment", metavar="ENV")(command)
+    return click.argument("environment", metavar="ENV", shell_complete=completing.environments)(command)
 
 
 def open_workspace() -> MachineWorkspace:

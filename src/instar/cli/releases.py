@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from instar.cli import completing
 from instar.cli.asking import have_typed
 from instar.cli.options import (
     adopt_name_option,
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
     from instar.model.outcome import RolloutOutcome
     from instar.model.plan import DeployPlan
 
-number_argument = click.argument("number", metavar="N", type=click.IntRange(1, 2**31 - 1))
+number_argument = click.argument(
+    "number", metavar="N", type=click.IntRange(1, 2**31 - 1), shell_complete=completing.releases
+)
 
 
 @click.command()
@@ -101,8 +104,8 @@ def deploy(
 
 
 @click.command()
-@click.argument("source", metavar="FROM")
-@click.argument("target", metavar="TO")
+@click.argument("source", metavar="FROM", shell_complete=completing.environments)
+@click.argument("target", metavar="TO", shell_complete=completing.environments)
 @file_option
 @json_option
 @take_over_option
@@ -159,6 +162,7 @@ def promote(
 @click.option(
     "--to",
     type=click.IntRange(1, 2**31 - 1),
+    shell_complete=completing.releases,
     metavar="N",
     help="The release to go to; the older one that served last by default.",
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from instar.cli import completing
 from instar.cli.options import (
     file_option,
     find_environment,
@@ -18,7 +19,7 @@ from instar.cli.screen import say, say_json, show
 
 
 @click.command()
-@click.argument("environment", metavar="[ENV]", required=False)
+@click.argument("environment", metavar="[ENV]", required=False, shell_complete=completing.environments)
 @file_option
 @json_option
 def status(environment: str | None, file: Path, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from instar.cli import completing
 from instar.cli.asking import have_typed
 from instar.cli.options import open_workspace
 from instar.model.sizes import size_text
@@ -28,6 +29,7 @@ _UNIT = Path("/etc/systemd/system/instar-agent.service")
 @click.option(
     "--leave",
     metavar="SERVICE/ENV",
+    shell_complete=completing.environments,
     multiple=True,
     help="Let an environment run on with nobody who knows of it: of a cluster that can't be reached any more.",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from instar.cli import completing
 from instar.cli.asking import have_typed
 from instar.cli.options import json_option, open_workspace, place_of, take_over_option
 from instar.cli.screen import say, say_json, show
@@ -35,7 +36,7 @@ def list_volumes(as_json: bool = False) -> None:
 
 
 @volumes.command("remove")
-@click.argument("environment", metavar="SERVICE/ENV")
+@click.argument("environment", metavar="SERVICE/ENV", shell_complete=completing.environments)
 @click.argument("name")
 @take_over_option
 @click.option("--yes", is_flag=True, help="Don't ask.")

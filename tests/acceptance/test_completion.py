@@ -1,0 +1,84 @@
+"""A shell completes environments, releases and instances, and one command installs that."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from project import INSTAR, Project
+
+BASH = """\
+. {script}
+COMP_WORDS=({words}) COMP_CWORD={last}
+_instar_completion instar
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+
+
+def asked(project: Project, words: str, folder: Path | None = None) -> list[str]:
+    """Return what is offered for the last of ``words``, as bash asks for it."""
+    environ = {**project.environ, "_INSTAR_COMPLETE": "bash_complete"}
+    environ |= {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
+    where = folder or project.folder
+    done = subprocess.run([INSTAR], env=environ, cwd=where, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stderr == ""
+    return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
+
+
+@pytest.mark.root
+def test_environments_releases_and_instances_are_offered(project: Project, tmp_path: Path) -> None:
+    assert asked(project, "instar deploy ") == ["dev", "production"]
+    project.instar("deploy", "dev")
+    project.set_version("2")
+    project.instar("deploy", "dev")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    assert asked(project, "instar deploy d") == ["dev"]
+    assert asked(project, "instar status he", elsewhere) == ["hello/dev"]
+    assert asked(project, "instar rollback dev --to ") == ["2", "1"]
+    assert asked(project, "instar pin hello/dev ", elsewhere) == ["2", "1"]
+    (running,) = [one for one in project.instance_ids() if "hello-dev-2-" in one]
+    assert running in asked(project, "instar taint dev ")
+    assert asked(project, f"instar drift dev {running[:-1]}") == [running]
+    written = project.folder / "instar.yaml"
+    whole = written.read_text()
+    written.write_text("name: [")
+    assert asked(project, "instar status ") == ["hello/dev"]
+    written.write_text(whole)
+    (project.home / "ledger/instar.db").rename(tmp_path / "away")
+    assert asked(project, "instar status hello/") == []
+    (tmp_path / "away").rename(project.home / "ledger/instar.db")
+
+
+def test_where_there_is_nothing_nothing_is_made(tmp_path: Path) -> None:
+    nothing = Project(folder=tmp_path, home=tmp_path / "home", ports={})
+    assert asked(nothing, "instar status ") == asked(nothing, "instar shell x ") == []
+    assert asked(nothing, "instar dep") == ["deploy"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_is_installed_by_one_command_and_once(tmp_path: Path) -> None:
+    (tmp_path / ".bashrc").write_text("alias ll='ls -l'")  # without a line's end
+    environ = {"PATH": f"{INSTAR.parent}:{os.environ['PATH']}", "HOME": str(tmp_path), "SHELL": "/bin/bash"}
+
+    def run(*words: str | Path) -> str:
+        return subprocess.run(words, env=environ, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    for _ in range(2):
+        run(INSTAR, "completion", "--install")
+    alias, line = (tmp_path / ".bashrc").read_text().splitlines()
+    assert alias == "alias ll='ls -l'" and "completion.bash" in line
+    program = BASH.format(script=tmp_path / ".bashrc", words="instar roll", last=1)
+    assert run("bash", "--norc", "-c", program).split() == ["rollback", "rollout"]
+    run(INSTAR, "completion", "zsh", "--install")
+    run(INSTAR, "completion", "fish", "--install")
+    assert "completion.zsh" in (tmp_path / ".zshrc").read_text()
+    assert (tmp_path / ".config/fish/completions/instar.fish").exists()
+
+
+def test_a_shell_that_is_none_of_these_is_asked_for(tmp_path: Path) -> None:
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "SHELL": "/usr/bin/tcsh"}
+    done = subprocess.run([INSTAR, "completion"], env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 64 and "bash, zsh, fish" in done.stderr
