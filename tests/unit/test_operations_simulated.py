@@ -42,6 +42,7 @@ class Bench:
             ledger=ledger,
             state=StateDirectory(home, home / "run"),
             provider=lambda name: world.provider,
+            provider_package=lambda name: world.provider,
             store=SimpleNamespace(image=lambda digest: image()),
             report=self.told.append,
             cancellation=Cancellation(sleep=world.clock.sleep),
