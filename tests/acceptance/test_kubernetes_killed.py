@@ -67,9 +67,14 @@ class Trial:
         before, begun = self.author.json("status", "prod")["active"], self.begun()
         assert self.roll_back(point) is None, point
         deadline = time.monotonic() + 60
-        while self.author.json("status", "prod")["rollout"] is not None:
-            assert time.monotonic() < deadline, f"nobody carried out what was begun at {point}"
-            self.author.instar("agent", "--once")
+        with self.author.start(sys.executable, "-c", MAIN, "agent") as agent:
+            try:
+                while self.author.json("status", "prod")["rollout"] is not None:
+                    assert time.monotonic() < deadline, f"nobody carried out what was begun at {point}"
+                    time.sleep(0.5)
+            finally:
+                agent.terminate()
+                agent.communicate(timeout=60)
         self.check(f"a rollback was killed at {point}", newest=False)
         after, begun = self.author.json("status", "prod")["active"], self.begun() - begun
         assert begun == (after != before), f"{point}: what is begun is carried out, once: {before}, {after}, {begun}"

@@ -47,11 +47,7 @@ def wait_for_launch(author: Author) -> None:
 
 
 def wait_for_shift(author: Author) -> None:
-    """Wait until the second release has a part of the traffic, and the gateway has said so.
-
-    Contour says it once: what it could not write, since the API was killed in that very moment, stays unsaid until
-    something else changes there, and the rollout is undone when its time is over.
-    """
+    """Wait until the second release has a part of the traffic, and the gateway has said so."""
     wait_until(lambda: 0 < author.weights().get("shop-prod-2-1", 0) < 100 and author.is_taken_up())
 
 
