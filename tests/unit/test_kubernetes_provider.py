@@ -158,7 +158,7 @@ def test_somebody_who_changes_the_route_in_between_is_not_overwritten(world: Wor
 
     cause = {"reason": "FieldManagerConflict", "message": 'conflict with "argocd" using v1: .spec.rules'}
     stub.faults = [Fault(409, {"reason": "Conflict", "details": {"causes": [cause]}}, fits=lambda m, _: m == "PATCH")]
-    with pytest.raises(Refused, match="argocd wrote to it, and it is never forced"):
+    with pytest.raises(Refused, match="argocd wrote to it, and it is not forced"):
         world.provider.route(ENV, {})
 
 
@@ -201,6 +201,16 @@ def test_a_server_that_is_away_is_transient(world: World, stub: ClusterStub) -> 
     stub.close()
     with pytest.raises(ProviderUnavailable, match="does not answer"):
         world.provider.observe(ENV, [])
+
+
+def test_a_websocket_to_a_server_that_is_away_is_transient_too(world: World, stub: ClusterStub) -> None:
+    api, _, _ = world.provider.place_of(ENV)
+    stub.close()
+    with (
+        pytest.raises(ProviderUnavailable, match=r"cannot open a shell in 'a': 'http://.*' does not answer"),
+        api.websocket("/api/v1/namespaces/shop/pods/a/exec", {}, ["v5.channel.k8s.io"], "open a shell in 'a'"),
+    ):
+        raise AssertionError("there is none")
 
 
 def test_a_service_without_a_gateway_selects_one_group(stub: ClusterStub, tmp_path: Path) -> None:
@@ -271,7 +281,7 @@ def test_who_has_scaled_a_group_down_is_said_and_the_way_back(world: World, stub
     seen = world.provider.observe(ENV, [group]).groups[0]
     assert seen.reason == (
         "its Deployment was scaled to 0 by 'kubectl', and is to have 2: "
-        "kubectl scale deployment shop-prod-1-1 --replicas=2"
+        "kubectl scale deployment shop-prod-1-1 -n shop --replicas=2"
     )
 
 

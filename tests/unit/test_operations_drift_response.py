@@ -87,6 +87,21 @@ def test_what_is_as_baked_is_nothing_to_write_down(workspace: Any) -> None:
     assert not events(workspace, "drift", "taint") and not workspace.said
 
 
+def test_what_another_machine_acts_on_now_is_held_against_nothing_until_it_is_done(
+    workspace: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a shared ledger: its lock is on that machine, and its lease in the ledger."""
+    held = [True]
+    workspace.machine = "here, which has no lock on it"
+    leases = SimpleNamespace(is_held_elsewhere=lambda environment, machine: held[0])
+    monkeypatch.setattr(workspace.ledger, "leases", leases)
+    memory = DriftMemory()
+    assert check_when_due(workspace, ENV, memory) is None
+    assert memory.checked is None, "it is due still"
+    held[0] = False
+    assert check_when_due(workspace, ENV, memory) is not None
+
+
 def test_one_that_drifted_is_written_down_once_with_evidence_and_tainted(workspace: Any) -> None:
     first, memory = names(workspace)[0], DriftMemory()
     workspace.machine.runtime.drifted[first] = (finding(first), finding(first, "code"))

@@ -41,7 +41,7 @@ _GIVE_BACK = """
      WHERE place = :place AND number = :number RETURNING number"""
 _HOLDS = "SELECT number FROM leases WHERE place = :place AND number = :number AND ends_at > clock_timestamp()"
 _HOLDS_AND_WRITES = f"{_HOLDS} FOR KEY SHARE"
-_HOLDER = "SELECT holder, since FROM leases WHERE place = :place AND ends_at > clock_timestamp()"
+_HOLDER = "SELECT holder, since, machine FROM leases WHERE place = :place AND ends_at > clock_timestamp()"
 
 
 class SharedEngine(Engine, Protocol):
@@ -127,6 +127,10 @@ class Leases:
         place = str(environment)
         number, holder = self._session.leases.get(place), self._holders.get(place)
         return None if number is None or holder is None else HeldLease(number=number, holder=holder)
+
+    def is_held_elsewhere(self, environment: EnvironmentId, *, machine: str) -> bool:
+        """Tell whether another than ``machine``, whose own lock says more than its lease, acts on ``environment``."""
+        return any(row["machine"] != machine for row in self._session.rows(_HOLDER, place=str(environment)))
 
     def require(self, environment: EnvironmentId) -> None:
         """Raise LeaseLost unless this process still holds ``environment``; nothing where it never did."""

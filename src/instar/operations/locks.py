@@ -136,10 +136,23 @@ def _lease(workspace: Workspace, leases: Leases, environment: EnvironmentId, *, 
     this lock, and another machine that says that it is this one has another boot."""
     boot = boot_id()
     _require_own_boot(workspace, leases, boot, take_over=take_over)
-    machine = f"{workspace.machine}, boot {boot}"
+    machine = _lessee(workspace, boot)
     holder = f"{workspace.actor} on {workspace.machine} (process {os.getpid()})"
     with leases.holding(environment, holder, machine=machine, take_over=take_over):
         yield
+
+
+def _lessee(workspace: Workspace, boot: str) -> str:
+    """Return what a lease is held by: of a boot of a machine nothing is held after it."""
+    return f"{workspace.machine}, boot {boot}"
+
+
+def is_acted_on(workspace: Workspace, environment: EnvironmentId) -> bool:
+    """Tell whether anybody acts on ``environment`` now, here or elsewhere. Takes neither a lock nor a lease."""
+    if locks.find_holder(environment_lock(workspace, environment)) is not None:
+        return True
+    leases = workspace.ledger.leases
+    return leases is not None and leases.is_held_elsewhere(environment, machine=_lessee(workspace, boot_id()))
 
 
 def lead(workspace: Workspace) -> bool:
@@ -151,7 +164,7 @@ def lead(workspace: Workspace) -> bool:
     boot = boot_id()
     _require_own_boot(workspace, leases, boot, take_over=False)
     holder = f"the agent on {workspace.machine} (process {os.getpid()})"
-    return leases.lead(holder, machine=f"{workspace.machine}, boot {boot}")
+    return leases.lead(holder, machine=_lessee(workspace, boot))
 
 
 def stop_leading(workspace: Workspace) -> None:

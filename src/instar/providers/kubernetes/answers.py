@@ -17,7 +17,7 @@ _TOO_MANY: Final = 429
 _SOON_S: Final = 1.0
 _AT_ONCE_S: Final = 0.2  # of what somebody else has just changed: what is new is read, and decided on again
 _LONGEST_S: Final = 30.0
-_RBAC: Final = "instar kubernetes rbac prints the roles that Instar needs"
+_RBAC: Final = "the roles that Instar needs there: instar kubernetes rbac ENV | kubectl apply -f -"
 
 
 class AlreadyExists(ProviderError):
@@ -54,7 +54,7 @@ def refusal(what: str, status: int, body: bytes, retry_after: str | None = None)
             return AlreadyExists(f"cannot {what}: it exists already")
         case 409 if owners := _owners(told):
             return Refused(
-                f"cannot {what}: {', '.join(owners)} wrote to it, and it is never forced",
+                f"cannot {what}: {', '.join(owners)} wrote to it, and it is not forced",
                 hint="kubectl get --show-managed-fields shows what; have that one let go of these, then ask again",
             )
         case 409:

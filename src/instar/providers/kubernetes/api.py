@@ -148,7 +148,9 @@ class Api:
 
     @contextlib.contextmanager
     def websocket(self, path: str, params: Mapping[str, Any], protocols: Sequence[str], what: str) -> Iterator[Any]:
-        """Yield a websocket to a path, closed afterwards. Raises what a refusal means before anything is yielded."""
+        """Yield a websocket to a path, closed afterwards. Raises what a refusal, or no answer, means before anything is
+        yielded."""
+        import httpx2
         from httpx2.websockets import HTTPXWSException, WebSocketUpgradeError
 
         with contextlib.ExitStack() as opened:
@@ -158,10 +160,8 @@ class Api:
                 found = opened.enter_context(made)
             except WebSocketUpgradeError as error:
                 raise answers.refusal(what, error.response.status_code, _body(error.response)) from error
-            except HTTPXWSException as error:
-                raise answers.failure(what, self.server, error) from error
-            except OSError as error:
-                raise answers.failure(what, self.server, error) from error
+            except (HTTPXWSException, httpx2.HTTPError, OSError) as error:
+                raise answers.failure(what, self._access.shown, error) from error
             yield found
 
     def add_ephemeral(self, namespace: str, pod: str, container: Object) -> None:

@@ -138,10 +138,11 @@ def _scaled(deployment: Object, group: Instance) -> str | None:
     wanted = (deployment.get("spec") or {}).get("replicas")
     if not isinstance(wanted, int) or wanted >= group.members:
         return None
-    entries = (deployment["metadata"].get("managedFields")) or ()
+    entries = deployment["metadata"].get("managedFields") or ()
     who = [str(one.get("manager")) for one in entries if one.get("subresource") == "scale"]
     by = f" by '{who[-1]}'" if who else ""
-    back = f"kubectl scale deployment {group.id} --replicas={group.members}"
+    namespace = deployment["metadata"].get("namespace")
+    back = f"kubectl scale deployment {group.id} -n {namespace} --replicas={group.members}"
     return f"its Deployment was scaled to {wanted}{by}, and is to have {group.members}: {back}"
 
 

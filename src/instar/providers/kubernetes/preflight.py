@@ -162,7 +162,7 @@ def _looked(api: _Patient, names: Names, place: Place, services: Sequence[Servic
 
 def notes(api: Api, settings: Settings) -> Iterator[str]:
     """Yield what a cluster does not say of itself, and what it lacks."""
-    if settings.scaling is not None and api.text(_METRICS, "look for figures of pods", absent=True) is None:
+    if settings.scaling is not None and _Patient(api).text(_METRICS, "look for figures of pods", absent=True) is None:
         yield (
             "nothing in the cluster says how much of its processors a pod uses (metrics.k8s.io): until something does, "
             "such as metrics-server, the autoscaler changes no number of instances"

@@ -219,7 +219,10 @@ class KubernetesProvider:
     ) -> ClusterShell:
         api, _, place = self.place_of(instance.environment)
         if member is None:
-            raise ProviderError(f"cannot open a shell in '{instance.id}': none of its pods answers")
+            raise ProviderError(
+                f"cannot open a shell in '{instance.id}': none of its pods answers",
+                hint=f"instar status {instance.environment} says why; a pod that does not can be named itself",
+            )
         return open_shell(api, place, member, release, toolbox=toolbox)
 
     def place_of(self, environment: EnvironmentId) -> tuple[Api, Names, Place]:

@@ -96,9 +96,17 @@ class ClusterShell:
 
         until(runs, Deadline.after(_BEGINS_S), every_s=0.5)
         if "running" not in seen:
-            told = [one.get("message") or one.get("reason") for one in seen.values() if isinstance(one, Mapping)]
-            raise ProviderError(f"cannot {self._what}: the toolbox '{self._place.toolbox}' does not begin: {told}")
+            raise ProviderError(
+                f"cannot {self._what}: the toolbox '{self._place.toolbox}' does not begin: {_why(seen)}",
+                hint="nodes have to be able to pull it, and it needs /bin/sh and sleep; kubernetes.toolbox names it",
+            )
         return name
+
+
+def _why(state: Mapping[str, Any]) -> str:
+    """Return what is said of a container that does not run."""
+    found = [one.get("message") or one.get("reason") for one in state.values() if isinstance(one, Mapping)]
+    return "; ".join(str(one) for one in found if one) or f"nothing was said of it within {_BEGINS_S:g} s"
 
 
 def open_shell(api: Api, place: Place, member: Member, release: Release, *, toolbox: bool) -> ClusterShell:

@@ -39,10 +39,12 @@ def require_hands(found: Object, kind: str) -> None:
     """Raise RouterError where somebody else applies an object, and would write again what is taken from them."""
     appliers = sorted({str(one.get("manager")) for one in other_entries(found) if one.get("operation") == "Apply"})
     if appliers:
-        name = (found.get("metadata") or {}).get("name")
+        metadata = found.get("metadata") or {}
+        name = metadata.get("name")
+        shown = f"kubectl get {kind.lower()} {name} -n {metadata.get('namespace')} -o yaml --show-managed-fields"
         raise RouterError(
             f"'{appliers[0]}' applies the {kind} '{name}' too, and is not fought with",
-            hint="take it out of what is applied there, then: kubectl get --show-managed-fields shows what it has",
+            hint=f"take it out of what is applied there; what it has of it: {shown}",
         )
 
 
