@@ -12,7 +12,7 @@ import pytest
 from instar.errors import Refused
 from instar.ledger import Ledger
 from instar.ledger.secrets import SecretName
-from instar.model.environment import Environment, Settings
+from instar.model.environment import Environment, SecretSource, Settings
 from instar.model.outcome import RolloutOutcome
 from instar.model.release import EnvironmentId, Release
 from instar.operations import converge, deploy
@@ -43,8 +43,8 @@ class Machine(SimulatedWorkspace):
     def release(self, secret: str, environment: EnvironmentId = ENV) -> RolloutOutcome:
         """Deploy with a secret as a person does who has it in a file."""
         (self.state.root / "token").write_text(secret)
-        declared = Environment(name="dev", secrets={"TOKEN": "token"})
-        made = replace(configuration(), secrets=keep_values(self, self.state.root, declared))
+        declared = Environment(name="dev", secrets={"TOKEN": SecretSource(file="token")})
+        made = replace(configuration(), secrets=keep_values(self, self.state.root, declared, service="shop"))
         found = deploy.begin(self, environment, ALONE, self.image, made, "deploy", project=None, origin=ORIGIN)
         return converge.converge(self, found, time.monotonic())
 

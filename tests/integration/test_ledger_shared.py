@@ -24,7 +24,7 @@ from instar.errors import (
 from instar.ledger import Ledger
 from instar.ledger.copying import move
 from instar.model.digest import Digest
-from instar.model.environment import Environment, Settings
+from instar.model.environment import Environment, SecretSource, Settings
 from instar.model.happenings import VolumeRemoved
 from instar.model.progress import silent
 from instar.model.release import Instance
@@ -356,7 +356,7 @@ environments:
 
 def keep(workspace: MachineWorkspace, folder: Path) -> Mapping[str, Digest]:
     """Keep a secret as a deploy does."""
-    environment = Environment(name="dev", secrets={"TOKEN": "token"})
+    environment = Environment(name="dev", secrets={"TOKEN": SecretSource(file="token")})
     require_key(workspace, make=True)
     return keep_secrets(workspace.state, folder, environment)
 
@@ -386,7 +386,7 @@ def test_one_secret_has_one_digest_on_all_machines_that_share_a_ledger(machines:
 @pytest.mark.root
 def test_a_machine_with_another_key_is_refused_and_keeps_it(machines: Machines, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("s3cret")
-    keep_secrets(machines.other.state, tmp_path, Environment(name="dev", secrets={"TOKEN": "token"}))
+    keep_secrets(machines.other.state, tmp_path, Environment(name="dev", secrets={"TOKEN": SecretSource(file="token")}))
     own = export_key(machines.other)
     keep(machines.one, tmp_path)
     with pytest.raises(Refused, match="this machine has another key"):

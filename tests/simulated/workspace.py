@@ -37,6 +37,7 @@ class SimulatedWorkspace:
         self.simulation = simulation or Simulation()
         self.state = StateDirectory.from_environment({"INSTAR_HOME": str(path)})
         self.actor = actor
+        self.environ = {"INSTAR_HOME": str(path)}
         self.machine_settings = None
         self.has_ledger = True
         self.told: list[Progress] = []

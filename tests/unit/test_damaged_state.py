@@ -22,7 +22,7 @@ from instar.host.processes import processes
 from instar.ledger import Ledger
 from instar.model.codec import parse
 from instar.model.digest import Digest
-from instar.model.environment import Environment, Settings
+from instar.model.environment import Environment, SecretSource, Settings
 from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
 from instar.operations.secrets import keep_secrets, look_at_secrets
@@ -167,7 +167,9 @@ def test_a_lost_id_is_not_made_anew_where_something_carries_it(state: StateDirec
 def kept(state: StateDirectory, tmp_path: Path) -> Callable[[], Any]:
     (tmp_path / "token").write_text("one")
     (tmp_path / "other").write_text("two")
-    environment = Environment(name="dev", secrets={"TOKEN": "token", "OTHER": "other"})
+    environment = Environment(
+        name="dev", secrets={"TOKEN": SecretSource(file="token"), "OTHER": SecretSource(file="other")}
+    )
     keep_secrets(state, tmp_path, environment)
     return lambda: (look_at_secrets(state, tmp_path, environment), keep_secrets(state, tmp_path, environment))
 
@@ -216,7 +218,7 @@ def test_what_is_no_regular_file_is_not_waited_for(
 ) -> None:
     """A pipe, a folder or a device where a file of the state was."""
     (tmp_path / "token").write_text("one")
-    environment, store = Environment(name="dev", secrets={"TOKEN": "token"}), Store(state.store)
+    environment, store = Environment(name="dev", secrets={"TOKEN": SecretSource(file="token")}), Store(state.store)
     keep_secrets(state, tmp_path, environment)
     one, router = names.instance("web-dev-1-1", 1), RouterFiles(state, DEV)
     router.make()

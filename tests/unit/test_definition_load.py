@@ -24,7 +24,7 @@ from instar.model.definition import (
     User,
     Volume,
 )
-from instar.model.environment import Environment, Keep, RolloutRules, RolloutStep
+from instar.model.environment import Environment, Keep, RolloutRules, RolloutStep, SecretSource
 
 EXAMPLE = """\
 name: guestbook
@@ -103,7 +103,7 @@ def test_the_example_of_the_design() -> None:
                 instances=3,
                 promote_from="dev",
                 config={"GREETING": "hello"},
-                secrets={"TOKEN": "secrets/token"},
+                secrets={"TOKEN": SecretSource(file="secrets/token")},
                 rollout=RolloutRules(
                     strategy="canary", steps=tuple(RolloutStep(weight_percent=weight) for weight in (5, 25, 50))
                 ),

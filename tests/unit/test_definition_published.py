@@ -9,6 +9,7 @@ import pytest
 import instar.definition
 from instar.definition import json_schema, parse, reference, starter
 from instar.errors import UsageError
+from instar.model.environment import SecretSource
 
 DOCS = Path(__file__).parents[2] / "docs" / "definition.md"
 EXAMPLE = Path(instar.definition.__file__).parent / "example.yaml"
@@ -72,7 +73,7 @@ def test_what_the_starter_comments_out_is_sound_too() -> None:
     text = "\n".join(opened).replace("\u2026", "ab" * 32).replace("protocol: tcp", "protocol: http")
     found = parse(text, "instar.yaml").definition
     assert found.image.run and found.image.fetch and found.service.volumes
-    assert found.environments["production"].secrets == {"TOKEN": "secrets/token"}
+    assert found.environments["production"].secrets == {"TOKEN": SecretSource(file="secrets/token")}
 
 
 def test_a_name_that_is_none_starts_nothing() -> None:

@@ -26,6 +26,7 @@ from instar.model.machine import (
     MachineSettings,
     NoticeSettings,
     RegistrySettings,
+    SecretSettings,
 )
 from instar.model.state import machine_file
 from instar.workspace import MachineWorkspace
@@ -67,6 +68,14 @@ def test_the_page_and_its_example_are_current() -> None:
                 url="https://pypi.example.org/simple", user="ci", password="/etc/instar/pypi-password"
             )
         },
+        secrets={
+            "vault": SecretSettings(
+                command=("/usr/local/bin/vault", "kv", "get", "-field=token", "shop"),
+                environments=("shop/production",),
+            ),
+            "mail": SecretSettings(file="/etc/instar/mail-password"),
+            "ci": SecretSettings(variable="SHOP_TOKEN"),
+        },
     )
 
 
@@ -80,6 +89,7 @@ def test_the_schema_is_strict() -> None:
         "edge",
         "registries",
         "indexes",
+        "secrets",
     }
     assert schema["properties"]["agent"]["properties"]["check"]["default"] == "5s"
     answer = CliRunner().invoke(instar_command, ["schema", "--machine"], standalone_mode=False)
@@ -123,6 +133,14 @@ def test_the_schema_is_strict() -> None:
         ("indexes: {a: {url: 'https://x.example/s', user: u}}\n", "'password' is missing: a file with the password"),
         ("indexes: {a: {url: 'https://x.example/s', token: t}}\n", "there is no 'token' here; a file with it is"),
         ("indexes: {a: {url: 'https://x.example/s', password: p}}\n", "expected an absolute path"),
+        ("secrets: {a: {}}\n", "1:11: secrets.a: expected one of 'file', 'command' and 'variable', found none"),
+        ("secrets: {a: {file: /t, variable: T}}\n", "expected one of 'file', 'command' and 'variable', found file and"),
+        ("secrets: {a: {file: t}}\n", "1:21: secrets.a.file: expected an absolute path"),
+        ("secrets: {a: {file: /t, timeout: 5s}}\n", "only a 'command' takes time; add it, or remove this"),
+        ("secrets: {a: {command: pass t}}\n", "1:24: secrets.a.command: expected a list of words"),
+        ("secrets: {a: {command: [pass], timeout: 1h}}\n", "secrets.a.timeout: expected 1s to 10m"),
+        ("secrets: {a: {variable: A-B}}\n", "secrets.a.variable: expected a name of letters"),
+        ("secrets: {a: {file: /t, environments: [shop]}}\n", "expected SERVICE/ENVIRONMENT, such as 'shop/production'"),
         ("registries: {shop: {}}\n", "1:14: registries: expected the host of a registry"),
         ("registries: {'https://a.example': {}}\n", "write it without 'https://' and without a path"),
         ("registries: {a.example: {http: 'yes'}}\n", "registries.a.example.http: expected true or false"),

@@ -14,7 +14,7 @@ from instar.errors import Refused
 from instar.ledger import Ledger
 from instar.ledger.secrets import SecretName
 from instar.model.digest import Digest
-from instar.model.environment import Environment, Settings
+from instar.model.environment import Environment, SecretSource, Settings
 from instar.model.release import Configuration, EnvironmentId
 from instar.model.state import StateDirectory
 from instar.operations.locks import hold_needs, keep_from_gc
@@ -40,7 +40,9 @@ class World:
 
     def release(self, content: str) -> Digest:
         (self.folder / "token").write_text(content)
-        secrets = keep_secrets(self.state, self.folder, Environment(name="dev", secrets={"TOKEN": "token"}))
+        secrets = keep_secrets(
+            self.state, self.folder, Environment(name="dev", secrets={"TOKEN": SecretSource(file="token")})
+        )
         made = Configuration(service=configuration().service, config={}, secrets=secrets)
         number = self.ledger.add_release(DEV, image().digest, made).number
         self.ledger.add_instances(DEV, number, 1)

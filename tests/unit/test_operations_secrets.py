@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from instar.errors import Refused
-from instar.model.environment import Environment
+from instar.model.environment import Environment, SecretSource
 from instar.model.state import StateDirectory
 from instar.operations.secrets import keep_secrets, look_at_secrets
 
@@ -16,7 +16,7 @@ def state(tmp_path: Path) -> StateDirectory:
 
 
 def environment(file: str = "token") -> Environment:
-    return Environment(name="dev", secrets={"TOKEN": file})
+    return Environment(name="dev", secrets={"TOKEN": SecretSource(file=file)})
 
 
 def test_a_secret_is_kept_for_root_alone_and_its_digest_changes_with_it(tmp_path: Path, state: StateDirectory) -> None:

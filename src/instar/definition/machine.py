@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from instar.definition import machine_forms
+from instar.definition import machine_forms, secret_rules
 from instar.definition.author_files import AuthorFile, open_author_file
 from instar.definition.declared import About, Sections, read_section
 from instar.definition.load import decoded
@@ -81,6 +81,7 @@ MACHINE: Final = Sections(
         model.IndexSettings: About(
             "a section such as {url: 'https://pypi.example.org/simple'}", check=_index, elsewhere=_INDEX_ELSEWHERE
         ),
+        model.SecretSettings: About("a section such as {file: /etc/instar/token}", check=secret_rules.source),
     }
 ).of(model.MachineSettings)
 

@@ -6,7 +6,7 @@ import ipaddress
 from typing import Final
 from urllib.parse import urlsplit
 
-from instar.definition.forms import Misfit, SecretMisfit, fits, url
+from instar.definition.forms import NAME, Misfit, SecretMisfit, fits, url
 from instar.model.reference import is_host
 from instar.model.reference import repository as read_repository
 
@@ -105,6 +105,12 @@ def machine_path(text: str) -> str:
     """The path of a file of the machine's."""
     if not text.startswith("/") or not text.isprintable():
         raise Misfit("a relative one would depend on where the command is called" if text.isprintable() else "")
+    return text
+
+
+def service_environment(text: str) -> str:
+    if not fits(rf"(?:{NAME})/(?:{NAME})", text):
+        raise Misfit
     return text
 
 

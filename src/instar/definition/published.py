@@ -42,6 +42,8 @@ Here is one with nearly every key. Only `name`, `image.base` and `service.comman
 - **The definition, its lock, the requirements file and secrets are regular files**, no links to any: what root reads
   is in the folder, whoever may write there. What only root may read is not repeated in a message to anybody else. In
   `files`, a link is copied as a link.
+- **A secret is a file beside the definition, or from a source that the [machine's file](machine.md) names**: a file
+  elsewhere, a command, or a variable. A definition says no more than its name.
 - **The service is `name`, for every command.** `SERVICE/ENV` names an environment without a definition.
 """
 
@@ -73,6 +75,17 @@ then, with a message in the agent's log, and the agent goes on with what it had.
 - **`indexes`** are what a definition refers to by name alone: it says what comes from `internal`, and this file where
   that is and who may ask. A password stands in a file of its own (`chmod 600`; a group that locks without root may read
   it). It goes to that address and to no other, and is in no definition, lock, image, message or list of processes.
+- **`secrets`** are what a definition takes by name alone, `secrets: {{TOKEN: {{source: vault}}}}`: it says that the
+  token comes from `vault`, and this file what that is. So no definition has root run a command or read a file. Any
+  definition that is deployed from this machine may take any source, unless `environments` says which may. A source is
+  read when a release is made (by `deploy` twice, before the bake and after it) and when one is planned, and never
+  again: what runs, a rollback and the agent have what is kept of it. When it fails, nothing is begun, and what runs
+  goes on.
+  - A `command` has a clean environment (a fixed PATH and no HOME: `[env, HOME=/root, pass, show, shop]` where it needs
+    one) and no input, prints at most 64 KiB of UTF-8, and is killed with its children after `timeout`. Line ends at
+    the end are taken off, nothing else. What it prints, on either stream, is in no message.
+  - A `file` is taken as it is, of at most 1 MiB. A link is refused, and one that everybody may read.
+  - A `variable` is the caller's: `sudo --preserve-env=SHOP_TOKEN instar deploy dev`.
 - **`commands`** that definitions refer to by name come with what uses them. Until then they are refused, like any key
   that would do nothing.
 """

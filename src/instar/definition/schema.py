@@ -10,7 +10,7 @@ import dataclasses
 import functools
 from typing import Any, Final, Literal
 
-from instar.definition import origin_rules, rollout_rules, rules
+from instar.definition import origin_rules, rollout_rules, rules, secret_rules
 from instar.definition.declared import About, Sections
 from instar.definition.section import Key
 from instar.entry_points import find_provider, provider_names
@@ -159,10 +159,6 @@ def _section_of(name: str, settings: type[Any]) -> Key:
     return Key(name, section, about, field="provider_settings", default=None)
 
 
-def _file_of(*, file: str) -> str:
-    return file
-
-
 _ARCHIVE_ELSEWHERE: Final = {
     "types": "an image is made of binary packages; remove it",
     "enabled": "it is used because it stands here; remove it",
@@ -201,7 +197,8 @@ _ROLE_ELSEWHERE: Final = {
 }
 _SECRET_ELSEWHERE: Final = dict.fromkeys(
     ("env", "value", "variable", "command", "from"),
-    "a secret is a file beside the definition, such as {file: secrets/token}; what is no secret stands in 'config'",
+    "a secret is a file beside the definition, such as {file: secrets/token}, or comes from a {source: NAME} that the "
+    "machine's own file names; what is no secret stands in 'config'",
 )
 _ENVIRONMENT_ELSEWHERE: Final = {
     **dict.fromkeys(("env", "environment", "variables"), "variables of an environment stand in its 'config'"),
@@ -261,7 +258,7 @@ _ABOUT: Final[dict[type[Any] | str, About]] = {
     Compression: About("a section such as {types: [text/html]}, or {} for the usual types"),
     environment.Tls: About("a section such as {certificate: tls/shop.pem, key: tls/shop.key}", make=_tls,
         check=rules.tls),
-    environment.SecretFile: About("a section such as {file: secrets/token}", make=_file_of,
+    environment.SecretSource: About("a section such as {file: secrets/token}", check=secret_rules.secret,
         elsewhere=_SECRET_ELSEWHERE),
     environment.RolloutRules: About("a section such as {strategy: canary, steps: [5, 25, 50]}", make=_rollout,
         check=rollout_rules.rollout),

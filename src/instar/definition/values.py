@@ -82,6 +82,7 @@ VALUES: Final[dict[str, Shape]] = {
     "reason": Text("a text that says why", forms.word),
     "command": ListOf(Text("a text, one word of the command", forms.word), "a list of words, such as [python3, app.py]",
         minimum=1),
+    "variable": VARIABLE,
     "variables": MapOf(VARIABLE, _VALUE, "a section of names and values, such as {GREETING: hello}"),
     "plain value": _VALUE,
     "only true": Flag(only_true=True),
@@ -183,6 +184,8 @@ VALUES: Final[dict[str, Shape]] = {
     "media type": Text("a type such as 'text/html'", forms.media_type, pattern=forms.MEDIA_TYPE),
     "preview": Text("an address such as '127.0.0.1:8081', or the word 'header'", forms.preview,
         pattern=rf"{forms.HEADER}|.*:\d{{1,5}}"),
+    "environment of a service": Text("SERVICE/ENVIRONMENT, such as 'shop/production'",
+        machine_forms.service_environment, pattern=rf"{forms.NAME}/{forms.NAME}"),
     "peer": Text("SERVICE/ENVIRONMENT, 'machine', or a network such as '169.254.169.254/32'", forms.peer),
     "port": Text("a port such as 5432 or '53/udp'", forms.port, pattern=forms.PORT, kinds=("string", "integer")),
     # words

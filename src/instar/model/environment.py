@@ -203,11 +203,13 @@ class Keep:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SecretFile:
-    """Where a secret stands."""
+class SecretSource:
+    """Where a secret comes from: a file of the author's, or what the machine's own file calls so."""
 
-    file: str = field(metadata=key("File beside the definition that holds the secret. It never goes into an image.",
-        "secret file"))
+    file: str | None = field(default=None, metadata=key(
+        "File beside the definition that holds the secret. It never goes into an image.", "secret file"))
+    source: str | None = field(default=None, metadata=key(
+        "A source that the machine's own file names: `secrets` in /etc/instar/config.yaml.", "name"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -380,7 +382,8 @@ class Environment(Settings):
         "The environment whose image `instar promote` brings here; a direct deploy is refused.", "name"))
     config: Mapping[str, str] = field(default_factory=dict, metadata=key(
         "Environment variables of the instances here. A change makes a new release of the same image.", "variables"))
-    secrets: Mapping[str, str] = field(default_factory=dict, metadata=key("Secrets of the instances here, by name.",
-        SecretFile, expected="a section such as {TOKEN: {file: secrets/token}}"))
+    secrets: Mapping[str, SecretSource] = field(default_factory=dict, metadata=key(
+        "Secrets of the instances here, by name.", SecretSource,
+        expected="a section such as {TOKEN: {file: secrets/token}}"))
     maintenance: MaintenancePage = field(default=MaintenancePage(), metadata=key(
         "What `instar maintenance ENV on` answers requests with."))

@@ -136,6 +136,25 @@ class IndexSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SecretSettings:
+    """Where a secret comes from that definitions take by name. ``environments``: SERVICE/ENVIRONMENT of those that may
+    take it, () for all that are deployed from this machine."""
+
+    file: str | None = field(default=None, metadata=key(
+        "A file that holds it. Others than its owner and group may not read it.", "file of the machine",
+        default_about="none"))
+    command: tuple[str, ...] = field(default=(), metadata=key(
+        "The program, and its arguments, that prints it. No shell is in between.", "command"))
+    variable: str | None = field(default=None, metadata=key(
+        "The variable that holds it in the environment of whoever deploys.", "variable", default_about="none"))
+    timeout_ms: int = field(default=30_000, metadata=key(
+        "How long `command` may take; then it is killed with its children.", low=1_000, high=600_000))
+    environments: tuple[str, ...] = field(default=(), metadata=key(
+        "Which environments may take it, as SERVICE/ENVIRONMENT.", "environment of a service", or_one=True,
+        expected="SERVICE/ENVIRONMENT, or a list of them", default_about="all that are deployed from this machine"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class MachineSettings:
     """``ledger``: the address of the database that this machine shares with others, None where it has its own file."""
 
@@ -156,3 +175,6 @@ class MachineSettings:
     indexes: Mapping[str, IndexSettings] = field(default_factory=dict, metadata=key(
         "Indexes of packages that definitions refer to by these names: where they are, and with which password.",
         names="name", expected="a section with one section for each index, such as 'internal: {url: …}'"))
+    secrets: Mapping[str, SecretSettings] = field(default_factory=dict, metadata=key(
+        "Sources of secrets that definitions refer to by these names: a file, a command or a variable each.",
+        names="name", expected="a section with one section for each source, such as 'vault: {command: […]}'"))

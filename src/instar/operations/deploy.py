@@ -84,7 +84,9 @@ def deploy(
         require_names(workspace, environment_id, environment, take=take_names)
         if not break_promotion:
             require_promotion(workspace, loaded, environment, image)
-        digests_of(workspace, loaded.folder, environment)  # a missing one is found before the bake
+        digests_of(
+            workspace, loaded.folder, environment, service=loaded.definition.name
+        )  # a missing one is found before the bake
         certificate = read_files(loaded, environment)
         detail = {"break_promotion": True} if break_promotion else None
         origin = origin_of(workspace, message, loaded if image is None else None)
@@ -215,7 +217,7 @@ def configure(workspace: Workspace, loaded: Loaded, environment: Environment) ->
     """Return what an instance of the definition's service starts from in ``environment``, besides its image."""
     from instar.operations.secret_values import keep_values
 
-    secrets = keep_values(workspace, loaded.folder, environment)
+    secrets = keep_values(workspace, loaded.folder, environment, service=loaded.definition.name)
     own = own_settings(workspace, environment)
     return Configuration.of(loaded.definition, config=environment.config, secrets=secrets, provider_settings=own)
 

@@ -108,7 +108,7 @@ def configuration_of(workspace: Workspace, loaded: Loaded, environment: Environm
     return Configuration.of(
         loaded.definition,
         config=environment.config,
-        secrets=digests_of(workspace, loaded.folder, environment),
+        secrets=digests_of(workspace, loaded.folder, environment, service=loaded.definition.name),
         provider_settings=own_settings(workspace, environment),
     )
 

@@ -50,7 +50,7 @@ def promote(
         require_names(workspace, environment_id, environment, take=take_names)
         certificate = read_files(loaded, environment)
         with keep_from_gc(workspace):  # from here on no gc comes between a secret and its release
-            secrets = keep_values(workspace, loaded.folder, environment)
+            secrets = keep_values(workspace, loaded.folder, environment, service=loaded.definition.name)
             own = own_settings(workspace, environment)
             configuration = replace(
                 release.configuration, config=environment.config, secrets=secrets, provider_settings=own

@@ -21,24 +21,32 @@ from instar.model.keyed import keyed_digest
 from instar.model.release import EnvironmentId, Release
 from instar.operations.encryption import decrypt, encrypt
 from instar.operations.secret_key import require_key
+from instar.operations.secret_sources import Sources
 from instar.operations.secrets import find_key, keep_secrets, keep_value, look_at_secrets, secret_files
 from instar.operations.workspace import Workspace
 
 _ANEW = "deploy makes a new release with the present one"
 
 
-def digests_of(workspace: Workspace, folder: Path, environment: Environment) -> Mapping[str, Digest]:
-    """Return the digests of an environment's secrets as its author has them now. Nothing is kept of them."""
-    if environment.secrets:
-        require_key(workspace, make=False)
-    return look_at_secrets(workspace.state, folder, environment)
+def digests_of(workspace: Workspace, folder: Path, environment: Environment, *, service: str) -> Mapping[str, Digest]:
+    """Return the digests of an environment's secrets as they are now. Nothing is kept of them."""
+    if not environment.secrets:
+        return {}
+    require_key(workspace, make=False)
+    return look_at_secrets(workspace.state, folder, environment, _sources(workspace, service))
 
 
-def keep_values(workspace: Workspace, folder: Path, environment: Environment) -> Mapping[str, Digest]:
+def keep_values(workspace: Workspace, folder: Path, environment: Environment, *, service: str) -> Mapping[str, Digest]:
     """Keep them on this machine, and return their digests. The ledger gets them with the release."""
-    if environment.secrets:
-        require_key(workspace, make=True)
-    return keep_secrets(workspace.state, folder, environment)
+    if not environment.secrets:
+        return {}
+    require_key(workspace, make=True)
+    return keep_secrets(workspace.state, folder, environment, _sources(workspace, service))
+
+
+def _sources(workspace: Workspace, service: str) -> Sources:
+    settings = workspace.machine_settings
+    return Sources(service=service, named=settings.secrets if settings else {}, environ=workspace.environ)
 
 
 def encrypted_values(

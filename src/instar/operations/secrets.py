@@ -1,4 +1,4 @@
-"""Secrets: read from the author's files when a release is made, kept by digest for root alone, never printed."""
+"""Secrets: read when a release is made, kept by digest for root alone, never printed."""
 
 from __future__ import annotations
 
@@ -9,27 +9,29 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from instar import durable
-from instar.errors import HostError, Refused
+from instar.errors import HostError
 from instar.model.digest import Digest
 from instar.model.environment import Environment
 from instar.model.keyed import keyed_digest
 from instar.model.state import StateDirectory
+from instar.operations.secret_sources import NO_SOURCES, Sources, read_secrets
 
-MAX_BYTES = 1024 * 1024
 KEY_BYTES = 32
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-def keep_secrets(state: StateDirectory, folder: Path, environment: Environment) -> Mapping[str, Digest]:
+def keep_secrets(
+    state: StateDirectory, folder: Path, environment: Environment, sources: Sources = NO_SOURCES
+) -> Mapping[str, Digest]:
     """Keep the present content of every declared secret under its digest, and return name → digest.
 
     The digest is keyed with a random key of this state directory: a ledger or a plan that shows it doesn't let
-    anybody try guesses against it. Raises Refused when a file can't be read.
+    anybody try guesses against it. Raises what :func:`secret_sources.read_secrets` does.
     """
     if not environment.secrets:
         return {}
     key = find_key(state) or make_key(state)
-    contents = _read(folder, environment)
+    contents = read_secrets(folder, environment, sources)
     digests = _digests(key, contents)
     for name, content in contents.items():
         keep_value(state, digests[name], content)
@@ -45,12 +47,14 @@ def keep_value(state: StateDirectory, digest: Digest, value: bytes) -> None:
     durable.write(state.secret(digest), value)
 
 
-def look_at_secrets(state: StateDirectory, folder: Path, environment: Environment) -> Mapping[str, Digest]:
+def look_at_secrets(
+    state: StateDirectory, folder: Path, environment: Environment, sources: Sources = NO_SOURCES
+) -> Mapping[str, Digest]:
     """Return the digests that :func:`keep_secrets` would, and write nothing."""
     if not environment.secrets:
         return {}
     key = find_key(state) or random.token_bytes(KEY_BYTES)
-    return _digests(key, _read(folder, environment))
+    return _digests(key, read_secrets(folder, environment, sources))
 
 
 def make_key(state: StateDirectory) -> bytes:
@@ -116,16 +120,3 @@ def _unusable(path: Path, how: str) -> HostError:
 
 def _digests(key: bytes, contents: Mapping[str, bytes]) -> Mapping[str, Digest]:
     return {name: keyed_digest(key, content) for name, content in contents.items()}
-
-
-def _read(folder: Path, environment: Environment) -> Mapping[str, bytes]:
-    return {name: _content(name, folder, source) for name, source in environment.secrets.items()}
-
-
-def _content(name: str, folder: Path, source: str) -> bytes:
-    from instar.definition.author_files import read_author_file
-
-    try:
-        return read_author_file(folder, source, MAX_BYTES)
-    except OSError as error:
-        raise Refused(f"cannot read secret '{name}' from '{source}': {error.strerror}") from error

@@ -59,9 +59,10 @@ def _missing(loaded: Loaded) -> Iterator[Problem]:
                 why = why_unusable(loaded.folder, archive.signed_by)
                 yield from _problem(loaded, why, *part.path, "archives", name, "signed_by")
     for environment in loaded.definition.environments.values():
-        for name, file in environment.secrets.items():
+        for name, secret in environment.secrets.items():
             where = ("environments", environment.name, "secrets", name, "file")
-            yield from _problem(loaded, why_unusable(loaded.folder, file), *where)
+            why = why_unusable(loaded.folder, secret.file) if secret.file is not None else None
+            yield from _problem(loaded, why, *where)
         for key, tls_file in (("certificate", environment.tls.certificate_file), ("key", environment.tls.key_file)):
             if tls_file is not None:
                 where_tls = ("environments", environment.name, "tls", key)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from instar.cancellation import Cancellation
@@ -51,6 +51,10 @@ class Workspace(Protocol):
     def remove_state(self, *, keep: Collection[str]) -> tuple[Path, ...]:
         """Remove what is Instar's of the state directory, but for what has one of the names in ``keep``; the ledger
         goes last. Return what stays. Nothing else of this workspace is of use then. Raises HostError."""
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """The environment variables of whoever called."""
 
     @property
     def machine_settings(self) -> MachineSettings | None: ...
