@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,8 @@ from instar.model.definition import Stop
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
-from instar.operations.locks import agent_lock, agent_pid, environment_lock, hold_environment
+from instar.operations.locks import agent_in_charge, agent_lock, agent_pid, environment_lock, hold_environment
+from instar.providers.traits import Traits
 from instar.waiting import Deadline, until
 from simulated.values import ENV, configuration, image
 
@@ -97,6 +99,20 @@ def test_a_dead_agent_is_none_although_what_it_began_goes_on(workspace: Any) -> 
         assert until(lambda: agent_pid(workspace) is None, Deadline.after(1.0), every_s=0.01)
         with hold_environment(workspace, ENV):
             assert agent_pid(workspace) is None
+
+
+def test_who_is_in_charge_is_the_agent_that_leads_of_what_no_machine_has_alone(
+    workspace: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone, anywhere = Traits(), Traits(of_one_machine=False)
+    assert agent_in_charge(workspace, anywhere) is None
+    with holder(workspace, agent=True, seconds=1.5) as process:
+        own = f"the agent (process {process.pid})"
+        assert [agent_in_charge(workspace, traits) for traits in (alone, anywhere)] == [own, own]
+        leading = ("the agent on web2 (process 7)", datetime.now(UTC))
+        monkeypatch.setattr(workspace.ledger, "leases", SimpleNamespace(leader=lambda: leading))
+        assert [agent_in_charge(workspace, traits) for traits in (alone, anywhere)] == [own, leading[0]]
+        monkeypatch.undo()
 
 
 def test_no_two_environments_have_one_lock(workspace: Any) -> None:

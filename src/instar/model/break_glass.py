@@ -12,12 +12,13 @@ from instar.model.survey import Difference
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tainted:
-    """``agent`` is the process that replaces the instance by itself; None: none runs here. ``member``: of the instance,
-    a group, that one alone is."""
+    """``agent`` is the agent's process on this machine, None where none runs here; ``in_charge``: the one that replaces
+    the instance by itself, for people, wherever it is. ``member``: of the instance, a group, that one alone is."""
 
     instance: Instance
     taint: Taint
     agent: int | None
+    in_charge: str | None
     member: str | None = None
 
 

@@ -113,8 +113,9 @@ class EnvironmentStatus:
     """``unfinished`` is the target of a rollout that no process is carrying on, or that runs just now.
 
     ``router``: it runs, and under its holder. ``maintenance``: its requests are answered with a page. ``layers``: what
-    keeps what it runs on as it was baked. ``alarm``: why the agent replaces nothing any more; ``agent``: its pid.
-    ``names``: where it is reached through the machine's edge.
+    keeps what it runs on as it was baked. ``alarm``: why the agent replaces nothing any more; ``agent``: the pid
+    of this machine's; ``in_charge``: which agent acts there by itself, for people, wherever it is. ``names``: where it
+    is reached through the machine's edge.
     """
 
     environment: EnvironmentId
@@ -127,6 +128,7 @@ class EnvironmentStatus:
     rollout: RolloutStatus | None = None
     alarm: str | None = None
     agent: int | None = None
+    in_charge: str | None = None
     layers: LayerGuarantee | None = None
     maintenance: bool = False
     names: tuple[str, ...] = ()

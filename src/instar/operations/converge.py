@@ -17,7 +17,7 @@ from instar.model.environment import Settings
 from instar.model.outcome import RolloutOutcome
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, EnvironmentState, Release, Rollout, RolloutKind
-from instar.operations.locks import agent_looks_after, agent_pid, is_here
+from instar.operations.locks import agent_in_charge, agent_pid, is_here
 from instar.operations.maintenance import tell_maintenance
 from instar.operations.secret_values import bring_values
 from instar.operations.watch import warn_unwatched, watch_release
@@ -106,7 +106,7 @@ def make_loop(workspace: Workspace, provider: Provider) -> Loop:
         find_image=workspace.store.image,
         bring_secrets=functools.partial(bring_values, workspace),
         report=workspace.report,
-        leaves_ends=lambda: agent_looks_after(workspace, provider.traits),
+        leaves_ends=lambda: agent_in_charge(workspace, provider.traits) is not None,
         pause=workspace.cancellation.pause,
         cancellation=workspace.cancellation,
     )

@@ -181,9 +181,14 @@ def leader(workspace: Workspace) -> tuple[str, datetime] | None:
     return None if leases is None else leases.leader()
 
 
-def agent_looks_after(workspace: Workspace, traits: Traits) -> bool:
-    """Tell whether an agent acts on environments of a provider: this machine's, or one that leads elsewhere."""
-    return agent_pid(workspace) is not None or (not traits.of_one_machine and leader(workspace) is not None)
+def agent_in_charge(workspace: Workspace, traits: Traits) -> str | None:
+    """Return, for people, which agent acts on environments of a provider: the one that leads, of what no machine has
+    alone, else this machine's. None: none does."""
+    leading = None if traits.of_one_machine else leader(workspace)
+    if leading is not None:
+        return leading[0]
+    pid = agent_pid(workspace)
+    return None if pid is None else f"the agent (process {pid})"
 
 
 def _require_own_boot(workspace: Workspace, leases: Leases, boot: str, *, take_over: bool) -> None:

@@ -25,7 +25,7 @@ from instar.model.progress import Progress
 from instar.model.release import EnvironmentState, Instance, Release
 from instar.model.survey import Survey, differences
 from instar.operations.isolation import AT_LEAST_S, isolate, require_another
-from instar.operations.locks import agent_pid, hold_environment
+from instar.operations.locks import agent_in_charge, hold_environment
 from instar.operations.members import find_member, oldest_member, set_aside, taint_member
 from instar.operations.privilege import require_root_for
 from instar.operations.recordings import new_recording
@@ -198,7 +198,7 @@ def _taint(
         except BaseException:
             recorder.discard()
             raise
-        _tell_taint(workspace, instance.id, taint.due_at)
+        _tell_taint(workspace, environment, instance.id, taint.due_at)
         if request.isolated:
             isolate(workspace, instance)
             workspace.report(Progress(stage="isolate", text=f"{instance.id} has no traffic"))
@@ -219,18 +219,17 @@ def _taint_member(visit: _Visit, environment: EnvironmentState, member: Member, 
         except BaseException:
             visit.recorder.discard()
             raise
-        _tell_taint(workspace, member.name, taint.due_at)
+        _tell_taint(workspace, environment, member.name, taint.due_at)
         if request.isolated:
             set_aside(workspace, instance, member, AT_LEAST_S + visit.release.service.health.deadline_ms / 1000)
             workspace.report(Progress(stage="isolate", text=f"{member.name} has no traffic"))
 
 
-def _tell_taint(workspace: Workspace, name: str, due_at: datetime) -> None:
+def _tell_taint(workspace: Workspace, environment: EnvironmentState, name: str, due_at: datetime) -> None:
     left_s = (due_at - workspace.ledger.now()).total_seconds()
     due = "now" if left_s < 1 else f"in {left_s / 60:.0f} min" if left_s >= 90 else f"in {left_s:.0f} s"
-    agent = agent_pid(workspace)
-    who = f"by the agent (process {agent})" if agent else "by instar agent (none runs now)"
-    text = f"{name} is replaced {due} {who}, even if someone is still in it"
+    who = agent_in_charge(workspace, workspace.provider(environment.settings.provider).traits)
+    text = f"{name} is replaced {due} by {who or 'instar agent (none runs now)'}, even if someone is still in it"
     workspace.report(Progress(stage="taint", text=text))
 
 

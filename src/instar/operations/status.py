@@ -22,7 +22,7 @@ from instar.model.status import (
     TaintStatus,
 )
 from instar.operations.layers import guarantee
-from instar.operations.locks import agent_pid, is_here
+from instar.operations.locks import agent_in_charge, agent_pid, is_here
 from instar.operations.workspace import Workspace
 
 
@@ -80,6 +80,7 @@ def status(workspace: Workspace, environment: EnvironmentState) -> EnvironmentSt
         rollout=_rollout(snapshot),
         alarm=environment.alarm,
         agent=agent_pid(workspace),
+        in_charge=agent_in_charge(workspace, provider.traits),
         layers=guarantee(workspace, environment.id),
         maintenance=provider.maintains is not None and provider.maintains.maintenance(environment.id),
     )

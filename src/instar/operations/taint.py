@@ -6,7 +6,7 @@ from instar.control.snapshot import alone
 from instar.errors import NotFound, Refused, UsageError
 from instar.model.break_glass import Tainted
 from instar.model.release import EnvironmentState, Instance, Taint
-from instar.operations.locks import agent_pid
+from instar.operations.locks import agent_in_charge, agent_pid
 from instar.operations.members import find_member, taint_member
 from instar.operations.workspace import Workspace
 
@@ -18,15 +18,20 @@ def taint(workspace: Workspace, environment: EnvironmentState, name: str, *, why
     if (found := find_member(workspace, environment, name)) is not None:
         group, member = found
         if not alone(workspace.ledger.get_release(environment.id, group.release)):
-            taint_member(workspace, group, member, "person", reason)
-            written = Taint(
-                kind="person", why=reason, actor=workspace.actor, at=(now := workspace.ledger.now()), due_at=now
-            )
-            return Tainted(instance=group, taint=written, agent=agent_pid(workspace), member=member.name)
+            of_it = taint_member(workspace, group, member, "person", reason)
+            written = Taint(kind=of_it.kind, why=of_it.why, actor=of_it.actor, at=of_it.at, due_at=of_it.due_at)
+            return _tainted(workspace, environment, group, written, member.name)
         name = group.id
     instance = get_instance(workspace, environment, name)
-    written = workspace.ledger.taint(instance.id, "person", reason)
-    return Tainted(instance=instance, taint=written, agent=agent_pid(workspace))
+    return _tainted(workspace, environment, instance, workspace.ledger.taint(instance.id, "person", reason))
+
+
+def _tainted(
+    workspace: Workspace, environment: EnvironmentState, instance: Instance, written: Taint, member: str | None = None
+) -> Tainted:
+    """Return it with who replaces it now."""
+    in_charge = agent_in_charge(workspace, workspace.provider(environment.settings.provider).traits)
+    return Tainted(instance=instance, taint=written, agent=agent_pid(workspace), in_charge=in_charge, member=member)
 
 
 def get_reason(why: str) -> str:

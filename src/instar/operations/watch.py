@@ -7,7 +7,7 @@ from instar.errors import UsageError
 from instar.model.environment import Settings
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId
-from instar.operations.locks import agent_looks_after
+from instar.operations.locks import agent_in_charge
 from instar.operations.workspace import Workspace
 
 _POLL_S = 0.25
@@ -44,7 +44,7 @@ def warn_unwatched(workspace: Workspace, settings: Settings, environment: Enviro
     """Say that nobody watches where the definition asks for it and no agent runs."""
     if settings.rollout.watch_ms is None:
         return
-    if not agent_looks_after(workspace, workspace.provider_package(settings.provider).traits):
+    if agent_in_charge(workspace, workspace.provider_package(settings.provider).traits) is None:
         next_time = f"instar deploy {environment.name} --watch"
         text = f"no agent runs here, so the release is not being watched; next time: {next_time}"
         workspace.report(Progress(stage="note", text=text, kind="warning"))

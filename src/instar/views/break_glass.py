@@ -27,8 +27,8 @@ def tainted_json(tainted: Tainted) -> dict[str, Any]:
 
 def tainted_page(tainted: Tainted) -> Page:
     name = tainted.member or tainted.instance.id
-    if tainted.agent is not None:
-        yield f"{name} is tainted; the agent (process {tainted.agent}) replaces it, the new one first"
+    if tainted.in_charge is not None:
+        yield f"{name} is tainted; {tainted.in_charge} replaces it, the new one first"
     else:
         yield f"{name} is tainted, and no agent runs here: it is replaced by instar agent --once"
 

@@ -122,7 +122,7 @@ def _advice(status: EnvironmentStatus) -> Page:
         troubles.append(f"alarm: {status.alarm}")
     if troubles:
         yield "\n" + "\n".join(f"{status.environment}: {trouble}" for trouble in troubles)
-        own = f" (the agent, process {status.agent}, does it on its own)" if status.agent and not status.alarm else ""
+        own = f" ({status.in_charge} does it on its own)" if status.in_charge and not status.alarm else ""
         yield f"repair it with: instar agent --once, or instar deploy {status.environment.name}{own}"
 
 
@@ -137,11 +137,7 @@ def _taints(status: EnvironmentStatus, now: datetime) -> Page:
         yield "\n" + "\n".join(f"{status.environment}: {_aside(one)}" for one in aside)
     if tainted:
         yield "\n" + "\n".join(f"{status.environment}: {one}" for one in tainted)
-        who = (
-            f"the agent (process {status.agent}) replaces"
-            if status.agent
-            else "no agent runs; instar agent --once replaces"
-        )
+        who = f"{status.in_charge or 'no agent runs; instar agent --once'} replaces"
         if status.alarm:
             yield "nothing is replaced while the alarm is on"
         elif status.rollout is not None:
@@ -208,9 +204,8 @@ def _next_word(status: EnvironmentStatus) -> str:
     environment, rollout = status.environment, status.rollout
     if rollout is not None and rollout.paused:
         return f"continue with: instar rollout resume {environment}    give up with: instar rollout abort {environment}"
-    if status.agent is not None:
-        who = f"the agent (process {status.agent})"
-        return f"{who} or a command is carrying it out; give up with: instar rollout abort {environment}"
+    if status.in_charge is not None:
+        return f"{status.in_charge} or a command is carrying it out; give up with: instar rollout abort {environment}"
     return f"a command is carrying it out, or was killed; if it was, continue with: instar deploy {environment.name}"
 
 
