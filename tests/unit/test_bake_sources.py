@@ -13,9 +13,11 @@ import pytest
 
 from instar.bake.files import sources
 from instar.bake.files import step as files
+from instar.bake.files.copies import never_copied
 from instar.bake.files.excluded import excluded, surprises
 from instar.bake.files.sources import Copy, UnusableFile
 from instar.bake.root import Root
+from instar.definition import load
 
 
 @pytest.fixture
@@ -261,3 +263,15 @@ def test_what_cannot_be_written_is_named(folder: Path) -> None:
     assert files._where(OSError(36, "File name too long", "a" * 255), copy) == f"'{'a' * 255}', below '/srv'"
     assert files._where(OSError(36, "File name too long", "srv/deep/er"), copy) == "'/srv/deep/er'"
     assert files._where(OSError(28, "No space left"), copy) == files._where(OSError(28, "", "srv"), copy) == "'/srv'"
+
+
+def test_secrets_and_keys_of_all_environments_are_never_copied(tmp_path: Path) -> None:
+    (tmp_path / "instar.yaml").write_text(
+        "name: web\nimage: {base: debian:bookworm}\nservice: {command: [serve], port: 80}\nenvironments:\n"
+        "  a: {listen: ':8080', secrets: {A: {file: app/a}, B: {source: vault}}}\n"
+        "  b:\n    listen: {https: shop.example}\n    secrets: {C: {file: c}}\n"
+        "    tls: {certificate: tls/shop.pem, key: tls/shop.key}\n"
+    )
+    found = never_copied(load(tmp_path / "instar.yaml"))
+    names = {"instar.yaml", "instar.lock", "app/a", "c", "tls/shop.key"}
+    assert found == {tmp_path / name for name in names}

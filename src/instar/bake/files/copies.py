@@ -31,7 +31,7 @@ _NOT_BESIDE_NPM = ("node_modules", ".npmrc")  # the author's own, and what may h
 
 def plan_copies(part: ImagePart, bake_format: int) -> tuple[Copy | Take, ...]:
     """Return what each entry of ``files`` copies, in their order. Raises StepFailed, BakeError."""
-    never, ignore = _never_copied(part.loaded), _ignored(part) if part.made.files else None
+    never, ignore = never_copied(part.loaded), _ignored(part) if part.made.files else None
     return tuple(
         _take(part, number, spec, bake_format)
         if spec.stage is not None
@@ -167,13 +167,13 @@ def _owner(text: str, part: ImagePart, bake_format: int) -> tuple[int, int] | No
     return int(uid), int(gid)
 
 
-def _never_copied(loaded: Loaded) -> frozenset[Path]:
+def never_copied(loaded: Loaded) -> frozenset[Path]:
     """Return the files that no image gets, whatever ``files`` says, as the directory entries that they are."""
     file = loaded.folder / Path(loaded.file).name
     named = {file, file.with_suffix(".lock")}
     for environment in loaded.definition.environments.values():
-        own = (environment.tls.key_file,) if environment.tls.key_file else ()
-        named.update(loaded.folder / secret for secret in (*environment.secrets.values(), *own))
+        own = (environment.tls.key_file, *(secret.file for secret in environment.secrets.values()))
+        named.update(loaded.folder / file for file in own if file is not None)
     for made in (loaded.definition.image, *loaded.definition.build.values()):
         named.update(loaded.folder / npm.source / name for npm in made.npm for name in _NOT_BESIDE_NPM)
         for npm in made.npm:
