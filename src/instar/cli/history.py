@@ -91,10 +91,9 @@ def logs(
     from instar.operations.logs import logs as read
     from instar.views.logs import log_json, log_text
 
-    if instance is not None and release is not None:
-        raise click.UsageError("an instance is of one release: leave --release away, or INSTANCE")
-    if instance is not None and role is not None:
-        raise click.UsageError("an instance is of one role: leave --role away, or INSTANCE")
+    for word, said in (("release", release), ("role", role)):
+        if instance is not None and said is not None:
+            raise click.UsageError(f"an instance is of one {word}: leave --{word} away, or INSTANCE")
     if until is not None and follow:
         raise click.UsageError("--follow has no end: leave --until away")
     now = datetime.now(UTC)

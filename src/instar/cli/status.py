@@ -46,8 +46,7 @@ def status(environment: str | None, file: Path, as_json: bool) -> None:
     seen = overview(workspace, service)
     for text in which_ledger(workspace):
         workspace.report(Progress(stage="ledger", text=text))
-    leading = leader(workspace)
-    if leading is not None:
+    if (leading := leader(workspace)) is not None:
         workspace.report(Progress(stage="agent", text=f"{leading[0]} leads since {leading[1]:%Y-%m-%d %H:%M:%S} UTC"))
     for state in seen.elsewhere:
         workspace.report(Progress(stage="other", text=f"{state.id} is on {state.machine}: ask there"))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from instar.model.release import EnvironmentState
-    from instar.operations.uninstall import Holding
+    from instar.operations.uninstall import UninstallPlan
     from instar.workspace import MachineWorkspace
 
 _WORD = "uninstall"
@@ -40,37 +40,41 @@ def uninstall(volumes: bool, leave: tuple[str, ...], yes: bool) -> None:
     Volumes stay unless --volumes, and so does the program itself. Environments of other machines that share the ledger
     are left alone. Interrupted, it is gone on with by asking again.
     """
-    from instar.operations.uninstall import look
+    from instar.operations.uninstall import plan_uninstall
     from instar.operations.uninstall import uninstall as run
 
     workspace = open_workspace()
-    holding = look(workspace, leave=leave)
+    plan = plan_uninstall(workspace, leave=leave)
     if not yes:
-        lines = _what_goes(workspace, holding, volumes=volumes)
+        lines = _what_goes(workspace, plan, volumes=volumes)
         have_typed("\n".join([*lines, "This can't be undone."]), _WORD)
-    stays = run(workspace, holding, volumes=volumes)
+    stays = run(workspace, plan, volumes=volumes)
     for line in _what_stays(workspace, stays):
         click.echo(line, err=True)
 
 
-def _what_goes(workspace: MachineWorkspace, holding: Holding, *, volumes: bool) -> list[str]:
-    names = _listed(holding.environments) or "no environment"
-    images = f"{holding.images} image{'' if holding.images == 1 else 's'}"
+def _what_goes(workspace: MachineWorkspace, plan: UninstallPlan, *, volumes: bool) -> list[str]:
+    names = _listed(plan.environments) or "no environment"
+    images = f"{plan.images} image{'' if plan.images == 1 else 's'}"
     lines = [f"This removes all that Instar has in '{workspace.state.root}':"]
-    if holding.lost_ledger:
+    if plan.lost_ledger:
         lines.append("  whatever runs and carries its mark: the ledger, which says what that is, is lost")
     else:
         lines.append(f"  {names}: instances, routers, logs, recordings")
     lines.append(f"  {images}, secrets, certificates, and the ledger with its history")
-    kept = [f"{one.environment} {one.name} ({_size(one.used_bytes)})" for one in holding.volumes]
+    kept = [f"{one.environment} {one.name} ({_size(one.used_bytes)})" for one in plan.volumes]
     if volumes:
         lines.append(f"  volumes, with all data in them: {', '.join(kept) or 'whatever there is of them'}")
     elif kept:
         lines.append(f"These volumes stay in '{workspace.state.volumes}': {', '.join(kept)}")
-    if holding.left:
-        lines.append(f"These run on, and nobody knows of them: {_listed(holding.left)}")
-    if holding.others:
-        lines.append(f"These of the shared ledger are not this machine's, and stay: {_listed(holding.others)}")
+    away = [state for state in plan.environments if workspace.machine_of(state.settings.provider) is None]
+    if away:
+        what = "go too, with all data in them" if volumes else "stay where they are"
+        lines.append(f"Volumes of {_listed(away)}, which are not on this machine, {what}")
+    if plan.left:
+        lines.append(f"These run on, and nobody knows of them: {_listed(plan.left)}")
+    if plan.others:
+        lines.append(f"These of the shared ledger are not this machine's, and stay: {_listed(plan.others)}")
     return lines
 
 

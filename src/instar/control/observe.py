@@ -37,10 +37,6 @@ def observe(
     probes = _probe(provider, _to_ask(environment, instances, observed, routed, whole=whole), releases)
     groups, rollout, now = _views(instances, observed, probes, routed), environment.rollout, ledger.now()
     by_role = _layouts(provider, environment, releases)
-    layouts = {
-        number: tuple(one for role in release.services for one in by_role[number, role])
-        for number, release in releases.items()
-    }
     owed = _owed(ledger, environment, releases, groups, by_role)
     failures = _failures(ledger, environment, releases, now) if replacing else None
     return Snapshot(
@@ -62,7 +58,10 @@ def observe(
         probation=probation,
         rollout_ended_at=_rollout_ended_at(ledger, environment, groups),
         traits=provider.traits,
-        layouts=layouts,
+        layouts={
+            number: tuple(one for role in found.services for one in by_role[number, role])
+            for number, found in releases.items()
+        },
         role_layouts=by_role if any(len(one.services) > 1 for one in releases.values()) else {},
         role_owed=owed if len(owed) > 1 else {},
     )

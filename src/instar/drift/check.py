@@ -26,7 +26,7 @@ from instar.store.hashed_files import HashedFiles
 from instar.threads import at_once
 
 _UNDER_WAY: Final = timedelta(minutes=1)  # a router's lock is waited for half of that
-Elsewhere = Callable[[Digest], Image]
+FindImage = Callable[[Digest], Image]
 Damage = tuple[Finding, Set[Digest]]  # and the images that it is about
 
 
@@ -60,11 +60,11 @@ def check(
     instance: str | None = None,
     deep: bool = False,
     at_rest: bool = False,
-    elsewhere: Elsewhere | None = None,
+    find_image: FindImage | None = None,
 ) -> Checked:
     """Check all instances of an environment (or one), and its router. Raises LedgerError, HostError, RouterError.
 
-    ``elsewhere``: what finds an image that this machine has not got, and need not have: it starts nothing from here.
+    ``find_image``: what finds an image that this machine has not got, and need not have: it starts nothing from here.
     ``state`` is read anew: something may have moved since. What went during the check has no findings.
     """
     environment = state.id
@@ -72,18 +72,9 @@ def check(
     instances = [one for one in ledger.instances(environment) if one.task is None and one.was_made]
     releases = {number: ledger.get_release(environment, number) for number in {one.release for one in instances}}
     wanted = {release.image for release in releases.values()}
-    others = {} if elsewhere is None else _elsewhere(store, wanted, elsewhere)
+    others = {} if find_image is None else _not_here(store, wanted, find_image)
     images, damaged = _images(store, hashed_files, wanted - others.keys(), deep=deep)
-    images |= {digest: image for digest, image in others.items() if image is not None}
-    subjects = [
-        Subject(
-            instance=one,
-            release=release_of(one, releases[one.release]),
-            image=images.get(releases[one.release].image),
-        )
-        for one in instances
-        if instance in (None, one.id)
-    ]
+    subjects = [_subject(one, releases, {**others, **images}) for one in instances if instance in (None, one.id)]
     found = require(provider.inspects, f"inspect '{environment}'").inspect(subjects, deep=deep)
     findings = [*_that_stay(ledger, instances, releases, found, damaged)] if found or damaged else []
     findings += _network(provider, state, at_rest=at_rest)
@@ -136,13 +127,18 @@ def _images(
     return images, damage
 
 
-def _elsewhere(store: Store, wanted: Set[Digest], find: Elsewhere) -> Mapping[Digest, Image | None]:
+def _subject(instance: Instance, releases: Mapping[int, Release], images: Mapping[Digest, Image | None]) -> Subject:
+    release = releases[instance.release]
+    return Subject(instance=instance, release=release_of(instance, release), image=images.get(release.image))
+
+
+def _not_here(store: Store, wanted: Set[Digest], find_image: FindImage) -> Mapping[Digest, Image | None]:
     """Return the images that the store has not got; None of one that nobody finds now, of which less is told."""
     found: dict[Digest, Image | None] = {}
     for digest in sorted(store.unknown(wanted)):
         found[digest] = None
         with contextlib.suppress(InstarError):
-            found[digest] = find(digest)
+            found[digest] = find_image(digest)
     return found
 
 

@@ -98,9 +98,8 @@ class Ledger:
         self.left, self.instance_roles = environments.left, instances.instance_roles
         self.names = NameClaims(session, events, environments)
         self.add_release, self.get_release = releases.add_release, releases.get_release
-        self.releases = releases.releases
+        self.releases, self.set_active = releases.releases, releases.set_active
         self.recent, self.pinned, self.set_pinned = releases.recent, releases.pinned, releases.set_pinned
-        self.set_active = releases.set_active
         self.begin_rollout, self.end_rollout = rollouts.begin_rollout, rollouts.end_rollout
         self.change_stage, self.get_rollout = rollouts.change_stage, rollouts.get_rollout
         self.last_rollout = rollouts.last_rollout

@@ -65,6 +65,10 @@ class Configuration:
             roles=others,
         )
 
+    def given_as(self, own: Configuration) -> Configuration:
+        """Return it as it is promoted: how instances run stays, and what else they are given is that of ``own``."""
+        return replace(self, config=own.config, secrets=own.secrets, provider_settings=own.provider_settings)
+
     @property
     def services(self) -> Mapping[str, Service]:
         """How instances run, by role: the first, then the others by name."""

@@ -15,7 +15,7 @@ from instar.model.release import EnvironmentId, EnvironmentState
 from instar.operations.layers import guarantee
 from instar.operations.locks import environment_lock, is_acted_on
 from instar.operations.privilege import require_root_for
-from instar.operations.release_images import ready_to_check
+from instar.operations.release_images import prepare_check
 from instar.operations.workspace import Workspace
 
 
@@ -36,10 +36,10 @@ def drift(
     provider = workspace.provider(state.settings.provider)
     before = resting(workspace, state.id)
     where = (workspace.ledger, workspace.store, workspace.hashed_files, provider, state)
-    finding = ready_to_check(workspace, state)
-    checked = check(*where, instance=instance, deep=deep, at_rest=before is not None, elsewhere=finding)
+    find_image = prepare_check(workspace, state)
+    checked = check(*where, instance=instance, deep=deep, at_rest=before is not None, find_image=find_image)
     if before is not None and before != resting(workspace, state.id):  # somebody came: what it saw of traffic is stale
-        checked = check(*where, instance=instance, deep=deep, at_rest=False, elsewhere=finding)
+        checked = check(*where, instance=instance, deep=deep, at_rest=False, find_image=find_image)
     if before is None and (foreign := _foreign_holder(workspace, state.id)) is not None:
         checked = replace(checked, findings=(*checked.findings, foreign))
     instances = workspace.ledger.instances(state.id)

@@ -31,7 +31,7 @@ from instar.model.progress import Progress, Report
 from instar.model.release import EnvironmentId, EnvironmentState, Instance
 from instar.operations.drift import last_event, resting
 from instar.operations.maintenance import restore_maintenance
-from instar.operations.release_images import ready_to_check
+from instar.operations.release_images import prepare_check
 from instar.operations.workspace import Workspace
 from instar.providers.base import RouterPlan
 from instar.providers.facets import require
@@ -81,7 +81,7 @@ def check_when_due(workspace: Workspace, environment: EnvironmentId, memory: Dri
     serials = {one.id: one.serial for one in workspace.ledger.instances(environment)}
     provider = workspace.provider(state.settings.provider)
     where = (workspace.ledger, workspace.store, workspace.hashed_files, provider, state)
-    checked = check(*where, at_rest=state.rollout is None, elsewhere=ready_to_check(workspace, state))
+    checked = check(*where, at_rest=state.rollout is None, find_image=prepare_check(workspace, state))
     memory.found = _Found(checked=checked, serials=serials, event=event)
     return checked
 

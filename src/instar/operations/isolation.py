@@ -11,7 +11,7 @@ from instar.model.release import EnvironmentState, Instance, Release
 from instar.operations.converge import make_loop
 from instar.operations.workspace import Workspace
 
-AT_LEAST_S = 20.0
+_AT_LEAST_S = 20.0
 _WITHOUT = "look into it as it serves: leave --isolate away"
 
 
@@ -37,6 +37,11 @@ def require_another(environment: EnvironmentState, release: Release) -> None:
         )
 
 
+def patience_s(release: Release) -> float:
+    """Return for how long another instance of ``release`` is waited for, that serves in the place of one."""
+    return _AT_LEAST_S + release.service.health.deadline_ms / 1000
+
+
 def isolate(workspace: Workspace, instance: Instance) -> None:
     """Run the loop until ``instance``, which the ledger says is isolated, has no weight. The caller holds its place.
 
@@ -47,7 +52,7 @@ def isolate(workspace: Workspace, instance: Instance) -> None:
     provider = workspace.provider(environment.settings.provider)
     release = release_of(instance, workspace.ledger.get_release(environment_id, instance.release))
     loop = make_loop(workspace, provider)
-    run, until = loop.begin(environment_id), time.monotonic() + AT_LEAST_S + release.service.health.deadline_ms / 1000
+    run, until = loop.begin(environment_id), time.monotonic() + patience_s(release)
     workspace.report(Progress(stage="isolate", text="another takes its place", kind="running"))
     while True:
         seconds = run.advance()

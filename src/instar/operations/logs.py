@@ -25,9 +25,8 @@ _NEWEST = datetime.max.replace(tzinfo=UTC)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
     """Which lines: of one ``instance``, of all of a ``release``, or (neither) of the active one's, and of a ``role`` of
-    it alone where one is named; of those that came
-    ``since`` and ``until`` then and have something that ``matching`` finds, the ``last``. A line without a time is
-    wanted whenever."""
+    it alone where one is named; of those that came ``since`` and ``until`` then and have something that ``matching``
+    finds, the ``last``. A line without a time is wanted whenever."""
 
     instance: str | None = None
     release: int | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from instar.control.forecast import forecast
@@ -83,10 +82,7 @@ def plan_promotion(
     require_own(workspace, environment_id, loaded, adopt=adopt_name)
     environment, release = promoted(workspace, loaded, source, name)
     require_names(workspace, environment_id, environment, take=take_names)
-    own = configuration_of(workspace, loaded, environment)
-    configuration = replace(
-        release.configuration, config=own.config, secrets=own.secrets, provider_settings=own.provider_settings
-    )
+    configuration = release.configuration.given_as(configuration_of(workspace, loaded, environment))
     digest, repository = promoted_image(workspace, loaded, release)
     image = PlannedImage(digest=digest, pulled_from=repository)
     return _compared(workspace, loaded, environment, image, configuration)

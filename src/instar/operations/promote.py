@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 from instar.definition import Loaded
 from instar.errors import Refused
@@ -13,14 +12,13 @@ from instar.model.outcome import RolloutOutcome
 from instar.model.reference import Repository
 from instar.model.release import EnvironmentId, Release
 from instar.operations.certificates import read_files
-from instar.operations.deploy import begin, carry_out, get_declared, own_settings, require_agent, require_platform
+from instar.operations.deploy import begin, carry_out, configure, get_declared, require_agent, require_platform
 from instar.operations.ledger import require_in_ledger
 from instar.operations.locks import hold_environment, is_here, keep_from_gc
 from instar.operations.names import require_names
 from instar.operations.origin import origin_of_promoted
 from instar.operations.privilege import require_root_for
 from instar.operations.project import project_of, require_own, require_own_source
-from instar.operations.secret_values import keep_values
 from instar.operations.transfers import digest_for_release, image_for_release
 from instar.operations.workspace import Workspace
 
@@ -37,7 +35,7 @@ def promote(
     adopt_name: bool = False,
     take_names: bool = False,
 ) -> RolloutOutcome:
-    """Roll out to environment ``name`` what runs in ``source``: its image and its ``service`` section, as tried
+    """Roll out to environment ``name`` what runs in ``source``: its image and how its instances run, as tried
     there, with ``name``'s own configuration from the definition."""
     require_root_for(workspace, get_declared(loaded, name).provider, "promote")
     if detach:
@@ -50,11 +48,7 @@ def promote(
         require_names(workspace, environment_id, environment, take=take_names)
         certificate = read_files(loaded, environment)
         with keep_from_gc(workspace):  # from here on no gc comes between a secret and its release
-            secrets = keep_values(workspace, loaded.folder, environment, service=loaded.definition.name)
-            own = own_settings(workspace, environment)
-            configuration = replace(
-                release.configuration, config=environment.config, secrets=secrets, provider_settings=own
-            )
+            configuration = release.configuration.given_as(configure(workspace, loaded, environment))
             image = image_for_release(workspace, loaded, release.image, made_on=_machine_of(workspace, release))
             require_platform(workspace, environment.provider, image)
             begun = begin(

@@ -22,7 +22,7 @@ _REMEMBERED: Final = 64
 _LOOKED_AT: Final[dict[Digest, Image]] = {}
 
 
-def ready_to_check(workspace: Workspace, state: EnvironmentState) -> Callable[[Digest], Image] | None:
+def prepare_check(workspace: Workspace, state: EnvironmentState) -> Callable[[Digest], Image] | None:
     """Have the values of an environment's secrets here, which a check holds what runs against, and return what finds
     its images; None, and nothing is done, where this machine has to have both. Raises Refused where it may not read
     the values: what nobody can compare is no difference."""

@@ -24,7 +24,7 @@ from instar.model.instance_happenings import OfInstance, ShellEnded, ShellOpened
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentState, Instance, Release
 from instar.model.survey import Survey, differences
-from instar.operations.isolation import AT_LEAST_S, isolate, require_another
+from instar.operations.isolation import isolate, patience_s, require_another
 from instar.operations.locks import agent_in_charge, hold_environment
 from instar.operations.members import find_member, oldest_member, set_aside, taint_member
 from instar.operations.privilege import require_root_for
@@ -48,8 +48,7 @@ _WITHOUT_TERMINAL = "dumb"
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShellRequest:
     """What was asked for. ``instance`` None: the oldest that runs of the active release, of its first role or of the
-    ``role`` that is named; ``command`` None: a shell on
-    the user's terminal, which is a ``term``."""
+    ``role`` that is named; ``command`` None: a shell on the user's terminal, which is a ``term``."""
 
     why: str
     instance: str | None = None
@@ -221,7 +220,7 @@ def _taint_member(visit: _Visit, environment: EnvironmentState, member: Member, 
             raise
         _tell_taint(workspace, environment, member.name, taint.due_at)
         if request.isolated:
-            set_aside(workspace, instance, member, AT_LEAST_S + visit.release.service.health.deadline_ms / 1000)
+            set_aside(workspace, instance, member, patience_s(visit.release))
             workspace.report(Progress(stage="isolate", text=f"{member.name} has no traffic"))
 
 

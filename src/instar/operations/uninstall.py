@@ -17,30 +17,29 @@ from instar.errors import InstarError, NotFound, Refused
 from instar.frozen import dataclass
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentState
-from instar.model.volume import KeptVolume
 from instar.operations.destroy import destroy
 from instar.operations.installed import find_provider
 from instar.operations.locks import agent_pid, hold_store, is_here
 from instar.operations.privilege import require_root_for
-from instar.operations.volumes import volumes as kept_volumes
 from instar.operations.workspace import Workspace
-from instar.providers.base import Provider
+from instar.providers.base import Provider, StoredVolume
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Holding:
+class UninstallPlan:
     """What there is to remove. ``left``: environments that were said to go on without anybody who knows of them.
-    ``others``: those of other machines that share the ledger, and of clusters that these can reach too; they stay."""
+    ``others``: those of other machines that share the ledger, and of clusters that these can reach too; they stay.
+    ``volumes``: those that are on this machine."""
 
     lost_ledger: bool
     environments: tuple[EnvironmentState, ...]
     left: tuple[EnvironmentState, ...]
     others: tuple[EnvironmentState, ...]
-    volumes: tuple[KeptVolume, ...]
+    volumes: tuple[StoredVolume, ...]
     images: int
 
 
-def look(workspace: Workspace, *, leave: Collection[str] = ()) -> Holding:
+def plan_uninstall(workspace: Workspace, *, leave: Collection[str] = ()) -> UninstallPlan:
     """Return what :func:`uninstall` would remove.
 
     Raises NotFound where there is nothing, and for one of ``leave`` that isn't there; Refused for one of ``leave`` that
@@ -67,24 +66,24 @@ def look(workspace: Workspace, *, leave: Collection[str] = ()) -> Holding:
     here = [state for state in states if _is_this_machines(workspace, state)]
     for state in here:
         require_root_for(workspace, state.settings.provider, "uninstall")
-    return Holding(
+    return UninstallPlan(
         lost_ledger=lost,
         environments=tuple(state for state in here if str(state.id) not in leave),
         left=tuple(state for state in here if str(state.id) in leave),
         others=tuple(state for state in states if state not in here),
-        volumes=() if lost or not workspace.state.volumes.exists() else kept_volumes(workspace),
+        volumes=() if lost or not workspace.state.volumes.exists() else _volumes_here(workspace),
         images=len(workspace.store.images()) if workspace.state.store.exists() else 0,
     )
 
 
-def uninstall(workspace: Workspace, holding: Holding, *, volumes: bool) -> tuple[Path, ...]:
-    """Remove ``holding``, and the state directory with it; return the paths in it that stay.
+def uninstall(workspace: Workspace, plan: UninstallPlan, *, volumes: bool) -> tuple[Path, ...]:
+    """Carry ``plan`` out, and remove the state directory with it; return the paths in it that stay.
 
     ``volumes``: and the data in them. Raises Refused where an environment is not destroyed.
     """
-    if holding.lost_ledger:
+    if plan.lost_ledger:
         workspace.begin_ledger_anew()
-    for state in holding.environments:
+    for state in plan.environments:
         workspace.report(Progress(stage="remove", text=str(state.id)))
         try:
             destroy(workspace, state, volumes=volumes)
@@ -107,6 +106,12 @@ def uninstall(workspace: Workspace, holding: Holding, *, volumes: bool) -> tuple
 def _is_this_machines(workspace: Workspace, state: EnvironmentState) -> bool:
     """Tell whether nobody could act on it without this machine."""
     return is_here(workspace, state) and (state.machine is not None or not workspace.ledger.shared)
+
+
+def _volumes_here(workspace: Workspace) -> tuple[StoredVolume, ...]:
+    """Return the volumes on this machine; no cluster is asked, which may be one that nobody can reach any more."""
+    keepers = (provider.volumes for provider in _providers(workspace))
+    return tuple(volume for keeper in keepers if keeper is not None for volume in keeper.volumes())
 
 
 def _providers(workspace: Workspace) -> tuple[Provider, ...]:

@@ -73,8 +73,8 @@ class Site(Protocol):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedEnvironment:
     """An environment as its definition has it. ``given`` is the image, in a registry, that was named for a document
-    that is about one. ``release`` is the one that a deploy would come to, of ``image``, with
-    ``groups``; None, and none, where a document is about the environment alone."""
+    that is about one. ``release`` is the one that a deploy would come to, of ``image``, with ``groups``;
+    None, and none, where a document is about the environment alone."""
 
     environment: EnvironmentId
     settings: Settings
