@@ -81,6 +81,8 @@ def agent(
     reboot; restarts routers; carries on with rollouts whose command is gone; orders and renews certificates. It stops
     and raises an alarm when replacements keep failing. Ending it, or upgrading it, touches nothing that runs.
 
+    Of the agents that share a ledger one leads: it alone acts on environments that no machine has alone, a cluster's.
+
     What no option says is taken from the machine's own file (/etc/instar/config.yaml, docs/machine.md), as it is when
     the agent starts, and again on SIGHUP (systemctl reload), unless there is something wrong in it.
     """

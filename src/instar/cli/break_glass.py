@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 @file_option
 @json_option
 def taint(environment: str, instance: str, why: str, file: Path, as_json: bool) -> None:
-    """Have INSTANCE of ENV replaced: a new one first, then it drains and is destroyed. Nothing is repaired in it."""
+    """Have INSTANCE of ENV replaced: a new one first, then it drains and is destroyed. Nothing is repaired in it.
+
+    On Kubernetes INSTANCE may be a pod, which alone is replaced then.
+    """
     from instar.operations.taint import taint as run
     from instar.views.break_glass import tainted_json, tainted_page
 
@@ -51,7 +54,11 @@ def taint(environment: str, instance: str, why: str, file: Path, as_json: bool) 
 @click.option("--why", metavar="TEXT", help="The reason, for the history; prompted for if omitted.")
 @click.option("--isolate", is_flag=True, help="Take it out of the traffic first; another serves in its place.")
 @click.option("--command", metavar="TEXT", help="Run TEXT with sh, without a terminal; its exit status is this one's.")
-@click.option("--toolbox", is_flag=True, help="Show this machine's static busybox inside, for images without a shell.")
+@click.option(
+    "--toolbox",
+    is_flag=True,
+    help="For images without a shell: this machine's static busybox inside, or kubernetes.toolbox beside it.",
+)
 @file_option
 def shell(
     environment: str,
@@ -66,6 +73,7 @@ def shell(
     """Look into INSTANCE of ENV (the oldest that runs) with a shell. What it shows is recorded.
 
     The instance is tainted before: it is replaced after the environment's 'replace_within', whatever was done in it.
+    On Kubernetes INSTANCE may be a pod: that pod alone is tainted.
     """
     from instar.operations.shell import ShellRequest
     from instar.operations.shell import shell as run

@@ -33,7 +33,7 @@ def maintenance(environment: str, state: str, page: Path | None, file: Path, as_
 
     Requests in flight finish. Checks of its health, previews, deploys and rollbacks go on as ever. It stays on until
     it is turned off. Without --page, the page is the one that the definition names (environments.ENV.maintenance), or
-    the one before.
+    the one before. On Kubernetes the Service that kubernetes.maintenance names answers, and there is no --page.
     """
     from instar.operations.maintenance import read_page, set_maintenance
     from instar.views.outcomes import maintenance_json
@@ -51,7 +51,7 @@ def maintenance(environment: str, state: str, page: Path | None, file: Path, as_
         return
     already = "" if change.changed else "already "
     if on:
-        say(f"{found.id} is {already}in maintenance: requests are answered with 503")
+        say(f"{found.id} is {already}in maintenance: its instances get no requests")
         say(f"end it with: instar maintenance {found.id} off")
     else:
         say(f"{found.id} is {already}served by its instances")

@@ -109,7 +109,7 @@ def _advice(status: EnvironmentStatus) -> Page:
         return
     if status.maintenance:
         yield (
-            f"\n{status.environment} is in maintenance: requests are answered with 503; "
+            f"\n{status.environment} is in maintenance: its instances get no requests; "
             f"end it with: instar maintenance {status.environment} off"
         )
     active = _active(status)
