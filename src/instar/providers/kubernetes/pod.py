@@ -13,7 +13,7 @@ from instar.model.image import Image
 from instar.model.reference import Reference
 from instar.model.release import Instance, Release
 from instar.providers.commands import command_of, volumes_of
-from instar.providers.kubernetes.names import CONFIGURATION, CONTAINER, IMAGE, Names
+from instar.providers.kubernetes.names import CONFIGURATION, CONTAINER, GROUP, IMAGE, Names
 from instar.providers.kubernetes.network import network_labels
 from instar.providers.kubernetes.pod_settings import PodSettings
 from instar.providers.kubernetes.settings import Place, SpreadSettings, TolerationSettings
@@ -213,7 +213,7 @@ def _spread(order: Order, over: SpreadSettings) -> Mapping[str, Any]:
         "maxSkew": over.skew,
         "topologyKey": over.label,
         "whenUnsatisfiable": "DoNotSchedule" if over.required else "ScheduleAnyway",
-        "labelSelector": {"matchLabels": {"instar/group": order.group.id}},
+        "labelSelector": {"matchLabels": {GROUP: order.group.id}},
     }
 
 

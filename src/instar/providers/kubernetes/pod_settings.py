@@ -11,18 +11,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from instar.frozen import dataclass
-from instar.model.codec import from_json, to_json
+from instar.model.codec import to_json
 from instar.model.environment import Scaling, Settings
 from instar.model.release import Release
 from instar.providers.kubernetes.network import ReleaseNetwork, release_network
 from instar.providers.kubernetes.settings import (
     OBJECT_NAME,
+    PRE_STOP_MS,
     KubernetesSettings,
     RequestSettings,
     SpreadSettings,
     TolerationSettings,
     checked,
+    checked_number,
     checked_optional,
+    checked_section,
     unfit,
 )
 
@@ -54,7 +57,7 @@ class PodSettings:
     spread: tuple[SpreadSettings, ...] = ()
     requests: RequestSettings = RequestSettings()
     user_namespaces: bool = False
-    pre_stop_ms: int = 5_000
+    pre_stop_ms: int = PRE_STOP_MS
     network: ReleaseNetwork | None = None
     scaling: Scaling | None = None
 
@@ -72,11 +75,11 @@ class PodSettings:
             annotations=_annotations(found.get("annotations") or {}),
             spread=tuple(_spread(one) for one in _listed(found, "spread")),
             requests=RequestSettings(
-                cpus_milli=_number(requests.get("cpus_milli"), "requests.cpus"),
-                memory_bytes=_number(requests.get("memory_bytes"), "requests.memory"),
+                cpus_milli=checked_number(requests.get("cpus_milli"), "requests.cpus"),
+                memory_bytes=checked_number(requests.get("memory_bytes"), "requests.memory"),
             ),
             user_namespaces=found.get("user_namespaces") is True,
-            pre_stop_ms=_number(found.get("pre_stop_ms", 5_000), "pre_stop") or 0,
+            pre_stop_ms=checked_number(found.get("pre_stop_ms", PRE_STOP_MS), "pre_stop") or 0,
             network=ReleaseNetwork.of(release),
             scaling=_scaling(found.get("scaling")),
         )
@@ -100,7 +103,7 @@ def _toleration(one: Any) -> TolerationSettings:
         taint_key=checked_optional(found.get("taint_key"), "tolerations.key", _KEY),
         value=checked_optional(found.get("value"), "tolerations.value", rf"({_WORD})?"),
         effect=effect,
-        stay_ms=_number(found.get("stay_ms"), "tolerations.stay"),
+        stay_ms=checked_number(found.get("stay_ms"), "tolerations.stay"),
     )
 
 
@@ -108,19 +111,14 @@ def _spread(one: Any) -> SpreadSettings:
     found = _section(one, "spread")
     return SpreadSettings(
         label=checked(found.get("label"), "spread.label", _KEY),
-        skew=max(1, _number(found.get("skew", 1), "spread.skew") or 1),
+        skew=max(1, checked_number(found.get("skew", 1), "spread.skew") or 1),
         required=found.get("required") is True,
     )
 
 
 def _scaling(found: Any) -> Scaling | None:
-    if found is None:
-        return None
-    try:
-        made = from_json(Scaling, found)
-    except ValueError:
-        raise unfit("scaling", found) from None
-    if not (1 <= made.min <= made.max <= _MOST and 1 <= made.cpu_percent <= _MOST):
+    made = checked_section(Scaling, found, "scaling")
+    if made is not None and not (1 <= made.min <= made.max <= _MOST and 1 <= made.cpu_percent <= _MOST):
         raise unfit("scaling", found)
     return made
 
@@ -142,11 +140,5 @@ def _listed(found: Mapping[str, Any], key: str) -> Sequence[Any]:
 
 def _section(value: Any, key: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise unfit(key, value)
-    return value
-
-
-def _number(value: Any, key: str) -> int | None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
         raise unfit(key, value)
     return value

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from instar.errors import Refused
 from instar.frozen import dataclass
@@ -18,6 +18,9 @@ from instar.model.declaration import key
 from instar.model.environment import Settings
 from instar.model.reference import Repository, repository
 
+T = TypeVar("T")
+PRE_STOP_MS: Final = 5_000
+_EVIDENCE_MS: Final = 3_600_000
 LABEL: Final = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 OBJECT_NAME: Final = rf"{LABEL}(\.{LABEL})*"
 _BY_DIGEST: Final = r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,400}@sha256:[0-9a-f]{64}"
@@ -139,13 +142,13 @@ class KubernetesSettings:
     storage_class: str | None = field(default=None, metadata=key(
         "The storage class of the service's volumes. One that is there keeps the class that it was made with.", "word",
         default_about="the cluster's default one"))
-    pre_stop_ms: int = field(default=5_000, metadata=key(
+    pre_stop_ms: int = field(default=PRE_STOP_MS, metadata=key(
         "How long an instance that is told to end by the cluster answers on, until nobody sends it requests any more. "
         "Part of a release.", low=0, high=120_000))
     toolbox: str | None = field(default=None, metadata=key(
         "An image with a shell, by its digest: what `instar shell --toolbox` opens beside an instance without one.",
         "text", default_about="none", expected="an image by its digest, such as registry.example.org/busybox@sha256:…"))
-    evidence_ms: int = field(default=3_600_000, metadata=key(
+    evidence_ms: int = field(default=_EVIDENCE_MS, metadata=key(
         "How long a pod that was tainted is kept as evidence once another serves in its place.",
         low=0, high=30 * 86_400_000))
 
@@ -177,7 +180,7 @@ class Place:
     def of(cls, settings: Settings) -> Place:
         """Raises Refused for what no definition could have said."""
         found = settings.provider_settings
-        gateway = found.get("gateway")
+        gateway, evidence_ms = found.get("gateway"), checked_number(found.get("evidence_ms"), "evidence")
         namespace = _name(found.get("namespace"), "namespace")
         return cls(
             registry=_repository(found.get("registry")),
@@ -192,7 +195,7 @@ class Place:
             pull_secret=checked_optional(found.get("pull_secret"), "pull_secret", OBJECT_NAME),
             storage_class=checked_optional(found.get("storage_class"), "storage_class", OBJECT_NAME),
             toolbox=checked_optional(found.get("toolbox"), "toolbox", _BY_DIGEST),
-            evidence_ms=_evidence(found.get("evidence_ms", 3_600_000)),
+            evidence_ms=_EVIDENCE_MS if evidence_ms is None else evidence_ms,
             prometheus=_prometheus(found.get("prometheus")),
             maintenance=_maintenance(found.get("maintenance")),
         )
@@ -220,30 +223,32 @@ def checked_optional(value: object, key: str, form: str) -> str | None:
     return None if value is None else checked(value, key, form)
 
 
-def _evidence(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise unfit("evidence", value)
+def checked_number(value: Any, key: str) -> int | None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+        raise unfit(key, value)
     return value
 
 
-def _prometheus(found: object) -> Prometheus | None:
-    if found is None:
-        return None
+def checked_section(kind: type[T], found: object, key: str) -> T | None:
+    """Return a section as what its dataclass is, None where there is none. What its values may be is not looked at."""
     try:
-        made = from_json(Prometheus, found)
+        return None if found is None else from_json(kind, found)
     except ValueError:
-        raise unfit("prometheus", found) from None
+        raise unfit(key, found) from None
+
+
+def _prometheus(found: object) -> Prometheus | None:
+    made = checked_section(Prometheus, found, "prometheus")
+    if made is None:
+        return None
     checked(made.url, "prometheus.url", r"https?://[^\s@\x00-\x1f]{1,400}")
     return made
 
 
 def _maintenance(found: object) -> tuple[str, int] | None:
-    if found is None:
+    made = checked_section(MaintenanceService, found, "maintenance")
+    if made is None:
         return None
-    try:
-        made = from_json(MaintenanceService, found)
-    except ValueError:
-        raise unfit("maintenance", found) from None
     if not 0 < made.port < 1 << 16:
         raise unfit("maintenance.port", made.port)
     return _name(made.service, "maintenance.service"), made.port
