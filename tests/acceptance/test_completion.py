@@ -78,6 +78,32 @@ def test_it_is_installed_by_one_command_and_once(tmp_path: Path) -> None:
     assert (tmp_path / ".config/fish/completions/instar.fish").exists()
 
 
+def test_a_home_with_quotes_in_its_name_is_read_as_a_name(tmp_path: Path) -> None:
+    home = tmp_path / "o'hara'; touch broken; '\n$(touch broken)"
+    home.mkdir()
+    environ = {"PATH": os.environ["PATH"], "HOME": str(home), "SHELL": "/bin/bash"}
+    for _ in range(2):
+        subprocess.run([INSTAR, "completion", "--install"], env=environ, cwd=tmp_path, check=True, capture_output=True)
+    words = ["bash", "--norc", "-c", '. "$HOME/.bashrc"; type -t _instar_completion']
+    read = subprocess.run(words, env=environ, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert (read.stdout, read.stderr) == ("function\n", "")
+    assert (home / ".bashrc").read_text().count("instar completion --install") == 1
+    assert not (tmp_path / "broken").exists()
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "nested", "large"])
+def test_a_definition_of_an_enemy_s_holds_nothing_up(tmp_path: Path, kind: str) -> None:
+    beside = tmp_path / "instar.yaml"
+    if kind == "fifo":
+        os.mkfifo(beside)
+    elif kind == "link":
+        beside.symlink_to("/dev/zero")
+    else:
+        beside.write_text("name: x\nimage: " + ("[" * 200_000 if kind == "nested" else "x" * (64 << 20)))
+    nothing = Project(folder=tmp_path, home=tmp_path / "home", ports={})
+    assert asked(nothing, "instar status ") == asked(nothing, "instar rollback x --to ") == []
+
+
 def test_a_shell_that_is_none_of_these_is_asked_for(tmp_path: Path) -> None:
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "SHELL": "/usr/bin/tcsh"}
     done = subprocess.run([INSTAR, "completion"], env=environ, capture_output=True, text=True, check=False)

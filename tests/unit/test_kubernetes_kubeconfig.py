@@ -19,6 +19,8 @@ from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.kinds import NAMESPACE
 from instar.providers.kubernetes.kubeconfig import find_config
 
+ANSWER = b'{"metadata": {"name": "shop"}}'
+
 
 @pytest.fixture
 def stub() -> Iterator[ClusterStub]:
@@ -142,9 +144,9 @@ class Proxy:
             def do_GET(self) -> None:
                 proxy.asked.append(self.path)
                 self.send_response(200)
-                self.send_header("Content-Length", "2")
+                self.send_header("Content-Length", str(len(ANSWER)))
                 self.end_headers()
-                self.wfile.write(b"{}")
+                self.wfile.write(ANSWER)
 
             def log_message(self, *_: object) -> None:
                 """Nobody reads it."""
@@ -164,7 +166,7 @@ def test_a_cluster_is_asked_through_the_proxy_that_the_kubeconfig_names(tmp_path
     proxy = Proxy()
     cluster = {"server": "http://cluster.example", "proxy-url": f"http://me:secret@{proxy.address}"}
     environ = whole(tmp_path / "config", cluster, {"token": "good"})
-    assert asked(environ) == {}
+    assert asked(environ) == json.loads(ANSWER)
     proxy.close()
     assert proxy.asked == ["http://cluster.example/api/v1/namespaces/shop"]
     with pytest.raises(

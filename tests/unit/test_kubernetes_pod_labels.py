@@ -21,6 +21,7 @@ from instar.providers.kubernetes.settings import Place
 ENV = EnvironmentId(service="shop", name="prod")
 NAMES = Names(environment=ENV, ledger="0a1b2c3d")
 ID = "shop-prod-1-1"
+POD_NAME = f"{ID}-7d-a"
 AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
@@ -47,7 +48,7 @@ class Cluster:
 
 
 def pod(labels: Mapping[str, str], annotations: Mapping[str, str] | None = None, **more: Any) -> Mapping[str, Any]:
-    made = {"name": "a", "labels": {**NAMES.labels, **labels}, "annotations": annotations or {}}
+    made = {"name": POD_NAME, "labels": {**NAMES.labels, **labels}, "annotations": annotations or {}}
     made |= {"creationTimestamp": "2026-01-01T11:00:00Z", **more}
     return {"metadata": made, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
 
@@ -94,8 +95,8 @@ def test_a_pod_is_taken_out_by_its_labels_alone_and_its_lines_are_kept(logs: Log
     made.set_aside(ENV, found, AT)
     made.end(ENV, found)
     replaced, aside, ended = cluster.asked
-    assert replaced == ("a", {"metadata": {"labels": {TAINTED: ID, POD_TEMPLATE: None}}})
+    assert replaced == (POD_NAME, {"metadata": {"labels": {TAINTED: ID, POD_TEMPLATE: None}}})
     assert aside[1] is not None
     assert aside[1]["metadata"]["labels"] == {TAINTED: ID, POD_TEMPLATE: None, GROUP: None}
-    assert ended == ("a", None)
+    assert ended == (POD_NAME, None)
     assert logs.lines(None, "", ID, None) == ["2026-01-01T12:00:00Z stdout hello"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import click
@@ -48,12 +49,13 @@ def _install(shell: str, script: str) -> list[str]:
     path = Path(os.environ.get("XDG_DATA_HOME") or home / ".local/share") / f"instar/completion.{shell}"
     _write(path, script)
     rc = Path(os.environ.get("ZDOTDIR") or home) / ".zshrc" if shell == "zsh" else home / ".bashrc"
-    line = f"[ ! -r '{path}' ] || . '{path}'  # instar completion --install"
+    quoted = shlex.quote(str(path))
+    line = f"[ ! -r {quoted} ] || . {quoted}  # instar completion --install"
     try:
         text = rc.read_text(errors="surrogateescape") if rc.exists() else ""
-        if line in text.split("\n"):
+        if f"\n{line}\n" in f"\n{text}\n":
             return [f"written: {path}; {rc} reads it already"]
-        with rc.open("a") as file:
+        with rc.open("a", errors="surrogateescape") as file:
             file.write(f"{'' if not text or text.endswith(chr(10)) else chr(10)}{line}\n")
     except OSError as error:
         raise HostError(f"cannot write to '{rc}': {error.strerror}", hint=f"put this into it: {line}") from error

@@ -8,6 +8,7 @@ Where the ledger is lost already (``rm -r`` ends at what is mounted), what runs 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -43,10 +44,11 @@ def plan_uninstall(workspace: Workspace, *, leave: Collection[str] = ()) -> Unin
     """Return what :func:`uninstall` would remove.
 
     Raises NotFound where there is nothing, and for one of ``leave`` that isn't there; Refused for one of ``leave`` that
-    runs on a machine, and while an agent runs.
+    runs on a machine, while an agent runs, and where nothing says that the directory is Instar's.
     """
     if not workspace.state.root.exists():
         raise NotFound(f"cannot uninstall: there is no state directory '{workspace.state.root}'")
+    _require_own(workspace)
     agent = agent_pid(workspace)
     if agent is not None:
         raise Refused(
@@ -101,6 +103,22 @@ def uninstall(workspace: Workspace, plan: UninstallPlan, *, volumes: bool) -> tu
         clear_leftovers(workspace.state.steps)
         workspace.layers.prune((), tuple)
         return workspace.remove_state(keep=() if volumes else (workspace.state.volumes.name,))
+
+
+def _require_own(workspace: Workspace) -> None:
+    """Raise Refused for a folder in which Instar has never been: it may have ``logs`` and ``secrets`` of somebody else.
+    One with nothing of such a name is fine: that is what is left by one who was killed at the very end."""
+    state = workspace.state
+    if any(mark.is_file() for mark in (state.id_file, state.ledger, state.shared_ledger, state.store / "oci-layout")):
+        return
+    names = (*state.own_names, *provider_names(), state.run.name)
+    if found := [name for name in names if os.path.lexists(state.root / name)]:
+        raise Refused(
+            f"cannot uninstall: nothing says that '{state.root}' is a state directory of Instar's, and there is "
+            f"'{found[0]}' in it",
+            hint="INSTAR_HOME says which directory it is; nothing was removed. What an uninstall has left there "
+            "(volumes) goes by rm -r",
+        )
 
 
 def _is_this_machines(workspace: Workspace, state: EnvironmentState) -> bool:

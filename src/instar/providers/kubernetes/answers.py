@@ -67,6 +67,8 @@ def failure(what: str, server: str, error: Exception) -> InstarError:
     """Return the error of a call that got no answer."""
     cause: BaseException | None = error
     while cause is not None:
+        if type(cause).__name__ == "LocalProtocolError":
+            return unsendable(what)
         if isinstance(cause, ssl.SSLCertVerificationError):
             return ProviderError(
                 f"cannot {what}: the certificate of '{server}' is not of the authority that the kubeconfig names: "
@@ -78,6 +80,15 @@ def failure(what: str, server: str, error: Exception) -> InstarError:
     return ProviderUnavailable(
         f"cannot {what}: '{server}' does not answer: {text[:200]}",
         hint="is it up, and reached from here (a VPN, a firewall, the kubeconfig's server and proxy-url)?",
+    )
+
+
+def unsendable(what: str) -> InstarError:
+    """Return the error of a call that is none of HTTP: nothing of it is said, for it has the credentials in it."""
+    return ProviderError(
+        f"cannot {what}: the kubeconfig's credentials cannot be sent: there is a line's end, or a letter that no token "
+        "has, in the token or in a name to act as",
+        hint="get the kubeconfig anew from whoever runs the cluster; nothing was sent",
     )
 
 
@@ -98,8 +109,8 @@ def starting(what: str, server: str) -> InstarError:
 def _status(body: bytes) -> Mapping[str, Any]:
     try:
         found = json.loads(body)
-    except ValueError:
-        return {"message": body.decode("utf-8", "replace").strip()[:200]}
+    except (ValueError, RecursionError):
+        return {"message": body[:1_000].decode("utf-8", "replace").strip()[:200]}
     return found if isinstance(found, dict) else {}
 
 
@@ -110,8 +121,10 @@ def _is_quota(message: str) -> bool:
 
 def _owners(told: Mapping[str, Any]) -> list[str]:
     """Return the field managers that a server-side apply is in conflict with."""
-    causes = (told.get("details") or {}).get("causes") or ()
-    found = [str(one.get("message", "")) for one in causes if one.get("reason") == "FieldManagerConflict"]
+    details = told.get("details")
+    causes = details.get("causes") if isinstance(details, dict) else None
+    known = [one for one in causes if isinstance(one, dict)] if isinstance(causes, list) else []
+    found = [str(one.get("message", "")) for one in known if one.get("reason") == "FieldManagerConflict"]
     return sorted({text.removeprefix("conflict with ").partition(" using ")[0].strip('"') for text in found})
 
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from instar.errors import InstarError, ProviderError
-from instar.providers.kubernetes import answers
+from instar.providers.kubernetes import answers, reading
 from instar.providers.kubernetes.credentials import Credential, ask_plugin
 from instar.providers.kubernetes.kinds import POD, Kind
 
@@ -29,7 +29,10 @@ MANAGER: Final = "instar"
 _TIMEOUT_S: Final = 15.0
 _PAGE: Final = 500
 _NOT_BEGUN: Final = 126
-_LARGEST_BYTES: Final = 64 << 20
+_MOST_PAGES: Final = 200
+_MOST_ANSWERED: Final = 1 << 20  # of an instance's answer to a check
+_MOST_PRINTED: Final = 16 << 20  # by a command in a pod: whoever is in there may have put another in its place
+_WHOLE: Final = reading.Limits(most_bytes=64 << 20, within_s=120.0)
 
 
 class Api:
@@ -48,8 +51,9 @@ class Api:
 
     def find(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
         """Return an object; None where there is none."""
-        answer = self._ask("GET", kind.path(namespace, name), f"read the {kind.name} '{name}'", absent=True)
-        return None if answer is None else _object(answer)
+        what = f"read the {kind.name} '{name}'"
+        answer = self._ask("GET", kind.path(namespace, name), what, absent=True)
+        return None if answer is None else reading.whole(_object(answer), what)
 
     def list(
         self, kind: Kind, namespace: str, labels: Mapping[str, str], fields: Mapping[str, str] | None = None
@@ -60,13 +64,14 @@ class Api:
         params = {"labelSelector": selector, "limit": str(_PAGE)}
         if fields is not None:
             params["fieldSelector"] = ",".join(f"{name}={value}" for name, value in fields.items())
-        while True:
-            answer = self._ask("GET", kind.path(namespace), f"list {kind.plural} in '{namespace}'", params=params)
-            page = _object(answer or b"{}")
-            found += page.get("items") or ()
-            if not (after := (page.get("metadata") or {}).get("continue")):
+        what = f"list {kind.plural} in '{namespace}'"
+        for _ in range(_MOST_PAGES):
+            page = _object(self._ask("GET", kind.path(namespace), what, params=params) or b"{}")
+            found += reading.items(page, what)
+            if not (after := reading.continued(page)):
                 return tuple({"kind": kind.name, "apiVersion": kind.api_version, **one} for one in found)
             params = {**params, "continue": after}
+        raise ProviderError(f"cannot {what}: there are more than {_MOST_PAGES * _PAGE}, or their list has no end")
 
     def create(self, kind: Kind, namespace: str | None, wanted: Object, *, dry: bool = False) -> Object:
         """Make an object. Raises AlreadyExists where one of its name is there."""
@@ -115,9 +120,12 @@ class Api:
         """Return what is at a path, as it is; None where there is nothing and that may be (``absent``)."""
         return self._ask("GET", path, what, params=params, absent=absent)
 
-    def answer(self, path: str, timeout_s: float, headers: Mapping[str, str]) -> httpx2.Response:
-        """Return what is answered through the API's proxy, whatever it is. Raises what the transport does."""
-        return self._connected().get(path, headers=dict(headers), timeout=timeout_s)
+    def answer(self, path: str, timeout_s: float, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        """Return the status and the beginning (1 MiB) of what is answered through the API's proxy, whatever it is.
+        Raises what the transport does, TimeoutError where that does not come whole within ``timeout_s``."""
+        limits = reading.Limits(most_bytes=_MOST_ANSWERED, within_s=timeout_s)
+        with self._connected().stream("GET", path, headers=dict(headers), timeout=timeout_s) as response:
+            return response.status_code, limits.beginning(response.iter_bytes())
 
     def run(
         self, namespace: str, pod: str, command: tuple[str, ...], timeout_s: float, *, container: str | None = None
@@ -135,7 +143,8 @@ class Api:
         what = f"run a command in '{pod}'"
         try:
             driver = WebsocketDriver(self._connected(), request, timeout=timeout_s)
-            done: Any = driver.write_and_read(stdout=True, stderr=True)
+            out, err = (reading.Printed(_MOST_PRINTED, what) for _ in range(2))
+            done: Any = driver.write_and_read(stdout=out, stderr=err)
         except InstarError:
             raise
         except WebSocketUpgradeError as error:
@@ -144,7 +153,7 @@ class Api:
             return _NOT_BEGUN, str(error.status.message or error)
         except Exception as error:  # the library's, httpx's and the socket's own errors alike: there was no answer
             raise answers.failure(what, self._access.shown, error) from error
-        return done.exit_code, (done.stdout + done.stderr).decode("utf-8", "replace")
+        return done.exit_code, (out.getvalue() + err.getvalue()).decode("utf-8", "replace")
 
     @contextlib.contextmanager
     def websocket(self, path: str, params: Mapping[str, Any], protocols: Sequence[str], what: str) -> Iterator[Any]:
@@ -190,28 +199,33 @@ class Api:
         for again in (True, False):
             try:
                 self.calls += 1
-                response = self._connected().request(method, path, params=params, content=content, headers=headers)
+                asked = self._connected().stream(method, path, params=params, content=content, headers=headers)
+                with asked as response:
+                    said = _WHOLE.all_of(response.iter_bytes(), what)
+            except (httpx2.LocalProtocolError, UnicodeEncodeError):
+                raise answers.unsendable(what) from None  # which has what was to be sent in it: a token
             except httpx2.HTTPError as error:
                 raise answers.failure(what, self._access.shown, error) from error
             if response.status_code == 401 and again and self._forget_credential():
                 continue
             break
         if response.is_success:
-            return response.content
+            return said
         if response.status_code in (401, 403) and not self._is_ready():
             raise answers.starting(what, self.server)
         if response.status_code == 404 and absent:
             return None
-        if response.status_code == 401 and (said := self._said_by) is not None:
-            raise answers.unaccepted(what, *said)
-        raise answers.refusal(what, response.status_code, response.content, response.headers.get("Retry-After"))
+        if response.status_code == 401 and (by := self._said_by) is not None:
+            raise answers.unaccepted(what, *by)
+        raise answers.refusal(what, response.status_code, said, response.headers.get("Retry-After"))
 
     def _is_ready(self) -> bool:
         """Tell whether the API server has all that it decides by: one that has just begun knows no rights yet."""
         import httpx2
 
         try:
-            return self._connected().get("/readyz").status_code in (200, 401)
+            with self._connected().stream("GET", "/readyz") as response:
+                return response.status_code in (200, 401)
         except httpx2.HTTPError:
             return False
 
@@ -300,11 +314,9 @@ def _body(response: httpx2.Response) -> bytes:
 
 
 def _object(data: bytes) -> dict[str, Any]:
-    if len(data) > _LARGEST_BYTES:
-        raise ProviderError(f"cannot read what the cluster answers: {len(data)} bytes at once")
     try:
         found = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ProviderError("cannot read what the cluster answers: it is not JSON") from error
     if not isinstance(found, dict):
         raise ProviderError("cannot read what the cluster answers: it is no object")

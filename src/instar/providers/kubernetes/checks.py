@@ -36,16 +36,16 @@ def _asked(api: Api, namespace: str, pod: str, service: Service, check: Check) -
     shown, timeout_s = f"GET {path}", check.timeout_ms / 1000
     proxied = POD.path(namespace, f"{pod}:{port}", "proxy") + quote(path, safe="!$%&'()*+,/:;=?@~")
     try:
-        answer = api.answer(proxied, timeout_s, {"X-Forwarded-Host": check.host or service.health.host})
+        status, content = api.answer(proxied, timeout_s, {"X-Forwarded-Host": check.host or service.health.host})
     except InstarError:
         raise
     except Exception as error:  # the transport's, of whatever kind: there was no answer
         return Probe(healthy=False, cause=f"{shown} of {pod} was not answered within {timeout_s:g} s: {error}")
-    well = answer.status_code in _WELL if check.status is None else answer.status_code == check.status
+    well = status in _WELL if check.status is None else status == check.status
     if not well:
         wanted = "" if check.status is None else f", not {check.status}"
-        return Probe(healthy=False, cause=f"{shown} of {pod} answered {answer.status_code}{wanted}")
-    if check.contains is not None and check.contains.encode() not in answer.content:
+        return Probe(healthy=False, cause=f"{shown} of {pod} answered {status}{wanted}")
+    if check.contains is not None and check.contains.encode() not in content:
         return Probe(healthy=False, cause=f"{shown} of {pod} does not contain '{check.contains}'")
     return WELL_PROBE
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from instar.errors import Refused
 from instar.frozen import dataclass
+from instar.providers.kubernetes.kinds import VOLUME_CLAIM, Kind
 
 _ADDED: Final = frozenset({"tolerations", "clusterIPs", "ipFamilies", "topologySpreadConstraints"})
 _ENGINE: Final = ("kube-controller-manager", "kube-scheduler", "kubelet", "kube-apiserver")
@@ -67,6 +69,32 @@ def _added(found: Mapping[str, Any], known: Collection[str], path: str) -> Itera
     for name in sorted(found.keys() - set(known)):
         if found[name] not in (None, False, 0, "", [], {}):
             yield Difference(path=f"{path}{name}", expected="nothing", observed=_shown(found[name]))
+
+
+def require_as_made(kind: Kind, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Raise Refused for an object of a group that was there before and is not what would have been made: its labels
+    say that it is ours, and anybody can write labels. How many pods there are, and what a claim or an anchor says of
+    what an older version made, is nobody's lie."""
+    if kind == VOLUME_CLAIM:
+        return
+    metadata, spec, data = (wanted.get(part) or {} for part in ("metadata", "spec", "data"))
+    said = {
+        "metadata": {"labels": metadata.get("labels") or {}, "ownerReferences": metadata.get("ownerReferences") or []},
+        "spec": {name: one for name, one in spec.items() if name != "replicas"},
+        "data": {name: one for name, one in data.items() if not name.startswith("made.")},
+    }
+    differing = list(differences(said, found))
+    if not differing and "template" in spec:
+        pod = found["spec"]["template"]["spec"]
+        differing += added_to_pod(spec["template"]["spec"], pod)
+        differing += _added(pod, pod.keys() - _SEEN_APART, "spec.template.spec.")
+    if differing:
+        name = metadata.get("name")
+        raise Refused(
+            f"cannot use the {kind.name} '{name}', which was there before: it is not as Instar makes it, in "
+            f"'{differing[0].path}'",
+            hint=f"it was left as it is; who wrote it: kubectl get {kind.plural} {name} -o yaml --show-managed-fields",
+        )
 
 
 def other_writers(found: Mapping[str, Any]) -> Iterator[str]:

@@ -6,6 +6,7 @@ no Service and in no disruption budget. Labels of the environment stay, and with
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,8 +17,8 @@ from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.kinds import DEPLOYMENT, POD
 from instar.providers.kubernetes.logs import Logs
 from instar.providers.kubernetes.names import ASIDE_AT, GROUP, POD_TEMPLATE, TAINTED, Names
-from instar.providers.kubernetes.observation import is_of
-from instar.providers.kubernetes.settings import Place
+from instar.providers.kubernetes.observation import is_name_of, is_of
+from instar.providers.kubernetes.settings import LABEL, Place
 
 Object = Mapping[str, Any]
 
@@ -62,6 +63,9 @@ class ClusterMembers:
     def end(self, environment: EnvironmentId, member: Member) -> None:
         self._claim(environment)
         api, _, place = self._place_of(environment)
+        if not is_name_of(member.name, member.group):  # somebody else's with our labels: they go, and it stays
+            self._label(environment, member, {TAINTED: None, GROUP: None})
+            return
         self._logs.keep_of(api, place.namespace, member.group, member.name)
         api.delete(POD, place.namespace, member.name)
 
@@ -91,6 +95,8 @@ def _members(pods: Iterable[Object], wanted: Mapping[str, int], evidence: timede
         if group is None or metadata.get("deletionTimestamp") is not None:
             continue
         serves = GROUP in labels
+        if not re.fullmatch(LABEL, str(group)) or not (serves or is_name_of(str(metadata["name"]), str(group))):
+            continue  # a label is whatever somebody has written: what is not called as its group's is never ended
         aside_at = _time((metadata.get("annotations") or {}).get(ASIDE_AT)) or _time(metadata.get("creationTimestamp"))
         yield Member(
             name=str(metadata["name"]),

@@ -16,6 +16,7 @@ from instar.providers.base import Observed
 from instar.providers.kubernetes.names import GROUP
 
 _BY_SIGNAL: Final = 128
+_GENERATED: Final = 58
 _BAD_PULL: Final = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 _NOT_BEGUN: Final = ("StartError", "ContainerCannotRun", "CreateContainerError", "RunContainerError")
 
@@ -121,7 +122,14 @@ class Look:
 def is_of(pod: Object, group: str) -> bool:
     """Tell whether the engine made a pod for a group: one of somebody else's can have its labels, and outlives it."""
     owners = (pod.get("metadata") or {}).get("ownerReferences") or ()
-    return any(one.get("controller") and str(one.get("name", "")).startswith(group) for one in owners)
+    return any(one.get("controller") and is_name_of(str(one.get("name", "")), group) for one in owners)
+
+
+def is_name_of(name: str, group: str) -> bool:
+    """Tell whether the engine calls what it makes for a group so: nobody can give what is there another name.
+
+    Source: Kubernetes, names.SimpleNameGenerator: of what a pod is called after, 58 characters are left."""
+    return name == group or name.startswith(f"{group}-"[:_GENERATED])
 
 
 def cause(owner: Object, pods: Sequence[Object]) -> str | None:

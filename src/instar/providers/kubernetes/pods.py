@@ -9,6 +9,7 @@ from instar.model.drift import Finding
 from instar.providers.base import Subject
 from instar.providers.kubernetes.comparison import added_to_pod, differences
 from instar.providers.kubernetes.names import CONTAINER, GROUP, POD_TEMPLATE, TAINTED
+from instar.providers.kubernetes.observation import is_name_of
 
 Object = Mapping[str, Any]
 _PRIVILEGE: Final = ("securityContext", "serviceAccountName", "hostNetwork", "hostPID", "hostIPC", "hostUsers")
@@ -27,7 +28,7 @@ def pod_findings(subject: Subject, pod: Object, wanted: Object | None) -> Iterat
     owners = [one.get("name", "") for one in pod["metadata"].get("ownerReferences") or () if one.get("controller")]
     labels = pod["metadata"].get("labels") or {}
     let_go = TAINTED in labels and POD_TEMPLATE not in labels  # another is made in its place
-    if not let_go and not any(str(one).startswith(group.id) for one in owners):
+    if not let_go and not any(is_name_of(str(one), group.id) for one in owners):
         yield told("object", "its owner", f"the Deployment '{group.id}'", ", ".join(owners) or "nobody")
     for one in spec.get("ephemeralContainers") or ():
         yield told("process", "ephemeral container", "none", f"'{one.get('name')}' of {one.get('image')}")

@@ -23,6 +23,7 @@ from instar.providers.facets import Member
 from instar.providers.kubernetes import checks, preflight
 from instar.providers.kubernetes.answers import AlreadyExists
 from instar.providers.kubernetes.api import Api, Object
+from instar.providers.kubernetes.comparison import require_as_made
 from instar.providers.kubernetes.fence import Fence, number_of
 from instar.providers.kubernetes.figures import Counted, Figures
 from instar.providers.kubernetes.inspection import ClusterInspection
@@ -31,7 +32,7 @@ from instar.providers.kubernetes.kubeconfig import find_config
 from instar.providers.kubernetes.logs import Logs
 from instar.providers.kubernetes.maintenance import ClusterMaintenance
 from instar.providers.kubernetes.members import ClusterMembers
-from instar.providers.kubernetes.names import ANCHOR, GROUP, PART, Names, environment_part
+from instar.providers.kubernetes.names import ANCHOR, GROUP, PART, VOLUME, Names, environment_part
 from instar.providers.kubernetes.network import ReleaseNetwork
 from instar.providers.kubernetes.objects import anchor, beginning, claim, group_objects, owned
 from instar.providers.kubernetes.observation import Look, is_of, last_warnings
@@ -209,7 +210,9 @@ class KubernetesProvider:
             place = self._place(environment)
             api, own = self._api(place), self._names(environment)
             for found in api.list(VOLUME_CLAIM, place.namespace, own.labels):
-                self._delete(environment, VOLUME_CLAIM, found["metadata"]["name"])
+                metadata = found["metadata"]
+                if metadata["name"] == own.claim(str(metadata["labels"].get(VOLUME))):
+                    self._delete(environment, VOLUME_CLAIM, metadata["name"])
         fence = self._fence(environment)
         fence.claim()
         fence.remove()
@@ -272,6 +275,7 @@ class KubernetesProvider:
             if found is None:
                 raise
             names.require_own(kind.name, found)
+            require_as_made(kind, wanted, found)
             return found
 
     def _require_newest(self, fence: Fence, place: Place, root: Object) -> None:

@@ -15,7 +15,7 @@ from instar.model.release import EnvironmentId
 from instar.providers.base import StoredVolume
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.kinds import VOLUME_CLAIM
-from instar.providers.kubernetes.names import ENVIRONMENT, LEDGER, SERVICE, VOLUME
+from instar.providers.kubernetes.names import ENVIRONMENT, LEDGER, SERVICE, VOLUME, Names
 from instar.providers.kubernetes.settings import LABEL, Place
 
 
@@ -61,12 +61,14 @@ class ClusterVolumes:
 
 
 def _stored(place: Place, claim: Mapping[str, Any]) -> StoredVolume | None:
-    """Return what a claim keeps; None of one that says of no environment that it is its."""
+    """Return what a claim keeps; None of one that is no environment's."""
     metadata = claim["metadata"]
     labels = metadata.get("labels") or {}
     service, name, volume = (str(labels.get(label, "")) for label in (SERVICE, ENVIRONMENT, VOLUME))
     if not all(re.fullmatch(LABEL, text) for text in (service, name, volume)) or metadata.get("deletionTimestamp"):
         return None
     environment = EnvironmentId(service=service, name=name)
+    if metadata["name"] != Names(environment=environment, ledger="").claim(volume):
+        return None  # somebody has written our labels on a claim of their own: it is never removed
     where = f"{place.namespace}/{metadata['name']}"
     return StoredVolume(environment=environment, name=volume, where=where, used_bytes=None)
