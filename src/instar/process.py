@@ -265,6 +265,28 @@ def spawn(
         )
 
 
+def on_terminal(argv: Sequence[str | Path], *, environ: Mapping[str, str]) -> int:
+    """Run a program that a person works with, on the caller's terminal and with the caller's environment; return its
+    exit status. ``^C`` is its own meanwhile. When this thread is interrupted, it is ended. From the main thread alone.
+
+    Raises ComponentMissing, CommandFailed where it cannot be started.
+    """
+    words = [os.fspath(word) for word in argv]
+    before = signal.signal(signal.SIGINT, lambda *_: None)  # not ignored: the program would inherit that
+    try:
+        env = {"PATH": PATH, **environ}
+        child = _start(words, stdin=0, stdout=1, stderr=2, env=env, cwd=None, pass_fds=(), start_new_session=False)
+        try:
+            return child.wait()
+        except BaseException:
+            child.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(_REST_S)
+            raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def attach(argv: Sequence[str | Path], *, stdin: int, stdout: int, stderr: int) -> subprocess.Popen[bytes]:
     """Start a child that reads and writes descriptors of the caller's, holds no locks, and does not outlive Instar.
 

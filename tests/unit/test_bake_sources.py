@@ -268,10 +268,10 @@ def test_what_cannot_be_written_is_named(folder: Path) -> None:
 def test_secrets_and_keys_of_all_environments_are_never_copied(tmp_path: Path) -> None:
     (tmp_path / "instar.yaml").write_text(
         "name: web\nimage: {base: debian:bookworm}\nservice: {command: [serve], port: 80}\nenvironments:\n"
-        "  a: {listen: ':8080', secrets: {A: {file: app/a}, B: {source: vault}}}\n"
+        "  a: {listen: ':8080', secrets: {A: {file: app/a}, B: {source: vault}, D: {age: d}}}\n"
         "  b:\n    listen: {https: shop.example}\n    secrets: {C: {file: c}}\n"
         "    tls: {certificate: tls/shop.pem, key: tls/shop.key}\n"
     )
     found = never_copied(load(tmp_path / "instar.yaml"))
-    names = {"instar.yaml", "instar.lock", "app/a", "c", "tls/shop.key"}
+    names = {"instar.yaml", "instar.lock", "app/a", "c", "d", "tls/shop.key"}
     assert found == {tmp_path / name for name in names}

@@ -302,10 +302,10 @@ def test_low_ports_and_neighbouring_volumes_are_fine() -> None:
         ("  a: {listen: ':80', promote_from: a}\n", "which is no other environment; there is none besides 'a'"),
         ("  a: {listen: ':80', promote_from: c}\n  bb: {listen: ':81'}\n", "found 'c', which is no other environment"),
         ("  a: {listen: ':80', secrets: {T: x}}\n", "expected a section such as {file: secrets/token}, found 'x'"),
-        ("  a: {listen: ':80', secrets: {T: {}}}\n", "expected one of 'file' and 'source', found none"),
+        ("  a: {listen: ':80', secrets: {T: {}}}\n", "expected one of 'file', 'age' and 'source', found none"),
         (
             "  a: {listen: ':80', secrets: {T: {file: x, source: y}}}\n",
-            "expected one of 'file' and 'source', found file",
+            "expected one of 'file', 'age' and 'source', found file",
         ),
         ("  a: {listen: ':80', secrets: {T: {source: /x}}}\n", "secrets.T.source: expected a name"),
         ("  a: {listen: ':80', secrets: {T: {file: ../x}}}\n", "it leads out of the definition's folder"),

@@ -20,6 +20,7 @@ from instar.errors import HostError, InstarError, LedgerUnreachable, MachineFile
 from instar.model.machine import (
     AcmeSettings,
     AgentSettings,
+    AgeSettings,
     DnsSettings,
     EdgeSettings,
     IndexSettings,
@@ -76,6 +77,7 @@ def test_the_page_and_its_example_are_current() -> None:
             "mail": SecretSettings(file="/etc/instar/mail-password"),
             "ci": SecretSettings(variable="SHOP_TOKEN"),
         },
+        age=AgeSettings(identities="/etc/instar/age-identities"),
     )
 
 
@@ -90,6 +92,7 @@ def test_the_schema_is_strict() -> None:
         "registries",
         "indexes",
         "secrets",
+        "age",
     }
     assert schema["properties"]["agent"]["properties"]["check"]["default"] == "5s"
     answer = CliRunner().invoke(instar_command, ["schema", "--machine"], standalone_mode=False)

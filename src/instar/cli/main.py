@@ -40,6 +40,7 @@ _COMMANDS = {
     "shell": "break_glass",
     "replay": "break_glass",
     "volumes": "volumes",
+    "secrets": "secrets",
     "pin": "releases",
     "unpin": "releases",
     "certificates": "certificates",

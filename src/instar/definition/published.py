@@ -42,8 +42,8 @@ Here is one with nearly every key. Only `name`, `image.base` and `service.comman
 - **The definition, its lock, the requirements file and secrets are regular files**, no links to any: what root reads
   is in the folder, whoever may write there. What only root may read is not repeated in a message to anybody else. In
   `files`, a link is copied as a link.
-- **A secret is a file beside the definition, or from a source that the [machine's file](machine.md) names**: a file
-  elsewhere, a command, or a variable. A definition says no more than its name.
+- **A [secret](secrets.md) is a file beside the definition, one that age has encrypted, or from a source that the
+  [machine's file](machine.md) names**: a file elsewhere, a command, or a variable.
 - **The service is `name`, for every command.** `SERVICE/ENV` names an environment without a definition.
 """
 
@@ -86,6 +86,7 @@ then, with a message in the agent's log, and the agent goes on with what it had.
     the end are taken off, nothing else. What it prints, on either stream, is in no message.
   - A `file` is taken as it is, of at most 1 MiB. A link is refused, and one that everybody may read.
   - A `variable` is the caller's: `sudo --preserve-env=SHOP_TOKEN instar deploy dev`.
+- **`age`** says which identities read [secrets that are encrypted in git](secrets.md#in-git), besides the caller's own.
 - **`commands`** that definitions refer to by name come with what uses them. Until then they are refused, like any key
   that would do nothing.
 """

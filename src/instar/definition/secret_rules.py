@@ -7,7 +7,7 @@ from typing import Final
 from instar.definition.problems import Problems, listed
 from instar.definition.section import Reading, blame
 
-_DEFINITION: Final = ("file", "source")
+_DEFINITION: Final = ("file", "age", "source")
 _MACHINE: Final = ("file", "command", "variable")
 
 

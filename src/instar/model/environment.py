@@ -204,10 +204,12 @@ class Keep:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SecretSource:
-    """Where a secret comes from: a file of the author's, or what the machine's own file calls so."""
+    """Where a secret comes from: a file of the author's, an encrypted one, or what the machine's own file calls so."""
 
     file: str | None = field(default=None, metadata=key(
         "File beside the definition that holds the secret. It never goes into an image.", "secret file"))
+    age: str | None = field(default=None, metadata=key(
+        "File beside the definition that age has encrypted (`instar secrets edit`); it may be in git.", "secret file"))
     source: str | None = field(default=None, metadata=key(
         "A source that the machine's own file names: `secrets` in /etc/instar/config.yaml.", "name"))
 

@@ -155,6 +155,15 @@ class SecretSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AgeSettings:
+    """By whose keys secrets are read that age has encrypted."""
+
+    identities: str | None = field(default=None, metadata=key(
+        "A file of age identities (secret keys), one a line. Others than its owner and group may not read it.",
+        "file of the machine", default_about="only those of who calls, in ~/.config/instar/age-identities"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class MachineSettings:
     """``ledger``: the address of the database that this machine shares with others, None where it has its own file."""
 
@@ -178,3 +187,5 @@ class MachineSettings:
     secrets: Mapping[str, SecretSettings] = field(default_factory=dict, metadata=key(
         "Sources of secrets that definitions refer to by these names: a file, a command or a variable each.",
         names="name", expected="a section with one section for each source, such as 'vault: {command: […]}'"))
+    age: AgeSettings = field(default=AgeSettings(), metadata=key(
+        "By whose keys secrets are read that stand encrypted beside a definition."))

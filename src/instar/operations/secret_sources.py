@@ -28,11 +28,13 @@ MAX_PRINTED_BYTES: Final = 64 * 1024  # by a command, on both its streams
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sources:
-    """What the machine's file names, for a service's environments; ``environ`` is the caller's."""
+    """What the machine's file names, for a service's environments; ``environ`` is the caller's, ``identities`` a file
+    of the machine's with age's."""
 
     service: str = ""
     named: Mapping[str, SecretSettings] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=dict)
+    identities: str | None = None
 
 
 NO_SOURCES: Final = Sources()
@@ -53,12 +55,21 @@ def _content(name: str, folder: Path, environment: Environment, secret: SecretSo
     if secret.source is not None:
         return _from_source(name, secret.source, f"{sources.service}/{environment.name}", sources)
     from instar.definition.author_files import read_author_file
+    from instar.operations.age_files import MAX_FILE_BYTES, decrypted, find_identities
 
-    assert secret.file is not None  # a secret has one of both
+    file, limit_bytes = (secret.age, MAX_FILE_BYTES) if secret.age is not None else (secret.file, MAX_BYTES)
+    assert file is not None  # a secret has one of the three
+    about = f"cannot read secret '{name}' from '{file}'"
     try:
-        return read_author_file(folder, secret.file, MAX_BYTES)
+        data = read_author_file(folder, file, limit_bytes)
     except OSError as error:
-        raise Refused(f"cannot read secret '{name}' from '{secret.file}': {error.strerror}") from error
+        raise Refused(f"{about}: {error.strerror}") from error
+    if secret.age is None:
+        return data
+    value = decrypted(data, find_identities(sources.identities, sources.environ), about)
+    if len(value) > MAX_BYTES:
+        raise Refused(f"{about}: it is larger than {MAX_BYTES:,} bytes")
+    return value
 
 
 def _from_source(name: str, source: str, environment: str, sources: Sources) -> bytes:

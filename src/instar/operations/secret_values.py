@@ -18,6 +18,7 @@ from instar.ledger.secrets import SecretName
 from instar.model.digest import Digest
 from instar.model.environment import Environment
 from instar.model.keyed import keyed_digest
+from instar.model.machine import MachineSettings
 from instar.model.release import EnvironmentId, Release
 from instar.operations.encryption import decrypt, encrypt
 from instar.operations.secret_key import require_key
@@ -45,8 +46,10 @@ def keep_values(workspace: Workspace, folder: Path, environment: Environment, *,
 
 
 def _sources(workspace: Workspace, service: str) -> Sources:
-    settings = workspace.machine_settings
-    return Sources(service=service, named=settings.secrets if settings else {}, environ=workspace.environ)
+    settings = workspace.machine_settings or MachineSettings()
+    return Sources(
+        service=service, named=settings.secrets, environ=workspace.environ, identities=settings.age.identities
+    )
 
 
 def encrypted_values(

@@ -60,9 +60,9 @@ def _missing(loaded: Loaded) -> Iterator[Problem]:
                 yield from _problem(loaded, why, *part.path, "archives", name, "signed_by")
     for environment in loaded.definition.environments.values():
         for name, secret in environment.secrets.items():
-            where = ("environments", environment.name, "secrets", name, "file")
-            why = why_unusable(loaded.folder, secret.file) if secret.file is not None else None
-            yield from _problem(loaded, why, *where)
+            for key, secret_file in (("file", secret.file), ("age", secret.age)):
+                why = why_unusable(loaded.folder, secret_file) if secret_file is not None else None
+                yield from _problem(loaded, why, "environments", environment.name, "secrets", name, key)
         for key, tls_file in (("certificate", environment.tls.certificate_file), ("key", environment.tls.key_file)):
             if tls_file is not None:
                 where_tls = ("environments", environment.name, "tls", key)

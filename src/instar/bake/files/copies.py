@@ -172,7 +172,8 @@ def never_copied(loaded: Loaded) -> frozenset[Path]:
     file = loaded.folder / Path(loaded.file).name
     named = {file, file.with_suffix(".lock")}
     for environment in loaded.definition.environments.values():
-        own = (environment.tls.key_file, *(secret.file for secret in environment.secrets.values()))
+        secrets = environment.secrets.values()
+        own = (environment.tls.key_file, *(one.file for one in secrets), *(one.age for one in secrets))
         named.update(loaded.folder / file for file in own if file is not None)
     for made in (loaded.definition.image, *loaded.definition.build.values()):
         named.update(loaded.folder / npm.source / name for npm in made.npm for name in _NOT_BESIDE_NPM)
