@@ -8,7 +8,7 @@ from datetime import timedelta
 from control_values import ENV, NOW, ago
 
 from instar.control.members import MemberStep, next_steps
-from instar.model.release import Instance, MemberTaint
+from instar.model.release import Ending, Instance, MemberTaint
 from instar.providers.facets import Member
 
 GROUP = Instance(id="shop-production-1-1", serial=1, environment=ENV, release=1, created_at=NOW, members=2)
@@ -69,6 +69,8 @@ def test_they_go_one_by_one() -> None:
 
 def test_one_that_is_not_due_yet_or_whose_group_ends_stays() -> None:
     assert steps(tainted("a", due_in_s=5), member("a"), member("b")) == []
+    ending = replace(tainted("a"), ending=Ending(reason="instar", why="it is retired", at=NOW))
+    assert steps(ending, member("a"), member("b")) == []
 
 
 def test_what_was_set_aside_is_ended_when_its_time_is_over_and_not_before() -> None:

@@ -11,6 +11,8 @@ from instar.control.actions import Plan, Wait
 from instar.control.decide import decide
 from instar.control.roles import by_role, starts_before, together
 from instar.control.snapshot import GroupView, Snapshot
+from instar.errors import LedgerDamaged
+from instar.ledger.roles import release_of
 from instar.model.definition import Service, Task, Volume
 from instar.model.digest import Digest
 from instar.model.environment import RoleSettings, Settings
@@ -124,5 +126,5 @@ def test_a_role_starts_before_where_that_is_said_or_its_tasks_need_its_volume(
 
 
 def test_a_group_of_a_role_that_its_release_has_not_is_damage() -> None:
-    with pytest.raises(LookupError, match="has no role 'jobs'"):
-        release(1).of_role("jobs")
+    with pytest.raises(LedgerDamaged, match=r"cannot tell how 'shop-production-1-1' runs: .* has no role 'jobs'"):
+        release_of(group(1, "jobs", 1).instance, release(1))

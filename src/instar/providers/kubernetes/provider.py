@@ -66,7 +66,7 @@ class KubernetesProvider:
 
     @property
     def members(self) -> ClusterMembers:
-        return ClusterMembers(self.place_of, lambda environment: self._fence(environment).require_claimed(), self._logs)
+        return ClusterMembers(self.place_of, self._claim, self._logs)
 
     @property
     def shells(self) -> KubernetesProvider:
@@ -78,7 +78,7 @@ class KubernetesProvider:
 
     @property
     def volumes(self) -> ClusterVolumes:
-        return ClusterVolumes(self._site.environments, self._site.ledger_name, self._api)
+        return ClusterVolumes(self._site.environments, self._site.ledger_name, self._api, self._claim)
 
     @property
     def previews(self) -> KubernetesProvider:
@@ -309,6 +309,9 @@ class KubernetesProvider:
     def _traffic(self, environment: EnvironmentId) -> EnvironmentTraffic:
         place = self._place(environment)
         return EnvironmentTraffic(self._api(place), self._names(environment), place, self._fence(environment))
+
+    def _claim(self, environment: EnvironmentId) -> None:
+        self._fence(environment).require_claimed()
 
     def _fence(self, environment: EnvironmentId) -> Fence:
         """Return what keeps older holders out, the same for as long as this process has the lease."""

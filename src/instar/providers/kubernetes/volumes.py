@@ -27,16 +27,21 @@ class ClusterVolumes:
         environments: Callable[[], Mapping[EnvironmentId, Settings]],
         ledger: Callable[[], str],
         api_of: Callable[[Place], Api],
+        claim: Callable[[EnvironmentId], object],
     ) -> None:
+        """``claim`` raises LeaseLost for who may not write there any more."""
         self._environments = environments
         self._ledger = ledger
         self._api_of = api_of
+        self._claim = claim
 
     def volumes(self) -> tuple[StoredVolume, ...]:
         found = (one for _, one, _ in self._claims())
         return tuple(sorted(found, key=lambda one: (str(one.environment), one.name)))
 
     def remove_volume(self, environment: EnvironmentId, name: str) -> None:
+        if environment in self._environments():  # of one that is gone there is nothing to be claimed
+            self._claim(environment)
         for place, one, claim in self._claims():
             if (one.environment, one.name) == (environment, name):
                 api = self._api_of(place)
