@@ -272,12 +272,14 @@ def test_configuration_and_secrets_reach_the_command(world: TinyWorld) -> None:
     script = "env; cat /run/secrets/TOKEN; ls -ln /run/secrets"
     release = world.release(["sh", "-c", script], config={"GREETING": "hello"}, port=8080)
     configuration = release.configuration
-    object.__setattr__(configuration, "secrets", {"TOKEN": digest})
+    object.__setattr__(configuration, "secrets", {"TOKEN": digest, "KEY": world.keep_secret(b"as a variable")})
+    object.__setattr__(configuration, "secret_variables", ("KEY",))
     instance = world.run(release)
     world.ended(instance)
     lines = [line.split(" ", 2)[2] for line in world.runtime.log_lines(instance.id)]
     wanted = {"GREETING=hello", "PORT=8080", "INSTAR_SERVICE=tiny", "INSTAR_ENVIRONMENT=dev", "INSTAR_RELEASE=1"}
-    assert wanted | {f"INSTAR_INSTANCE={instance.id}", "hush"} <= set(lines)
+    assert wanted | {f"INSTAR_INSTANCE={instance.id}", "hush", "KEY=as a variable"} <= set(lines)
+    assert not any(line.startswith("TOKEN=") for line in lines)
     assert any(line.startswith("-r--------") and "10001" in line for line in lines)
     world.destroy(instance, release)
 

@@ -302,6 +302,12 @@ def test_low_ports_and_neighbouring_volumes_are_fine() -> None:
         ("  a: {listen: ':80', promote_from: a}\n", "which is no other environment; there is none besides 'a'"),
         ("  a: {listen: ':80', promote_from: c}\n  bb: {listen: ':81'}\n", "found 'c', which is no other environment"),
         ("  a: {listen: ':80', secrets: {T: x}}\n", "expected a section such as {file: secrets/token}, found 'x'"),
+        (
+            "  a: {listen: ':80', config: {T: x}, secrets: {T: {file: x, variable: true}}}\n",
+            "'T' stands in 'config' too",
+        ),
+        ("  a: {listen: ':80', secrets: {PATH: {file: x, variable: true}}}\n", "every instance has 'PATH' already"),
+        ("  a: {listen: ':80', secrets: {T: {file: x, variable: T}}}\n", "secrets.T.variable: expected true or false"),
         ("  a: {listen: ':80', secrets: {T: {}}}\n", "expected one of 'file', 'age' and 'source', found none"),
         (
             "  a: {listen: ':80', secrets: {T: {file: x, source: y}}}\n",

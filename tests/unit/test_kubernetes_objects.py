@@ -141,6 +141,16 @@ def test_config_and_secrets_are_immutable_and_found_where_every_provider_has_the
     assert variables["INSTAR_RELEASE"] == "7"
 
 
+def test_a_secret_that_is_a_variable_too_is_named_and_its_value_stays_in_the_secret() -> None:
+    one = order(secrets={"TOKEN": Digest.of(b""), "PORT": Digest.of(b"")}, secret_variables=("PORT", "TOKEN"))
+    found = made(one, {"TOKEN": b"hush", "PORT": b"9"})
+    (container,) = found["Deployment"]["spec"]["template"]["spec"]["containers"]
+    keys = [one["valueFrom"]["secretKeyRef"] for one in container["env"] if "secretKeyRef" in one.get("valueFrom", {})]
+    assert keys == [{"name": "shop-prod-7-12-secrets", "key": name} for name in ("PORT", "TOKEN")]
+    assert [one["name"] for one in container["env"]].count("PORT") == 1
+    assert "hush" not in json.dumps(found["Deployment"])
+
+
 def test_a_secrets_value_is_in_no_digest_of_the_anchor() -> None:
     one = order(secrets={"TOKEN": Digest.of(b"")})
     told = [anchor(one, group_objects(one, {"TOKEN": value}))["data"] for value in (b"a", b"b")]

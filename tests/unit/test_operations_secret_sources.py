@@ -161,3 +161,20 @@ def test_a_source_that_fails_begins_nothing_and_what_is_active_stays(tmp_path: P
     [digest] = workspace.ledger.get_release(web, 1).configuration.secrets.values()
     assert workspace.state.secret(digest).read_bytes() == b"one"
     workspace.ledger.close()
+
+
+def test_a_variable_has_no_line_end_at_its_end_and_neither_has_its_file(tmp_path: Path) -> None:
+    def as_variable(value: bytes) -> bytes:
+        (tmp_path / "token").write_bytes(value)
+        secret = SecretSource(file="token", variable=True)
+        return read_secrets(tmp_path, Environment(name="dev", secrets={"TOKEN": secret}), Sources())["TOKEN"]
+
+    assert as_variable(b" one\ntwo\r\n\n") == b" one\ntwo"
+    for value, told in (
+        (b"a\0b", "it has a zero byte in it"),
+        (b"\xff", "it is no UTF-8 text"),
+        (b"x" * 65_537, "it is larger than 65,536 bytes"),
+    ):
+        with pytest.raises(Refused) as caught:
+            as_variable(value)
+        assert caught.value.message == f"cannot give secret 'TOKEN' as an environment variable: {told}"

@@ -27,6 +27,7 @@ _SITES: Final = Declaration("", ("site", "secure site"))
 _UNDECLARED: Final = {  # what is put together of a definition
     (Configuration, "config"): Declaration("", "variables"),
     (Configuration, "secrets"): Declaration("", "variables"),
+    (Configuration, "secret_variables"): Declaration("", "variable"),
     (Configuration, "role"): Declaration("", "name"),
     (Configuration, "roles"): Declaration("", names="name"),
     (OwnNames, "held"): _SITES,

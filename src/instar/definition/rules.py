@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from instar.definition import forms, origin_rules, role_rules, rollout_rules, stage_rules
+from instar.definition import forms, origin_rules, role_rules, rollout_rules, secret_rules, stage_rules
 from instar.definition.input_forms import GIT
 from instar.definition.problems import Mark, Problems, listed, nearest
 from instar.definition.section import REQUIRED, Reading, Section, blame, readings
@@ -189,6 +189,7 @@ def definition(reading: Reading, problems: Problems) -> None:
     for one in found.values():
         _check_provider(one, problems)
         role_rules.environment(one, reading, problems)
+        secret_rules.environment(one, problems)
         if service:
             _check_environment(one, service, problems)
         rollout_rules.environment(one, service, problems)

@@ -196,7 +196,7 @@ _ROLE_ELSEWHERE: Final = {
     "when": "when it starts is 'with: traffic' or 'with: before'",
 }
 _SECRET_ELSEWHERE: Final = dict.fromkeys(
-    ("env", "value", "variable", "command", "from"),
+    ("env", "value", "command", "from"),
     "a secret is a file beside the definition, such as {file: secrets/token}, or comes from a {source: NAME} that the "
     "machine's own file names; what is no secret stands in 'config'",
 )

@@ -6,13 +6,29 @@ from typing import Final
 
 from instar.definition.problems import Problems, listed
 from instar.definition.section import Reading, blame
+from instar.definition.shapes import FAILED
 
 _DEFINITION: Final = ("file", "age", "source")
+_OF_EVERY_INSTANCE: Final = ("PATH", "HOME", "PORT")
 _MACHINE: Final = ("file", "command", "variable")
 
 
 def secret(reading: Reading, problems: Problems) -> None:
     _one_of(reading, _DEFINITION, problems)
+
+
+def environment(reading: Reading, problems: Problems) -> None:
+    """No secret takes the place of another variable: which of them counts would be a guess."""
+    secrets, config = reading.get("secrets"), reading.get("config")
+    if FAILED in (secrets, config):
+        return
+    for name, secret in secrets.items():
+        if not isinstance(secret, Reading) or secret.get("variable") is not True:
+            continue
+        if name in config:
+            blame(secret, "variable", problems, f"'{name}' stands in 'config' too; one of them has to go")
+        elif name in _OF_EVERY_INSTANCE or name.startswith("INSTAR_"):
+            blame(secret, "variable", problems, f"every instance has '{name}' already; give the secret another name")
 
 
 def source(reading: Reading, problems: Problems) -> None:

@@ -212,6 +212,9 @@ class SecretSource:
         "File beside the definition that age has encrypted (`instar secrets edit`); it may be in git.", "secret file"))
     source: str | None = field(default=None, metadata=key(
         "A source that the machine's own file names: `secrets` in /etc/instar/config.yaml.", "name"))
+    variable: bool = field(default=False, metadata=key(
+        "Whether it is an environment variable of its name as well, without line ends at its end. Every program that "
+        "the service starts has that too, and many show theirs in reports of errors: docs/secrets.md."))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -389,3 +392,8 @@ class Environment(Settings):
         expected="a section such as {TOKEN: {file: secrets/token}}"))
     maintenance: MaintenancePage = field(default=MaintenancePage(), metadata=key(
         "What `instar maintenance ENV on` answers requests with."))
+
+    @property
+    def secret_variables(self) -> tuple[str, ...]:
+        """The secrets that are environment variables as well."""
+        return tuple(sorted(name for name, secret in self.secrets.items() if secret.variable))

@@ -35,6 +35,7 @@ class Configuration:
     ``service`` is how instances run, of several roles those of the first, whose name is ``role``: the one that requests
     go to, if they go to any. ``roles`` are the others, none of which has a port.
     ``provider_settings``: what of the environment's settings its provider makes instances from, as JSON has it.
+    ``secret_variables``: which of the secrets are environment variables as well.
     """
 
     service: Service
@@ -43,6 +44,7 @@ class Configuration:
     provider_settings: Mapping[str, Any] = field(default_factory=dict, metadata=ADDED)
     role: str | None = field(default=None, metadata=ADDED)
     roles: Mapping[str, Service] = field(default_factory=dict, metadata=ADDED)
+    secret_variables: tuple[str, ...] = field(default=(), metadata=ADDED)
 
     @classmethod
     def of(
@@ -52,6 +54,7 @@ class Configuration:
         config: Mapping[str, str],
         secrets: Mapping[str, Digest],
         provider_settings: Mapping[str, Any],
+        secret_variables: tuple[str, ...] = (),
     ) -> Configuration:
         """Return how instances of ``definition`` are started with what else they are given."""
         first = definition.first_role
@@ -63,11 +66,23 @@ class Configuration:
             provider_settings=provider_settings,
             role=first,
             roles=others,
+            secret_variables=secret_variables,
         )
 
     def given_as(self, own: Configuration) -> Configuration:
         """Return it as it is promoted: how instances run stays, and what else they are given is that of ``own``."""
-        return replace(self, config=own.config, secrets=own.secrets, provider_settings=own.provider_settings)
+        return replace(
+            self,
+            config=own.config,
+            secrets=own.secrets,
+            provider_settings=own.provider_settings,
+            secret_variables=own.secret_variables,
+        )
+
+    @property
+    def secrets_as_variables(self) -> Mapping[str, Digest]:
+        """The secrets that are environment variables as well, by name."""
+        return {name: self.secrets[name] for name in self.secret_variables if name in self.secrets}
 
     @property
     def services(self) -> Mapping[str, Service]:

@@ -219,7 +219,13 @@ def configure(workspace: Workspace, loaded: Loaded, environment: Environment) ->
 
     secrets = keep_values(workspace, loaded.folder, environment, service=loaded.definition.name)
     own = own_settings(workspace, environment)
-    return Configuration.of(loaded.definition, config=environment.config, secrets=secrets, provider_settings=own)
+    return Configuration.of(
+        loaded.definition,
+        config=environment.config,
+        secrets=secrets,
+        provider_settings=own,
+        secret_variables=environment.secret_variables,
+    )
 
 
 def own_settings(workspace: Workspace, environment: Environment) -> Mapping[str, Any]:

@@ -106,6 +106,7 @@ def configuration_of(workspace: Workspace, loaded: Loaded, environment: Environm
         config=environment.config,
         secrets=digests_of(workspace, loaded.folder, environment, service=loaded.definition.name),
         provider_settings=own_settings(workspace, environment),
+        secret_variables=environment.secret_variables,
     )
 
 

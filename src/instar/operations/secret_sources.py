@@ -23,6 +23,7 @@ from instar.model.machine import SecretSettings
 from instar.model.state import machine_file
 
 MAX_BYTES: Final = 1024 * 1024
+MAX_VARIABLE_BYTES: Final = 64 * 1024  # Linux takes one of twice that, its name with it
 MAX_PRINTED_BYTES: Final = 64 * 1024  # by a command, on both its streams
 
 
@@ -48,7 +49,22 @@ def read_secrets(folder: Path, environment: Environment, sources: Sources) -> Ma
         HostError: this machine has no such source, or it gives nothing that is of use.
         ComponentMissing: the program that a source names is not here.
     """
-    return {name: _content(name, folder, environment, one, sources) for name, one in environment.secrets.items()}
+    found = {name: _content(name, folder, environment, one, sources) for name, one in environment.secrets.items()}
+    return {**found, **{name: _as_variable(name, found[name]) for name in environment.secret_variables}}
+
+
+def _as_variable(name: str, value: bytes) -> bytes:
+    """Return a secret as a variable has it, and then its file too: one value has one digest."""
+    value = value.rstrip(b"\r\n")
+    about = f"cannot give secret '{name}' as an environment variable"
+    if b"\0" in value or len(value) > MAX_VARIABLE_BYTES:
+        cause = f"it is larger than {MAX_VARIABLE_BYTES:,} bytes" if b"\0" not in value else "it has a zero byte in it"
+        raise Refused(f"{about}: {cause}", hint=f"without 'variable', it is the file /run/secrets/{name}")
+    try:
+        value.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Refused(f"{about}: it is no UTF-8 text", hint=f"it can be the file /run/secrets/{name} alone") from None
+    return value
 
 
 def _content(name: str, folder: Path, environment: Environment, secret: SecretSource, sources: Sources) -> bytes:

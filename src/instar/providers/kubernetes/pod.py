@@ -138,9 +138,11 @@ def _variables(order: Order) -> list[Mapping[str, Any]]:
     }
     home = {} if "HOME" in order.image.config.env else {"HOME": "/tmp"}  # noqa: S108  all that may be written to
     config = order.release.configuration.config
-    plain = {name: text for name, text in {**home, **port}.items() if name not in config}
+    secret = order.release.configuration.secrets_as_variables
+    plain = {name: text for name, text in {**home, **port}.items() if name not in config and name not in secret}
     pod = {"name": "INSTAR_INSTANCE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
-    return [*({"name": name, "value": text} for name, text in {**plain, **own}.items()), pod]
+    keys = ({"name": name, "valueFrom": {"secretKeyRef": {"name": order.secret_name, "key": name}}} for name in secret)
+    return [*({"name": name, "value": text} for name, text in {**plain, **own}.items()), *keys, pod]
 
 
 def _probes(health: Health, port: int | None) -> Mapping[str, Any]:

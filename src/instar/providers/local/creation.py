@@ -107,7 +107,7 @@ def ids_of(names: InstanceNames) -> IdRange:
 
 
 def environment(order: CreationOrder) -> Mapping[str, str]:
-    """Return all the variables that the instance's command starts with."""
+    """Return the variables that the instance's command starts with, besides secrets."""
     service, release, instance = order.release.service, order.release, order.instance
     own = {
         "INSTAR_SERVICE": release.environment.service,
@@ -221,7 +221,7 @@ def _write_bundle(order: CreationOrder, users: Users | None, binds: Sequence[Bin
         hostname=names.hostname,
         command=command,
         workdir=service.workdir,
-        environment=environment(order),
+        environment={**environment(order), **_secret_variables(order)},
         uid=uid,
         gid=gid,
         capabilities=capabilities,
@@ -238,7 +238,13 @@ def _write_bundle(order: CreationOrder, users: Users | None, binds: Sequence[Bin
         hierarchies=cgroups.hierarchies(),
         annotations=_annotations(order),
     )
+    (names.folder / "config.json").touch(0o600)
     (names.folder / "config.json").write_text(json.dumps(bundle.config(made)))
+
+
+def _secret_variables(order: CreationOrder) -> Mapping[str, str]:
+    given, state = order.release.configuration.secrets_as_variables, order.names.of.state
+    return {name: secret_value(state, name, digest).decode() for name, digest in given.items()}
 
 
 def _annotations(order: CreationOrder) -> Mapping[str, str]:

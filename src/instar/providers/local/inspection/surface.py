@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from pathlib import Path
 
 from instar import durable
@@ -13,6 +13,7 @@ from instar.host.isolation import conmon
 from instar.host.kernel import cgroups
 from instar.host.network.network_view import Listener
 from instar.host.processes import marks, proc
+from instar.model.digest import Digest
 from instar.model.drift import Finding
 from instar.model.keyed import keyed_digest
 from instar.providers.commands import command_of
@@ -198,9 +199,26 @@ def _command(case: Case) -> Iterator[Finding]:
         yield case.finding("command", "command line", " ".join(wanted), " ".join(there))
     variables = {f"{name}={value}" for name, value in environment(case.order).items()}
     found = {os.fsdecode(word) for word in proc.words(pid, "environ")}
+    variables |= _secret_variables(case, found)
     if found != variables:
         names = sorted({text.partition("=")[0] for text in found ^ variables})
         yield case.finding("command", "environment", "the release's", f"differs in {', '.join(names)}")
+
+
+def _secret_variables(case: Case, found: Set[str]) -> Set[str]:
+    given = case.order.release.configuration.secrets_as_variables
+    return expected_variables(given, durable.read(case.names.of.state.secret_key), found) if given else set()
+
+
+def expected_variables(given: Mapping[str, Digest], key: bytes, found: Set[str]) -> Set[str]:
+    """Return those of the variables ``found`` that are secrets as they were given, known by their digests; of a secret
+    that is not among them, its name alone."""
+    expected: set[str] = set()
+    for name, digest in given.items():
+        values = {text.removeprefix(f"{name}=") for text in found if text.startswith(f"{name}=")}
+        same = [value for value in values if keyed_digest(key, os.fsencode(value)) == digest]
+        expected.add(f"{name}={same[0]}" if same else name)
+    return expected
 
 
 def _keeper(case: Case) -> Iterator[Finding]:
