@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,6 +18,9 @@ from instar.cli.options import (
 )
 from instar.cli.screen import say, say_json, show
 
+if TYPE_CHECKING:
+    from instar.workspace import MachineWorkspace
+
 
 @click.command()
 @click.argument("environment", metavar="[ENV]", required=False, shell_complete=completing.environments)
@@ -27,22 +31,28 @@ def status(environment: str | None, file: Path, as_json: bool) -> None:
 
     Without ENV: at a glance, the environments of the definition here, or all where there is none.
     """
+    from instar.operations.status import status as look
+    from instar.views.status import status_json, status_page
+
+    workspace = open_workspace()
+    if environment is None:
+        _overview(workspace, service_name(file), as_json=as_json)
+        return
+    found = look(workspace, find_environment(workspace, environment, file))
+    if as_json:
+        say_json(status_json(found))
+    else:
+        show(status_page(found, datetime.now(UTC)))
+
+
+def _overview(workspace: MachineWorkspace, service: str | None, *, as_json: bool) -> None:
+    """Show all environments (of a service) at a glance."""
     from instar.model.progress import Progress
     from instar.operations.ledger import which_ledger
     from instar.operations.locks import leader
     from instar.operations.status import overview
-    from instar.operations.status import status as look
-    from instar.views.status import overview_page, status_json, status_page
+    from instar.views.status import overview_page, status_json
 
-    workspace = open_workspace()
-    if environment is not None:
-        found = look(workspace, find_environment(workspace, environment, file))
-        if as_json:
-            say_json(status_json(found))
-        else:
-            show(status_page(found, datetime.now(UTC)))
-        return
-    service = service_name(file)
     seen = overview(workspace, service)
     for text in which_ledger(workspace):
         workspace.report(Progress(stage="ledger", text=text))

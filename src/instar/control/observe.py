@@ -36,10 +36,8 @@ def observe(
     observed, routed = _settled(ledger, provider, instances, seen.groups), seen.traffic.groups
     probes = _probe(provider, _to_ask(environment, instances, observed, routed, whole=whole), releases)
     groups, rollout, now = _views(instances, observed, probes, routed), environment.rollout, ledger.now()
-    by_role = _layouts(provider, environment, releases)
-    owed = _owed(ledger, environment, releases, groups, by_role)
     failures = _failures(ledger, environment, releases, now) if replacing else None
-    return Snapshot(
+    snapshot = Snapshot(
         now=now,
         environment=environment,
         releases=releases,
@@ -53,11 +51,22 @@ def observe(
         router_running=seen.traffic.running,
         router_plan=seen.traffic.plan,
         network_is_set=_is_network_set(provider, environment),
-        owed=next(iter(owed.values()), None),
         endings=_endings(ledger, environment, failures),
         probation=probation,
         rollout_ended_at=_rollout_ended_at(ledger, environment, groups),
         traits=provider.traits,
+    )
+    return _with_roles(ledger, provider, snapshot)
+
+
+def _with_roles(ledger: Ledger, provider: Provider, snapshot: Snapshot) -> Snapshot:
+    """Return it with how many groups are wanted of each role of each release, and are owed of the active one's."""
+    environment, releases = snapshot.environment, snapshot.releases
+    by_role = _layouts(provider, environment, releases)
+    owed = _owed(ledger, environment, releases, snapshot.groups, by_role)
+    return dataclasses.replace(
+        snapshot,
+        owed=next(iter(owed.values()), None),
         layouts={
             number: tuple(one for role in found.services for one in by_role[number, role])
             for number, found in releases.items()
@@ -145,7 +154,7 @@ def _owed(
     active = environment.active
     if active is None:
         return {}
-    live = Counter(one.role for one in groups if one.release == active and one.instance.task is None and one.lives)
+    live = Counter(one.role for one in groups if one.release == active and one.lives)
     return {
         role: ledger.owed(environment.id, active, role) if live[role] < len(layouts[active, role]) else None
         for role in releases[active].services
