@@ -278,6 +278,8 @@ def test_what_somebody_else_wrote_into_the_ledger_is_not_taken_for_a_name(key: s
         ("tolerations", ["gpu"]),
         ("annotations", {"a b": "c"}),
         ("annotations", {"instar/image": "other"}),
+        ("annotations", {"container.apparmor.security.beta.kubernetes.io/service": "unconfined"}),
+        ("annotations", {"kubernetes.io/config.mirror": "x"}),
         ("annotations", {"a": 1}),
         ("spread", [{"label": None}]),
         ("pre_stop_ms", -1),

@@ -13,6 +13,8 @@ import pytest
 from kubernetes_values import ENV, World
 
 from cluster_stub import ClusterStub, Fault
+from instar.definition.cluster_forms import annotation
+from instar.definition.forms import Misfit
 from instar.errors import InstarError, NotFound, ProviderError, Refused
 from instar.model.definition import Volume
 from instar.model.environment import Check
@@ -210,11 +212,26 @@ def test_a_folder_that_is_somebody_else_s_is_not_uninstalled(tmp_path: Path) -> 
     from types import SimpleNamespace
 
     from instar.model.state import StateDirectory
-    from instar.operations.uninstall import look
+    from instar.operations.uninstall import plan_uninstall
 
     for name in ("logs", "secrets", "run"):
         (tmp_path / name).mkdir()
     workspace: Any = SimpleNamespace(state=StateDirectory(tmp_path, tmp_path / "run"))
     with pytest.raises(Refused, match="nothing says that"):
-        look(workspace)
+        plan_uninstall(workspace)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["logs", "run", "secrets"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "container.apparmor.security.beta.kubernetes.io/service",
+        "seccomp.security.alpha.kubernetes.io/pod",
+        "kubernetes.io/config.mirror",
+        "io.kubernetes.cri-o.userns-mode",
+    ],
+)
+def test_no_definition_has_a_pod_confined_otherwise_by_an_annotation(name: str) -> None:
+    with pytest.raises(Misfit):
+        annotation(name)
+    assert annotation("kubectl.kubernetes.io/default-container")

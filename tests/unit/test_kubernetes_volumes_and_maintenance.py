@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,40 @@ def test_what_a_gateway_cannot_show_is_refused_and_traffic_is_not_touched(
     with pytest.raises(RouterError, match=told):
         world.provider.maintains.set_maintenance(ENV, on=True, page=page)
     assert backends(stub) == {group: 100}
+
+
+def annotated(stub: ClusterStub, service: str) -> None:
+    route = stub.one("httproutes", "shop-prod")
+    theirs = json.dumps({"service": service, "port": 80, "weights": {service: 100}})
+    route["metadata"]["annotations"]["instar/maintenance"] = theirs
+
+
+def test_an_annotation_of_somebody_else_s_sends_requests_to_no_service_of_theirs(
+    world: World, stub: ClusterStub
+) -> None:
+    group = serving(world)
+    annotated(stub, "evil")
+    assert not world.provider.maintains.maintenance(ENV)
+    release = world.release(2)
+    new = world.create(release, serial=2)
+    world.provider.expose(release, [new])
+    world.provider.route(ENV, {new.id: 100})
+    assert backends(stub) == {group: 0, new.id: 100}
+
+
+def test_a_route_in_maintenance_by_a_service_that_no_section_names_is_not_written_to(
+    world: World, stub: ClusterStub
+) -> None:
+    group = serving(world)
+    annotated(stub, "evil")
+    main = stub.one("httproutes", "shop-prod")["spec"]["rules"][-1]
+    main["backendRefs"].append({"name": "evil", "port": 80, "weight": 0})
+    with pytest.raises(RouterError, match="is the Service 'evil', which"):
+        world.provider.route(ENV, {group: 50})
+    world.provider.inspects.restore_router(
+        PLAN, world.provider.inspects.targets([world.group(world.release())], {1: 8080})
+    )
+    assert set(backends(stub)) == {group}
 
 
 def test_without_a_gateway_there_is_no_maintenance(stub: ClusterStub, tmp_path: Path) -> None:

@@ -14,6 +14,13 @@ KEY: Final = rf"(?:[a-z0-9](?:[a-z0-9.-]{{0,251}}[a-z0-9])?/)?{_WORD}"
 VALUE: Final = rf"(?:{_WORD})?"
 LABELLED: Final = rf"{KEY}={VALUE}"
 OWN: Final = "instar/"
+CONFINING: Final = (
+    "container.apparmor.security.beta.kubernetes.io/",
+    "container.seccomp.security.alpha.kubernetes.io/",
+    "seccomp.security.alpha.kubernetes.io/",
+    "kubernetes.io/config.",  # by which nodes know pods that are none of the API's
+    "io.kubernetes.cri-o.",
+)
 NAMESPACE: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 
 
@@ -34,6 +41,8 @@ def annotation(text: str) -> str:
     """The name of an annotation that is not Instar's own."""
     if text.startswith(OWN):
         raise Misfit(f"names that begin with '{OWN}' are what Instar knows its own objects by")
+    if text.startswith(CONFINING):
+        raise Misfit("it has nodes confine a container otherwise, which no definition can have them do")
     return _fitting(KEY, text)
 
 

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from instar.definition.cluster_forms import CONFINING, OWN
 from instar.frozen import dataclass
 from instar.model.codec import to_json
 from instar.model.environment import Scaling, Settings
@@ -126,7 +127,7 @@ def _scaling(found: Any) -> Scaling | None:
 def _annotations(found: Any) -> Mapping[str, str]:
     for name, value in _section(found, "annotations").items():
         checked(name, "annotations", _KEY)
-        if not isinstance(value, str) or name.startswith("instar/"):
+        if not isinstance(value, str) or name.startswith((OWN, *CONFINING)):
             raise unfit(f"annotations.{name}", value)
     return dict(found)
 

@@ -10,7 +10,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from instar.model.release import EnvironmentId
-from instar.providers.kubernetes.names import ENVIRONMENT, GROUP, MANAGED_BY, POD_TEMPLATE, SERVICE, TAINTED
+from instar.providers.kubernetes.names import (
+    ASIDE_AT,
+    CONFIGURATION,
+    ENVIRONMENT,
+    EXPOSED,
+    GROUP,
+    IMAGE,
+    LEASE_NUMBER,
+    MAINTENANCE,
+    MANAGED_BY,
+    PLAN,
+    POD_TEMPLATE,
+    SERVICE,
+    TAINTED,
+)
 
 _API: Final = "admissionregistration.k8s.io/v1"
 _ACCOUNT: Final = "instar"
@@ -20,9 +34,17 @@ _ENGINE: Final = (
     "request.userInfo.username in ['system:kube-controller-manager', 'system:kube-scheduler', 'system:apiserver']"
 )
 _LABELS: Final = ("service", "environment", "ledger", "release", "group", "part", "network", "tainted")
-_LEFT: Final = " && ".join(
-    f"object.metadata.?labels[?'{name}'] == oldObject.metadata.?labels[?'{name}']"
-    for name in (*(f"instar/{one}" for one in _LABELS), POD_TEMPLATE)
+_ANNOTATIONS: Final = (MAINTENANCE, PLAN, EXPOSED, LEASE_NUMBER, IMAGE, CONFIGURATION, ASIDE_AT)
+
+
+def _left(part: str, names: Sequence[str]) -> str:
+    return " && ".join(f"object.metadata.?{part}[?'{one}'] == oldObject.metadata.?{part}[?'{one}']" for one in names)
+
+
+_LEFT: Final = _left("labels", (*(f"instar/{one}" for one in _LABELS), POD_TEMPLATE))
+_LEFT_SAID: Final = _left("annotations", _ANNOTATIONS)
+_MADE_OF: Final = " || ".join(
+    f"object.{above}?spec.?template.?metadata.?labels[?'{GROUP}'].hasValue()" for above in ("", "?spec.?jobTemplate.")
 )
 _DIGEST: Final = (
     "has(object.spec.containers) && object.spec.containers.all(c, c.image.matches('@sha256:[0-9a-f]{64}$'))"
@@ -36,12 +58,18 @@ def policies(environment: EnvironmentId, namespace: str) -> list[Mapping[str, An
     name = f"instar-{environment.service}-{environment.name}"
     user = f"request.userInfo.username == 'system:serviceaccount:{namespace}:{_ACCOUNT}'"
     pods = f"request.name.matches('^{environment.service}-{environment.name}-[0-9]+-[0-9]+-')"
+    behind = (
+        "object.metadata.?labels[?'kubernetes.io/service-name'].orValue('')"
+        f".matches('^{environment.service}-{environment.name}(-[0-9]+-[0-9]+)?$')"
+    )
     allowed = {"name": "others", "expression": f"!({user}) && !({_ENGINE})"}
     made: list[Mapping[str, Any]] = []
     for part, rules, selector, conditions, validations in (
         ("objects", _OBJECTS, own, [allowed], _AS_MADE),
         ("removal", _REMOVED, own, [allowed], [_never("only Instar removes what it has made: instar destroy")]),
         ("pods", _PODS, _labelled(GROUP), [], _BY_DIGEST),
+        ("makers", _MAKERS, None, [allowed, {"name": "of-releases", "expression": _MADE_OF}], [_never(_MADE_BY)]),
+        ("endpoints", _ENDPOINTS, None, [allowed, {"name": "own", "expression": behind}], [_never(_REACHED)]),
         ("labels", _CHANGED_PODS, _labelled(GROUP), [allowed], _AS_MADE),
         ("evidence", _EVIDENCE, _labelled(TAINTED), [allowed], [_never(_KEPT)]),
         ("inside", _CONNECTED, None, [allowed, {"name": "own-pods", "expression": pods}], [_never(_SHELL)]),
@@ -108,8 +136,16 @@ _REMOVED: Final = [
     _rule("gateway.networking.k8s.io", ("httproutes",), ("DELETE",)),
 ]
 _PODS: Final = [_rule("", ("pods",), ("CREATE",))]
-_CHANGED_PODS: Final = [_rule("", ("pods",), ("UPDATE",))]
-_EVIDENCE: Final = [_rule("", ("pods",), ("UPDATE", "DELETE"))]
+_CHANGED_PODS: Final = [_rule("", ("pods", "pods/resize"), ("UPDATE",))]
+_EVIDENCE: Final = [_rule("", ("pods", "pods/resize"), ("UPDATE", "DELETE"))]
+_MAKERS: Final = [  # by whose templates the engine makes pods
+    _rule("", ("replicationcontrollers",), ("CREATE", "UPDATE")),
+    _rule("apps", ("deployments", "replicasets", "statefulsets", "daemonsets"), ("CREATE", "UPDATE")),
+    _rule("batch", ("jobs", "cronjobs"), ("CREATE", "UPDATE")),
+]
+_MADE_BY: Final = "what makes pods with the labels of a release is made by Instar alone"
+_ENDPOINTS: Final = [_rule("discovery.k8s.io", ("endpointslices",), ("CREATE", "UPDATE"))]
+_REACHED: Final = "which pods a Service of Instar's leads to is told by the engine alone"
 _KEPT: Final = "a tainted pod is kept as it is, as evidence: Instar ends it when its time is over"
 _CONNECTED: Final = [
     _rule("", _INSIDE, ("CONNECT",)),
@@ -120,6 +156,7 @@ _AS_MADE: Final = [
         "expression": "object.?spec == oldObject.?spec && object.?data == oldObject.?data",
         "message": "what Instar has made is never changed: deploy a new release",
     },
+    {"expression": _LEFT_SAID, "message": "what Instar keeps in annotations of its own is never changed"},
     {"expression": _LEFT, "message": "the labels by which Instar knows what it has made are never changed"},
 ]
 _BY_DIGEST: Final = [

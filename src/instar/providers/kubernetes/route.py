@@ -76,6 +76,8 @@ def read_route(found: Mapping[str, Any]) -> Door:
             previews[release] = str(refs[0].get("name"))
     annotations = metadata.get("annotations") or {}
     maintenance, weights = _maintained(annotations.get(MAINTENANCE))
+    if maintenance not in {(one.get("name"), one.get("port")) for one in main.get("backendRefs") or ()}:
+        maintenance = None  # somebody wrote that there alone: Instar would send requests to a Service of theirs
     backends = {
         str(one.get("name")): Backend(
             port=int(one.get("port") or 0),

@@ -135,6 +135,8 @@ class EnvironmentTraffic:
 
         def changed(door: Door | None) -> Door:
             before = door or Door()
+            if before.maintenance != self._place.maintenance:  # of somebody else's making, for a Service of theirs
+                before = replace(before, maintenance=None)
             others = [name for name in before.backends if name not in ports]
             return before.without(others).planned(plan).at(ports)
 
@@ -181,6 +183,7 @@ class EnvironmentTraffic:
             self._fence.admit(found)
             before = None if found is None else self._read(found)
             after = changed(before)
+            self._require_known(after)
             if after == before and found is not None and not always:
                 break
             if self._fence.claim():
@@ -194,6 +197,17 @@ class EnvironmentTraffic:
         assert found is not None
         if wait:
             self._await(found)
+
+    def _require_known(self, door: Door) -> None:
+        """Raise RouterError rather than send requests to a Service that the section does not name: it stands in an
+        annotation, which somebody else may have written."""
+        if door.maintenance not in (None, self._place.maintenance):
+            raise RouterError(
+                f"cannot change the {self._kind.name} '{self._names.route}': it says that its maintenance is the "
+                f"Service '{door.maintenance[0]}', which kubernetes.maintenance does not name",
+                hint=f"who wrote that: kubectl get --show-managed-fields; then: instar maintenance "
+                f"{self._names.environment} off",
+            )
 
     def _apply(self, door: Door) -> Mapping[str, Any]:
         try:
