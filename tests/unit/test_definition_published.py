@@ -47,6 +47,18 @@ def test_the_schema_is_strict_and_has_the_defaults() -> None:
     assert service["limits"]["properties"]["cpus"]["default"] == 1.0
 
 
+def test_null_may_stand_in_environments_and_sections_of_them_need_not_be_whole() -> None:
+    properties = json_schema()["properties"]
+    for one in (properties["defaults"], properties["environments"]["additionalProperties"]):
+        assert one["properties"]["limits"]["type"] == ["object", "null"]
+        assert one["properties"]["limits"]["properties"]["memory"]["type"] == ["string", "null"]
+        assert one["properties"]["config"]["additionalProperties"]["type"] == ["string", "number", "boolean", "null"]
+        assert "required" not in one["properties"]["secrets"]["additionalProperties"]
+        assert one["properties"]["network"]["properties"]["allow"]["items"]["required"] == ["to"]
+    assert properties["service"]["properties"]["limits"]["type"] == "object"
+    assert "listen" not in properties["defaults"]["properties"]
+
+
 def test_the_example_of_the_page_is_sound() -> None:
     found = parse(EXAMPLE.read_text("utf-8"), "example.yaml").definition
     assert f"```yaml\n{EXAMPLE.read_text('utf-8')}```" in reference()

@@ -26,7 +26,7 @@ def definition_of(text: str) -> Definition:
 
 
 def of(definition: Definition) -> Configuration:
-    return Configuration.of(definition, config={}, secrets={}, provider_settings={})
+    return Configuration.of(definition, "dev", config={}, secrets={}, provider_settings={})
 
 
 def problems_of(text: str) -> list[str]:

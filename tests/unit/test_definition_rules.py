@@ -56,7 +56,7 @@ def test_names(name: str) -> None:
         ),
         (
             f"{TOP}{IMAGE}{SERVICE}command: [x]\n",
-            "unknown key 'command'; expected name, build, image, service, roles, registry or environments",
+            "unknown key 'command'; expected name, build, image, service, roles, registry, defaults or environments",
         ),
         (
             f"{TOP}image:\n{SERVICE}",

@@ -28,7 +28,8 @@ _SUCH: Final = "a section such as "
 class About:
     """What a dataclass does not say of its section: see :class:`~instar.definition.section.Section`.
 
-    ``of``: the dataclass, where a section is known by a name; ``without``: keys of it that this section has not.
+    ``of``: the dataclass, where a section is known by a name; ``without``: keys of it that this section has not;
+    ``also``: a dataclass whose keys it has besides.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class About:
         *,
         of: type[Any] | None = None,
         without: tuple[str, ...] = (),
+        also: type[Any] | None = None,
         make: Callable[..., Any] | None = None,
         check: Callable[[Reading, Problems], None] | None = None,
         elsewhere: Mapping[str, str] | None = None,
@@ -46,6 +48,7 @@ class About:
         self.expected = expected
         self.of = of
         self.without = without
+        self.also = also
         self.more: dict[str, Any] = {"make": make, "check": check, "elsewhere": elsewhere, "bare": bare}
         self.more["installed"] = installed
 
@@ -75,10 +78,12 @@ class Sections:
         return Section(expected, model, declared=self._keys(model, about), **about.more)
 
     def _keys(self, model: type[Any], about: About) -> Iterator[Key]:
-        for name, field, hint, declared in _declared(model):
+        also = () if about.also is None else _declared(about.also)
+        for name, field, hint, declared in (*_declared(model), *also):
             if name not in about.without:
                 shape = self._shape(hint, declared, field)
-                more = {"default": declared.default, "default_about": declared.default_about}
+                default = None if about.also and field in about.also.__dataclass_fields__ else declared.default
+                more = {"default": default, "default_about": declared.default_about}
                 yield Key(name, shape, declared.about, field=field, **more)
 
     def _shape(self, hint: Any, declared: Declaration, field: str) -> Shape:

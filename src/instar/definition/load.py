@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import re
+from collections.abc import Mapping as MappingOf
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from instar.definition.author_files import AuthorFile, open_author_file
 from instar.definition.problems import Mark, Problems
@@ -13,6 +16,12 @@ from instar.definition.source import SIZE_LIMIT_BYTES, Listing, Mapping, Node, S
 from instar.errors import DefinitionError, DefinitionUnreadable
 from instar.frozen import dataclass
 from instar.model.definition import Definition
+
+if TYPE_CHECKING:
+    from instar.definition.env_file import Entry
+    from instar.definition.layers import Layers
+    from instar.definition.section import Reading
+    from instar.model.definition import Service
 
 # A file that begins with the service's name, as all are written: no more of it has to be read to know that one.
 _EMPTY = r"(?:[ \t]*(?:#.*)?\n)*"
@@ -25,9 +34,21 @@ _INIT = "instar init writes a definition that works as it is"
 class Places:
     """Where the parts of a definition stand in its file, so that every room can point at the line that it means."""
 
-    def __init__(self, file: str, root: Node) -> None:
+    def __init__(self, file: str, root: Node, layers: Layers | None = None) -> None:
         self.file = file
+        self.layers = layers
         self._root = root
+
+    def config_files(self) -> MappingOf[str, MappingOf[str, Entry]]:
+        """Return what stands in the files that the definition takes configuration from, by their names."""
+        return {} if self.layers is None else self.layers.files
+
+    def node(self, *path: str | int) -> Node | None:
+        """Return what stands at ``path``, None where nothing does."""
+        node: Node | None = self._root
+        for step in path:
+            node = None if node is None else _inner(node, step)
+        return node
 
     def find(self, *path: str | int) -> Mark:
         """Return line and column, from 1, of the value at ``path``: ``find("image", "run", 0)``.
@@ -102,16 +123,48 @@ def parse(text: str, file: str) -> Loaded:
     if root is None and not problems:
         problems.add((1, 1), "the file is empty")
         raise problems.error(hint=_INIT)
-    reading = DEFINITION.read(root, "", problems) if root is not None else None
+    if isinstance(root, Mapping):
+        reading, layers, root = _layered(root, file, problems)
+    else:
+        reading, layers = (DEFINITION.read(root, "", problems) if root is not None else None), None
     if problems or not isinstance(reading, Reading) or root is None:
         raise problems.error()
     return Loaded(
-        definition=reading.build(),
-        places=Places(file, root),
+        definition=_built(reading, layers),
+        places=Places(file, root, layers),
         file=file,
         folder=Path(file).absolute().parent,
         text=text,
     )
+
+
+def _layered(root: Mapping, file: str, problems: Problems) -> tuple[Any, Layers, Mapping]:
+    """Read a definition whose environments are what the layers below them make of them."""
+    from instar.definition.config_files import read_config_file
+    from instar.definition.layers import Layers
+    from instar.definition.schema import DEFINITION
+
+    folder = Path(file).absolute().parent
+    layers = Layers(root, lambda named, found: read_config_file(named, folder, file, found), problems)
+    said = Problems(file)
+    settled = layers.settled(DEFINITION)
+    reading = DEFINITION.read(settled, "", said)
+    for mark, message in said:
+        problems.add(mark, layers.told(mark, message))
+    return reading, layers, settled
+
+
+def _built(reading: Reading, layers: Layers | None) -> Definition:
+    """Return the definition, with how instances run in environments that say something of it."""
+    definition: Definition = reading.build()
+    environments = {name: one.own for name, one in reading.get("environments").items() if one.own is not None}
+    own: dict[str, dict[str | None, Service]] = {}
+    for name, one in environments.items():
+        if "roles" in one.values:
+            own[name] = {role: said.build().service for role, said in one.get("roles").items()}
+        else:
+            own[name] = {None: one.get("service").build()}
+    return replace(definition, own_services=own, config_files=tuple(layers.files) if layers else ())
 
 
 def _name(text: str, file: str) -> str:

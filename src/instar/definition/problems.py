@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from instar.errors import DefinitionError, MachineFileError, Problem
 
@@ -23,6 +23,11 @@ class Problems:
 
     def __len__(self) -> int:
         return len(self._found)
+
+    def __iter__(self) -> Iterator[tuple[Mark, str]]:
+        """Yield each place with what is wrong there, in their order."""
+        for line, column, message in sorted(self._found):
+            yield (line, column), message
 
     @property
     def full(self) -> bool:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from instar.definition.layers import OVERRIDABLE
 from instar.definition.machine import MACHINE
 from instar.definition.schema import DEFINITION
 from instar.definition.section import REQUIRED, Key, Section
@@ -15,6 +16,7 @@ from instar.definition.shapes import Either, ListOf, MapOf, Shape
 
 _FOLDER: Final = Path(__file__).parent
 
+_OVERRIDDEN: Final = rf"environments\.NAME\.(?:roles\.NAME\.)?(?:{'|'.join(OVERRIDABLE)})(?:\.|$)"
 _INTRODUCTION: Final = """\
 # The definition: `instar.yaml`
 
@@ -45,6 +47,47 @@ Here is one with nearly every key. Only `name`, `image.base` and `service.comman
 - **A [secret](secrets.md) is a file beside the definition, one that age has encrypted, or from a source that the
   [machine's file](machine.md) names**: a file elsewhere, a command, or a variable.
 - **The service is `name`, for every command.** `SERVICE/ENV` names an environment without a definition.
+
+## Which value holds
+
+What is about running need not be written for each environment again. From the lowest up hold: `service` (or the role),
+then `defaults`, then the environment. `instar config ENV` says of each value where it comes from.
+
+```yaml
+service:
+  command: [./shop]
+  port: 8080
+  limits: {{memory: 256M, cpus: 1.0}}
+
+defaults:                            # every environment's, as if it stood in each
+  limits: {{memory: 512M}}
+  config: {{LEVEL: info, TRACE: "1"}}
+
+environments:
+  dev:
+    listen: 127.0.0.1:8080
+    config_file: dev.env
+    config: {{LEVEL: debug, TRACE: null}}
+  production:
+    listen: 127.0.0.1:8090
+    limits: {{memory: 2G}}             # and cpus: 1.0, which is the service's
+```
+
+- **Sections are merged key by key, roles by their names; lists, a secret and all else are replaced.** `null` takes away
+  what is said below, so that the usual value holds; where nothing is said below it is an error. Of the ways to know an
+  instance's health, the upper one stands for the others.
+- **An environment, and `defaults`, can have `command`, `health`, `timeouts`, `stop`, `limits`, `volumes`, `tmp` and
+  `shm` of their own**; where there are several roles, each under `roles.NAME`. All else of a service is the same
+  everywhere, as the image is, and another one here is an error. A change makes a new release, as it does in `service`.
+  A promotion brings the image and how it ran, with what the environment that it goes to overrides.
+- **`defaults` has the keys of an environment**, besides `listen` and `promote_from`. A section of a provider in it is
+  for the environments of that provider.
+- **`config_file` names a `.env` file beside the definition**, below the `config` that it stands beside and above
+  `defaults`: `NAME=VALUE` a line, comments after `#`, values in quotes if one likes (in double ones `\\n`).
+  Nothing is put in the place of `$NAME`: outside of single quotes that is refused, as is everything else that the forms
+  do not have, with line and column. The environment of whoever deploys is never read.
+- **Configuration is no secret.** `instar config`, `diff` and the ledger show what a `.env` file says. No image gets the
+  file, but what is secret stands in `secrets`, one file each.
 """
 
 
@@ -98,8 +141,35 @@ def json_schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "instar.yaml",
         "description": "The definition of a service: what its image is made of, how it runs, and where.",
-        **DEFINITION.json_schema(),
+        **_layered(DEFINITION.json_schema()),
     }
+
+
+def _layered(schema: dict[str, Any]) -> dict[str, Any]:
+    """Let ``null`` stand for what an environment takes away, and sections of it leave out what is said below."""
+    properties = schema["properties"]
+    whole = [properties["defaults"], properties["environments"]["additionalProperties"]]
+    for one in whole:
+        _let_null(one)
+    return schema
+
+
+def _let_null(schema: dict[str, Any]) -> None:
+    schema.pop("required", None)
+    more = schema.get("additionalProperties")
+    inner = {**schema.get("properties", {}), **({"": more} if isinstance(more, dict) else {})}
+    for name, one in inner.items():
+        _let_null(one)
+        for either in one.get("anyOf", ()):
+            _let_null(either)
+        if "anyOf" in one:
+            one["anyOf"].append({"type": "null"})
+        elif "enum" in one:
+            one["enum"] = [*one["enum"], None]
+        elif "type" in one:
+            one["type"] = [*([one["type"]] if isinstance(one["type"], str) else one["type"]), "null"]
+        elif not name:
+            schema["additionalProperties"] = {"anyOf": [one, {"type": "null"}]}
 
 
 def machine_json_schema() -> dict[str, Any]:
@@ -126,6 +196,8 @@ def _page(introduction: str, example: str, root: Section) -> str:
     parts = [introduction.format(example=(_FOLDER / example).read_text("utf-8"))]
     places: dict[Section, list[str]] = {}  # a section may be at several
     for path, section in root.sections():
+        if path.startswith("defaults") or re.match(_OVERRIDDEN, path):
+            continue  # which are said of environments, and of the service
         places.setdefault(section, []).append(path)
     return "\n".join([*parts, *(_table(paths, section) for section, paths in places.items())])
 

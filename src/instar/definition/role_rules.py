@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from instar.definition.layers import Settled
 from instar.definition.problems import Problems, listed, nearest
 from instar.definition.section import Reading, blame, readings
 from instar.definition.shapes import FAILED
@@ -42,6 +43,24 @@ def first(reading: Reading) -> Reading | None:
         return service if isinstance(service, Reading) else None
     roles = list(_of(reading).values())
     return next((one for one in roles if one.get("port") not in (None, FAILED)), next(iter(roles), None))
+
+
+def holding_in(one: Reading, reading: Reading, problems: Problems) -> Reading:
+    """Return the definition as it holds in an environment, which may have instances run otherwise."""
+    node = one.node
+    if not isinstance(node, Settled) or (node.service is None and node.roles is None):
+        return reading
+    values, found = dict(reading.values), Problems(problems.file)
+    for key, said in (("service", node.service), ("roles", node.roles)):
+        if said is not None:
+            values[key] = reading.section.keys[key].shape.read(said, key, found)
+    one.own = Reading(reading.section, reading.node, "", values)
+    definition(one.own, found)
+    known = set(problems)
+    for mark, message in found:  # what is said in no environment is wrong only here, unless it is already
+        here = "" if mark in node.layered or (mark, message) in known else f", in '{one.path}'"
+        problems.add(mark, message + here)
+    return one.own
 
 
 def environment(one: Reading, reading: Reading, problems: Problems) -> None:

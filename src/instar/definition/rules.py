@@ -185,10 +185,11 @@ def definition(reading: Reading, problems: Problems) -> None:
     _check_promotions(found, set(environments), problems)
     _check_addresses(found, problems)
     _check_sites(found, problems)
-    service = role_rules.first(reading)
     for one in found.values():
         _check_provider(one, problems)
-        role_rules.environment(one, reading, problems)
+        own = role_rules.holding_in(one, reading, problems)
+        service = role_rules.first(own)
+        role_rules.environment(one, own, problems)
         secret_rules.environment(one, problems)
         if service:
             _check_environment(one, service, problems)

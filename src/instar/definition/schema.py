@@ -12,12 +12,14 @@ from typing import Any, Final, Literal
 
 from instar.definition import origin_rules, rollout_rules, rules, secret_rules
 from instar.definition.declared import About, Sections
+from instar.definition.layers import OVERRIDABLE, not_overridable
 from instar.definition.section import Key
 from instar.entry_points import find_provider, provider_names
 from instar.errors import ProviderMissing
 from instar.model import base, environment, image_sources
 from instar.model import definition as model
 from instar.model.codec import to_json
+from instar.model.overrides import Overrides
 from instar.model.projects import MavenProject, NpmPackages, PythonProjects
 from instar.model.requests import Compression, Rate, Requests
 from instar.model.slim import Slim
@@ -85,6 +87,7 @@ def _environment(
     listen: tuple[str | environment.Listen, ...] = (),
     tls: str | environment.Tls = "acme",
     instances: int | environment.Scaling = 1,
+    config_file: str | None = None,
     **values: Any,
 ) -> environment.Environment:
     """Addresses and names, which are written together, are apart in what is kept of them; and so are the number of
@@ -200,7 +203,20 @@ _SECRET_ELSEWHERE: Final = dict.fromkeys(
     "a secret is a file beside the definition, such as {file: secrets/token}, or comes from a {source: NAME} that the "
     "machine's own file names; what is no secret stands in 'config'",
 )
+_SAME_EVERYWHERE: Final = {
+    **dict.fromkeys(
+        ("name", "build", "image", "service", "registry", "environments"),
+        not_overridable("it is the same in all environments"),
+    ),
+    **{
+        one.name.removesuffix("_ms"): not_overridable("it is the service's or role's, and the same in all environments")
+        for one in dataclasses.fields(model.Service)
+        if one.name.removesuffix("_bytes") not in OVERRIDABLE
+    },
+}
 _ENVIRONMENT_ELSEWHERE: Final = {
+    **_SAME_EVERYWHERE,
+    **dict.fromkeys(("env_file", "dotenv"), "a .env file is 'config_file: prod.env'"),
     **dict.fromkeys(("env", "environment", "variables"), "variables of an environment stand in its 'config'"),
     **dict.fromkeys(("port", "ports", "address", "bind"), "where it is reached is 'listen: 127.0.0.1:8080'"),
     **dict.fromkeys(("replicas", "count", "scale"), "how many run is 'instances'"),
@@ -248,9 +264,13 @@ _ABOUT: Final[dict[type[Any] | str, About]] = {
     "check of a candidate": About("a section such as {path: /healthz} or {command: [./check]}", of=environment.Check,
         without=("url",), make=_check, check=rollout_rules.check,
         elsewhere={"url": "smoke asks the candidate alone; other addresses are asked by 'rollout.analysis.checks'"}),
-    environment.Environment: About("a section, such as {listen: '127.0.0.1:8080'}", make=dict, bare=True,
-        elsewhere=_ENVIRONMENT_ELSEWHERE, installed=_provider_sections),
-    environment.RoleSettings: About("a section such as {instances: 3}", make=dict),
+    environment.Environment: About("a section, such as {listen: '127.0.0.1:8080'}", also=Overrides, make=dict,
+        bare=True, elsewhere=_ENVIRONMENT_ELSEWHERE, installed=_provider_sections),
+    "defaults of environments": About("a section, such as {limits: {memory: 512M}}", of=environment.Environment,
+        also=Overrides, without=("listen", "promote_from"), make=dict, elsewhere=_ENVIRONMENT_ELSEWHERE,
+        installed=_provider_sections),
+    environment.RoleSettings: About("a section such as {instances: 3}", also=Overrides, make=dict,
+        elsewhere=_SAME_EVERYWHERE),
     environment.Listen: About("a section such as {https: [shop.example]}", check=rules.listen,
         elsewhere=_LISTEN_ELSEWHERE),
     Requests: About("a section such as {largest_body: 10M}"),

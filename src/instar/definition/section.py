@@ -145,7 +145,9 @@ class Section(Shape):
     def _home(self, name: str) -> str | None:
         """Return the section that has the key ``name``, None when none has it, or several that are not in one."""
         homes = [path for path, section in (self.root or self).sections() if name in section.keys]
-        homes = [path for path in homes if "roles." not in path] or homes  # a role has what a service has
+        own = [path for path in homes if "roles." not in path and not path.startswith("defaults")]
+        homes = own or homes  # a role has what a service has, and defaults what an environment has
+        homes = [path for path in homes if _of_service(path) == path or _of_service(path) not in homes]
         if not homes or any(home and not f"{home}.".startswith(f"{homes[0]}.") for home in homes[1:]):
             return None
         return f"'{homes[0]}'" if homes[0] else "the top of the file"
@@ -175,6 +177,7 @@ class Reading:
         self.node = node
         self.path = path
         self.values = values
+        self.own: Reading | None = None  # of an environment that has overrides: the definition as it holds there
 
     def get(self, name: str) -> Any:
         """Return the value of a key, its default when it was left out, FAILED when it could not be read."""
@@ -233,6 +236,11 @@ def _inner(shape: Shape, path: str, *, installed: bool) -> Iterator[tuple[str, S
     elif isinstance(shape, Either):
         for one in shape.shapes:
             yield from _inner(one, path, installed=installed)
+
+
+def _of_service(path: str) -> str:
+    """Return where a service says what an environment can override."""
+    return path.replace("environments.NAME", "service", 1)
 
 
 def _property(key: Key) -> dict[str, Any]:

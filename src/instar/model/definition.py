@@ -406,8 +406,13 @@ class Definition:
     registry: str | None = field(default=None, metadata=key(
         "The repository that its images are pushed to, and pulled from by a machine that is to run one and has not "
         "got it.", "repository", default_about="none: each machine bakes", added=True))
+    defaults: ClassVar[Any] = key(
+        "What holds in every environment that does not say otherwise, with the keys of one; merged key by key, and "
+        "`null` takes away.", "defaults of environments", default=None, default_about="none")
     environments: Mapping[str, Environment] = field(metadata=key("Where releases run, by name.", default={},
         names="name", expected="a section with one section for each environment, such as 'dev'"))
+    own_services: Mapping[str, Mapping[str | None, Service]] = field(default_factory=dict)  # of `services_in`
+    config_files: tuple[str, ...] = ()  # the author's, which configuration comes from
 
     @property
     def first_role(self) -> str | None:
@@ -420,6 +425,10 @@ class Definition:
     def services(self) -> Mapping[str | None, Service]:
         """How instances run, by role; by None where there are no roles."""
         return {name: role.service for name, role in self.roles.items()} or {None: self.service}
+
+    def services_in(self, environment: str) -> Mapping[str | None, Service]:
+        """How instances run in an environment, by role; by None where there are no roles."""
+        return self.own_services.get(environment, self.services)
 
     @property
     def needed_stages(self) -> tuple[str, ...]:

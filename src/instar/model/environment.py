@@ -387,6 +387,10 @@ class Environment(Settings):
         "The environment whose image `instar promote` brings here; a direct deploy is refused.", "name"))
     config: Mapping[str, str] = field(default_factory=dict, metadata=key(
         "Environment variables of the instances here. A change makes a new release of the same image.", "variables"))
+    config_file: ClassVar[Any] = key(
+        "A `.env` file beside the definition with more of them: NAME=VALUE, a line each. `config` wins over it. It is "
+        "shown, kept in the ledger and no secret: what is one stands in `secrets`.", "author's path", default=None,
+        default_about="none")
     secrets: Mapping[str, SecretSource] = field(default_factory=dict, metadata=key(
         "Secrets of the instances here, by name.", SecretSource,
         expected="a section such as {TOKEN: {file: secrets/token}}"))

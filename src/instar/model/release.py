@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import field, fields, replace
 from datetime import datetime
 from typing import Any, Final, Literal
 
@@ -13,6 +13,7 @@ from instar.model.definition import Data, Definition, Service
 from instar.model.digest import Digest
 from instar.model.environment import Settings
 from instar.model.origin import Origin
+from instar.model.overrides import Overrides
 
 ONLY_ROLE: Final = ""  # of a release whose definition names none
 
@@ -50,17 +51,18 @@ class Configuration:
     def of(
         cls,
         definition: Definition,
+        environment: str,
         *,
         config: Mapping[str, str],
         secrets: Mapping[str, Digest],
         provider_settings: Mapping[str, Any],
         secret_variables: tuple[str, ...] = (),
     ) -> Configuration:
-        """Return how instances of ``definition`` are started with what else they are given."""
-        first = definition.first_role
-        others = {name: role.service for name, role in definition.roles.items() if name != first}
+        """Return how instances of ``definition`` are started in ``environment``, with what else they are given."""
+        first, services = definition.first_role, definition.services_in(environment)
+        others = {name: service for name, service in services.items() if name is not None and name != first}
         return cls(
-            service=definition.service,
+            service=services[first],
             config=config,
             secrets=secrets,
             provider_settings=provider_settings,
@@ -83,6 +85,21 @@ class Configuration:
     def secrets_as_variables(self) -> Mapping[str, Digest]:
         """The secrets that are environment variables as well, by name."""
         return {name: self.secrets[name] for name in self.secret_variables if name in self.secrets}
+
+    def run_in(self, environment: str, definition: Definition, source: str) -> Configuration:
+        """Return this of a release of ``source`` as ``environment`` runs it: the release's own, but for what
+        ``definition`` has run otherwise in either."""
+        if not {source, environment} & definition.own_services.keys():
+            return self
+        said = definition.services_in(environment)
+
+        def overridden(role: str | None, service: Service) -> Service:
+            own = said.get(role)
+            values = {} if own is None else {one.name: getattr(own, one.name) for one in fields(Overrides)}
+            return replace(service, **values)
+
+        others = {role: overridden(role, service) for role, service in self.roles.items()}
+        return replace(self, service=overridden(self.role, self.service), roles=others)
 
     @property
     def services(self) -> Mapping[str, Service]:

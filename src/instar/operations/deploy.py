@@ -221,6 +221,7 @@ def configure(workspace: Workspace, loaded: Loaded, environment: Environment) ->
     own = own_settings(workspace, environment)
     return Configuration.of(
         loaded.definition,
+        environment.name,
         config=environment.config,
         secrets=secrets,
         provider_settings=own,

@@ -82,7 +82,8 @@ def plan_promotion(
     require_own(workspace, environment_id, loaded, adopt=adopt_name)
     environment, release = promoted(workspace, loaded, source, name)
     require_names(workspace, environment_id, environment, take=take_names)
-    configuration = release.configuration.given_as(configuration_of(workspace, loaded, environment))
+    tried = release.configuration.run_in(name, loaded.definition, release.environment.name)
+    configuration = tried.given_as(configuration_of(workspace, loaded, environment))
     digest, repository = promoted_image(workspace, loaded, release)
     image = PlannedImage(digest=digest, pulled_from=repository)
     return _compared(workspace, loaded, environment, image, configuration)
@@ -103,6 +104,7 @@ def configuration_of(workspace: Workspace, loaded: Loaded, environment: Environm
     """Return the configuration that a release of ``environment`` would have; nothing is kept of its secrets."""
     return Configuration.of(
         loaded.definition,
+        environment.name,
         config=environment.config,
         secrets=digests_of(workspace, loaded.folder, environment, service=loaded.definition.name),
         provider_settings=own_settings(workspace, environment),

@@ -36,7 +36,7 @@ def promote(
     take_names: bool = False,
 ) -> RolloutOutcome:
     """Roll out to environment ``name`` what runs in ``source``: its image and how its instances run, as tried
-    there, with ``name``'s own configuration from the definition."""
+    there, with ``name``'s own configuration, and what is run otherwise there, from the definition."""
     require_root_for(workspace, get_declared(loaded, name).provider, "promote")
     if detach:
         require_agent(workspace)
@@ -48,7 +48,8 @@ def promote(
         require_names(workspace, environment_id, environment, take=take_names)
         certificate = read_files(loaded, environment)
         with keep_from_gc(workspace):  # from here on no gc comes between a secret and its release
-            configuration = release.configuration.given_as(configure(workspace, loaded, environment))
+            tried = release.configuration.run_in(name, loaded.definition, release.environment.name)
+            configuration = tried.given_as(configure(workspace, loaded, environment))
             image = image_for_release(workspace, loaded, release.image, made_on=_machine_of(workspace, release))
             require_platform(workspace, environment.provider, image)
             begun = begin(

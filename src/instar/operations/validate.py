@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from instar.adopt.draft import looks_secret
 from instar.definition import Loaded
 from instar.definition.author_files import why_unusable
 from instar.definition.base_definition import require_bases
 from instar.definition.parts import parts_of, unneeded_stages
 from instar.errors import DefinitionError, Problem
+from instar.model.definition import Service
 from instar.operations.certificates import read_files
 from instar.operations.lock import is_locked, whole_lock
 
@@ -35,13 +37,33 @@ def validate(loaded: Loaded) -> bool:
 def warnings(loaded: Loaded) -> Iterator[str]:
     """Yield what is no error and hardly what its author means."""
     yield from unneeded_stages(loaded)
-    for role, service in loaded.definition.services.items():
+    yield from _secret_in_config(loaded)
+    for where, service in _services(loaded):
         program = next((word for word in service.command if PurePosixPath(word).name in _MAKING_CODE), None)
         if program is not None and not service.jit:
-            where = loaded.places.place_text(*(("service",) if role is None else ("roles", role)), "command")
             yield (
                 f"{where}: '{program}' makes code while it runs, of which instar drift tells: say 'jit: true' beside it"
             )
+
+
+def _services(loaded: Loaded) -> Iterator[tuple[str, Service]]:
+    """Yield how instances run, with where their command stands; of environments those that run another one."""
+    places, definition = loaded.places, loaded.definition
+    for role, service in definition.services.items():
+        yield places.place_text(*(("service",) if role is None else ("roles", role)), "command"), service
+    for name, services in definition.own_services.items():
+        for role, service in services.items():
+            if service.command != definition.services[role].command:
+                yield places.place_text("environments", name), service
+
+
+def _secret_in_config(loaded: Loaded) -> Iterator[str]:
+    """Yield what a file of configuration has that looks like a secret, and is shown and kept as none."""
+    for file, entries in loaded.places.config_files().items():
+        for name, entry in entries.items():
+            if looks_secret(name):
+                advice = f"'secrets: {{{name}: {{file: secrets/{name.lower()}}}}}' keeps it from being shown"
+                yield f"{Path(loaded.file).parent / file}:{entry.line}: '{name}' looks like a secret; {advice}"
 
 
 def _missing(loaded: Loaded) -> Iterator[Problem]:

@@ -170,7 +170,7 @@ def _owner(text: str, part: ImagePart, bake_format: int) -> tuple[int, int] | No
 def never_copied(loaded: Loaded) -> frozenset[Path]:
     """Return the files that no image gets, whatever ``files`` says, as the directory entries that they are."""
     file = loaded.folder / Path(loaded.file).name
-    named = {file, file.with_suffix(".lock")}
+    named = {file, file.with_suffix(".lock"), *(loaded.folder / one for one in loaded.definition.config_files)}
     for environment in loaded.definition.environments.values():
         secrets = environment.secrets.values()
         own = (environment.tls.key_file, *(one.file for one in secrets), *(one.age for one in secrets))

@@ -44,7 +44,7 @@ def work_of_slim(part: ImagePart, made: ImageSpec, lock: Lock, kinds: tuple[str,
         workdir=definition.service.workdir,
         env=environment(made, lock),
         port=definition.service.port,
-        volumes=tuple({one.path: None for service in definition.services.values() for one in service.volumes}),
+        volumes=tuple({one.path: None for service in _everywhere(definition) for one in service.volumes}),
         keep=tuple((part.place("slim", "keep", number), path) for number, path in enumerate(keep)),
         packages=made.packages,
         without=without(made),
@@ -54,10 +54,27 @@ def work_of_slim(part: ImagePart, made: ImageSpec, lock: Lock, kinds: tuple[str,
 
 
 def _commands(definition: Definition) -> Iterator[tuple[tuple[str | int, ...], tuple[str, ...]]]:
-    """Yield what runs in instances of the image, each with where the definition says so; the service's own first."""
+    """Yield what runs in instances of the image, each with where the definition says so; the service's own first, then
+    what environments run in its place."""
+    known = set[tuple[str, ...]]()
     for role, service in definition.services.items():
         where = ("service",) if role is None else ("roles", role)
-        yield from (((*where, *path), words) for path, words in _commands_of(service))
+        for path, words in _commands_of(service):
+            known.add(words)
+            yield (*where, *path), words
+    for name, services in definition.own_services.items():
+        for service in services.values():
+            for _, words in _commands_of(service):
+                if words not in known:
+                    known.add(words)
+                    yield ("environments", name), words
+
+
+def _everywhere(definition: Definition) -> Iterator[Service]:
+    """Yield how instances run, whichever the environment."""
+    yield from definition.services.values()
+    for services in definition.own_services.values():
+        yield from services.values()
 
 
 def _commands_of(service: Service) -> Iterator[tuple[tuple[str | int, ...], tuple[str, ...]]]:

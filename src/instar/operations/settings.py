@@ -1,0 +1,161 @@
+"""``instar config``: which values hold in an environment, where they come from, and what runs with others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from instar.definition import Loaded
+from instar.definition.layers import FromFile, Settled
+from instar.definition.schema import DEFINITION
+from instar.definition.section import REQUIRED, Key, Section
+from instar.definition.shapes import MapOf
+from instar.definition.source import Listing, Mapping, Node, Scalar
+from instar.errors import LedgerError, NotRoot, ProviderMissing, Refused
+from instar.model.environment import Environment, Settings
+from instar.model.plan import PlannedChange
+from instar.model.release import Configuration, EnvironmentId, Release
+from instar.model.setting import HeldSettings, Layer, Setting
+from instar.operations.deploy import get_declared, own_settings, with_left_roles
+from instar.operations.plan import differences, written
+from instar.operations.workspace import Workspace
+
+
+def held_settings(workspace: Workspace, loaded: Loaded, name: str) -> HeldSettings:
+    """Return which values hold in ``name`` by the definition, and which of them what runs there has otherwise.
+
+    Raises UsageError where the definition has no such environment.
+    """
+    environment = get_declared(loaded, name)
+    environment_id = EnvironmentId(service=loaded.definition.name, name=name)
+    active, changes, unknown = None, tuple[PlannedChange, ...](), None
+    try:
+        active, changes = _running(workspace, loaded, environment, environment_id)
+    except (
+        LedgerError,
+        NotRoot,
+        ProviderMissing,
+        Refused,
+    ) as error:  # the definition's own values can be told all the same
+        unknown = error.message
+    return HeldSettings(
+        environment=environment_id,
+        settings=tuple(settings_of(loaded, name)),
+        active=active,
+        changes=changes,
+        unknown=unknown,
+    )
+
+
+def _running(
+    workspace: Workspace, loaded: Loaded, environment: Environment, environment_id: EnvironmentId
+) -> tuple[int | None, tuple[PlannedChange, ...]]:
+    """Return the active release, and what runs with other values than the definition's."""
+    state = workspace.ledger.find_environment(environment_id)
+    if state is None or state.active is None:
+        return None, ()
+    release = workspace.ledger.get_release(environment_id, state.active)
+    settings = with_left_roles(state, Settings.of(environment))
+    before, after = (written(one, settings.provider) for one in (state.settings, settings))
+    changes = differences(before, after, "settings.")
+    return state.active, (*_running_otherwise(workspace, loaded, environment, release), *changes)
+
+
+def settings_of(loaded: Loaded, name: str) -> Iterator[Setting]:
+    """Yield the values that hold in an environment by the definition alone: how instances run, then its own. What it
+    says of a role holds over what the role does."""
+    found = dict[str, Setting]()
+    for one in _all_settings(loaded, name):
+        if one.layer != "usual" or one.name not in found:
+            found[one.name] = one
+    yield from found.values()
+
+
+def _all_settings(loaded: Loaded, name: str) -> Iterator[Setting]:
+    node, places = loaded.places.node("environments", name), loaded.places
+    service = (node.service if isinstance(node, Settled) else None) or places.node("service")
+    roles = (node.roles if isinstance(node, Settled) else None) or places.node("roles")
+    if service is not None:
+        yield from _Walk(loaded, "service").walk(service, DEFINITION.keys["service"].shape, "")
+    if roles is not None:
+        yield from _Walk(loaded, "role").walk(roles, DEFINITION.keys["roles"].shape, "roles")
+    environments = DEFINITION.keys["environments"].shape
+    assert isinstance(environments, MapOf)
+    if node is not None:
+        yield from _Walk(loaded, "environment").walk(node, environments.value, "")
+
+
+class _Walk:
+    """From a section to the values in it, those that nobody said too. ``layer`` is whose they are if none is above."""
+
+    def __init__(self, loaded: Loaded, layer: Layer) -> None:
+        self._places = loaded.places
+        self._layer: Layer = layer
+
+    def walk(self, node: Node | None, shape: Any, path: str) -> Iterator[Setting]:
+        """Yield the values of ``node``, by the names of ``path``."""
+        if path.startswith("secrets.") and isinstance(node, Mapping):
+            yield self._setting(path, node, is_secret=True)
+        elif isinstance(node, Mapping) or (node is None and isinstance(shape, Section)):
+            yield from self._inside(node, shape, path)
+        elif node is not None:
+            yield self._setting(path, node)
+
+    def _inside(self, node: Mapping | None, shape: Any, path: str) -> Iterator[Setting]:
+        entries = node.entries if node is not None else {}
+        known = shape.all_keys() if isinstance(shape, Section) else {}
+        for name, inner in entries.items():
+            of = shape.value if isinstance(shape, MapOf) else known[name].shape if name in known else None
+            yield from self.walk(inner, of, f"{path}.{name}" if path else name)
+        for name, key in shape.keys.items() if isinstance(shape, Section) else ():
+            if name not in entries:
+                yield from self._usual(key, f"{path}.{name}" if path else name)
+
+    def _usual(self, key: Key, path: str) -> Iterator[Setting]:
+        if key.default is REQUIRED or key.default is None:
+            return
+        if isinstance(key.shape, Section):
+            yield from self.walk(None, key.shape, path)
+        elif isinstance(key.default, bool | int | str):
+            shown = key.shape.written(key.default)
+            value = str(shown).lower() if isinstance(shown, bool) else str(shown)
+            yield Setting(name=path, value=value, layer="usual", place=None)
+
+    def _setting(self, path: str, node: Node, *, is_secret: bool = False) -> Setting:
+        if isinstance(node, FromFile):
+            file = Path(self._places.file).parent / node.file
+            return Setting(name=path, value=node.text, layer="file", place=f"{file}:{node.line}")
+        line, column = node.value_mark
+        place, layers = f"{self._places.file}:{line}:{column}", self._places.layers
+        above = None if layers is None else layers.layer_of(node.value_mark)
+        layer: Layer = self._layer if above is None else "defaults" if above == "defaults" else "environment"
+        return Setting(name=path, value=_as_written(node), layer=layer, place=place, is_secret=is_secret)
+
+
+def _as_written(node: Node) -> str:
+    if isinstance(node, Listing):
+        return f"[{', '.join(map(_as_written, node.items))}]"
+    if isinstance(node, Mapping):
+        return f"{{{', '.join(f'{name}: {_as_written(one)}' for name, one in node.entries.items())}}}"
+    return node.text if isinstance(node, Scalar) else ""
+
+
+def _running_otherwise(
+    workspace: Workspace, loaded: Loaded, environment: Environment, release: Release
+) -> tuple[PlannedChange, ...]:
+    """Return what a release has otherwise than the definition. Whether a secret is another one is not looked at: who
+    asks need not be able to read it."""
+    wanted = Configuration.of(
+        loaded.definition,
+        environment.name,
+        config=environment.config,
+        secrets={},
+        provider_settings=own_settings(workspace, environment),
+        secret_variables=environment.secret_variables,
+    )
+    before = written(release.configuration, environment.provider)
+    after = written(wanted, environment.provider)
+    before["secrets"] = dict.fromkeys(release.configuration.secrets, "a secret")
+    after["secrets"] = dict.fromkeys(environment.secrets, "a secret")
+    return differences(before, after)
