@@ -29,8 +29,8 @@ class BadDoor:
     """Listens on loopback without TLS, and asks the cluster by the credentials of ``api``.
 
     ``fault`` says of each call, by its method, path and how often that was asked before, what becomes of it: None, one
-    of ``REFUSALS``, "refused" (the connection ends), "late" (it is never answered), "cut" (the answer ends in its
-    middle) or "lost" (it is done, and the connection ends).
+    of ``REFUSALS``, "refused" (the connection ends), "cut" (the answer ends in its middle) or "lost" (it is done, and
+    the connection ends).
     """
 
     def __init__(self, api: Api, fault: Callable[[str, str, int], int | str | None]) -> None:
@@ -40,7 +40,6 @@ class BadDoor:
         self._times: dict[tuple[str, str], int] = {}
         self._guard = threading.Lock()
         self._api = api
-        self._closing = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
@@ -54,7 +53,6 @@ class BadDoor:
         return file
 
     def close(self) -> None:
-        self._closing.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -76,9 +74,6 @@ class BadDoor:
                 self.changes.append((method, path.partition("?")[0], answer.status_code))
         return answer
 
-    def wait(self, seconds: float) -> None:
-        self._closing.wait(seconds)
-
 
 def _handler(door: BadDoor) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
@@ -91,9 +86,6 @@ def _handler(door: BadDoor) -> type[BaseHTTPRequestHandler]:
             if isinstance(fault, int):
                 _refuse(self, fault)
             elif fault == "refused":
-                self.close_connection = True
-            elif fault == "late":
-                door.wait(3600)
                 self.close_connection = True
             else:
                 answer = door.ask(self.command, self.path, dict(self.headers.items()), body)

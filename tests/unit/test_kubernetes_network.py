@@ -16,6 +16,7 @@ from instar.errors import Refused
 from instar.model.definition import Health, Service
 from instar.model.environment import Allow, Network, Settings
 from instar.model.release import EnvironmentId
+from instar.providers.kubernetes.network import ReleaseNetwork, network_labels
 from instar.providers.kubernetes.package import KUBERNETES
 from instar.providers.kubernetes.pod_settings import PodSettings
 
@@ -140,6 +141,16 @@ def test_what_somebody_else_wrote_is_no_policy(stub: ClusterStub, tmp_path: Path
     with pytest.raises(Refused, match=r"kubernetes\.network"):
         world.create(world.release(provider_settings={"network": network}))
     assert stub.names("configmaps") == [], "nothing was made"
+
+
+def test_no_two_environments_are_reached_by_one_label() -> None:
+    names = [f"{'s' * 30}/{'n' * 31}{end}" for end in "ab"] + [f"{'s' * 30}/{'n' * 29}"]
+    allow = tuple(Allow(to=name) for name in names)
+    labels = network_labels(ReleaseNetwork(allow=allow, senders=None), "shop-prod-1-1", "0a1b2c3d")
+    words = [label.removeprefix("instar/") for label in labels if label.startswith("instar/to-")]
+    assert len(words) == 3
+    assert all(len(word) <= 63 and word[-1].isalnum() for word in words)
+    assert f"to-{'s' * 30}.{'n' * 29}" in words, "one that has room is as it was"
 
 
 def test_a_sender_is_a_namespace_or_a_network() -> None:

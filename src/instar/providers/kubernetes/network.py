@@ -6,6 +6,7 @@ policy is held to is the business of the cluster's network plugin: nobody can as
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -23,6 +24,8 @@ from instar.providers.kubernetes.settings import unfit
 _NAMESPACE: Final = "kubernetes.io/metadata.name"  # a label that the API itself gives each namespace
 _NOT_THE_WORLD: Final = ("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16")
 _NOT_THE_WORLD_6: Final = ("fc00::/7", "fe80::/10")
+_LONGEST_LABEL: Final = 63  # what stands behind its prefix
+_KEPT: Final = 54
 _DNS: Final = [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]
 
 
@@ -123,7 +126,11 @@ def _from_others(names: Names) -> Mapping[str, Any]:
 
 
 def _reaches(to: EnvironmentId) -> str:
-    return f"instar/to-{to.service}.{to.name}"[:70].rstrip("-.")
+    """Return the label of pods that may begin to talk to an environment: of no two the same, however long they are."""
+    word = f"to-{to.service}.{to.name}"
+    if len(word) > _LONGEST_LABEL:
+        word = f"{word[:_KEPT]}-{hashlib.sha256(word.encode()).hexdigest()[:8]}"
+    return f"instar/{word}"
 
 
 def _environment(one: Allow) -> EnvironmentId:
