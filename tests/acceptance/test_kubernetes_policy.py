@@ -13,9 +13,9 @@ import yaml
 from acceptance.test_kubernetes_members import await_passes, kept, members
 from instar.errors import InstarError
 from instar.providers.kubernetes.api import Api
-from instar.providers.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, POD, ROUTE, SERVICE, Kind
+from instar.providers.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, POD, ROUTE, SERVICE, SLICE, Kind
 from instar.providers.kubernetes.kubeconfig import find_config
-from instar.providers.kubernetes.names import GROUP, TAINTED
+from instar.providers.kubernetes.names import GROUP, MAINTENANCE, TAINTED
 from instar.providers.kubernetes.streams import PROTOCOLS
 from instar.waiting import Deadline, until
 from kubernetes_author import Author
@@ -114,7 +114,7 @@ def test_the_roles_are_enough_and_the_policy_refuses_everybody_else(
 
     api, where = administrator.api, author.namespace.name
     pod = api.list(POD, where, {"instar/group": "shop-prod-1-1"})[0]
-    changes = tamperings(api, where, pod)
+    changes = {**tamperings(api, where, pod), **ways_around(api, where, pod)}
     for what, change in changes.items():
         with pytest.raises(InstarError, match=r"denied request|is immutable") as caught:
             change()
@@ -178,6 +178,25 @@ def tamperings(api: Api, where: str, pod: Mapping[str, Any]) -> Mapping[str, Any
         "a pod of a stranger's": lambda: api.create(POD, where, stranger),
         "a Deployment is removed": lambda: api.delete(DEPLOYMENT, where, "shop-prod-1-1"),
         "a route is removed": lambda: api.delete(ROUTE, where, "shop-prod"),
+    }
+
+
+def ways_around(api: Api, where: str, pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what has the engine, or Instar itself, send requests to somebody else."""
+    labels = {GROUP: "shop-prod-1-1"}
+    containers = [{"name": "service", "image": pod["spec"]["containers"][0]["image"]}]
+    template = {"metadata": {"labels": labels}, "spec": {"containers": containers}}
+    maker = {
+        "metadata": {"name": "maker"},
+        "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": template},
+    }
+    theirs = {"name": "theirs", "labels": {"kubernetes.io/service-name": "shop-prod-1-1"}}
+    behind = {"metadata": theirs, "addressType": "IPv4", "endpoints": [{"addresses": ["10.1.2.3"]}]}
+    elsewhere = {"metadata": {"annotations": {MAINTENANCE: '{"service": "a", "port": 1, "weights": {}}'}}}
+    return {
+        "a Deployment of a stranger's": lambda: api.create(DEPLOYMENT, where, maker),
+        "endpoints of a stranger's": lambda: api.create(SLICE, where, behind),
+        "what Instar reads in a route": lambda: api.merge(ROUTE, where, "shop-prod", elsewhere),
     }
 
 

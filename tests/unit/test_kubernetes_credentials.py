@@ -194,3 +194,15 @@ def test_root_runs_no_program_that_others_name(
     monkeypatch.setattr("os.geteuid", lambda: 0)
     with pytest.raises(Refused, match=r"names a program to run as root \('aws'\)"):
         find_config("stub", {"KUBECONFIG": str(file)})
+
+
+def test_root_sends_no_file_that_others_name_as_a_token(
+    stub: ClusterStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roots = tmp_path / "shadow"
+    roots.write_text("good")
+    file = stub.kubeconfig(tmp_path, {"tokenFile": str(roots)})
+    file.chmod(0o666)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    with pytest.raises(Refused, match="names a file that root is to send as its token"):
+        find_config("stub", {"KUBECONFIG": str(file)})

@@ -169,6 +169,28 @@ def test_a_slow_one_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.served == {} and "does not answer" in (found.trouble or "")
 
 
+def test_one_that_says_a_letter_now_and_then_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "_ALL_S", 0.3)
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as slow:
+
+        def dribble() -> None:
+            connection, _ = slow.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
+                while not over.wait(0.05):
+                    connection.sendall(b"a")
+
+        thread = threading.Thread(target=dribble)
+        thread.start()
+        asked, where = Figures(), Prometheus(url=f"http://127.0.0.1:{slow.getsockname()[1]}")
+        monkeypatch.setattr(figures, "_FRESH_S", 0.0)
+        found = [asked.of(where, "shop", PORTS) for _ in range(2)]
+        over.set()
+        thread.join()
+    assert [(one.served, "within 0.3 s" in (one.trouble or "")) for one in found] == [({}, True)] * 2
+
+
 def with_prometheus(url: str) -> Settings:
     own = {**SECTION, "prometheus": {"url": url}}
     return dataclasses.replace(SETTINGS, rollout=JUDGED, provider_settings=own)

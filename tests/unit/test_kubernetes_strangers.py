@@ -19,6 +19,7 @@ from instar.errors import InstarError, NotFound, ProviderError, Refused
 from instar.model.definition import Volume
 from instar.model.environment import Check
 from instar.providers.facets import Member
+from instar.providers.kubernetes import checks
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.kinds import POD
 from instar.providers.kubernetes.kubeconfig import find_config
@@ -198,6 +199,17 @@ def test_of_what_an_instance_answers_to_a_check_only_the_beginning_is_read(world
     stub.faults.append(Fault(200, end, fits=lambda _, path: "proxy" in path))  # type: ignore[arg-type]
     asked = Check(kind="http", path="/", contains="the end")
     assert not world.provider.ask(group, release, asked).healthy
+
+
+def test_of_what_an_address_answers_to_a_check_only_the_beginning_is_read(world: World, stub: ClusterStub) -> None:
+    release = world.release()
+    group = world.create(release, members=1)
+    stub.answer = lambda *_: (200, b"x" * (1 << 20) + b"the end", {})  # type: ignore[method-assign]
+    asked = Check(kind="url", url=stub.url, contains="the end")
+    assert not checks.ask(world.provider.place_of(ENV)[0], "shop", [group.id], release.service, asked).healthy
+    assert checks.ask(
+        world.provider.place_of(ENV)[0], "shop", [], release.service, dataclasses.replace(asked, contains="xx")
+    ).healthy
 
 
 def test_a_token_that_cannot_be_sent_is_never_in_a_message(stub: ClusterStub, tmp_path: Path) -> None:

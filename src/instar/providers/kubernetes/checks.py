@@ -5,6 +5,7 @@ So they need no way into the pods' network from here. Every pod is asked: the fi
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from urllib.parse import quote
 
@@ -14,8 +15,10 @@ from instar.model.environment import Check
 from instar.providers.base import Probe
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.kinds import POD
+from instar.providers.kubernetes.reading import Limits
 
 _WELL = range(200, 400)
+_MOST_ANSWERED = 1 << 20
 WELL_PROBE = Probe(healthy=True)
 
 
@@ -67,9 +70,13 @@ def _ask_url(check: Check) -> Probe:
 
     shown = f"GET {check.url}"
     try:
-        answer = urllib3.request("GET", check.url or "", timeout=check.timeout_ms / 1000, retries=False)
-    except (urllib3.exceptions.HTTPError, ValueError) as error:
+        timeout_s = check.timeout_ms / 1000
+        answer = urllib3.request("GET", check.url or "", timeout=timeout_s, retries=False, preload_content=False)
+        with contextlib.closing(answer):
+            limits = Limits(most_bytes=_MOST_ANSWERED, within_s=timeout_s)
+            content = limits.beginning(answer.stream(1 << 16))
+    except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         return Probe(healthy=False, cause=f"{shown}: {error}")
     well = answer.status in _WELL if check.status is None else answer.status == check.status
-    well = well and (check.contains or "").encode() in answer.data
+    well = well and (check.contains or "").encode() in content
     return WELL_PROBE if well else Probe(healthy=False, cause=f"{shown} answered {answer.status}, or not as it should")

@@ -23,6 +23,7 @@ REQUESTS: Final = f"sum(envoy_cluster_upstream_rq_total{{{_ENVOY}}})"
 FAILED: Final = f'sum(envoy_cluster_upstream_rq_xx{{{_ENVOY},envoy_response_code_class="5"}}) or vector(0)'
 RESPONSE_MS: Final = f"sum(envoy_cluster_upstream_rq_time_sum{{{_ENVOY}}}) or vector(0)"
 _TIMEOUT_S: Final = 3.0
+_ALL_S: Final = 10.0  # for all groups' figures, whatever becomes of each
 _FRESH_S: Final = 5.0  # an answer is taken again for so long: servers look at what they count every 15 s or so
 _LARGEST_BYTES: Final = 1 << 20
 _MOST: Final = 1 << 53  # beyond it a number of JSON's is none of requests any more
@@ -45,6 +46,7 @@ class Figures:
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
+        self._asking: threading.Thread | None = None
         self._known: tuple[float, Prometheus, Mapping[str, int], Counted] | None = None
 
     def of(self, where: Prometheus, namespace: str, ports: Mapping[str, int]) -> Counted:
@@ -53,9 +55,20 @@ class Figures:
             known = self._known
             if known is not None and known[1:3] == (where, ports) and time.monotonic() - known[0] < _FRESH_S:
                 return known[3]
-            found = _counted(where, namespace, ports)
+            found = self._answered(where, namespace, ports)
             self._known = (time.monotonic(), where, dict(ports), found)
             return found
+
+    def _answered(self, where: Prometheus, namespace: str, ports: Mapping[str, int]) -> Counted:
+        """Return what is answered in time: a server that says a letter now and then holds nobody up."""
+        late = Counted(served={}, trouble=f"Prometheus at {where.url} does not answer within {_ALL_S:g} s")
+        if self._asking is not None and self._asking.is_alive():
+            return late
+        found: list[Counted] = []
+        self._asking = threading.Thread(target=lambda: found.append(_counted(where, namespace, ports)), daemon=True)
+        self._asking.start()
+        self._asking.join(_ALL_S)
+        return found[0] if found else late
 
 
 def _counted(where: Prometheus, namespace: str, ports: Mapping[str, int]) -> Counted:

@@ -207,13 +207,18 @@ def _acting_as(user: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _require_trusted(file: Path, user: User) -> None:
-    """Raise Refused where root would run a program that somebody else has named."""
-    if os.geteuid() != 0 or user.exec is None:
+    """Raise Refused where root would run a program that somebody else has named, or send a file as a token."""
+    if user.exec is not None:
+        named = f"a program to run as root ('{user.exec.command}')"
+    elif user.token_file is not None:
+        named = f"a file that root is to send as its token ('{user.token_file}')"
+    else:
+        return
+    if os.geteuid() != 0:
         return
     who = other_writer(file.stat()) or other_adder(file.resolve().parent.stat())
     if who is not None:
         raise Refused(
-            f"cannot use the kubeconfig '{file}': it names a program to run as root ('{user.exec.command}'), "
-            f"and {who} can write to it",
+            f"cannot use the kubeconfig '{file}': it names {named}, and {who} can write to it",
             hint="ask again without sudo; or give root a kubeconfig of its own",
         )

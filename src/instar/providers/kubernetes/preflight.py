@@ -195,7 +195,7 @@ def _told_of_volumes(api: _Patient, names: Names, place: Place, service: Service
 
 def _require_new_enough(api: _Patient) -> None:
     found = _json(api.text("/version", "ask which version the cluster is"))
-    numbers = [re.match(r"\d+", str(found.get(part, ""))) for part in ("major", "minor")]
+    numbers = [re.match(r"\d{1,6}", str(found.get(part, ""))) for part in ("major", "minor")]
     version = tuple(int(one[0]) for one in numbers if one)
     if len(version) != len(OLDEST):
         raise ProviderError(f"cannot tell which version '{api.server}' is: it says '{found.get('gitVersion')}'")
@@ -285,6 +285,6 @@ def _require_free(api: _Patient, names: Names, place: Place) -> None:
 def _json(data: bytes | None) -> Mapping[str, Any]:
     try:
         found = json.loads(data or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
