@@ -167,16 +167,26 @@ def promote(
     help="The release to go to; the older one that served last by default.",
 )
 @click.option("--force", is_flag=True, help="Also to a release that cannot read the data there is. It is recorded.")
-def rollback(environment: str, file: Path, as_json: bool, take_over: bool, to: int | None, force: bool) -> int:
+@click.option(
+    "--keep-secrets",
+    is_flag=True,
+    help="With the secrets of the active release, where they were changed since: as a new release, whose instances are "
+    "started.",
+)
+def rollback(
+    environment: str, file: Path, as_json: bool, take_over: bool, to: int | None, force: bool, keep_secrets: bool
+) -> int:
     """Move the traffic of ENV back to a release that ran well.
 
-    ENV may be SERVICE/ENV, and then needs no definition here. Nothing is baked; a hot release isn't even started.
+    ENV may be SERVICE/ENV, and then needs no definition here. Nothing is baked; a hot release isn't even started. Its
+    secrets are those that it was made with: which are others than now is said first.
     """
     from instar.operations.rollback import rollback as run
 
     workspace = open_workspace()
     found = find_own_environment(workspace, environment, file)
-    return answer(run(workspace, found, to=to, take_over=take_over, force=force), workspace.report, as_json)
+    outcome = run(workspace, found, to=to, take_over=take_over, force=force, keep_secrets=keep_secrets)
+    return answer(outcome, workspace.report, as_json)
 
 
 @click.command()

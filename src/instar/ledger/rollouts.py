@@ -16,7 +16,7 @@ from instar.ledger.tables import settings_digest
 from instar.model.codec import to_json
 from instar.model.environment import Settings
 from instar.model.happenings import RolloutBegun, RolloutDone, RolloutFailed, StageChanged
-from instar.model.release import EnvironmentId, Rollout, RolloutKind, Stage
+from instar.model.release import EnvironmentId, Release, Rollout, RolloutKind, Stage
 from instar.model.stages import stage_after
 
 _ONE = """
@@ -89,9 +89,22 @@ class Rollouts:
                 stage=_stage_text(Stage(settings_before=settings_before)),
             )
             begins_with = {"settings_before": settings_digest(settings_before)}
-            begun = RolloutBegun(rollout=added, kind=kind, source=state.active, stage=begins_with, **(detail or {}))
+            begun = RolloutBegun(
+                rollout=added,
+                kind=kind,
+                source=state.active,
+                stage=begins_with,
+                secrets=self._other_secrets(environment_id, state.active, release),
+                **(detail or {}),
+            )
             self._events.record(begun, environment_id, target, release.image)
             return self.get_rollout(added)
+
+    def _other_secrets(self, environment: EnvironmentId, active: int | None, target: Release) -> tuple[str, ...] | None:
+        if active is None:
+            return None
+        before = self._releases.get_release(environment, active)
+        return target.configuration.other_secrets(before.configuration) or None
 
     def change_stage(self, what: StageChanged) -> Rollout:
         """Write what happened to a running rollout, and where it is by that.

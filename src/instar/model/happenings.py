@@ -121,7 +121,8 @@ class TrafficShifted(Happening):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RolloutBegun(Happening):
-    """``stage`` tells what the rollout's stage begins with: the digest of the settings to fall back to."""
+    """``stage`` tells what the rollout's stage begins with: the digest of the settings to fall back to. ``secrets``:
+    names of those that are other ones than in the release before."""
 
     rollout: int
     kind: RolloutKind
@@ -130,6 +131,7 @@ class RolloutBegun(Happening):
     forced: str | None = field(default=None, metadata=ADDED)
     reason: str | None = field(default=None, metadata=ADDED)
     stage: Mapping[str, Any] | None = field(default=None, metadata=ADDED)
+    secrets: tuple[str, ...] | None = field(default=None, metadata=ADDED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -81,6 +81,11 @@ class Configuration:
             secret_variables=own.secret_variables,
         )
 
+    def other_secrets(self, before: Configuration) -> tuple[str, ...]:
+        """Return the names of the secrets that are other ones than in ``before``: of new ones too, and of gone ones."""
+        names = self.secrets.keys() | before.secrets.keys()
+        return tuple(sorted(name for name in names if self.secrets.get(name) != before.secrets.get(name)))
+
     @property
     def secrets_as_variables(self) -> Mapping[str, Digest]:
         """The secrets that are environment variables as well, by name."""

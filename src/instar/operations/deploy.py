@@ -311,6 +311,11 @@ def _require_and_tell(
     beside = {"others": dict(others)} if others else {}
     warnings = provider.preflight(environment, settings.of_role(first), service, launching=launching, **beside)
     _tell(workspace, state, settings, warnings)
+    if release is None and state is not None and state.active is not None:
+        before = workspace.ledger.get_release(environment, state.active).configuration
+        names = ", ".join(configuration.other_secrets(before))
+        if names:
+            workspace.report(Progress(stage="secrets", text=f"other values than before: {names}"))
 
 
 def _write_environment(

@@ -45,6 +45,12 @@ def origin_of_promoted(workspace: Workspace, message: str | None, source: Releas
     )
 
 
+def origin_of_again(workspace: Workspace, message: str, source: Release) -> Origin:
+    """Return where a release comes from that is made of ``source``, in the same environment."""
+    commit = source.origin.commit if source.origin else None
+    return Origin(by=_line(workspace.actor), machine=_line(workspace.machine), message=_message(message), commit=commit)
+
+
 def commit_of(workspace: Workspace, folder: Path) -> Commit | None:
     """Return the commit that ``folder`` is at, None where it is in no repository or git does not say."""
     if not any((above / ".git").exists() for above in (folder.resolve(), *folder.resolve().parents)):

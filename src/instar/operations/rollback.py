@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 from instar.errors import Refused
 from instar.model.outcome import RolloutOutcome
+from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, EnvironmentState, Release
 from instar.operations import retention
 from instar.operations.converge import (
@@ -16,7 +18,9 @@ from instar.operations.converge import (
     refuse_other_protocol,
     start_rollout,
 )
-from instar.operations.locks import hold_environment, hold_needs
+from instar.operations.deploy import begin
+from instar.operations.locks import hold_environment, hold_needs, keep_from_gc
+from instar.operations.origin import origin_of_again
 from instar.operations.privilege import require_root_for
 from instar.operations.secret_values import encrypted_values, require_values
 from instar.operations.workspace import Workspace
@@ -29,12 +33,15 @@ def rollback(
     to: int | None = None,
     take_over: bool = False,
     force: bool = False,
+    keep_secrets: bool = False,
 ) -> RolloutOutcome:
     """Give the traffic to release ``to``, or to the older one that ran well and had the traffic last.
 
     A copy of it that no longer answers is made anew before any traffic moves. ``force``: also to a release that can't
-    read the data there is. Raises Refused when there is none or it can't, NotFound when ``to`` never was, ImageNotFound
-    when its image is gone.
+    read the data there is. ``keep_secrets``: with the secrets of the active release, where these are other ones; that
+    is a new release, of ``to``'s image and, but for them, configuration.
+
+    Raises Refused when there is none or it can't, NotFound when ``to`` never was, ImageNotFound when its image is gone.
     """
     require_root_for(workspace, environment.settings.provider, "rollback")
     began = time.monotonic()
@@ -52,8 +59,61 @@ def rollback(
                 hint="deploy a release that reads it; or, if you know better, add --force (it is recorded)",
             )
         forced = {"forced": unreadable} if unreadable is not None else None
-        gone_on_with(workspace, lambda: _begin(workspace, environment_id, target, forced))
+        others = _other_secrets(workspace, environment, target)
+        if others and keep_secrets:
+            target = _begin_anew(workspace, environment, target, forced)
+        else:
+            _tell_of_secrets(workspace, environment, target, others)
+            gone_on_with(workspace, lambda: _begin(workspace, environment_id, target, forced))
         return converge(workspace, target, began)
+
+
+def _other_secrets(workspace: Workspace, environment: EnvironmentState, target: Release) -> tuple[str, ...]:
+    """Return the names of ``target``'s secrets that the active release has with other values."""
+    if environment.active is None or environment.active == target.number:
+        return ()
+    active = workspace.ledger.get_release(environment.id, environment.active).configuration
+    others = target.configuration.other_secrets(active)
+    return tuple(name for name in others if name in active.secrets and name in target.configuration.secrets)
+
+
+def _tell_of_secrets(
+    workspace: Workspace, environment: EnvironmentState, target: Release, others: tuple[str, ...]
+) -> None:
+    """Say, before anything is done, which secrets go back to what they were."""
+    if others:
+        text = (
+            f"{', '.join(others)}: as release {target.number} was made with, not as release {environment.active} has"
+            " it; where that was revoked since: instar rollback --keep-secrets"
+        )
+        workspace.report(Progress(stage="secrets", text=text, kind="warning"))
+
+
+def _begin_anew(
+    workspace: Workspace, environment: EnvironmentState, target: Release, detail: Mapping[str, str] | None
+) -> Release:
+    """Begin the rollout to a new release: ``target``'s image and configuration, with the active release's secrets."""
+    active = workspace.ledger.get_release(environment.id, environment.active or 0)
+    todays = {**target.configuration.secrets, **active.configuration.secrets}
+    secrets = {name: todays[name] for name in target.configuration.secrets}
+    with keep_from_gc(workspace):
+        image = workspace.store.image(target.image)
+        require_values(workspace, active)
+        only_there = [name for name in secrets if name not in active.configuration.secrets]
+        if only_there:
+            require_values(workspace, target)
+        text = f"release {target.number} with the secrets of release {active.number}"
+        return begin(
+            workspace,
+            environment.id,
+            environment.settings,
+            image,
+            replace(target.configuration, secrets=secrets),
+            "rollback",
+            project=None,
+            origin=origin_of_again(workspace, text, target),
+            detail=detail,
+        )
 
 
 def _begin(workspace: Workspace, environment: EnvironmentId, target: Release, forced: Mapping[str, str] | None) -> None:
