@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from lock_values import LOCK
 
+from instar.bake.slim.plan import identity_of_slim
 from instar.definition import load, parse
 from instar.definition.layers import OVERRIDABLE
 from instar.errors import DefinitionError
@@ -140,6 +142,10 @@ GALLERY = [
     ("defaults: {listen: ':80'}\nenvironments: {dev: {listen: ':81'}}\n", "8:20: defaults: there is no 'listen' here"),
     ("defaults: {promote_from: dev}\nenvironments: {dev: {listen: ':81'}}\n", "defaults: there is no 'promote_from'"),
     ("defaults: {image: x}\nenvironments: {dev: {listen: ':81'}}\n", "8:12: defaults: there is no 'image' here; it is"),
+    (
+        "defaults: {kubernetes: {registry: r.example/shop}}\nenvironments: {dev: {listen: ':81'}}\n",
+        "8:12: defaults.kubernetes: no environment here has 'provider: kubernetes'; remove it",
+    ),
     ("defaults: {limts: {}}\nenvironments: {dev: {listen: ':81'}}\n", "8:12: defaults: unknown key 'limts'; did you"),
     ("defaults: {keep: {hot: 9}}\nenvironments: {dev: {listen: ':81'}}\n", "8:24: defaults.keep.hot: expected a whole"),
     (
@@ -199,6 +205,14 @@ def test_all_that_can_be_overridden_is_a_services_own() -> None:
     assert set(OVERRIDABLE) == {"command", "health", "timeouts", "stop", "limits", "volumes", "tmp", "shm"}
 
 
+def test_a_definition_that_would_grow_out_of_all_bounds_is_refused() -> None:
+    many = "".join(f"  e{number}: {{listen: '127.0.0.1:{number + 1}'}}\n" for number in range(2000))
+    variables = ", ".join(f"V{number}: x" for number in range(1000))
+    [problem] = problems_of(f"defaults: {{config: {{{variables}}}}}\nenvironments:\n{many}")
+    assert "environments: too much is laid below too many of them" in problem
+    assert problems_of(f"environments:\n{many}") == []
+
+
 def written(folder: Path, rest: str, **files: str) -> Path:
     (folder / "instar.yaml").write_text(TOP + rest)
     for name, text in files.items():
@@ -234,3 +248,13 @@ def test_a_link_is_no_file_of_configuration(tmp_path: Path) -> None:
     (tmp_path / "a.env").symlink_to("/etc/hostname")
     with pytest.raises(DefinitionError, match=r"config_file: 'a\.env' cannot be read: it is a link"):
         load(file)
+
+
+def test_a_slim_image_has_the_commands_of_all_environments_and_the_same_identity_without_any() -> None:
+    plain = definition_of("environments: {dev: {listen: '127.0.0.1:80', config: {A: b}}}\n")
+    other = definition_of("environments: {dev: {listen: '127.0.0.1:80', command: [./shop, --debug]}}\n")
+    same = definition_of("environments: {dev: {listen: '127.0.0.1:80', limits: {memory: 1G}}}\n")
+    commands = identity_of_slim(other.image, other, LOCK)["commands"]
+    assert commands == [("./shop",), ("./shop", "--debug")]
+    assert identity_of_slim(plain.image, plain, LOCK) == identity_of_slim(same.image, same, LOCK)
+    assert identity_of_slim(plain.image, plain, LOCK)["commands"] == [("./shop",)]

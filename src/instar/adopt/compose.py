@@ -30,7 +30,7 @@ _NOT_HERE: Final = {
     "network_mode": "an instance has a network of its own",
     "extra_hosts": "names come from this machine's DNS",
     "sysctls": "an instance sets none",
-    "env_file": "write what it says under environments.ENV.config, and what is secret under .secrets",
+    "env_file": "name it as environments.ENV.config_file, and take out what is secret: environments.ENV.secrets",
     "tmpfs": "/tmp and /run are in memory: service.tmp.size",  # noqa: S108
 }
 _SAID_OTHERWISE: Final = frozenset(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 OVERRIDABLE: Final = tuple(one.name.removesuffix("_bytes") for one in fields(Overrides))
 _KINDS_OF_HEALTH: Final = frozenset({"path", "tcp", "command"})
 _NOWHERE: Final = (0, 0)
+MOST_COPIED: Final = 200_000  # values that are below environments, once for each of them
 _OWN: Final = {
     "listen": "where each is reached is its own: 'environments.NAME.listen'",
     "promote_from": "it is one environment's own: 'environments.NAME.promote_from'",
@@ -67,6 +68,11 @@ class Layers:
         self._problems = problems
         self._marks: dict[Mark, str] = {}  # of what stands in a layer → its path
         self.files: dict[str, Mapping[str, Entry]] = {}
+        self._known: Container[str] = ()  # keys of an environment, without those of providers
+        self._provided: dict[str, Node] = {}  # sections of providers in ``defaults``
+        self._unused: dict[str, Node] = {}  # those of them that no environment has used
+        self._sizes: dict[int, int] = {}
+        self._copied = 0
 
     def settled(self, section: Section) -> MapNode:
         """Return the definition with each environment as it holds, and without ``defaults``."""
@@ -78,6 +84,9 @@ class Layers:
             self._mark("defaults", defaults)
             self._check_defaults(defaults, environments)
             defaults = _without(defaults, *_OWN)
+            self._known = section.keys["defaults"].shape.keys  # type: ignore[attr-defined]  # it is a section
+            self._provided = self._of_providers(defaults)
+            self._unused = dict(self._provided)
         found = MapNode(self._root.value_mark)
         found.entries = {name: node for name, node in self._root.entries.items() if name != "defaults"}
         if isinstance(environments, MapNode):
@@ -85,6 +94,9 @@ class Layers:
             each = found.entries["environments"] = MapNode(environments.value_mark)
             each.key_mark = environments.key_mark
             each.entries = {name: self._environment(name, below, one) for name, one in environments.entries.items()}
+            for name, unused in self._unused.items() if environments.entries else ():
+                message = f"defaults.{name}: no environment here has 'provider: {name}'; remove it"
+                self._problems.add(unused.mark, message)
         return found
 
     def told(self, mark: Mark, message: str) -> str:
@@ -115,11 +127,13 @@ class Layers:
         if not isinstance(own, MapNode):
             return own
         self._mark(f"environments.{name}", own)
+        if not self._affordable(defaults, own):
+            return _without(own, *OVERRIDABLE, "config_file")
         node = Settled(own.value_mark, self._marks)
         node.key_mark = own.key_mark
         layers = [self._with_file(defaults, own), self._with_file(own)]
         node.entries = functools.reduce(merged, [_mapping(_about_environment(one)) for one in layers]).entries
-        self._keep_provider(node, defaults, own)
+        self._keep_provider(node, own, self._provided)
         self._override(node, [_about_running(one) for one in layers], name)
         return node
 
@@ -141,15 +155,43 @@ class Layers:
         with_file.entries = {**layer.entries, "config": laid}
         return with_file
 
-    def _keep_provider(self, node: MapNode, defaults: MapNode, own: MapNode) -> None:
-        """Leave out the sections of ``defaults`` that are about other providers than this environment's."""
+    def _of_providers(self, defaults: MapNode) -> dict[str, Node]:
+        """Return the sections of providers in ``defaults``."""
+        unknown = {name: node for name, node in defaults.entries.items() if name not in self._known}
+        if not unknown:
+            return {}
         from instar.entry_points import provider_names
 
+        return {name: node for name, node in unknown.items() if name in provider_names()}
+
+    def _keep_provider(self, node: MapNode, own: MapNode, of_providers: Iterable[str]) -> None:
+        """Leave out the sections of ``defaults`` that are about other providers than this environment's."""
         chosen = node.entries.get("provider")
         used = chosen.text if isinstance(chosen, Scalar) else "local"
-        for name in [one for one in node.entries if one in defaults.entries and one not in own.entries]:
-            if isinstance(node.entries[name], MapNode) and name != used and name in provider_names():
-                del node.entries[name]
+        self._unused.pop(used, None)
+        for name in of_providers:
+            if name != used and name not in own.entries:
+                node.entries.pop(name, None)
+
+    def _affordable(self, defaults: MapNode, own: MapNode) -> bool:
+        """Tell whether what is laid over one another is of a size that people write; say so once where it isn't."""
+        runs = any(_about_running(one).entries for one in (defaults, own))
+        parts = [
+            defaults,
+            *(self._root.entries[key] for key in ("service", "roles") if key in self._root.entries and runs),
+        ]
+        named = [getattr(one.entries.get("config_file"), "text", "") for one in (defaults, own)]
+        before = self._copied
+        self._copied += sum(map(self._size, parts)) + sum(len(self.files.get(one, ())) for one in named)
+        if self._copied > MOST_COPIED >= before:
+            advice = "say it in fewer environments, or less in 'defaults', 'service' and files of configuration"
+            self._problems.add(own.mark, f"environments: too much is laid below too many of them; {advice}")
+        return self._copied <= MOST_COPIED
+
+    def _size(self, node: Node) -> int:
+        if id(node) not in self._sizes:
+            self._sizes[id(node)] = sum(1 for _ in _below(node))
+        return self._sizes[id(node)]
 
     def _override(self, node: Settled, layers: list[MapNode], name: str) -> None:
         """Lay what ``layers`` say of how instances run over what the definition does."""
