@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.kinds import AUTOSCALER, DEPLOYMENT, POLICY
 from instar.providers.kubernetes.kubeconfig import find_config
+from instar.waiting import Deadline, until
 from kubernetes_author import Author, Requests, authoring
 
 pytestmark = pytest.mark.cluster
@@ -89,7 +89,7 @@ def test_an_autoscaler_says_how_many_instances_run(author: Author) -> None:
     assert "metrics.k8s.io" in author.deploy()
     assert replicas(author, "shop-prod-1-1") == 1
     scale(author, "shop-prod-1-1", 3)
-    wait_until(lambda: author.json("status", "prod")["releases"][0]["instances"][0]["ready"] == 3, "three answer")
+    await_so(lambda: author.json("status", "prod")["releases"][0]["instances"][0]["ready"] == 3, "three answer")
     assert author.json("drift", "prod")["clean"], "how many there are is the autoscaler's to say"
     assert "3 healthy" in author.instar("status", "prod")
     author.deploy()
@@ -100,7 +100,7 @@ def test_an_autoscaler_says_how_many_instances_run(author: Author) -> None:
         author.deploy()
         assert replicas(author, "shop-prod-2-1") == 3, "what takes over begins with as many"
         scale(author, "shop-prod-2-1", 4)
-        wait_until(lambda: replicas(author, "shop-prod-2-1") == 3, "the controller takes back what is too many")
+        await_so(lambda: replicas(author, "shop-prod-2-1") == 3, "the controller takes back what is too many")
         author.instar("rollback", "prod")
     assert set(asked.answers) <= {"1 hello s3cret", "2 hi s3cret"}
 
@@ -128,11 +128,8 @@ def replicas(author: Author, name: str) -> int:
     return int(found["spec"]["replicas"])
 
 
-def wait_until(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.2)
+def await_so(is_so: Callable[[], bool], what: str) -> None:
+    assert until(is_so, Deadline.after(60), every_s=0.2), what
 
 
 def deployed(author: Author, name: str) -> Mapping[str, Any]:
