@@ -26,6 +26,7 @@ from instar.providers.kubernetes.kubeconfig import find_config
 from instar.providers.kubernetes.observation import is_of
 
 OURS = {"instar/service": "shop", "instar/environment": "prod", "instar/ledger": "0a1b2c3d"}
+BEGAN = {"creationTimestamp": "2020-01-01T00:00:00Z"}
 
 
 @pytest.fixture
@@ -41,8 +42,7 @@ def world(stub: ClusterStub, tmp_path: Path) -> World:
 
 
 def stranger(stub: ClusterStub, name: str, labels: dict[str, str], plural: str = "pods") -> None:
-    began = {"creationTimestamp": "2020-01-01T00:00:00Z"}
-    stub.put(plural, "shop", {"metadata": {"name": name, "labels": labels, **began}, "spec": {}})
+    stub.put(plural, "shop", {"metadata": {"name": name, "labels": labels, **BEGAN}, "spec": {}})
 
 
 def member(name: str, group: str) -> Member:
@@ -210,6 +210,30 @@ def test_of_what_an_address_answers_to_a_check_only_the_beginning_is_read(world:
     assert checks.ask(
         world.provider.place_of(ENV)[0], "shop", [], release.service, dataclasses.replace(asked, contains="xx")
     ).healthy
+
+
+@pytest.mark.parametrize("written", ["9999-12-31T23:59:59+00:00", "0001-01-01T00:00:00+14:00"])
+def test_no_time_that_a_stranger_writes_holds_up_the_members_of_an_environment(
+    world: World, stub: ClusterStub, written: str
+) -> None:
+    group = world.create(world.release())
+    labels = {**OURS, "instar/tainted": group.id}
+    annotations = {"instar/aside-at": written}
+    stub.put(
+        "pods", "shop", {"metadata": {"name": f"{group.id}-x", "labels": labels, "annotations": annotations, **BEGAN}}
+    )
+    found = {one.name: one for one in world.provider.members.members(ENV)}
+    assert f"{group.id}-x" in found and found[f"{group.id}-x"].until == datetime(2020, 1, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("after", ["nan", "inf", "-inf", "1e999"])
+def test_an_api_that_says_no_number_of_seconds_is_asked_again_soon(
+    stub: ClusterStub, tmp_path: Path, after: str
+) -> None:
+    stub.faults.append(Fault(429, headers={"Retry-After": after}))
+    with pytest.raises(ProviderError) as caught:
+        api(stub, tmp_path).list(POD, "shop", {})
+    assert caught.value.retry_after_s == 1.0
 
 
 def test_a_token_that_cannot_be_sent_is_never_in_a_message(stub: ClusterStub, tmp_path: Path) -> None:

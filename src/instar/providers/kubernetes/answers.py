@@ -6,6 +6,7 @@ Source: Kubernetes API concepts, "Status"; a status has a ``reason``, which is a
 from __future__ import annotations
 
 import json
+import math
 import ssl
 from collections.abc import Mapping
 from datetime import datetime
@@ -130,6 +131,7 @@ def _owners(told: Mapping[str, Any]) -> list[str]:
 
 def _seconds(text: str | None) -> float | None:
     try:
-        return min(max(float(text or ""), 0.1), _LONGEST_S)
+        found = float(text or "")
     except ValueError:
         return None
+    return min(max(found, 0.1), _LONGEST_S) if math.isfinite(found) else None

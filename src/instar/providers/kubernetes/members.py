@@ -21,6 +21,7 @@ from instar.providers.kubernetes.observation import is_name_of, is_of
 from instar.providers.kubernetes.settings import LABEL, Place
 
 Object = Mapping[str, Any]
+_YEARS = range(2000, 3000)  # a time of another is no time that a pod was set aside at, and none to count with
 
 
 class ClusterMembers:
@@ -122,4 +123,4 @@ def _time(text: object) -> datetime | None:
         found = datetime.fromisoformat(str(text))
     except ValueError:
         return None
-    return found if found.tzinfo is not None else None
+    return found if found.tzinfo is not None and found.year in _YEARS else None

@@ -91,7 +91,7 @@ def roles(namespace: str, gateway: tuple[str, str] | None, account: str = "insta
             "resourceNames": [gateway[1]],
             "verbs": ["get"],
         }
-        made += _role("Role", f"{account}-{namespace}-gateway"[:63], gateway[0], [rule], who)
+        made += _role("Role", f"{account}-{namespace}-gateway", gateway[0], [rule], who)
     return made
 
 
