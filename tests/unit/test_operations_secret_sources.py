@@ -65,6 +65,16 @@ def test_what_gives_nothing_of_use_is_told_without_what_it_said(
     assert caught.value.exit_status == 1
 
 
+def test_nothing_of_the_folder_that_it_is_called_in_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "vault").write_text("#!/bin/sh\necho of the definition\n")
+    (tmp_path / "vault").chmod(0o755)
+    assert value(shell("pwd"), tmp_path) == b"/"
+    for command in ("./vault", "vault"):
+        with pytest.raises(ComponentMissing):
+            value(SecretSettings(command=(command,)), tmp_path)
+
+
 def test_a_program_that_is_not_there_is_a_missing_component(tmp_path: Path) -> None:
     with pytest.raises(ComponentMissing, match="from the source 'vault': 'no-such' is not there") as caught:
         value(SecretSettings(command=("no-such", "x")), tmp_path)

@@ -124,9 +124,9 @@ then, with a message in the agent's log, and the agent goes on with what it had.
   read when a release is made (by `deploy` twice, before the bake and after it) and when one is planned, and never
   again: what runs, a rollback and the agent have what is kept of it. When it fails, nothing is begun, and what runs
   goes on.
-  - A `command` has a clean environment (a fixed PATH and no HOME: `[env, HOME=/root, pass, show, shop]` where it needs
-    one) and no input, prints at most 64 KiB of UTF-8, and is killed with its children after `timeout`. Line ends at
-    the end are taken off, nothing else. What it prints, on either stream, is in no message.
+  - A `command` is called in `/`, with a clean environment (a fixed PATH and no HOME: `[env, HOME=/root, pass, show,
+    shop]` where it needs one) and no input, prints at most 64 KiB of UTF-8, and is killed with its children after
+    `timeout`. Line ends at the end are taken off, nothing else. What it prints, on either stream, is in no message.
   - A `file` is taken as it is, of at most 1 MiB. A link is refused, and one that everybody may read.
   - A `variable` is the caller's: `sudo --preserve-env=SHOP_TOKEN instar deploy dev`.
 - **`age`** says which identities read [secrets that are encrypted in git](secrets.md#in-git), besides the caller's own.

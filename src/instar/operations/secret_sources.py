@@ -23,6 +23,7 @@ from instar.model.machine import SecretSettings
 from instar.model.state import machine_file
 
 MAX_BYTES: Final = 1024 * 1024
+_NOWHERE: Final = Path("/")  # many programs take settings, and code, from the folder they are called in: an author's
 MAX_VARIABLE_BYTES: Final = 64 * 1024  # Linux takes one of twice that, its name with it
 MAX_PRINTED_BYTES: Final = 64 * 1024  # by a command, on both its streams
 
@@ -141,7 +142,14 @@ def _printed(settings: SecretSettings, about: str, where: str) -> bytes:
     about = f"{about}: '{program}'"
     timeout_s = settings.timeout_ms / 1000
     try:
-        done = process.run(settings.command, timeout_s=timeout_s, check=False, alone=True, most_bytes=MAX_PRINTED_BYTES)
+        done = process.run(
+            settings.command,
+            timeout_s=timeout_s,
+            cwd=_NOWHERE,
+            check=False,
+            alone=True,
+            most_bytes=MAX_PRINTED_BYTES,
+        )
     except ComponentMissing as error:
         raise ComponentMissing(f"{about} is not there", hint=hint) from error
     except CommandFailed as error:
