@@ -16,6 +16,8 @@ from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
 from instar.operations import taint as operation
 from instar.operations.taint import get_instance, get_reason, taint
+from instar.providers.traits import Traits
+from instar.views.break_glass import tainted_page
 from simulated.values import configuration, image
 
 DEV, LIVE = EnvironmentId(service="web", name="dev"), EnvironmentId(service="web", name="live")
@@ -32,7 +34,8 @@ def workspace(tmp_path: Path) -> Iterator[Any]:
             ledger.add_instances(environment, 1, count)
         ledger.add_instances(DEV, 1, 1, task="before 1")
         ledger.remove_instance("web-dev-1-1", "over")
-        yield SimpleNamespace(ledger=ledger)
+        package = SimpleNamespace(traits=Traits())
+        yield SimpleNamespace(ledger=ledger, provider_package=lambda name: package)
 
 
 @pytest.mark.parametrize(
@@ -61,8 +64,10 @@ def test_a_reason_is_one_line_and_not_none() -> None:
 
 def test_the_first_reason_stays(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operation, "agent_pid", lambda workspace: 7)
+    monkeypatch.setattr(operation, "agent_in_charge", lambda workspace, traits: "the agent (process 7)")
     state = workspace.ledger.get_environment(DEV)
     first = taint(workspace, state, "web-dev-1-2", why="odd")
     again = taint(workspace, state, "web-dev-1-2", why="odder")
     assert (first.agent, first.taint.why, again.taint) == (7, "odd", first.taint)
+    assert list(tainted_page(first)) == ["web-dev-1-2 is tainted; the agent (process 7) replaces it, the new one first"]
     assert [event.detail["why"] for event in workspace.ledger.history(DEV) if event.kind == "taint"] == ["odd", "odder"]

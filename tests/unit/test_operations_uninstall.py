@@ -29,6 +29,7 @@ class Away:
 def workspace(tmp_path: Path) -> Any:
     state = StateDirectory(tmp_path, tmp_path / "run")
     state.volumes.mkdir()
+    state.id_file.write_text("0a1b2c")
     volumes = {"local": SimpleNamespace(volumes=lambda: (HERE,)), "kubernetes": Away()}
     found = SimpleNamespace(id=SHOP, settings=Settings(provider="kubernetes"), machine=None)
     return SimpleNamespace(

@@ -30,7 +30,7 @@ def _tainted(
     workspace: Workspace, environment: EnvironmentState, instance: Instance, written: Taint, member: str | None = None
 ) -> Tainted:
     """Return it with who replaces it now."""
-    in_charge = agent_in_charge(workspace, workspace.provider(environment.settings.provider).traits)
+    in_charge = agent_in_charge(workspace, workspace.provider_package(environment.settings.provider).traits)
     return Tainted(instance=instance, taint=written, agent=agent_pid(workspace), in_charge=in_charge, member=member)
 
 
