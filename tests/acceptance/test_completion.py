@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from pathlib import Path
 
@@ -102,6 +103,15 @@ def test_a_definition_of_an_enemy_s_holds_nothing_up(tmp_path: Path, kind: str) 
         beside.write_text("name: x\nimage: " + ("[" * 200_000 if kind == "nested" else "x" * (64 << 20)))
     nothing = Project(folder=tmp_path, home=tmp_path / "home", ports={})
     assert asked(nothing, "instar status ") == asked(nothing, "instar rollback x --to ") == []
+
+
+def test_a_ledger_that_does_not_answer_holds_nothing_up(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        address = f"postgresql://me@127.0.0.1:{deaf.getsockname()[1]}/x?connect_timeout=600"
+        environ = {**os.environ, "INSTAR_LEDGER": address, "INSTAR_HOME": str(tmp_path), "COMP_CWORD": "2"}
+        environ |= {"_INSTAR_COMPLETE": "bash_complete", "COMP_WORDS": "instar status "}
+        done = subprocess.run([INSTAR], env=environ, cwd=tmp_path, capture_output=True, check=True, timeout=60)
+    assert (done.stdout, done.stderr) == (b"", b"")
 
 
 def test_a_shell_that_is_none_of_these_is_asked_for(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ Nothing is made or changed, and nothing is said: what can't be read is offered t
 from __future__ import annotations
 
 import contextlib
+import os
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from instar.model.release import EnvironmentState
 
 _DEFINITION = "instar.yaml"
+_PATIENCE_S = 2.0
 
 
 def environments(context: click.Context, _: click.Parameter, typed: str) -> list[str]:
@@ -68,13 +71,24 @@ def _declared(file: Path) -> list[str]:
 
 
 def _ledger() -> Iterator[Ledger]:
-    """Yield the ledger where there is one that can be read."""
+    """Yield the ledger where there is one that can be read as it is: none gets a newer schema by a key."""
     from instar.cli.options import open_workspace
+    from instar.ledger.sqlite import is_behind
 
+    _give_up_after(_PATIENCE_S)
     with contextlib.suppress(InstarError, OSError):
         workspace = open_workspace()
-        if workspace.has_ledger:
+        if workspace.has_ledger and workspace.look_at_ledger() and not is_behind(workspace.state.ledger):
             yield workspace.ledger
+
+
+def _give_up_after(seconds: float) -> None:
+    """End this process, if a shell has begun it for this alone, rather than let somebody wait for a ledger that is away
+    or locked: a thread does it, since libraries wait in ways that no signal ends."""
+    if "_INSTAR_COMPLETE" in os.environ:
+        timer = threading.Timer(seconds, os._exit, (0,))
+        timer.daemon = True
+        timer.start()
 
 
 def _environment(context: click.Context) -> Iterator[tuple[Ledger, EnvironmentState]]:
