@@ -137,7 +137,8 @@ class Agent:
             self._certificates.start()
             while not self._stop.is_set():
                 self._listener.beat()
-                self._look_around()
+                with contextlib.suppress(Cancelled):  # it is told to end, which the loop sees
+                    self._look_around()
                 for tracked in self._tracked.values():
                     if tracked.working is None and tracked.due <= time.monotonic():
                         self._begin(threads, tracked)

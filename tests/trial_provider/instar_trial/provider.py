@@ -90,12 +90,8 @@ class TrialProvider:
         count = settings.instances + sum(settings.of_role(role).instances for role in others or ())
         if count > most:
             raise Refused(f"cannot run {count} instances of '{environment}': trial.most is {most}")
-        if (
-            any(one.volumes for one in (service, *(others or {}).values()))
-            or settings.network.allow
-            or settings.preview
-            or settings.accept_proxy
-        ):
+        has_volumes = any(one.volumes for one in (service, *(others or {}).values()))
+        if has_volumes or settings.network.allow or settings.preview or settings.accept_proxy:
             raise Refused("cannot run this: trial has no volumes, networks, previews or PROXY protocol")
         if settings.requests != Requests() or settings.compression:
             raise Refused("cannot run this: trial neither reads requests nor compresses answers")
@@ -117,9 +113,7 @@ class TrialProvider:
         router = _read(self._router(environment))
         running = bool(router) and self._proxy(environment) is not None
         targets = router.get("targets", {}).items()
-        routed = {
-            name: TrialRouted(weight=one["weight"], up=_accepts(one["address"], one["port"])) for name, one in targets
-        }
+        routed = {name: TrialRouted(weight=one["weight"], up=_accepts(one)) for name, one in targets}
         traffic = Traffic(running=running, plan=router.get("plan") if running else None, groups=routed)
         return Observation(groups=tuple(self._seen(one) for one in groups), traffic=traffic)
 
@@ -238,9 +232,8 @@ class TrialProvider:
 
     def _processes(self, group: Instance) -> tuple[Process | None, Process | None]:
         """Return the instance's process and its keeper, each None when it is gone."""
-        child, keeper = (
-            processes.identify(int(word)) for word in (_text(self._folder(group) / "pid") or "0 0").split()
-        )
+        pids = (_text(self._folder(group) / "pid") or "0 0").split()
+        child, keeper = (processes.identify(int(pid)) for pid in pids)
         return (None if _text(self._folder(group) / "exit") else child), keeper
 
     def _proxy(self, environment: EnvironmentId) -> Process | None:
@@ -265,9 +258,9 @@ def _get(address: str, port: int, asked: Any) -> Probe:
     return Probe(healthy=well, cause="" if well else f"GET {asked.path} answered {answer.status}")
 
 
-def _accepts(address: str, port: int) -> bool:
+def _accepts(target: Mapping[str, Any]) -> bool:
     with contextlib.suppress(OSError):
-        socket.create_connection((address, port), 0.2).close()
+        socket.create_connection((target["address"], target["port"]), 0.2).close()
         return True
     return False
 
