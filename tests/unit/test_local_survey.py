@@ -77,7 +77,7 @@ def test_a_look_ends_however_deep_it_goes(tmp_path: Path) -> None:
     os.close(descriptor)
     before = open_descriptors()
     assert not seen(tmp_path).whole
-    assert open_descriptors() == before
+    assert open_descriptors() <= before  # another test's may go meanwhile
 
 
 def open_descriptors() -> int:

@@ -69,14 +69,15 @@ class Webhook:
         from http.client import HTTPConnection, HTTPException, HTTPSConnection
 
         kind = HTTPSConnection if self._secure else HTTPConnection
-        connection = kind(self._host, self._port, timeout=self._timeout_s)
+        connection, over = kind(self._host, self._port, timeout=self._timeout_s), threading.Event()
         try:
-            with _ended_after(connection, self._timeout_s) as over:
+            with _ended_after(connection, self._timeout_s, over):
                 headers = {"Content-Type": "application/json", "User-Agent": "instar", "Connection": "close"}
                 connection.request("POST", self._path, body, headers)
                 status = connection.getresponse().status
         except (OSError, HTTPException, ValueError) as error:
-            raise Undelivered(f"{self._host}: {error or type(error).__name__}") from error
+            if not over.is_set():  # else it comes of the cut
+                raise Undelivered(f"{self._host}: {error or type(error).__name__}") from error
         finally:
             connection.close()
         if over.is_set():
@@ -86,9 +87,8 @@ class Webhook:
 
 
 @contextlib.contextmanager
-def _ended_after(connection: HTTPConnection, seconds: float) -> Iterator[threading.Event]:
-    """Cut ``connection`` after so long in all, and set what is given: its own time-out begins anew with every byte."""
-    over = threading.Event()
+def _ended_after(connection: HTTPConnection, seconds: float, over: threading.Event) -> Iterator[None]:
+    """Cut ``connection`` after so long in all, and set ``over`` then: its own time-out begins anew with every byte."""
 
     def cut() -> None:
         over.set()
@@ -101,6 +101,6 @@ def _ended_after(connection: HTTPConnection, seconds: float) -> Iterator[threadi
     timer.daemon = True
     timer.start()
     try:
-        yield over
+        yield
     finally:
         timer.cancel()
