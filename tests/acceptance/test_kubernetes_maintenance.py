@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from instar.model.release import EnvironmentId
 from instar.providers.kubernetes.kinds import DEPLOYMENT, POD, SERVICE, VOLUME_CLAIM
+from instar.providers.kubernetes.names import Names
 from kubernetes_author import Author, authoring
 
 pytestmark = pytest.mark.cluster
@@ -50,7 +52,8 @@ def test_volumes_are_listed_and_removed(author: Author) -> None:
     labels |= {"instar/ledger": deployment["metadata"]["labels"]["instar/ledger"]}
     claim = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": "no"}
     where = author.namespace.name
-    author.namespace.api.create(VOLUME_CLAIM, where, {"metadata": {"name": "left", "labels": labels}, "spec": claim})
+    name = Names(environment=EnvironmentId(service="shop", name="old"), ledger="").claim("data")
+    author.namespace.api.create(VOLUME_CLAIM, where, {"metadata": {"name": name, "labels": labels}, "spec": claim})
     shown = json.loads(author.instar("volumes", "list", "--json"))
     found = [(one["environment"], one["name"], one["bytes"], one["environment_exists"]) for one in shown]
     assert ("old", "data", None, False) in found

@@ -38,9 +38,11 @@ def killed_when(*words: str, said: str) -> None:
     """Run a command, and kill it as soon as it has said something."""
     with subprocess.Popen([ROOT / "scripts/cluster", *words], env=ENVIRON, stderr=subprocess.PIPE, text=True) as child:
         assert child.stderr is not None
-        heard = next((line for line in child.stderr if said in line), None)
+        told: list[str] = []
+        while (not told or said not in told[-1]) and (line := child.stderr.readline()):
+            told.append(line)
         child.send_signal(signal.SIGKILL)
-    assert heard is not None, f"it never said {said!r}"
+    assert told and said in told[-1], f"it never said {said!r}:\n{''.join(told)}"
 
 
 @pytest.fixture

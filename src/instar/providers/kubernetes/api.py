@@ -257,10 +257,11 @@ class Api:
         self._client = self._credential = None
 
     def _connect(self) -> httpx2.Client:
-        import httpx2
         from lightkube.config import client_adapter
         from lightkube.config.models import User
         from lightkube.core.exceptions import ConfigError
+
+        from instar.providers.kubernetes.client import Client
 
         config, user = self._config, self._config.user or User()
         is_asked = bool(user.exec) and not (user.token or user.token_file)
@@ -280,7 +281,7 @@ class Api:
                     context.load_cert_chain(file)
             if credential.token is not None:
                 headers.append(("Authorization", f"Bearer {credential.token}"))
-        return httpx2.Client(
+        return Client(
             base_url=self.server,
             verify=context,
             auth=auth,
