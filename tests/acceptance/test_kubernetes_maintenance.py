@@ -13,6 +13,7 @@ import pytest
 from instar.model.release import EnvironmentId
 from instar.providers.kubernetes.kinds import DEPLOYMENT, POD, SERVICE, VOLUME_CLAIM
 from instar.providers.kubernetes.names import Names
+from instar.waiting import Deadline, until
 from kubernetes_author import Author, authoring
 
 pytestmark = pytest.mark.cluster
@@ -58,7 +59,12 @@ def test_volumes_are_listed_and_removed(author: Author) -> None:
     found = [(one["environment"], one["name"], one["bytes"], one["environment_exists"]) for one in shown]
     assert ("old", "data", None, False) in found
     author.instar("volumes", "remove", "shop/old", "data", "--yes")
-    assert author.namespace.api.list(VOLUME_CLAIM, where, {"instar/volume": "data"}) == ()
+    # the cluster takes a claim away when it has seen that no pod has it
+    assert until(
+        lambda: not author.namespace.api.list(VOLUME_CLAIM, where, {"instar/volume": "data"}),
+        Deadline.after(30),
+        every_s=0.2,
+    )
 
 
 def holiday(author: Author) -> None:
