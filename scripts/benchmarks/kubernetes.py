@@ -56,8 +56,9 @@ class Side:
             act()
         seconds = time.perf_counter() - began
         with self._log.open("rb") as log:
-            log.seek(start)
-            entries = [json.loads(line) for line in log if line.endswith(b"\n")]
+            log.seek(max(0, start - 1))
+            _, *lines = log.read().split(b"\n")  # the first ends a line of before, the last has still to end
+        entries = [json.loads(line) for line in lines[:-1]]
         mine = {one["auditID"] for one in entries if str(one.get("userAgent", "")).startswith(self._client)}
         return seconds, len(mine)
 
