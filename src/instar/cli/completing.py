@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from instar.ledger import Ledger
     from instar.model.release import EnvironmentState
 
-_DEFINITION = "instar.yaml"
 _PATIENCE_S = 2.0
 
 
@@ -58,8 +57,10 @@ def _beginning(found: Iterable[str], typed: str) -> list[str]:
 
 
 def _file(context: click.Context) -> Path:
+    from instar.cli.options import DEFAULT_FILE
+
     given: Any = context.params.get("file")
-    return Path(given) if given else Path(_DEFINITION)
+    return Path(given or DEFAULT_FILE)
 
 
 def _declared(file: Path) -> list[str]:
