@@ -10,6 +10,7 @@ from typing import Any
 import leftovers
 import pytest
 
+import forking
 import transactions
 from postgres import PostgresServer, postgres_server
 
@@ -48,6 +49,7 @@ def pytest_runtest_makereport(
 
 def pytest_sessionstart() -> None:
     transactions.watch()
+    forking.watch()
     _before.update(leftovers.present())
 
 

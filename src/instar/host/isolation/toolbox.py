@@ -9,6 +9,7 @@ namespace follows no link and starts no program.
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import os
 import secrets
@@ -133,6 +134,7 @@ def _kept(source: Path, toolbox: Toolbox) -> Iterator[None]:
 def _forked(work: Callable[[], None]) -> int:
     pid = os.fork()
     if pid == 0:
+        gc.freeze()  # what the parent has done with may wait for its threads, or end its connections, when collected
         try:
             work()
         finally:
