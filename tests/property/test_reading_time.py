@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import io
+import os
 import tempfile
 import time
 import zipfile
@@ -76,12 +77,12 @@ def numbered(form: str, before: str = "", after: str = "") -> Callable[[int], st
     return lambda n: before + "".join(form.format(i) for i in range(n // len(form))) + after
 
 
-FOLDER = Path(tempfile.mkdtemp(prefix="instar-reading-"))
+FOLDER = Path(tempfile.gettempdir(), f"instar-reading-{os.getpid()}")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _tidy() -> Any:
-    FOLDER.mkdir(exist_ok=True)
+    FOLDER.mkdir(mode=0o700)
     yield
     for path in FOLDER.iterdir():
         path.unlink()
