@@ -83,6 +83,8 @@ def test_the_first_leads_for_as_long_as_it_does_and_the_next_at_once_when_it_end
         found = ledger.leases.leader()
         assert found is not None
         assert found[0] == "the agent on here"
+        assert here.leader_elsewhere(machine="here") is None
+        assert ledger.leases.leader_elsewhere(machine="there") == "the agent on here"
         here.stop_leading()
         assert (lead(ledger.leases, "there"), lead(here)) == (True, False)
 

@@ -122,6 +122,11 @@ class Leases:
         found = self._session.rows(_HOLDER, place=AGENTS)
         return (str(found[0]["holder"]), found[0]["since"]) if found else None
 
+    def leader_elsewhere(self, *, machine: str) -> str | None:
+        """Return which agent leads, where it is another's than ``machine``'s."""
+        found = self._session.rows(_HOLDER, place=AGENTS)
+        return str(found[0]["holder"]) if found and found[0]["machine"] != machine else None
+
     def held(self, environment: EnvironmentId) -> HeldLease | None:
         """Return the lease that this process took on ``environment``, None where it has none."""
         place = str(environment)

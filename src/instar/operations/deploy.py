@@ -30,7 +30,7 @@ from instar.operations.converge import (
     rollout_half_way,
     start_rollout,
 )
-from instar.operations.locks import agent_pid, hold_environment, hold_store, keep_from_gc
+from instar.operations.locks import agent_pid, hold_environment, hold_store, keep_from_gc, leader_elsewhere
 from instar.operations.names import require_names
 from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.origin import origin_of
@@ -75,7 +75,7 @@ def deploy(
     began, environment = time.monotonic(), get_declared(loaded, name)
     require_root_for(workspace, environment.provider, "deploy")
     if detach:
-        require_agent(workspace)
+        require_agent(workspace, environment.provider)
     if watch:
         require_watch(Settings.of(environment), name)
     environment_id = EnvironmentId(service=loaded.definition.name, name=name)
@@ -189,11 +189,20 @@ def _baked(workspace: Workspace, loaded: Loaded) -> Image:
         return bake(workspace, loaded, to_deploy=True).image
 
 
-def require_agent(workspace: Workspace) -> None:
-    """Raise Refused when no agent runs that would carry a rollout on."""
+def require_agent(workspace: Workspace, provider: str) -> None:
+    """Raise Refused when no agent acts on environments of ``provider`` that would carry a rollout on, with what only
+    this machine has of it: its image, and its secrets."""
     if agent_pid(workspace) is None:
         raise Refused(
             "cannot leave the rollout to the agent: none runs here", hint="instar agent, or leave --detach away"
+        )
+    of_one_machine = workspace.provider_package(provider).traits.of_one_machine
+    elsewhere = None if of_one_machine else leader_elsewhere(workspace)
+    if elsewhere is not None:
+        raise Refused(
+            f"cannot leave the rollout to the agent: {elsewhere} leads, which has neither this machine's images nor "
+            "its secrets",
+            hint="leave --detach away, or deploy from there",
         )
 
 

@@ -181,6 +181,12 @@ def leader(workspace: Workspace) -> tuple[str, datetime] | None:
     return None if leases is None else leases.leader()
 
 
+def leader_elsewhere(workspace: Workspace) -> str | None:
+    """Return which agent leads, where it is another machine's."""
+    leases = workspace.ledger.leases
+    return None if leases is None else leases.leader_elsewhere(machine=_lessee(workspace, boot_id()))
+
+
 def agent_in_charge(workspace: Workspace, traits: Traits) -> str | None:
     """Return, for people, which agent acts on environments of a provider: the one that leads, of what no machine has
     alone, else this machine's. None: none does."""

@@ -37,9 +37,10 @@ def promote(
 ) -> RolloutOutcome:
     """Roll out to environment ``name`` what runs in ``source``: its image and how its instances run, as tried
     there, with ``name``'s own configuration, and what is run otherwise there, from the definition."""
-    require_root_for(workspace, get_declared(loaded, name).provider, "promote")
+    provider = get_declared(loaded, name).provider
+    require_root_for(workspace, provider, "promote")
     if detach:
-        require_agent(workspace)
+        require_agent(workspace, provider)
     began = time.monotonic()
     environment, release = promoted(workspace, loaded, source, name)
     environment_id = EnvironmentId(service=loaded.definition.name, name=name)
