@@ -1,7 +1,8 @@
-"""The command that shows what runs."""
+"""Commands that show what runs, and why it is so."""
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import click
 
 from instar.cli import completing
 from instar.cli.options import (
+    environment_argument,
     file_option,
     find_environment,
     json_option,
@@ -74,3 +76,24 @@ def _overview(workspace: MachineWorkspace, service: str | None, *, as_json: bool
         workspace.report(Progress(stage="unknown", text=text, kind="warning"))
     if seen.unknown:
         raise next(iter(seen.unknown.values()))
+
+
+@click.command()
+@environment_argument
+@file_option
+@json_option
+def explain(environment: str, file: Path, as_json: bool) -> None:
+    """Show why ENV is as it is: what happened last, what it waits for, and what would be done next, by whom.
+
+    Decides as the agent does, from what is there now, and does nothing.
+    """
+    from instar.operations.explain import explain as look
+    from instar.views.events import WIDTH
+    from instar.views.explanations import explanation_json, explanation_page
+
+    workspace = open_workspace()
+    found = look(workspace, find_environment(workspace, environment, file))
+    if as_json:
+        say_json(explanation_json(found))
+    else:
+        show(explanation_page(found, datetime.now(UTC), width=WIDTH if sys.stdout.isatty() else None))

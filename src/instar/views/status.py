@@ -69,8 +69,7 @@ def status_page(status: EnvironmentStatus, now: datetime) -> Page:
         yield ""
         role = ("ROLE",) if with_roles else ()
         yield Table(rows=instances, header=("INSTANCE", *role, "STATE", "HEALTH", "ADDRESS", "FOR"))
-    yield from _advice(status)
-    yield from _taints(status, now)
+    yield from troubles_page(status, now)
     if status.rollout is not None:
         yield f"\n{_under_way(status.rollout)}"
         yield _next_word(status)
@@ -96,10 +95,15 @@ def overview_page(everything: Sequence[EnvironmentStatus], now: datetime) -> Pag
         )
     yield Table(rows=rows, header=("ENVIRONMENT", "RELEASE", "INSTANCES", "OLDEST", "HOT", "LISTENS ON"))
     for one in everything:
-        yield from _advice(one)
-        yield from _taints(one, now)
+        yield from troubles_page(one, now)
         if one.rollout is not None:
             yield f"\n{one.environment}: {_under_way(one.rollout)}"
+
+
+def troubles_page(status: EnvironmentStatus, now: datetime) -> Page:
+    """Yield what is not as wanted, and which instances are to be replaced."""
+    yield from _advice(status)
+    yield from _taints(status, now)
 
 
 def _advice(status: EnvironmentStatus) -> Page:

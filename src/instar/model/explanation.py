@@ -1,0 +1,20 @@
+"""Why an environment is as it is."""
+
+from __future__ import annotations
+
+from instar.frozen import dataclass
+from instar.model.events import Event
+from instar.model.status import EnvironmentStatus
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Explanation:
+    """``decisions``: the last events, oldest first. ``waits``: what is waited for, a sentence each. ``next``: what
+    whoever acts next does at once, in that order; () where nothing is to be done. ``working``: the process of this
+    machine that acts on it just now."""
+
+    status: EnvironmentStatus
+    decisions: tuple[Event, ...]
+    waits: tuple[str, ...]
+    next: tuple[str, ...]
+    working: int | None

@@ -1,0 +1,116 @@
+"""Why an environment is as it is, told from what is there by the decision that the agent makes; nothing is done."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from instar.control import words
+from instar.control.actions import Action
+from instar.definition import Loaded, load
+from instar.model.explanation import Explanation
+from instar.model.release import EnvironmentId
+from instar.operations.agent import Agent
+from instar.operations.deploy import deploy
+from instar.operations.explain import explain
+from instar.operations.taint import taint
+from instar.views.explanations import explanation_json, explanation_page
+from simulated.listener import Heard
+from simulated.workspace import SimulatedWorkspace
+
+DEV = EnvironmentId(service="web", name="dev")
+CAREFUL = EnvironmentId(service="web", name="careful")
+DEFINITION = """\
+name: web
+image: {base: debian:bookworm}
+service: {command: [serve], port: 8080, health: {path: /healthz}}
+environments:
+  dev: {listen: 127.0.0.1:8080, instances: 2}
+  careful:
+    listen: 127.0.0.1:8100
+    rollout: {strategy: canary, steps: [20, {weight: 50, pause: manual}], pause: 5m}
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Iterator[SimulatedWorkspace]:
+    made = SimulatedWorkspace(tmp_path / "home")
+    yield made
+    made.ledger.close()
+
+
+@pytest.fixture
+def loaded(tmp_path: Path) -> Loaded:
+    (tmp_path / "instar.yaml").write_text(DEFINITION)
+    return load(tmp_path / "instar.yaml")
+
+
+def explained(workspace: SimulatedWorkspace, environment: EnvironmentId = DEV) -> Explanation:
+    """Explain it, which changes nothing."""
+    before = workspace.ledger.history(environment), workspace.simulation.runtime.traces()
+    found = explain(workspace, workspace.ledger.get_environment(environment))
+    assert (workspace.ledger.history(environment), workspace.simulation.runtime.traces()) == before
+    return found
+
+
+def page(workspace: SimulatedWorkspace, found: Explanation) -> str:
+    return "\n".join(
+        line if isinstance(line, str) else "\n".join(line.lines())
+        for line in explanation_page(found, workspace.ledger.now())
+    )
+
+
+def test_what_is_as_wanted_is_said_to_be(workspace: SimulatedWorkspace, loaded: Loaded) -> None:
+    deploy(workspace, loaded, "dev", image=workspace.bake("one").digest)
+    found = explained(workspace)
+    assert (found.waits, found.next) == ((), ())
+    assert found.decisions[-1].kind == "rollout-done"
+    assert "it is as wanted: nothing is to be done" in page(workspace, found)
+
+
+def test_what_ended_is_what_is_seen_to_next(workspace: SimulatedWorkspace, loaded: Loaded) -> None:
+    deploy(workspace, loaded, "dev", image=workspace.bake("one").digest)
+    workspace.simulation.runtime.kill("web-dev-1-1")
+    found = explained(workspace)
+    assert found.next == ("give the traffic to web-dev-1-2",)
+    text = page(workspace, found)
+    assert "web-dev-1-1" in text and "no agent runs: instar agent --once, or instar deploy dev" in text
+    assert explanation_json(found)["next"] == found.next
+
+
+def test_what_was_tainted_is_replaced_by_a_new_one_first(workspace: SimulatedWorkspace, loaded: Loaded) -> None:
+    deploy(workspace, loaded, "dev", image=workspace.bake("one").digest)
+    taint(workspace, workspace.ledger.get_environment(DEV), "web-dev-1-2", why="odd")
+    found = explained(workspace)
+    assert found.next == ("make 1 instance of release 1, since others are tainted",)
+    assert "tainted" in page(workspace, found)
+
+
+def test_a_rollout_says_how_long_a_step_lasts_and_whose_word_it_waits_for(
+    workspace: SimulatedWorkspace, loaded: Loaded
+) -> None:
+    deploy(workspace, loaded, "careful", image=workspace.bake("one").digest)
+    image = workspace.store.image(workspace.bake("two").digest)
+    state = workspace.ledger.get_environment(CAREFUL)
+    release = workspace.ledger.add_release(CAREFUL, image.digest, state_configuration(workspace))
+    workspace.ledger.begin_rollout(CAREFUL, "deploy", release.number, settings_before=state.settings)
+    assert explained(workspace, CAREFUL).next == ("make 1 instance of release 2",)
+    agent, seen = Agent(workspace, Heard()), list[str]()
+    for _ in range(40):
+        assert agent.once()
+        seen += explained(workspace, CAREFUL).waits
+        workspace.simulation.clock.sleep(20)
+    assert any(text.startswith("the end of step 1 of 2, at ") for text in seen), seen
+    assert "somebody's word: instar rollout resume web/careful, or instar rollout abort web/careful" in seen
+
+
+def state_configuration(workspace: SimulatedWorkspace) -> typing.Any:
+    (release,) = workspace.ledger.releases(CAREFUL)
+    return release.configuration
+
+
+def test_there_are_words_for_all_that_can_be_done() -> None:
+    assert words._WORDS.keys() == set(typing.get_args(Action))
