@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterator
@@ -45,6 +46,18 @@ def words(**asked: Any) -> list[str]:
 
 def test_lines_come_in_the_order_of_their_times() -> None:
     assert words() == ["one", "two", "three", "four"]
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_lines_of_several_environments_are_one_log(follow: bool) -> None:
+    other = dataclasses.replace(STATE, id=EnvironmentId(service="db", name="dev"))
+    provider = SimpleNamespace(log_lines=log_lines)
+    names = {ENV: "web-dev-1-1", other.id: "web-dev-1-2"}
+    ledger = SimpleNamespace(instances=lambda id: [SimpleNamespace(id=names[id], release=1, role="")])
+    workspace: Any = SimpleNamespace(provider=lambda name: provider, ledger=ledger)
+    found = [line.text for line in logs(workspace, STATE, Wanted(), beside=[other], follow=follow)]
+    assert sorted(found) == ["four", "one", "three", "two"]
+    assert follow or found == ["one", "two", "three", "four"]
 
 
 def test_the_last_lines_are_the_last_of_all_together() -> None:

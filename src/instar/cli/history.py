@@ -61,6 +61,14 @@ def history(environment: str | None, file: Path, as_json: bool, last: int | None
 @click.command()
 @environment_argument
 @click.argument("instance", required=False, shell_complete=completing.instances)
+@click.option(
+    "--and",
+    "beside",
+    metavar="ENV",
+    multiple=True,
+    shell_complete=completing.environments,
+    help="Those of another environment (SERVICE/ENV) among them; may be said again.",
+)
 @click.option("--file", type=click.Path(path_type=Path), default=DEFAULT_FILE, help="The definition.")
 @click.option("-n", "--last", type=click.IntRange(min=0), metavar="N", help="Only the last N lines.")
 @click.option("--since", metavar="TIME", help="Only from then on: 10m, 2h, 1d ago, or 2026-11-28T14:05 (here's time).")
@@ -73,6 +81,7 @@ def history(environment: str | None, file: Path, as_json: bool, last: int | None
 def logs(
     environment: str,
     instance: str | None,
+    beside: tuple[str, ...],
     file: Path,
     last: int | None,
     since: str | None,
@@ -85,6 +94,8 @@ def logs(
 ) -> None:
     """Show what the instances of ENV printed, in the order of time; of one INSTANCE also when it is gone.
 
+    With --and, those of other environments among them: instar logs production --and db/production.
+
     Off a terminal each line has its whole time; on one, the time of day here.
     """
     from instar.operations.logs import Wanted, endings
@@ -94,6 +105,10 @@ def logs(
     for word, said in (("release", release), ("role", role)):
         if instance is not None and said is not None:
             raise click.UsageError(f"an instance is of one {word}: leave --{word} away, or INSTANCE")
+        if beside and said is not None:
+            raise click.UsageError(f"a {word} is of one environment: leave --{word} away, or --and")
+    if beside and instance is not None:
+        raise click.UsageError("an instance is of one environment: leave --and away, or INSTANCE")
     if until is not None and follow:
         raise click.UsageError("--follow has no end: leave --until away")
     now = datetime.now(UTC)
@@ -107,12 +122,14 @@ def logs(
         matching=_pattern(grep) if grep is not None else None,
     )
     workspace = open_workspace()
-    found = find_environment(workspace, environment, file)
+    states = (find_environment(workspace, one, file) for one in (environment, *beside))
+    found, *others = {state.id: state for state in states}.values()
     short = sys.stdout.isatty()
-    for line in read(workspace, found, wanted, follow=follow):
+    for line in read(workspace, found, wanted, beside=others, follow=follow):
         say(log_json(line) if as_json else log_text(line, named=instance is None, short=short))
-    for name, how in endings(workspace, found, wanted):
-        workspace.report(Progress(stage="ended", text=f"{name}: {how}"))
+    for state in (found, *others):
+        for name, how in endings(workspace, state, wanted):
+            workspace.report(Progress(stage="ended", text=f"{name}: {how}"))
 
 
 def _pattern(text: str) -> re.Pattern[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
@@ -15,7 +15,6 @@ from instar.model.log_line import LogLine
 from instar.model.release import EnvironmentId, EnvironmentState
 from instar.operations.roles import require_role
 from instar.operations.workspace import Workspace
-from instar.providers.base import Provider
 from instar.threads import begin
 
 _NAMED = 5
@@ -48,18 +47,27 @@ class Wanted:
 
 
 def logs(
-    workspace: Workspace, environment: EnvironmentState, wanted: Wanted, *, follow: bool = False
+    workspace: Workspace,
+    environment: EnvironmentState,
+    wanted: Wanted,
+    *,
+    beside: Sequence[EnvironmentState] = (),
+    follow: bool = False,
 ) -> Iterator[LogLine]:
     """Yield lines of instances, gone ones too, in the order of their times; or as they come when ``follow``, which
-    begins with what is wanted of the last of each. Raises NotFound."""
-    provider = workspace.provider(environment.settings.provider)
-    names = instances_of(workspace, environment, wanted)
+    begins with what is wanted of the last of each. ``beside``: those of other environments among them. Raises
+    NotFound."""
+    sources = [
+        (name, partial(workspace.provider(state.settings.provider).log_lines, name))
+        for state in (environment, *beside)
+        for name in instances_of(workspace, state, wanted)
+    ]
     if follow:
-        yield from filter(wanted.has, _follow(provider, names, wanted.last))
+        yield from filter(wanted.has, _follow(sources, wanted.last))
         return
-    read = ((name, provider.log_lines(name, last=wanted.last_read)) for name in names)
+    read = ((name, lines_of(last=wanted.last_read)) for name, lines_of in sources)
     lines = [one for name, lines in read for one in (LogLine.of(name, line) for line in lines) if wanted.has(one)]
-    if len(names) > 1:
+    if len(sources) > 1:
         lines.sort(key=lambda line: line.at or _NEWEST)
     yield from lines if wanted.last is None else lines[max(0, len(lines) - wanted.last) :]
 
@@ -133,22 +141,22 @@ def _of_release(workspace: Workspace, environment: EnvironmentState, wanted: Wan
     return names
 
 
-def _follow(provider: Provider, names: Sequence[str], last: int | None) -> Iterator[LogLine]:
+def _follow(sources: Sequence[tuple[str, Callable[..., Iterator[str]]]], last: int | None) -> Iterator[LogLine]:
     heard: queue.SimpleQueue[LogLine | BaseException | None] = queue.SimpleQueue()
 
-    def read(name: str) -> None:
+    def read(name: str, lines_of: Callable[..., Iterator[str]]) -> None:
         end: BaseException | None = None
         try:
-            for line in provider.log_lines(name, last=last, follow=True):
+            for line in lines_of(last=last, follow=True):
                 heard.put(LogLine.of(name, line))
         except BaseException as error:
             end = error
         finally:
             heard.put(end)
 
-    for name in names:
-        begin(partial(read, name))
-    reading = len(names)
+    for source in sources:
+        begin(partial(read, *source))
+    reading = len(sources)
     while reading:
         item = heard.get()
         if isinstance(item, BaseException):
