@@ -35,6 +35,16 @@ NOTHING, BLUE_GREEN, USUAL, BEGUN = Served(), Policy(), Replace(), Stage()
 DATABASE = dataclasses.replace(HTTP, volumes=(Volume(name="data", path="/data", access="exclusive"),))
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Uncounted:
+    """A group in the traffic, of whose requests nobody knows."""
+
+    weight: int
+    up: bool
+    sessions: None = None
+    served: None = None
+
+
 def tainted(kind: TaintKind = "person", *, due_in_s: float = -1, isolated: bool = False) -> Taint:
     due_at = NOW + timedelta(seconds=due_in_s)
     return Taint(kind=kind, why="a look", actor="ann", at=ago(5), due_at=due_at, isolated=isolated)
@@ -66,7 +76,7 @@ def group(
     *,
     healthy: bool | None = None,
     weight: int | None = None,
-    sessions: int = 0,
+    sessions: int | None = 0,
     serial: int = 1,
     age_s: float = 1,
     up: bool = True,
@@ -89,10 +99,11 @@ def group(
         replacing=replacing,
         taint=taint,
     )
-    routed = None
+    routed: RoutedTarget | Uncounted | None = None
     if weight is not None:
         target = Target(name=name, address=address_of(instance), port=8080)
-        routed = RoutedTarget(target=target, weight=weight, sessions=sessions, up=up, served=served)
+        routed = RoutedTarget(target=target, weight=weight, sessions=sessions or 0, up=up, served=served)
+        routed = routed if sessions is not None else Uncounted(weight=weight, up=up)
     return GroupView(
         instance=instance,
         observed=Observed(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from datetime import timedelta
 
-from control_values import DATABASE, NOW, WORKER, group, release, snapshot
+import pytest
+from control_values import DATABASE, HTTP, NOW, WORKER, group, release, snapshot
 
 from instar.control.actions import (
     Attach,
@@ -24,7 +25,11 @@ from instar.control.actions import (
     Wait,
 )
 from instar.control.decide import decide
+from instar.model.definition import Task
 from instar.model.release import Ending, Stage
+from instar.providers.traits import Traits
+
+TIDY = Task(command=("tidy",))
 
 
 def test_a_first_deploy_goes_from_nothing_to_traffic_in_order() -> None:
@@ -80,6 +85,30 @@ def test_requests_in_flight_are_waited_for_and_cut_at_the_deadline() -> None:
     assert isinstance(decide(snapshot(releases, busy, active=2, target=2))[0], Wait)
     late = [release(1, ran_well=True, last=31), release(2)]
     assert decide(snapshot(late, busy, active=2, target=2)) == (Cut((busy[0].id,)),)
+
+
+def test_a_rollback_waits_for_no_requests_that_nobody_counts_of_a_release_that_stays() -> None:
+    releases = [release(1, ran_well=True, last=1), release(2, ran_well=True, last=1)]
+    groups = [group(1, weight=100, sessions=None), group(2, weight=0, sessions=None)]
+    assert decide(snapshot(releases, groups, active=1, target=1, source=2, kind="rollback")) == (Finish(),)
+    assert decide(snapshot(releases, groups, active=1)) == ()
+    (wait,) = decide(snapshot(releases, groups, active=1, target=1, source=2, kind="rollback", hot=0))
+    assert isinstance(wait, Wait), "what is to be ended has its time"
+    (wait,) = decide(snapshot(releases, groups, active=1, hot=0))
+    assert isinstance(wait, Wait)
+    never_well = [releases[0], release(2, last=1)]
+    (wait,) = decide(snapshot(never_well, groups, active=1, target=1, source=2, kind="rollback"))
+    assert isinstance(wait, Wait)
+
+
+@pytest.mark.parametrize(("heals", "tasks", "is_over"), [(True, (), True), (False, (), False), (True, (TIDY,), False)])
+def test_a_deploy_that_an_engine_keeps_alive_does_neither_unless_its_last_tasks_come(
+    heals: bool, tasks: tuple[Task, ...], is_over: bool
+) -> None:
+    releases = [release(1, ran_well=True, last=1), release(2, dataclasses.replace(HTTP, after=tasks))]
+    groups = [group(1, weight=0, sessions=None), group(2, weight=100, sessions=None)]
+    found = decide(snapshot(releases, groups, active=2, target=2, source=1, traits=Traits(heals=heals)))
+    assert found == (Finish(),) if is_over else isinstance(found[0], Wait)
 
 
 def test_one_release_stays_hot_and_the_one_before_it_is_retired() -> None:

@@ -8,7 +8,7 @@ from instar.control.probation import go_back
 from instar.control.replace import is_aside, is_due, replenish, retire, retire_all
 from instar.control.roles import by_role, together
 from instar.control.shift import give_traffic
-from instar.control.snapshot import GroupView, Snapshot, alone, routed, sleeps_when_hot
+from instar.control.snapshot import GroupView, Snapshot, alone, hot_releases, routed, sleeps_when_hot
 from instar.model.release import Release
 
 
@@ -24,17 +24,6 @@ def _kept(snapshot: Snapshot) -> tuple[Action, ...]:
     active = snapshot.active
     assert active is not None
     return _serve(snapshot, active) or _surplus(snapshot, active) or _rest(snapshot, active)
-
-
-def hot_releases(snapshot: Snapshot) -> tuple[Release, ...]:
-    """Return the releases to keep ready: those that ran well and had the traffic last, without the active one."""
-    candidates = [
-        release
-        for release in snapshot.releases.values()
-        if release.number != snapshot.environment.active and release.ran_well and release.last_active_at
-    ]
-    candidates.sort(key=lambda release: (release.last_active_at, release.number), reverse=True)
-    return tuple(candidates[: snapshot.environment.settings.keep.hot])
 
 
 def _empty(snapshot: Snapshot) -> tuple[Action, ...]:

@@ -197,7 +197,9 @@ class RolloutReport:
         rollout = snapshot.environment.rollout
         if rollout is not None and rollout.source is not None:
             finished = f"{drained} request{'s' * (drained != 1)} finished in {seconds:.1f} s, {self.cut} cut"
-            text = finished if known else f"requests had {seconds:.1f} s to finish"
+            stays = any(one.sessions is None and not snapshot.drained(one) for one in snapshot.of(snapshot.source))
+            unknown = "stays, and finishes its requests" if stays else f"requests had {seconds:.1f} s to finish"
+            text = finished if known else unknown
             self.report(Progress(stage="drain", text=f"release {rollout.source} · {text}"))
 
     def _await(self, snapshot: Snapshot, requests: AwaitedRequests) -> None:

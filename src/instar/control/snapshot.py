@@ -286,3 +286,14 @@ def sleeps_when_hot(snapshot: Snapshot, release: Release) -> bool:
     there is no room for twice the instances (a rolling environment)."""
     rolling = snapshot.environment.settings.rollout.strategy == "rolling"
     return rolling or alone(release) or not routed(release)
+
+
+def hot_releases(snapshot: Snapshot) -> tuple[Release, ...]:
+    """Return the releases to keep ready: those that ran well and had the traffic last, without the active one."""
+    candidates = [
+        release
+        for release in snapshot.releases.values()
+        if release.number != snapshot.environment.active and release.ran_well and release.last_active_at
+    ]
+    candidates.sort(key=lambda release: (release.last_active_at, release.number), reverse=True)
+    return tuple(candidates[: snapshot.environment.settings.keep.hot])

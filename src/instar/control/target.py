@@ -13,7 +13,16 @@ from instar.control.actions import Action, Attach, Cut, Fail, Finish, OpenRouter
 from instar.control.endings import has_fallen, why_ended
 from instar.control.launch import Readiness, has_stayed_well, launch, made
 from instar.control.roles import by_role, starts_before, together
-from instar.control.snapshot import GroupView, Snapshot, alone, is_open_for, routed, wanted_plan
+from instar.control.snapshot import (
+    GroupView,
+    Snapshot,
+    alone,
+    hot_releases,
+    is_open_for,
+    routed,
+    sleeps_when_hot,
+    wanted_plan,
+)
 from instar.control.tasks import TaskProgress, run_tasks
 from instar.model.release import Release, Rollout
 
@@ -110,7 +119,7 @@ def _joined(first: Readiness, others: Sequence[Readiness]) -> Readiness:
 
 def settle(snapshot: Snapshot, rollout: Rollout, target: Release) -> tuple[Action, ...]:
     """Return what is left to do once the target has all traffic: drain the others, run the last tasks, end."""
-    following = _follow(snapshot, target) or _prove(snapshot, rollout, target) or drain(snapshot, target)
+    following = _follow(snapshot, target) or _prove(snapshot, rollout, target) or drain(snapshot, rollout, target)
     if following:
         return following
     tasks = TaskProgress()
@@ -154,13 +163,25 @@ def _prove(snapshot: Snapshot, rollout: Rollout, target: Release) -> tuple[Actio
     return (Wait(PAUSED_S),)
 
 
-def drain(snapshot: Snapshot, target: Release) -> tuple[Action, ...]:
+def drain(snapshot: Snapshot, rollout: Rollout, target: Release) -> tuple[Action, ...]:
     """Return what waits for the last requests of other releases, and ends those whose time is over."""
     busy = tuple(group for group in snapshot.others(target) if group.sessions != 0 and group.state != "ending")
+    if _may_be_left(snapshot, rollout, target):
+        staying = {release.number for release in hot_releases(snapshot) if not sleeps_when_hot(snapshot, release)}
+        busy = tuple(group for group in busy if group.sessions is not None or group.release not in staying)
     late = tuple(group.id for group in busy if group.sessions and snapshot.drained(group))
     if late:
         return (Cut(late),)
     return () if all(map(snapshot.drained, busy)) else (Wait(snapshot.traits.poll_s),)
+
+
+def _may_be_left(snapshot: Snapshot, rollout: Rollout, target: Release) -> bool:
+    """Tell whether a rollout may end while requests that nobody counts are with a release that stays: they are finished
+    there, however long they take. A time that is only waited for shows nothing more of a target that ran well before,
+    or that its engine keeps alive; but the last tasks may change what such requests are about."""
+    proven = is_way_back(rollout, target) or snapshot.traits.heals
+    has_last_tasks = any(service.after for service in target.services.values()) and rollout.kind != "rollback"
+    return proven and not has_last_tasks and not alone(target)
 
 
 def _introduce(
