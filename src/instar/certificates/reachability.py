@@ -8,12 +8,10 @@ from __future__ import annotations
 import secrets
 import socket
 from collections.abc import Callable, Sequence
-from http.client import HTTPException
 from typing import Final
 
 from instar.certificates.door import Door
 from instar.errors import NameElsewhere
-from instar.http_get import Goal, get
 
 PATH: Final = "/.well-known/instar/"
 PORT: Final = 80
@@ -52,6 +50,10 @@ def require_here(
 
 
 def _require_answer(name: str, address: str, port: int, nonce: str) -> None:
+    from http.client import HTTPException
+
+    from instar.http_get import Goal, get
+
     goal = Goal(host=address, port=port, path=f"{PATH}{nonce}", named=name)
     try:
         answer = get(goal, wanted=nonce, timeout_s=_TIMEOUT_S)

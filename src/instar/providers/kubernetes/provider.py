@@ -360,10 +360,11 @@ def _warnings(api: Api, namespace: str) -> Mapping[str, str]:
 
 
 def _look(api: Api, names: Names, namespace: str, groups: Sequence[Instance]) -> Look:
-    """Ask once for each kind, and for pods, of which there may be thousands, where only they say what is the matter."""
+    """Ask once for each kind, and for pods, of which there may be thousands, where only they say what is the matter.
+    Where no group is asked about, who answers is all that the traffic needs."""
     found = functools.partial(api.list, namespace=namespace, labels=names.labels)
     look = Look.of(
-        anchors=api.list(CONFIG_MAP, namespace, {**names.labels, PART: ANCHOR}),
+        anchors=api.list(CONFIG_MAP, namespace, {**names.labels, PART: ANCHOR}) if groups else (),
         deployments=found(DEPLOYMENT),
         jobs=found(JOB) if any(one.task is not None for one in groups) else (),
         pods=(),

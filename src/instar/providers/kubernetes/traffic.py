@@ -89,21 +89,23 @@ class EnvironmentTraffic:
     def route(self, weights: Mapping[str, int]) -> float | None:
         """Give requests to these groups alone; return the seconds until that was seen to be in force."""
         began = time.monotonic()
-        if self._find() is None:
-            if weights:
+
+        def changed(door: Door | None) -> Door | None:
+            if door is None and weights:
                 raise RouterError(f"cannot route for '{self._names.environment}': nothing takes its requests")
-            return None
-        self._change(lambda door: (door or Door()).routing(weights), wait=bool(weights))
-        return time.monotonic() - began
+            return None if door is None else door.routing(weights)
+
+        is_there = self._change(changed, wait=bool(weights))
+        return time.monotonic() - began if is_there else None
 
     def withdraw(self, names: Sequence[str]) -> None:
-        found = self._find()
-        if found is not None and self._read(found).backends.keys() & set(names):
-            self._change(lambda door: (door or Door()).without(names), wait=False)
+        def changed(door: Door | None) -> Door | None:
+            return door.without(names) if door is not None and door.backends.keys() & set(names) else None
+
+        self._change(changed, wait=False)
 
     def preview(self, targets: Mapping[int, str]) -> None:
-        if self._find() is not None:
-            self._change(lambda door: (door or Door()).previewing(targets))
+        self._change(lambda door: None if door is None else door.previewing(targets))
 
     def door(self) -> Door | None:
         """Return what the object says; None where there is none."""
@@ -152,11 +154,10 @@ class EnvironmentTraffic:
 
     def maintain(self, to: tuple[str, int] | None) -> None:
         """Send all requests but those for a preview to a Service, or (None) to the groups again."""
-        if self._find() is None:
+        if not self._change(lambda door: None if door is None else replace(door, maintenance=to)):
             raise RouterError(
                 f"cannot change the maintenance of '{self._names.environment}': nothing takes its requests"
             )
-        self._change(lambda door: replace(door or Door(), maintenance=to))
 
     def close(self) -> None:
         self._fence.claim()
@@ -174,15 +175,23 @@ class EnvironmentTraffic:
     def _read(self, found: Mapping[str, Any]) -> Door:
         return read_service(found) if self._place.gateway is None else read_route(found)
 
-    def _change(self, changed: Callable[[Door | None], Door], *, wait: bool = True, always: bool = False) -> None:
-        """Apply a change, and return when it is in force. Who else changed it in between makes it be read again.
+    def _change(
+        self, changed: Callable[[Door | None], Door | None], *, wait: bool = True, always: bool = False
+    ) -> bool:
+        """Apply a change, and return when it is in force; None is left as it is: there is nothing, and False is
+        returned. Who else changed it in between makes it be read again.
 
         What only takes away does not ``wait``: a gateway that is gone keeps no environment from being destroyed."""
         for last in (*[False] * (_TRIES - 1), True):
             found = self._find()
-            self._fence.admit(found)
+            if found is not None:
+                self._fence.admit(found)
             before = None if found is None else self._read(found)
             after = changed(before)
+            if after is None:
+                return False
+            if found is None:
+                self._fence.admit(None)
             self._require_known(after)
             if after == before and found is not None and not always:
                 break
@@ -197,6 +206,7 @@ class EnvironmentTraffic:
         assert found is not None
         if wait:
             self._await(found)
+        return True
 
     def _require_known(self, door: Door) -> None:
         """Raise RouterError rather than send requests to a Service that the section does not name: it stands in an
