@@ -15,6 +15,7 @@ from typing import Any
 
 NEW_MOUNTS, NEW_NETWORK = 0x0002_0000, 0x4000_0000  # kinds of namespaces. Source: clone(2)
 _PIDFD_GETFD, _OPENAT2 = 438, 437  # the same on every architecture
+_AT_CWD, _RENAME_EXCHANGE = -100, 2
 _HOW = struct.Struct("=QQQ")  # open_how. Source: openat2(2)
 _SET_CHILD_SUBREAPER, _SET_SECUREBITS = 36, 28  # Source: linux/prctl.h
 
@@ -78,6 +79,11 @@ def descriptor_of(process: int, descriptor: int) -> int:
 def open_below(root: int, path: bytes, flags: int, resolve: int) -> int:
     """Open ``path`` by its rules of resolution, below the folder ``root`` (a descriptor). Source: openat2(2)."""
     return invoke(_OPENAT2, root, path, _HOW.pack(flags, 0, resolve), _HOW.size)
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Have two files or folders of one file system change their names, at once. Source: renameat2(2)."""
+    _checked("renameat2", _AT_CWD, os.fsencode(one), _AT_CWD, os.fsencode(other), _RENAME_EXCHANGE)
 
 
 def trace(request: int, pid: int, address: int, data: int = 0) -> int:

@@ -72,6 +72,36 @@ def test_data_on_a_volume_outlives_releases(project: Project) -> None:
     assert len(starts.read_text().splitlines()) == 2
 
 
+def test_data_of_a_volume_is_kept_copied_and_brought_back(project: Project) -> None:
+    volume = "  volumes: [{name: data, path: /var/lib/hello, access: shared}]\n\nenvironments:"
+    project.edit("\nenvironments:", volume)
+    project.edit("command: [/srv/serve]", "command: [sh, -c, 'date >>/var/lib/hello/starts; exec /srv/serve']")
+    project.instar("deploy", "dev")
+    starts = project.home / "volumes/hello/dev/data/starts"
+    assert "snapshot 1 of 'data' of hello/dev" in project.instar("volumes", "snapshot", "hello/dev", "data").out
+    project.instar("volumes", "copy", "hello/dev", "data", "hello/staging")
+    project.set_version("2")
+    project.instar("deploy", "dev")
+    assert len(starts.read_text().splitlines()) == 2
+    refused = project.try_instar("volumes", "restore", "hello/dev", "data", "1")
+    assert refused.status == 1 and "has it" in refused.err and "instar destroy hello/dev" in refused.err
+    project.instar("destroy", "dev", "--yes")
+    assert "what it held before is snapshot 2" in project.instar("volumes", "restore", "hello/dev", "data", "1").out
+    assert len(starts.read_text().splitlines()) == 1
+    project.instar("deploy", "dev")
+    assert len(starts.read_text().splitlines()) == 2
+    assert project.get() == "hello from version 2\n"
+    assert len((project.home / "volumes/hello/staging/data/starts").read_text().splitlines()) == 1
+    kept = project.json("volumes", "snapshots")
+    assert [(one["number"], one["running"]) for one in kept] == [(1, True), (2, False)]
+    kinds = [one["kind"] for one in project.json("history", "hello/dev")]
+    assert kinds.count("snapshot") == 2 and "volume-restored" in kinds
+    for number in ("1", "2"):
+        project.instar("volumes", "remove", "hello/dev", "data", "--snapshot", number, "--yes")
+    assert project.json("volumes", "snapshots") == []
+    project.instar("volumes", "remove", "hello/staging", "data", "--yes")
+
+
 def test_requests_in_flight_are_finished_before_an_instance_goes(project: Project) -> None:
     project.edit("dev:\n", "dev:\n    keep: {hot: 0, releases: 5}\n")
     project.instar("deploy", "dev")

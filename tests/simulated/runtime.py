@@ -274,6 +274,10 @@ class SimulatedRuntime:
             if volumes:
                 self.volumes_of = {kept for kept in self.volumes_of if kept[0] != environment}
 
+    @property
+    def snapshots(self) -> None:
+        return None
+
     def volumes(self) -> tuple[StoredVolume, ...]:
         return tuple(StoredVolume(environment=of, name=name, where="", used_bytes=0) for of, name in self.volumes_of)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 
 from instar.cli import completing
@@ -13,7 +15,7 @@ from instar.cli.screen import say, say_json, show
 @click.group(invoke_without_command=True)
 @click.pass_context
 def volumes(context: click.Context) -> None:
-    """Show and remove volumes: data that outlives releases, and environments that were destroyed.
+    """Show, keep, copy and remove volumes: data that outlives releases, and environments that were destroyed.
 
     Without a command: list them all.
     """
@@ -35,19 +37,101 @@ def list_volumes(as_json: bool = False) -> None:
         show(volumes_page(kept))
 
 
-@volumes.command("remove")
-@click.argument("environment", metavar="SERVICE/ENV", shell_complete=completing.environments)
+_place = click.argument("environment", metavar="SERVICE/ENV", shell_complete=completing.environments)
+
+
+@volumes.command("snapshot")
+@_place
 @click.argument("name")
 @take_over_option
+def snapshot(environment: str, name: str, take_over: bool) -> None:
+    """Keep what the volume NAME of SERVICE/ENV holds now, until it is removed: volumes remove --snapshot N.
+
+    Where the file system shares room among files (btrfs, XFS), it is done at once and takes none; else it is a copy. An
+    instance that has the volume goes on meanwhile: what it has not written yet is missing in it.
+    """
+    from instar.model.sizes import size_text
+    from instar.operations.snapshots import snapshot as take
+
+    made = take(open_workspace(), place_of(environment), name, take_over=take_over)
+    size = f", {size_text(made.used_bytes)}" if made.used_bytes is not None else ""
+    say(f"snapshot {made.number} of '{name}' of {made.environment}{size}, in {made.where}")
+
+
+@volumes.command("snapshots")
+@json_option
+def list_snapshots(as_json: bool) -> None:
+    """List every snapshot of a volume that is kept."""
+    from instar.operations.snapshots import snapshots
+    from instar.views.volumes import snapshots_json, snapshots_page
+
+    found = snapshots(open_workspace())
+    if as_json:
+        say_json(snapshots_json(found))
+    else:
+        show(snapshots_page(found))
+
+
+@volumes.command("restore")
+@_place
+@click.argument("name")
+@click.argument("number", metavar="N", type=click.IntRange(min=1))
+@take_over_option
+def restore(environment: str, name: str, number: int, take_over: bool) -> None:
+    """Have the volume NAME of SERVICE/ENV hold what it did in its snapshot N; what it holds now is kept as another.
+
+    Not while an instance has it: instar destroy, which keeps volumes, then restore, then deploy.
+    """
+    from instar.operations.snapshots import restore as run
+
+    found = place_of(environment)
+    kept = run(open_workspace(), found, name, number, take_over=take_over)
+    before = "" if kept is None else f"; what it held before is snapshot {kept}"
+    say(f"'{name}' of {found} holds what it did in snapshot {number}{before}")
+
+
+@volumes.command("copy")
+@_place
+@click.argument("name")
+@click.argument("to", metavar="SERVICE/ENV", shell_complete=completing.environments)
+@click.option("--as", "as_name", metavar="NAME", help="What it is called there; the same.")
+@take_over_option
+def copy(environment: str, name: str, to: str, as_name: str | None, take_over: bool) -> None:
+    """Make a volume of another SERVICE/ENV of what NAME holds now: staging with production's data.
+
+    There must be none of that name yet; the environment itself may come later.
+    """
+    from instar.definition.forms import NAME
+    from instar.operations.snapshots import copy_volume
+
+    source, target, called = place_of(environment), place_of(to), as_name or name
+    if not re.fullmatch(NAME, called):
+        raise click.UsageError(f"'{called}' is no volume's name: small letters, digits and hyphens")
+    copy_volume(open_workspace(), source, name, target, called, take_over=take_over)
+    say(f"'{called}' of {target} holds what '{name}' of {source} did")
+
+
+@volumes.command("remove")
+@_place
+@click.argument("name")
+@click.option("--snapshot", "number", metavar="N", type=click.IntRange(min=1), help="Only this snapshot of it.")
+@take_over_option
 @click.option("--yes", is_flag=True, help="Don't ask.")
-def remove(environment: str, name: str, take_over: bool, yes: bool) -> None:
-    """Remove the volume NAME of SERVICE/ENV with all data in it, for ever. That it was is recorded.
+def remove(environment: str, name: str, number: int | None, take_over: bool, yes: bool) -> None:
+    """Remove the volume NAME of SERVICE/ENV with all data in it, for ever. That it was is recorded. Its snapshots stay.
 
     SERVICE/ENV may be destroyed already. A volume that an instance has is not removed.
     """
+    from instar.operations.snapshots import remove_snapshot
     from instar.operations.volumes import remove_volume, volumes
 
     workspace, found = open_workspace(), place_of(environment)
+    if number is not None:
+        if not yes:
+            have_typed(f"This removes snapshot {number} of '{name}' of {environment}.", name)
+        remove_snapshot(workspace, found, name, number, take_over=take_over)
+        say(f"snapshot {number} of '{name}' of {found} is gone")
+        return
     if not yes:
         _ask(
             next((one.used_bytes for one in volumes(workspace, found) if one.name == name), None),

@@ -291,6 +291,39 @@ class VolumeRemoved(Happening):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SnapshotTaken(Happening):
+    """``running``: instances had the volume."""
+
+    volume: str
+    snapshot: int
+    running: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SnapshotRemoved(Happening):
+    volume: str
+    snapshot: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VolumeRestored(Happening):
+    """A volume holds what it did in ``snapshot``; what it held before is in snapshot ``kept``, where it was there."""
+
+    volume: str
+    snapshot: int
+    kept: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VolumeCopied(Happening):
+    """A volume was made, of what the volume ``of`` of the environment ``source`` held."""
+
+    volume: str
+    source: str
+    of: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GarbageCollected(Happening):
     images: tuple[Digest, ...]
     blobs: int

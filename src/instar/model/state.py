@@ -9,6 +9,7 @@
 ├── secrets/               secrets by digest, 0600   (operations/)
 ├── certificates/          certificates of https names and their keys, 0600  (certificates/)
 ├── volumes/SERVICE/ENV/NAME                         (providers/local)
+├── snapshots/SERVICE/ENV/NAME/NUMBER/               what volumes held then (providers/local)
 ├── logs/INSTANCE.log                                (providers/local)
 ├── recordings/            what shells showed        (operations/)
 ├── evidence/              what drifted instances were like before they went (operations/)
@@ -77,8 +78,8 @@ class StateDirectory:
         """What Instar makes right below the root, in the order in which it can go: what says what else there is goes
         last. A provider's own folder has its name, and an operator's file ``config.yaml`` is none of these."""
         others = [self.store, self.steps, self.layers, self.cache, self.allocations, self.secrets, self.certificates]
-        others += [self.volumes, self.logs, self.recordings, self.evidence, self.crashes, self.routers, self.edge]
-        others += [self.network, self.shared_ledger, self.notified]
+        others += [self.volumes, self.snapshots, self.logs, self.recordings, self.evidence, self.crashes]
+        others += [self.routers, self.edge, self.network, self.shared_ledger, self.notified]
         return tuple(path.name for path in (*others, self.id_file, self.ledger.parent))
 
     @property
@@ -130,6 +131,10 @@ class StateDirectory:
     @property
     def volumes(self) -> Path:
         return self.root / "volumes"
+
+    @property
+    def snapshots(self) -> Path:
+        return self.root / "snapshots"
 
     @property
     def logs(self) -> Path:

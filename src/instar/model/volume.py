@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from instar.frozen import dataclass
 from instar.model.release import EnvironmentId
 
@@ -17,3 +19,18 @@ class KeptVolume:
     where: str
     used_bytes: int | None
     instances: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VolumeSnapshot:
+    """What a volume held at ``at``. ``number``: unique among those of the volume. ``running``: instances had it then,
+    so what they had not written yet is missing. ``where`` it is kept, for people; ``used_bytes``: as
+    :class:`KeptVolume` has it, also where files share their room with others."""
+
+    environment: EnvironmentId
+    volume: str
+    number: int
+    at: datetime
+    running: bool
+    where: str
+    used_bytes: int | None

@@ -102,7 +102,8 @@ def uninstall(workspace: Workspace, plan: UninstallPlan, *, volumes: bool) -> tu
     with hold_store(workspace, to_remove=True):
         clear_leftovers(workspace.state.steps)
         workspace.layers.prune((), tuple)
-        return workspace.remove_state(keep=() if volumes else (workspace.state.volumes.name,))
+        data = (workspace.state.volumes.name, workspace.state.snapshots.name)
+        return workspace.remove_state(keep=() if volumes else data)
 
 
 def _require_own(workspace: Workspace) -> None:

@@ -25,9 +25,9 @@ def volumes(workspace: Workspace, environment: EnvironmentId | None = None) -> t
             name=one.name,
             where=one.where,
             used_bytes=one.used_bytes,
-            instances=_users(workspace, one.environment, one.name),
+            instances=users(workspace, one.environment, one.name),
         )
-        for keeper in _keepers(workspace, environment)
+        for keeper in keepers(workspace, environment)
         for one in keeper.volumes()
         if environment in (None, one.environment)
     )
@@ -36,10 +36,10 @@ def volumes(workspace: Workspace, environment: EnvironmentId | None = None) -> t
 def remove_volume(workspace: Workspace, environment: EnvironmentId, name: str, *, take_over: bool = False) -> None:
     """Remove a volume for ever, and write that down. Raises NotFound, and Refused while an instance has it."""
     with hold_environment(workspace, environment, take_over=take_over):
-        users = _users(workspace, environment, name)
-        if users:
+        having = users(workspace, environment, name)
+        if having:
             raise Refused(
-                f"cannot remove the volume '{name}' of '{environment}': {', '.join(users)} has it",
+                f"cannot remove the volume '{name}' of '{environment}': {', '.join(having)} has it",
                 hint=f"deploy a release without it, or instar destroy {environment} --volumes",
             )
         _remove(workspace, environment, name)
@@ -48,15 +48,15 @@ def remove_volume(workspace: Workspace, environment: EnvironmentId, name: str, *
 
 def _remove(workspace: Workspace, environment: EnvironmentId, name: str) -> None:
     """Have whoever keeps a volume remove it. Raises the NotFound of the last one that has it not."""
-    keepers = _keepers(workspace, environment)
-    for keeper in keepers[:-1]:
+    asked = keepers(workspace, environment)
+    for keeper in asked[:-1]:
         with contextlib.suppress(NotFound):
             keeper.remove_volume(environment, name)
             return
-    keepers[-1].remove_volume(environment, name)
+    asked[-1].remove_volume(environment, name)
 
 
-def _keepers(workspace: Workspace, environment: EnvironmentId | None) -> list[Volumes]:
+def keepers(workspace: Workspace, environment: EnvironmentId | None) -> list[Volumes]:
     """Return who keeps volumes: of an environment that is there its provider, else the providers of all environments,
     and this machine, unless it takes root, and others are asked too. Raises Refused where nobody does."""
     state = workspace.ledger.find_environment(environment) if environment else None
@@ -71,7 +71,7 @@ def _keepers(workspace: Workspace, environment: EnvironmentId | None) -> list[Vo
     return [one for one in found if one is not None] or [require(None, "work on volumes")]
 
 
-def _users(workspace: Workspace, environment: EnvironmentId, name: str) -> tuple[str, ...]:
+def users(workspace: Workspace, environment: EnvironmentId, name: str) -> tuple[str, ...]:
     def has_it(one: Instance) -> bool:
         release = release_of(one, workspace.ledger.get_release(environment, one.release))
         return any(volume.name == name for volume in release.service.volumes)

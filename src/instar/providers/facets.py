@@ -12,6 +12,7 @@ from instar.model.digest import Digest
 from instar.model.drift import Finding
 from instar.model.environment import HostNames, Network, Settings
 from instar.model.release import EnvironmentId, Instance, Release
+from instar.model.volume import VolumeSnapshot
 from instar.providers.base import (
     Counters,
     EdgeCertificate,
@@ -273,8 +274,38 @@ class Networks(Protocol):
         right. Raises HostError."""
 
 
+class Snapshots(Protocol):
+    """Keeps what volumes held at a time. Who asks acts alone on the environment of the volume."""
+
+    def snapshots(self) -> Iterable[VolumeSnapshot]:
+        """Return every one, also of volumes that are gone, the oldest of each volume first."""
+
+    def copied_bytes(self, environment: EnvironmentId, name: str) -> int | None:
+        """Return how many bytes a snapshot of a volume copies; None where it shares them. Raises NotFound."""
+
+    def take_snapshot(self, environment: EnvironmentId, name: str, *, running: bool) -> VolumeSnapshot:
+        """Keep what a volume holds now, all of it or nothing. ``running``: instances have it, which may write.
+
+        Raises NotFound, HostError.
+        """
+
+    def restore_snapshot(self, environment: EnvironmentId, name: str, number: int) -> None:
+        """Have a volume, which no instance has and which may be gone, hold what it did then. Killed at any point, it
+        holds that or what it held before. Raises NotFound, HostError."""
+
+    def remove_snapshot(self, environment: EnvironmentId, name: str, number: int) -> None:
+        """Raises NotFound, HostError."""
+
+    def copy_volume(self, source: EnvironmentId, name: str, to: EnvironmentId, as_name: str) -> None:
+        """Make a volume of what another holds, all of it or nothing. Raises NotFound, Refused where there is one,
+        HostError."""
+
+
 class Volumes(Protocol):
     """Keeps data on this machine that outlives releases."""
+
+    @property
+    def snapshots(self) -> Snapshots | None: ...
 
     def volumes(self) -> Iterable[StoredVolume]:
         """Return every volume that is kept, also those of environments that are gone."""

@@ -6,6 +6,7 @@ PARENT/
 ├── .NAME.img.new      one in the making; without worth
 ├── .NAME.copy/        where that one is mounted while it is filled; without worth
 ├── .NAME.old/         what the folder held before it had a limit: moved back without .img, removed beside it
+├── .NAME.restored/    what it is to hold, being filled, or what it held before; without worth
 └── .lock              held by who makes, grows, mounts or unmounts one
 
 Nothing that was in the folder is lost: what it held before it had a limit is copied, and the copy counts when it is
@@ -23,7 +24,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from instar import durable, locks, process
+from instar import durable, locks, process, syscalls
 from instar.errors import CommandFailed, EnvironmentBusy, HostError
 from instar.host.filesystems import trees
 from instar.host.kernel import loop_devices, mounts
@@ -32,7 +33,8 @@ from instar.host.processes import proc
 _CAUSE_LETTERS = 300  # a volume's paths are the service's own
 _TIMEOUT_S = 3_600.0
 _PATIENCE_S = 600.0
-_BESIDE = (".old", ".copy", ".img.new", ".img")  # in the order in which they go: what was can't come back then
+# in the order in which they go: what was can't come back then
+_BESIDE = (".restored", ".old", ".copy", ".img.new", ".img")
 _WHOLE = (0, 1)  # e2fsck: nothing wrong, or put right
 
 
@@ -96,12 +98,48 @@ def remove(folder: Path) -> None:
         trees.remove(folder)
 
 
+@contextlib.contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """Give the name of a folder to be made; what it is filled with inside is what ``folder`` holds in the end, in place
+    of what it did, and without a limit until it is attached with one. Killed at any point, it holds one of both.
+
+    Nobody has the folder, which may be missing. Raises HostError.
+    """
+    new = _restored(folder)
+    with _locked(folder):
+        _recover(folder)
+        try:
+            yield new
+            _take_place(new, folder)
+        finally:
+            trees.remove(new)
+
+
+def _take_place(new: Path, folder: Path) -> None:
+    if has_limit(folder):
+        mounts.unmount_all(folder)
+        new.rename(_old(folder))
+        durable.sync(folder.parent)
+        _image(folder).unlink()  # from here on it is what was restored that is moved back
+        durable.sync(folder.parent)
+        _recover(folder)
+    elif folder.exists():
+        syscalls.exchange(new, folder)
+    else:
+        new.rename(folder)
+    durable.sync(folder.parent)
+
+
 def _image(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.img")
 
 
 def _old(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.old")
+
+
+def _restored(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.restored")
 
 
 def _room(folder: Path) -> Path:
@@ -114,6 +152,8 @@ def _recover(folder: Path) -> None:
         mounts.unmount_all(_room(folder))
         _room(folder).rmdir()
     _image(folder).with_suffix(".img.new").unlink(missing_ok=True)
+    if _restored(folder).exists():
+        trees.remove(_restored(folder))
     if not _old(folder).exists():
         return
     if has_limit(folder):

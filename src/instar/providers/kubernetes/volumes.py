@@ -22,6 +22,10 @@ from instar.providers.kubernetes.settings import LABEL, Place
 class ClusterVolumes:
     """Implements providers.facets.Volumes."""
 
+    @property
+    def snapshots(self) -> None:
+        return None
+
     def __init__(
         self,
         environments: Callable[[], Mapping[EnvironmentId, Settings]],

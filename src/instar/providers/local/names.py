@@ -137,6 +137,9 @@ class Names:
     def volumes(self, environment: EnvironmentId) -> Path:
         return self.state.volumes / environment.service / environment.name
 
+    def snapshots(self, environment: EnvironmentId, volume: str) -> Path:
+        return self.state.snapshots / environment.service / environment.name / volume
+
     def log(self, instance: str) -> Path:
         return self.state.logs / f"{instance}.log"
 

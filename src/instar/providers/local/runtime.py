@@ -42,6 +42,7 @@ from instar.providers.local.subnet import Subnet
 
 if TYPE_CHECKING:
     from instar.providers.local.creation import CreationOrder
+    from instar.providers.local.snapshots import LocalSnapshots
 
 _MACHINE_PATIENCE_S = 60.0
 
@@ -231,6 +232,12 @@ class LocalRuntime:
 
     def volumes(self) -> Iterable[StoredVolume]:
         return volumes.stored(self._names)
+
+    @property
+    def snapshots(self) -> LocalSnapshots:
+        from instar.providers.local.snapshots import LocalSnapshots
+
+        return LocalSnapshots(self._names)
 
     def remove_volume(self, environment: EnvironmentId, name: str) -> None:
         volumes.remove(self._names, environment, name)

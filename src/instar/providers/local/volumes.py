@@ -25,7 +25,10 @@ def stored(names: Names) -> Iterator[StoredVolume]:
         environment = EnvironmentId(service=parent.parent.name, name=parent.name)
         for name in sorted(sized.names(parent)):
             yield StoredVolume(
-                environment=environment, name=name, where=str(parent / name), used_bytes=_used(parent / name)
+                environment=environment,
+                name=name,
+                where=str(parent / name),
+                used_bytes=used_bytes(sized.kept_in(parent / name)),
             )
 
 
@@ -48,10 +51,10 @@ def _remove_empty(folder: Path) -> None:
             folder.parent.rmdir()  # other environments of the service may have theirs in it
 
 
-def _used(folder: Path) -> int | None:
-    """Return how many bytes of the disk a volume takes; None where that cannot be told."""
+def used_bytes(folder: Path) -> int | None:
+    """Return how many bytes of the disk a file or a tree takes; None where that cannot be told."""
     try:
-        listed = process.run(["du", "-sx", "-B1", "--", sized.kept_in(folder)], timeout_s=_COUNT_TIMEOUT_S)
+        listed = process.run(["du", "-sx", "-B1", "--", folder], timeout_s=_COUNT_TIMEOUT_S)
     except CommandFailed:
         return None
     return int(listed.stdout.split()[0])

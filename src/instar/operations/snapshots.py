@@ -1,0 +1,108 @@
+"""``instar volumes snapshot|snapshots|restore|copy``: what volumes held at a time, kept, brought back and copied."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from instar.errors import NotFound, Refused
+from instar.model.happenings import SnapshotRemoved, SnapshotTaken, VolumeCopied, VolumeRestored
+from instar.model.progress import Progress
+from instar.model.release import EnvironmentId
+from instar.model.sizes import size_text
+from instar.model.volume import VolumeSnapshot
+from instar.operations.locks import hold_environment
+from instar.operations.volumes import keepers, users
+from instar.operations.workspace import Workspace
+from instar.providers.facets import Snapshots, require
+
+
+def snapshots(workspace: Workspace, environment: EnvironmentId | None = None) -> tuple[VolumeSnapshot, ...]:
+    """Return all that are kept, or those of volumes of ``environment``, the oldest of each volume first."""
+    found = (one for keeper in _snapshots(workspace, environment) for one in keeper.snapshots())
+    return tuple(one for one in found if environment in (None, one.environment))
+
+
+def snapshot(workspace: Workspace, environment: EnvironmentId, name: str, *, take_over: bool = False) -> VolumeSnapshot:
+    """Keep what a volume holds now, also while instances have it, which is written down. Raises NotFound, HostError."""
+    with hold_environment(workspace, environment, take_over=take_over):
+        return _taken(workspace, _keeper(workspace, environment), environment, name)
+
+
+def restore(
+    workspace: Workspace, environment: EnvironmentId, name: str, number: int, *, take_over: bool = False
+) -> int | None:
+    """Have a volume hold what it did in a snapshot; return the number of that of what it held before, None where it is
+    gone. Raises NotFound, HostError, Refused while an instance has it."""
+    with hold_environment(workspace, environment, take_over=take_over):
+        having = users(workspace, environment, name)
+        if having:
+            raise Refused(
+                f"cannot restore the volume '{name}' of '{environment}': {', '.join(having)} has it",
+                hint=f"instar destroy {environment}, which keeps volumes; then restore it, and deploy again",
+            )
+        keeper = _keeper(workspace, environment)
+        if not any(
+            (one.environment, one.volume, one.number) == (environment, name, number) for one in keeper.snapshots()
+        ):
+            keeper.restore_snapshot(environment, name, number)  # says which there are
+        kept = None
+        with contextlib.suppress(NotFound):
+            kept = _taken(workspace, keeper, environment, name).number
+        keeper.restore_snapshot(environment, name, number)
+        workspace.ledger.record(VolumeRestored(volume=name, snapshot=number, kept=kept), environment)
+    return kept
+
+
+def remove_snapshot(
+    workspace: Workspace, environment: EnvironmentId, name: str, number: int, *, take_over: bool = False
+) -> None:
+    """Remove a snapshot for ever, and write that down. Raises NotFound, HostError."""
+    with hold_environment(workspace, environment, take_over=take_over):
+        _keeper(workspace, environment).remove_snapshot(environment, name, number)
+        workspace.ledger.record(SnapshotRemoved(volume=name, snapshot=number), environment)
+
+
+def copy_volume(
+    workspace: Workspace,
+    source: EnvironmentId,
+    name: str,
+    to: EnvironmentId,
+    as_name: str,
+    *,
+    take_over: bool = False,
+) -> None:
+    """Make a volume of what another holds, also while instances have that one. Raises NotFound, HostError, Refused
+    where there is such a volume."""
+    with hold_environment(workspace, to, take_over=take_over):
+        having = users(workspace, source, name)
+        if having:
+            _warn(workspace, "copy", having)
+        _keeper(workspace, to).copy_volume(source, name, to, as_name)
+        workspace.ledger.record(VolumeCopied(volume=as_name, source=str(source), of=name), to)
+
+
+def _taken(workspace: Workspace, keeper: Snapshots, environment: EnvironmentId, name: str) -> VolumeSnapshot:
+    having = users(workspace, environment, name)
+    copied_bytes = keeper.copied_bytes(environment, name)
+    if copied_bytes is not None:
+        text = f"copies {size_text(copied_bytes)} of the volume '{name}': its file system shares none"
+        workspace.report(Progress(stage="snapshot", text=text))
+    if having:
+        _warn(workspace, "snapshot", having)
+    made = keeper.take_snapshot(environment, name, running=bool(having))
+    workspace.ledger.record(SnapshotTaken(volume=name, snapshot=made.number, running=made.running), environment)
+    return made
+
+
+def _warn(workspace: Workspace, stage: str, having: tuple[str, ...]) -> None:
+    text = f"{', '.join(having)} has the volume: what is not written yet, or is just being written, may be missing"
+    workspace.report(Progress(stage=stage, text=text, kind="warning"))
+
+
+def _snapshots(workspace: Workspace, environment: EnvironmentId | None) -> Iterator[Snapshots]:
+    return (one.snapshots for one in keepers(workspace, environment) if one.snapshots is not None)
+
+
+def _keeper(workspace: Workspace, environment: EnvironmentId) -> Snapshots:
+    return require(next(_snapshots(workspace, environment), None), f"keep snapshots of volumes of '{environment}'")

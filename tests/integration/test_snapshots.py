@@ -1,0 +1,199 @@
+"""Snapshots of real volumes: taken, brought back, copied whole, with a limit and without, and killed in the middle."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from test_store_crashes import apart, status
+
+from instar.errors import HostError, NotFound, Refused
+from instar.host.filesystems import sized
+from instar.model.release import EnvironmentId
+from instar.model.state import StateDirectory
+from instar.providers.local import snapshots
+from instar.providers.local.names import Names
+from instar.providers.local.snapshots import LocalSnapshots
+
+pytestmark = pytest.mark.root
+ENV = EnvironmentId(service="guestbook", name="dev")
+STAGING = EnvironmentId(service="guestbook", name="staging")
+
+
+@pytest.fixture
+def names(tmp_path: Path) -> Iterator[Names]:
+    made = Names(StateDirectory(tmp_path, tmp_path / "run"), "0123ab")
+    yield made
+    for folder in (made.volumes(ENV), made.volumes(STAGING)):
+        for name in sized.names(folder):
+            sized.remove(folder / name)
+
+
+@pytest.fixture
+def kept(names: Names) -> LocalSnapshots:
+    return LocalSnapshots(names)
+
+
+def make(names: Names, size_bytes: int | None) -> Path:
+    """Make a volume with all kinds of things in it."""
+    folder = names.volumes(ENV) / "data"
+    folder.mkdir(parents=True)
+    if size_bytes is not None:
+        sized.attach(folder, size_bytes)
+    os.chown(folder, 4711, 4712)
+    folder.chmod(0o2750)
+    (folder / "d").mkdir()
+    (folder / "d/x").write_text("old")
+    os.chown(folder / "d/x", 4711, 99)
+    os.utime(folder / "d/x", ns=(1, 1_000_000_007))
+    os.setxattr(folder / "d/x", "user.mine", b"yes")
+    os.link(folder / "d/x", folder / "same")
+    (folder / "link").symlink_to("d/x")
+    os.mkfifo(folder / "pipe")
+    with (folder / "holes").open("wb") as file:
+        file.truncate(1 << 30)
+    return folder
+
+
+def looks(folder: Path) -> list[tuple[object, ...]]:
+    """Return all that there is to be seen of what a folder holds."""
+    found: list[tuple[object, ...]] = []
+    for path in (folder, *sorted(folder.rglob("*"))):
+        seen = path.lstat()
+        text = path.read_text() if path.name == "x" else str(path.readlink()) if path.is_symlink() else ""
+        size = 0 if path.is_dir() else seen.st_size
+        times = 0 if path.is_dir() else seen.st_mtime_ns
+        name = str(path.relative_to(folder))
+        found.append((name, oct(seen.st_mode), seen.st_uid, seen.st_gid, size, times, text))
+    return found
+
+
+SIZES = pytest.mark.parametrize("size_bytes", [None, 24 << 20], ids=["without a limit", "with a limit"])
+
+
+@SIZES
+def test_what_a_volume_held_is_kept_and_comes_back(names: Names, kept: LocalSnapshots, size_bytes: int | None) -> None:
+    folder = make(names, size_bytes)
+    before = looks(folder)
+    assert kept.copied_bytes(ENV, "data") in (None, *range(1, 1 << 20)), "holes are not counted"
+    made = kept.take_snapshot(ENV, "data", running=False)
+    assert (made.number, made.running, made.volume) == (1, False, "data")
+    assert looks(Path(made.where)) == before
+    assert os.getxattr(Path(made.where) / "d/x", "user.mine") == b"yes"
+    (folder / "d/x").write_text("new")
+    (folder / "more").touch()
+    assert kept.take_snapshot(ENV, "data", running=True).number == 2
+    kept.restore_snapshot(ENV, "data", 1)
+    assert looks(folder) == before
+    if size_bytes is not None:
+        sized.attach(folder, size_bytes)
+        assert folder.is_mount() and looks(folder) == before
+    assert [(one.number, one.running) for one in kept.snapshots()] == [(1, False), (2, True)]
+    assert [path.name for path in (names.state.snapshots / "guestbook/dev/data").iterdir() if path.name[0] == "."] == []
+
+
+def test_one_that_is_not_mounted_is_left_so(names: Names, kept: LocalSnapshots) -> None:
+    folder = make(names, 24 << 20)
+    sized.detach(folder)
+    made = kept.take_snapshot(ENV, "data", running=False)
+    assert (Path(made.where) / "d/x").read_text() == "old"
+    assert not folder.is_mount()
+
+
+@SIZES
+def test_a_volume_that_is_gone_comes_back(names: Names, kept: LocalSnapshots, size_bytes: int | None) -> None:
+    folder = make(names, size_bytes)
+    before = looks(folder)
+    kept.take_snapshot(ENV, "data", running=False)
+    sized.remove(folder)
+    kept.restore_snapshot(ENV, "data", 1)
+    assert looks(folder) == before
+
+
+@SIZES
+def test_it_is_copied_to_another_environment_and_to_none_that_has_one(
+    names: Names, kept: LocalSnapshots, size_bytes: int | None
+) -> None:
+    folder = make(names, size_bytes)
+    kept.copy_volume(ENV, "data", STAGING, "copy")
+    assert looks(names.volumes(STAGING) / "copy") == looks(folder)
+    with pytest.raises(Refused, match="there is one"):
+        kept.copy_volume(ENV, "data", STAGING, "copy")
+
+
+def test_what_is_not_there_is_said(names: Names, kept: LocalSnapshots) -> None:
+    make(names, None)
+    for name in ("nosuch", "../dev/data", ".", ""):
+        with pytest.raises(NotFound, match="there is none"):
+            kept.take_snapshot(ENV, name, running=False)
+        with pytest.raises(NotFound, match="cannot find snapshot 1"):
+            kept.restore_snapshot(ENV, name, 1)
+    kept.take_snapshot(ENV, "data", running=False)
+    with pytest.raises(NotFound, match="cannot find snapshot 2") as caught:
+        kept.remove_snapshot(ENV, "data", 2)
+    assert caught.value.hint == "there is: 1"
+    kept.remove_snapshot(ENV, "data", 1)
+    assert list(kept.snapshots()) == [] and not (names.state.snapshots / "guestbook").exists()
+
+
+def test_a_number_is_not_given_again_and_a_damaged_note_is_said(names: Names, kept: LocalSnapshots) -> None:
+    make(names, None)
+    first, second = (kept.take_snapshot(ENV, "data", running=False) for _ in range(2))
+    kept.remove_snapshot(ENV, "data", 1)
+    assert kept.take_snapshot(ENV, "data", running=False).number == 3
+    Path(second.where).with_name("about.json").write_text('{"at": 5}')
+    with pytest.raises(HostError, match=r"cannot read '.*about\.json'"):
+        list(kept.snapshots())
+    assert first.number == 1
+
+
+def test_without_room_nothing_is_begun(names: Names, kept: LocalSnapshots, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make(names, None)
+    monkeypatch.setattr(snapshots, "_copied_bytes", lambda source, to: 1 << 60)
+    with pytest.raises(HostError, match="are free"):
+        kept.take_snapshot(ENV, "data", running=False)
+    with pytest.raises(HostError, match="are free"):
+        kept.copy_volume(ENV, "data", STAGING, "data")
+    monkeypatch.undo()
+    assert list(kept.snapshots()) == [] and sized.names(names.volumes(STAGING)) == set()
+    assert (folder / "d/x").read_text() == "old"
+
+
+def test_files_that_go_while_a_running_one_is_copied_are_no_fault(
+    names: Names, kept: LocalSnapshots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(names, None)
+    fake = tmp_path / "bin/cp"
+    fake.parent.mkdir()
+    gone = "cp: cannot stat 'tmp1': No such file or directory"
+    fake.write_text(f'#!/bin/sh\n/bin/cp "$@"; echo "{gone}" >&2; exit 1\n')
+    fake.chmod(0o755)
+    monkeypatch.setattr("instar.process.PATH", f"{fake.parent}:{os.environ['PATH']}")
+    assert kept.take_snapshot(ENV, "data", running=True).number == 1
+    with pytest.raises(HostError, match="cannot stat 'tmp1'"):
+        kept.take_snapshot(ENV, "data", running=False)
+
+
+@SIZES
+def test_who_is_killed_while_it_is_brought_back_leaves_the_one_or_the_other(
+    names: Names, kept: LocalSnapshots, size_bytes: int | None
+) -> None:
+    folder = make(names, size_bytes)
+    kept.take_snapshot(ENV, "data", running=False)
+    seen, stride = set[str](), 40 if size_bytes is None else 200
+    for number in range(1, 1_000):
+        (folder / "d/x").write_text("new")
+        code = status(apart(lambda: kept.restore_snapshot(ENV, "data", 1), kill_after_calls=number * stride))
+        if size_bytes is not None:
+            sized.attach(folder, size_bytes)  # as the next instance does
+        seen.add((folder / "d/x").read_text())
+        assert str((folder / "link").readlink()) == "d/x" and (folder / "holes").stat().st_size == 1 << 30
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+    assert code == 0 and seen == {"new", "old"}
+    kept.restore_snapshot(ENV, "data", 1)
+    assert not folder.with_name(".data.restored").exists()
