@@ -197,3 +197,23 @@ def test_who_is_killed_while_it_is_brought_back_leaves_the_one_or_the_other(
     assert code == 0 and seen == {"new", "old"}
     kept.restore_snapshot(ENV, "data", 1)
     assert not folder.with_name(".data.restored").exists()
+
+
+def test_who_is_killed_while_it_is_copied_leaves_no_volume_and_the_next_one_makes_it(
+    names: Names, kept: LocalSnapshots
+) -> None:
+    before = looks(make(names, None))
+    copied = names.volumes(STAGING) / "data"
+    killed = 0
+    for number in range(1, 1_000):
+        code = status(apart(lambda: kept.copy_volume(ENV, "data", STAGING, "data"), kill_after_calls=number * 40))
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        if copied.exists():  # its name is its last step but one
+            assert looks(copied) == before
+            sized.remove(copied)
+        killed += 1
+    assert code == 0 and killed > 3
+    assert looks(copied) == before
+    assert sorted(path.name for path in copied.parent.iterdir()) == [".lock", "data"]

@@ -35,6 +35,7 @@ _TIMEOUT_S = 3_600.0
 _PATIENCE_S = 600.0
 # in the order in which they go: what was can't come back then
 _BESIDE = (".restored", ".old", ".copy", ".img.new", ".img")
+_HOLDING = _BESIDE[1:]  # where one of these is, there is the folder, or was
 _WHOLE = (0, 1)  # e2fsck: nothing wrong, or put right
 
 
@@ -78,7 +79,7 @@ def names(parent: Path) -> set[str]:
         if not path.name.startswith("."):
             found |= {path.name} if path.is_dir() else set()
             continue
-        found |= {path.name[1 : -len(end)] for end in _BESIDE if path.name.endswith(end)}
+        found |= {path.name[1 : -len(end)] for end in _HOLDING if path.name.endswith(end)}
     return {name for name in found if name and not name.startswith(".")}
 
 
