@@ -43,6 +43,9 @@ InstarError
 │   ├── NameElsewhere      ~     a name does not lead here (yet)
 │   └── AuthorityUnavailable ~   an authority does not answer
 │       └── AuthorityBusy    ~   it says: too many, or not before some time has passed
+├── BackupError               1  a backup cannot be made, read or put back
+│   ├── BackupDamaged            it is cut off, or its bytes are not what was put in
+│   └── BackupNewer              made by a newer Instar
 └── Refused                   1  a precondition that protects the user does not hold
 
 A message reads *cannot ‹verb› ‹'object'›: ‹cause›*; ``hint`` says what to do.
@@ -306,6 +309,18 @@ class AuthorityUnavailable(CertificateError):
 
 class AuthorityBusy(AuthorityUnavailable):
     code = "authority-busy"
+
+
+class BackupError(InstarError):
+    code = "backup"
+
+
+class BackupDamaged(BackupError):
+    code = "backup-damaged"
+
+
+class BackupNewer(BackupError):
+    code = "backup-newer"
 
 
 class Refused(InstarError):

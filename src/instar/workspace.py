@@ -115,6 +115,7 @@ class MachineWorkspace:
 
         if os.geteuid() == 0 and (self.state.id_file.exists() or self.state.ledger.exists()):
             _require_roots(self.state.root)
+        self._require_no_restore()
         if self._shared_ledger is not None:
             return look(self._shared_ledger)
         self._require_not_lost()
@@ -169,6 +170,7 @@ class MachineWorkspace:
         folder = self.state.root
         if os.geteuid() == 0:
             _require_roots(folder)
+            self._require_no_restore()
             return
         if not os.access(folder, os.F_OK):
             _close(self.state)
@@ -177,6 +179,21 @@ class MachineWorkspace:
                 f"cannot use the state directory '{folder}': it belongs to root, or to another user",
                 hint="ask again with sudo",
             )
+        self._require_no_restore()
+
+    def _require_no_restore(self) -> None:
+        """Raise Refused while a restore is under way here, or was killed: what is there may be half of it."""
+        if _is_missing(self.state.restore):
+            return
+        from instar.operations.restore import half_done
+
+        raise half_done(self.state)
+
+    def make_state(self) -> None:
+        """Make the state directory, with nothing in it, where there is none. Raises NotRoot, HostError."""
+        if os.geteuid() == 0:
+            _require_roots(self.state.root)
+        _close(self.state)
 
     @property
     def other_state(self) -> str | None:
@@ -219,15 +236,10 @@ class MachineWorkspace:
 
     @functools.cached_property
     def machine(self) -> str:
-        """Its name, and six digits that another of that name, or another state directory of its, does not have."""
-        import hashlib
+        """Which this is, for those who share a ledger."""
+        from instar.operations.machine_name import machine_name
 
-        try:
-            known = Path("/etc/machine-id").read_bytes()
-        except OSError:
-            known = b""
-        told = hashlib.sha256(known + str(self.state.root.resolve()).encode()).hexdigest()
-        return f"{os.uname().nodename} ({told[:6]})"
+        return machine_name(self.state)
 
     def machine_of(self, provider: str) -> str | None:
         return self.machine if self.provider_package(provider).traits.of_one_machine else None

@@ -49,6 +49,8 @@ _COMMANDS = {
     "agent": "agent",
     "gc": "images",
     "destroy": "releases",
+    "backup": "backup",
+    "restore": "backup",
     "uninstall": "uninstall",
     "ledger": "ledger",
     "doctor": "doctor",

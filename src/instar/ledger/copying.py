@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from instar.errors import Refused
 from instar.ledger.events import MOVED, moved
 from instar.ledger.ledger import Ledger
 from instar.ledger.session import Row, Session
+from instar.ledger.sqlite import SQLite
 from instar.model.codec import parse
 from instar.model.events import read
 from instar.model.happenings import LedgerCopied, LedgerMoved
@@ -62,6 +64,19 @@ def move(
         target.verify()
         source.record(LedgerMoved(to=target.address))
     return int(last["seq"]) if last else 0
+
+
+def copy_to_file(source: Ledger, path: Path) -> None:
+    """Copy all of ``source``, as it is at one moment, into a new ledger at ``path``. What is written meanwhile waits no
+    longer than the copy of a file takes, or not at all. Raises LedgerError and its kinds."""
+    engine = source.session.engine
+    if isinstance(engine, SQLite):
+        engine.copy_to(path)
+        return
+    with Ledger(path, actor=source.actor) as target, source.session.reading() as read:
+        read.execute(_PATIENT, {})
+        with target.transaction():
+            _copy(source.session, target.session)
 
 
 def moved_to(ledger: Ledger) -> str | None:

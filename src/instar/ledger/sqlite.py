@@ -107,6 +107,13 @@ class SQLite:
         for rule in rules:
             self.execute(rule["sql"], {}, "write")
 
+    def copy_to(self, path: Path) -> None:
+        """Copy the whole file, as it is at one moment, to ``path``, where nothing is. Source: SQLite, Online Backup"""
+        with self._wrapped("copy"):
+            path.touch(mode=0o600, exist_ok=False)
+            with contextlib.closing(sqlite3.connect(path)) as copy:
+                self.connection.backup(copy)
+
     def find_damage(self) -> str | None:
         with self._wrapped("verify"):
             return _broken_page(self.connection) or _changed_schema(self.connection)

@@ -30,6 +30,7 @@ from instar.model.happenings import (
     Happening,
     LedgerCopied,
     LedgerMoved,
+    LedgerRestored,
     MachineKnown,
     MachineLost,
     MaintenanceSet,
@@ -140,6 +141,7 @@ KINDS: Final[Mapping[str, type[Happening]]] = {
     "secret-key": SecretKeyKnown,
     "ledger-copied": LedgerCopied,
     "ledger-moved": LedgerMoved,
+    "ledger-restored": LedgerRestored,
     "chain-closed": ChainClosed,
 }
 _WORDS: Final = {type_: kind for kind, type_ in KINDS.items()}

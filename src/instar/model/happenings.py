@@ -362,6 +362,15 @@ class LedgerMoved(Happening):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LedgerRestored(Happening):
+    """It was put back from a backup: what was decided between ``taken_at`` and now is not in it."""
+
+    taken_at: str
+    taken_on: str
+    machine: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ChainClosed(Happening):
     """The one chain of before ends here."""
 

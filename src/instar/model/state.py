@@ -18,6 +18,8 @@
 ├── edge/                  the same of the edge                                          (router/)
 ├── network.json           the subnet of instances (providers/local)
 ├── crashes/               what no command foresaw, the newest (cli/)
+├── machine-name           which one it is for those who share a ledger, where it was restored as another (operations/)
+├── .restore/              a restore that is under way, or was killed (operations/)
 ├── shared-ledger          which ledger the machine works by, where it shares one (operations/)
 ├── notified               number of the last event that the agent told of (telemetry/)
 └── id                     six hexadecimal digits that mark everything global to the host as ours
@@ -79,7 +81,7 @@ class StateDirectory:
         last. A provider's own folder has its name, and an operator's file ``config.yaml`` is none of these."""
         others = [self.store, self.steps, self.layers, self.cache, self.allocations, self.secrets, self.certificates]
         others += [self.volumes, self.snapshots, self.logs, self.recordings, self.evidence, self.crashes]
-        others += [self.routers, self.edge, self.network, self.shared_ledger, self.notified]
+        others += [self.routers, self.edge, self.network, self.shared_ledger, self.notified, self.machine_name]
         return tuple(path.name for path in (*others, self.id_file, self.ledger.parent))
 
     @property
@@ -164,6 +166,16 @@ class StateDirectory:
     def network(self) -> Path:
         """Where it is written which subnet instances have."""
         return self.root / "network.json"
+
+    @property
+    def machine_name(self) -> Path:
+        """What the machine is called by those who share a ledger, where the backup of another was restored here."""
+        return self.root / "machine-name"
+
+    @property
+    def restore(self) -> Path:
+        """Where a restore puts what it reads, until all of it is there."""
+        return self.root / ".restore"
 
     @property
     def notified(self) -> Path:

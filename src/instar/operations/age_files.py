@@ -99,6 +99,31 @@ def find_recipients(folder: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(line for _, line in lines))
 
 
+def recipients_of(words: Sequence[str], files: Sequence[Path]) -> tuple[Any, ...]:
+    """Return the recipients that ``words`` (public keys) are, and the lines of ``files``, as age's library takes them.
+    Raises Refused, ComponentMissing."""
+    found = {one: _recipient(one, "--recipient") for one in words}
+    for path in files:
+        try:
+            lines = _lines(durable.read(path, _MAX_KEYS_BYTES))
+        except OSError as error:
+            raise Refused(f"cannot read '{path}': {error.strerror}") from error
+        found.update((line, _recipient(line, f"'{path}', line {number}")) for number, line in lines)
+    return tuple(found.values())
+
+
+def identities_of(files: Sequence[Path], named: str | None, environ: Mapping[str, str]) -> tuple[Identity, ...]:
+    """Return the identities in ``files``; without any, those that :func:`find_identities` does. Raises HostError."""
+    found: list[Identity] = []
+    for path in files:
+        try:
+            found += _identities(path)
+        except OSError as error:
+            cause = (error.strerror or str(error)).lower()
+            raise HostError(f"cannot read age identities from '{path}': {cause}") from error
+    return tuple(found) or find_identities(named, environ)
+
+
 def encrypted_for(recipients: Sequence[str], value: bytes) -> bytes:
     """Return ``value`` as an age file of letters, which git shows as text."""
     made: bytes = _pyrage().encrypt(value, [_recipient(one, "a recipient") for one in recipients], armored=True)

@@ -41,6 +41,9 @@ class Workspace(Protocol):
     def has_ledger(self) -> bool:
         """Whether there is a ledger already, which is not opened to tell."""
 
+    def find_state_id(self) -> str | None:
+        """Return the six digits that mark what is the state directory's, None where there are none yet."""
+
     @property
     def is_ledger_lost(self) -> bool:
         """Whether the machine had a ledger of its own, and has none now."""
@@ -51,6 +54,9 @@ class Workspace(Protocol):
     def remove_state(self, *, keep: Collection[str]) -> tuple[Path, ...]:
         """Remove what is Instar's of the state directory, but for what has one of the names in ``keep``; the ledger
         goes last. Return what stays. Nothing else of this workspace is of use then. Raises HostError."""
+
+    def make_state(self) -> None:
+        """Make the state directory, with nothing in it, where there is none. Raises NotRoot, HostError."""
 
     @property
     def environ(self) -> Mapping[str, str]:

@@ -32,11 +32,11 @@ def collect(blobs: Blobs, index: Index, keep: Collection[Digest], *, dry_run: bo
     with reported("collect garbage", index.root), index.locked():
         descriptors = list(index.read())
         gone = tuple(digest for digest in digests(descriptors) if digest not in keep)
-        wanted = _wanted(blobs, descriptors, keep) | attachments.wanted(blobs, descriptors, keep)
+        needed = wanted(blobs, descriptors, keep) | attachments.wanted(blobs, descriptors, keep)
         if gone and not dry_run:
             drop(descriptors, gone)
             index.write(descriptors)
-        sizes = {digest: size for digest, size in blobs.sizes().items() if digest not in wanted}
+        sizes = {digest: size for digest, size in blobs.sizes().items() if digest not in needed}
         if not dry_run:
             for digest in sizes:
                 blobs.remove(digest)
@@ -44,13 +44,13 @@ def collect(blobs: Blobs, index: Index, keep: Collection[Digest], *, dry_run: bo
     return Collected(images=gone, blobs=len(sizes), size_bytes=sum(sizes.values()) + stale_bytes)
 
 
-def _wanted(blobs: Blobs, descriptors: Sequence[Descriptor], keep: Collection[Digest]) -> set[Digest]:
+def wanted(blobs: Blobs, descriptors: Sequence[Descriptor], keep: Collection[Digest]) -> set[Digest]:
     """Return every blob that ``keep`` needs. Raises BlobDamaged for a kept image whose manifest can't be read."""
-    wanted = set(keep)
+    found = set(keep)
     for digest in digests(descriptors):
         if digest in keep:
             try:
-                wanted.update(platforms.blobs_of(blobs, blobs.read(digest)))
+                found.update(platforms.blobs_of(blobs, blobs.read(digest)))
             except ValueError as error:
                 raise damaged(digest, str(error)) from error
-    return wanted
+    return found

@@ -13,7 +13,7 @@ store knows nothing of releases: who calls ``collect`` says what to keep.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from instar.store import importing
     from instar.store.garbage import Collected
     from instar.store.listing import Listing
+    from instar.store.selection import Selection
 
 _PREFIX_LENGTH = 6  # of a digest that find() takes
 _NAMED_IN_HINT = 5
@@ -259,6 +260,19 @@ class Store:
         """Take images and their tags out of the index. Their blobs stay until ``collect``. Atomic and idempotent."""
         with self._index.changed() as descriptors:
             index.drop(descriptors, gone)
+
+    def selection(self, keep: Collection[Digest]) -> Selection:
+        """Return what a copy of the store has to have for the images in ``keep``: its index, and its blobs.
+
+        Raises BlobDamaged for one that is not whole here.
+        """
+        from instar.store import selection
+
+        return selection.select(self._blobs, self._index, frozenset(keep))
+
+    def chunks(self, digest: Digest) -> Iterator[bytes]:
+        """Yield a blob's bytes, and raise BlobDamaged at their end when they are not those of ``digest``."""
+        return self._blobs.chunks(digest)
 
     def holds(self, layer: Layer) -> bool:
         """Whether the layer's blob is there with its size. Its bytes are not read: ``verify`` does that."""

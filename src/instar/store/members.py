@@ -88,7 +88,14 @@ class Stream:
 class Members:
     """Iterate over it for the entries; :meth:`content` gives the data of the last one."""
 
-    def __init__(self, stream: Stream, *, marked_end: bool = False, sparse_limit_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        *,
+        marked_end: bool = False,
+        sparse_limit_bytes: int | None = None,
+        limit: int = MEMBER_LIMIT,
+    ) -> None:
         """``marked_end``: a tar without the block of zeros at its end is malformed, as part of it may be missing.
 
         ``sparse_limit_bytes``: sparse files are read, of that many bytes together with their holes; None: refused.
@@ -98,6 +105,7 @@ class Members:
         self._size = 0
         self._stream = stream
         self._marked_end = marked_end
+        self._limit = limit
         self._missing = 0  # bytes of the last member's data that weren't read yet
         self._padding = 0
         self._globals: dict[bytes, bytes] = {}
@@ -108,8 +116,8 @@ class Members:
         """Yield each member, in order. Raises Malformed."""
         records: dict[bytes, bytes] = {}
         for count, block in enumerate(self._blocks()):
-            if count > MEMBER_LIMIT:
-                raise Malformed(f"it holds more than {MEMBER_LIMIT:,} members")
+            if count > self._limit:
+                raise Malformed(f"it holds more than {self._limit:,} members")
             kind = block[156:157]
             if kind == PAX_GLOBAL:
                 self._add_globals(_pax(self._extended(block)))

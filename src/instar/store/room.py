@@ -30,7 +30,7 @@ class Limit:
 def limited(size_bytes: int, place: Path, *, copies: int = 1) -> Limit:
     """Return a limit of so many bytes, or of what there is room for at ``place`` when it is to lie there ``copies``
     times. Raises OSError."""
-    mount, room_bytes = _room(place)
+    mount, room_bytes = free_room(place)
     room_bytes //= copies
     if room_bytes >= size_bytes:
         return Limit(size_bytes=size_bytes)
@@ -39,7 +39,7 @@ def limited(size_bytes: int, place: Path, *, copies: int = 1) -> Limit:
 
 def require_room(size_bytes: int, place: Path, action: str) -> None:
     """Raise StoreError "cannot ‹action›: …" where so many bytes have no room at ``place``."""
-    mount, room_bytes = _room(place)
+    mount, room_bytes = free_room(place)
     if size_bytes > room_bytes:
         raise StoreError(
             f"cannot {action}: {size_text(size_bytes)} are to come, and the file system at '{mount}' has room for "
@@ -56,7 +56,7 @@ def mount_of(place: Path) -> Path:
     return mount
 
 
-def _room(place: Path) -> tuple[Path, int]:
+def free_room(place: Path) -> tuple[Path, int]:
     mount = mount_of(place)
     status = os.statvfs(mount)
     reserve_bytes = min(_RESERVE_BYTES, status.f_blocks * status.f_frsize // _RESERVED_PART)

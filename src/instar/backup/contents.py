@@ -1,0 +1,173 @@
+"""What a backup is: a tar, plain or in an age file, that is written and read from its beginning to its end.
+
+backup.json                     the first member: what it is of, and how much (:class:`Summary`)
+ledger/instar.db                the ledger, an SQLite file, whatever the engine was
+store/oci-layout, index.json, blobs/sha256/HEX    an OCI image layout with the images that releases need
+secrets/key, secrets/HEX        secrets by their keyed digests, and the key; in none without the secrets
+certificates/…                  certificates with their keys, accounts; likewise
+recordings/NAME, evidence/NAME  what shells showed, and what drifted instances were like
+machine/config.yaml             the machine's own file
+volumes/SERVICE/ENV/NAME/…      the data of volumes, where it was asked for
+manifest.json                   the last member: of each part (what stands before the first "/") how many members, how
+                                many bytes, and the SHA-256 of all of it (:class:`Part`)
+
+A part's SHA-256 is over each member's header, as ``store/header.py`` writes it, followed by its data. The ledger is
+copied first: all that its releases need was there then, and stays while the rest is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+
+from instar.errors import BackupDamaged, BackupError, BackupNewer
+from instar.frozen import dataclass
+from instar.model.codec import canonical, from_json, parse
+from instar.model.digest import Digest
+from instar.store.header import DIRECTORY, REGULAR, Entry, encode
+
+FORMAT: Final = 1
+SUMMARY: Final = b"backup.json"
+MANIFEST: Final = b"manifest.json"
+LEDGER: Final = b"ledger/instar.db"
+MACHINE_FILE: Final = b"machine/config.yaml"
+SMALL_BYTES: Final = 16 << 20  # of the first and the last member
+_SEGMENT: Final = rb"(?!\.\.?(?:/|\Z))[^/\0]{1,255}"
+_HEX: Final = rb"[0-9a-f]{64}"
+_FILES: Final = re.compile(
+    rb"ledger/instar\.db|store/(?:oci-layout|index\.json|blobs/sha256/" + _HEX + rb")|secrets/(?:key|" + _HEX + rb")"
+    rb"|certificates(?:/" + _SEGMENT + rb"){1,8}|(?:recordings|evidence)/" + _SEGMENT + rb"|machine/config\.yaml"
+)
+_BLOB: Final = re.compile(rb"store/blobs/sha256/(" + _HEX + rb")")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeptEnvironment:
+    """One environment as the backup's ledger has it."""
+
+    name: str
+    provider: str
+    of_one_machine: bool  # or any machine could act on it
+    release: int | None
+    image: Digest | None
+    machine: str | None
+    listen: tuple[str, ...]
+    names: tuple[str, ...]  # that lead to it from outside
+    secrets: bool  # whether its release has any
+    volumes: tuple[str, ...]  # that its release has
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Summary:
+    """What a backup is of. ``schema`` is the number of the ledger's; ``shared`` where the ledger was, if it was no file
+    of the machine; ``state_id`` and ``state`` the digits that mark what is the state directory's, and where it was."""
+
+    format: int
+    id: str
+    at: datetime
+    version: str
+    schema: int
+    ledger: str
+    machine: str
+    state: str
+    state_id: str | None
+    shared: str | None
+    secrets: bool
+    volumes: tuple[str, ...] | None
+    environments: tuple[KeptEnvironment, ...]
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    members: int
+    size_bytes: int
+    sha256: str
+
+
+class Tally:
+    """Counts what a backup has, part by part, as it is written or read."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, list[int]] = {}
+        self._hashes: dict[str, hashlib._Hash] = {}
+        self._now = ""
+
+    def begin(self, entry: Entry) -> None:
+        self._now = entry.name.partition(b"/")[0].decode("utf-8", "replace")
+        counts = self._counts.setdefault(self._now, [0, 0])
+        counts[0] += 1
+        counts[1] += entry.size
+        self._hashes.setdefault(self._now, hashlib.sha256()).update(encode(entry))
+
+    def add(self, data: bytes | memoryview) -> None:
+        self._hashes[self._now].update(data)
+
+    def parts(self) -> Mapping[str, Part]:
+        return {
+            name: Part(members=members, size_bytes=size, sha256=self._hashes[name].hexdigest())
+            for name, (members, size) in sorted(self._counts.items())
+        }
+
+
+def read_summary(data: bytes, file: str) -> Summary:
+    """Return what the first member of a backup says. Raises BackupNewer, BackupDamaged."""
+    try:
+        found = parse(data)
+        number = found["format"]
+        if isinstance(number, int) and number > FORMAT:
+            raise BackupNewer(
+                f"cannot read '{file}': Instar {found.get('version', '?')!s:.40} made it, in format {number}, and "
+                f"format {FORMAT} is the newest that this one knows",
+                hint="restore it with that version of Instar, or a newer one; nothing was changed",
+            )
+        return from_json(Summary, found)
+    except (ValueError, KeyError, TypeError) as error:
+        raise damaged(file, f"what it says of itself cannot be read ({error!s:.200})") from error
+
+
+def manifest_json(parts: Mapping[str, Part]) -> bytes:
+    return canonical({"parts": parts})
+
+
+def require_manifest(data: bytes, parts: Mapping[str, Part], file: str) -> None:
+    """Raise BackupDamaged where the last member says other than what was read."""
+    if data == manifest_json(parts):
+        return
+    try:
+        said = parse(data)["parts"]
+        wrong = [name for name in sorted({*said, *parts}) if parse(canonical(parts.get(name))) != said.get(name)]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        wrong = []
+    what = f"its part '{wrong[0]!s:.40}' is not what was put in" if wrong else "its manifest cannot be read"
+    raise damaged(file, what)
+
+
+def require_member(entry: Entry, file: str) -> None:
+    """Raise BackupDamaged for a member that no backup has: a name that leads elsewhere, what is no file."""
+    if entry.kind == REGULAR and _FILES.fullmatch(entry.name):
+        return
+    if entry.kind == DIRECTORY and entry.name.startswith(b"volumes/"):
+        return
+    shown = entry.name[:200].decode("utf-8", "backslashreplace")
+    raise damaged(file, f"there is '{shown}' in it, which no backup has")
+
+
+def blob_of(entry: Entry) -> Digest | None:
+    """Return the digest of the blob that a member is, None of any other."""
+    found = _BLOB.fullmatch(entry.name)
+    return Digest.from_hex(found[1].decode()) if found else None
+
+
+def damaged(file: str, cause: str) -> BackupDamaged:
+    return BackupDamaged(
+        f"cannot use the backup '{file}': {cause}",
+        hint="nothing was changed here; take another copy of it, or an older backup",
+    )
+
+
+def no_backup(file: str) -> BackupError:
+    return BackupError(f"cannot read '{file}': it is no backup of Instar's", hint="instar backup FILE makes one")

@@ -1,0 +1,45 @@
+"""What a backup, a check of one, and a restore ended with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from instar.backup.contents import Part, Summary
+from instar.frozen import dataclass
+
+MachineFile = Literal["written", "there", "other", "none"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Made:
+    """A backup that was written. ``without``: images of older releases that are not here, and so not in it."""
+
+    summary: Summary
+    file: Path
+    size_bytes: int
+    encrypted: bool
+    images: int
+    without: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checked:
+    """A backup that was read to its end, and is whole."""
+
+    summary: Summary
+    encrypted: bool
+    parts: Mapping[str, Part]
+    events: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Restored:
+    """What is here now. ``machine_file``: whether the machine's own file was "written", is "there" as it was in the
+    backup, is "other" than that, or "none" was in it."""
+
+    summary: Summary
+    state_id: str | None
+    machine_file: MachineFile
+    kept_volumes: bool

@@ -1,0 +1,103 @@
+"""Commands that make a backup of this machine's state, and put one back on a machine."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from instar.cli.options import json_option, open_workspace
+from instar.cli.screen import say, say_json, show
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from instar.operations.restore import Identity
+    from instar.workspace import MachineWorkspace
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("file", metavar="FILE", type=_PATH)
+@click.option("-r", "--recipient", "keys", metavar="age1…", multiple=True, help="A public key that can read it.")
+@click.option("-R", "--recipients-file", "key_files", metavar="FILE", type=_PATH, multiple=True, help="A file of them.")
+@click.option("--without-secrets", is_flag=True, help="Leave out secrets, certificates and their keys.")
+@json_option
+def backup(
+    file: Path, keys: tuple[str, ...], key_files: tuple[Path, ...], without_secrets: bool, as_json: bool
+) -> None:
+    """Write all that this machine needs to be there again into FILE, while everything runs.
+
+    That is the ledger, the images that releases need, secrets, certificates, recordings and the machine's own file. It
+    is encrypted by age for the keys that are named, whose identities belong on another machine; without any it takes
+    --without-secrets. FILE appears when it is whole.
+
+    \b
+    instar backup -r age1… /mnt/backups/web1-2026-11-30.age
+    """
+    from instar.operations.backup import backup as run
+    from instar.views import backups
+
+    made = run(open_workspace(), file, keys=keys, key_files=key_files, secrets=not without_secrets)
+    if as_json:
+        say_json(backups.made_json(made))
+        return
+    for line in backups.made_lines(made):
+        say(line)
+    for note in backups.made_notes(made):
+        click.echo(note, err=True)
+
+
+@click.command()
+@click.argument("file", metavar="FILE", type=_PATH)
+@click.option(
+    "-i", "--identity-file", "files", metavar="FILE", type=_PATH, multiple=True, help="The age identity that reads it."
+)
+@click.option("--check", is_flag=True, help="Only read it to its end, and say whether it is whole. Changes nothing.")
+@click.option(
+    "--identity",
+    type=click.Choice(["keep", "new"]),
+    default="keep",
+    show_default=True,
+    help="Whether this is the machine of before for those who share its ledger, or another one beside it.",
+)
+@click.option("--original-is-gone", is_flag=True, help="Say that the machine of before will not act any more.")
+@json_option
+def restore(
+    file: Path, files: tuple[Path, ...], check: bool, identity: Identity, original_is_gone: bool, as_json: bool
+) -> None:
+    """Put back what `instar backup` has written to FILE, on a machine where there is nothing of Instar's yet.
+
+    Nothing is started: `instar agent --once` brings up every environment's active release, from the same bytes. What
+    is left to do by hand is printed. Killed at any point, ask again with the same FILE.
+    """
+    from instar.operations.restore import check_backup
+    from instar.operations.restore import restore as run
+    from instar.views import backups
+
+    workspace = open_workspace()
+    identities = functools.partial(_identities, workspace, files)
+    if check:
+        with tempfile.TemporaryDirectory(prefix="instar-check-") as folder:
+            checked = check_backup(file, identities, Path(folder))
+        if as_json:
+            say_json(backups.checked_json(checked))
+        else:
+            show(backups.checked_page(checked))
+        return
+    restored = run(workspace, file, identities, identity=identity, alone=original_is_gone)
+    if as_json:
+        say_json(backups.restored_json(restored))
+    else:
+        show(backups.restored_page(restored, str(workspace.state.root)))
+
+
+def _identities(workspace: MachineWorkspace, files: Sequence[Path]) -> Sequence[Any]:
+    from instar.operations.age_files import identities_of
+
+    settings = workspace.machine_settings
+    return identities_of(files, settings.age.identities if settings is not None else None, workspace.environ)

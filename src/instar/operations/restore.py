@@ -1,0 +1,308 @@
+"""``instar restore``: a state directory from a backup, whole or not at all.
+
+STATE/.restore/          while it is there, no command works with the state directory
+├── …                    what was read of the backup, under the names that it will have
+├── before/              what was in the way and had nothing in it (the ledger that a look at an empty machine makes)
+└── complete             the backup's id: all is there and was checked, and is being moved into its place
+
+Killed before ``complete`` is there, it begins anew when it is asked again; after that, it goes on with the moves. The
+ledger is moved last; then ``.restore`` gets another name, and is gone. Nothing is started: that is the agent's to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from instar import durable, locks
+from instar.backup import reading
+from instar.backup.contents import LEDGER, MACHINE_FILE, Summary, blob_of
+from instar.backup.outcomes import Checked, MachineFile, Restored
+from instar.backup.reading import Backup
+from instar.errors import BackupError, BackupNewer, HostError, InstarError, Refused
+from instar.ledger import Ledger
+from instar.ledger.schema import latest
+from instar.model.codec import to_json
+from instar.model.digest import Digest
+from instar.model.happenings import LedgerRestored
+from instar.model.progress import Progress
+from instar.model.sizes import size_text
+from instar.model.state import StateDirectory, machine_file
+from instar.operations.locks import agent_pid
+from instar.operations.workspace import Workspace
+from instar.store.room import free_room
+
+Identity = Literal["keep", "new"]
+Identities = Callable[[], Sequence[Any]]
+
+_COMPLETE: Final = "complete"
+_BEFORE: Final = "before"
+_MARKS: Final = Path("/run")  # what is global to the host has the state directory's id in its name there
+_IMMATERIAL: Final = ("crashes", "notified")  # what a command leaves on a machine on which nothing was done yet
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def half_done(state: StateDirectory) -> Refused:
+    """Return the refusal to work with a state directory that a restore is not done with."""
+    hint = "go on with it: instar restore FILE, with the same one"
+    if not (state.restore / _COMPLETE).exists():
+        hint += f"; or, to have nothing restored: rm -r '{state.restore}'"
+    return Refused(f"cannot work with '{state.root}': a restore is not done with it", hint=hint)
+
+
+def check_backup(file: Path, identities: Identities, folder: Path) -> Checked:
+    """Read a backup to its end, and verify its ledger, a copy of which is in ``folder`` meanwhile. Raises BackupError
+    and its kinds, LedgerDamaged."""
+    with reading.opened(file, identities) as backup:
+        _require_known(backup.summary, file)
+        seen = set[Digest]()
+        for entry, content in backup.members():
+            if entry.name == LEDGER:
+                _write(folder / "instar.db", content)
+            elif (digest := blob_of(entry)) is not None:
+                seen.add(digest)
+        with Ledger(folder / "instar.db", actor="instar") as ledger:
+            events = len(ledger.history())
+            ledger.verify()
+        _require_images(backup.summary, seen, file)
+        return Checked(summary=backup.summary, encrypted=backup.encrypted, parts=backup.parts, events=events)
+
+
+def restore(workspace: Workspace, file: Path, identities: Identities, *, identity: Identity, alone: bool) -> Restored:
+    """Make this machine's state directory what the backup in ``file`` has. Nothing runs afterwards.
+
+    ``identity``: whether it is the same machine as before for those who share a ledger, and marks what is its own with
+    the same digits. ``alone``: somebody says that the original is gone. Raises Refused where something is here already,
+    or the original may act beside it; HostError without room; BackupError and its kinds, LedgerDamaged.
+    """
+    state = workspace.state
+    with reading.opened(file, identities) as backup:
+        _require_known(backup.summary, file)
+        _require_alone(workspace, backup.summary, identity, alone=alone)
+        workspace.make_state()
+        with locks.hold(state.locks / "restore", "a restore"):
+            for left in durable.leftovers(state.root):
+                if left.name.startswith(f"{state.restore.name}."):
+                    shutil.rmtree(left, ignore_errors=True)
+            if not _is_complete(state, backup.summary):
+                _require_nothing(workspace)
+                _read(workspace, backup, file, identity)
+            else:
+                workspace.report(Progress(stage="restore", text="goes on where it was interrupted"))
+            kept_volumes = state.volumes.is_dir() and any(state.volumes.iterdir())
+            was = _machine_file(workspace, state.restore)
+            _place(state)
+    return Restored(
+        summary=backup.summary,
+        state_id=workspace.find_state_id(),
+        machine_file=was,
+        kept_volumes=kept_volumes,
+    )
+
+
+def _require_known(summary: Summary, file: Path) -> None:
+    if summary.schema > latest("sqlite"):
+        raise BackupNewer(
+            f"cannot use the backup '{file}': Instar {summary.version} made it, whose ledger has schema "
+            f"{summary.schema}; this one knows {latest('sqlite')}",
+            hint="restore it with that version of Instar, or a newer one; nothing was changed",
+        )
+
+
+def _require_images(summary: Summary, seen: Collection[Digest], file: Path) -> None:
+    """Raise BackupError where the image of an active release that ran on the machine is not there."""
+    for one in summary.environments:
+        here = one.of_one_machine and one.machine in (None, summary.machine)
+        if here and one.image is not None and one.image not in seen:
+            raise BackupError(f"cannot use the backup '{file}': it lacks the image of '{one.name}', {one.image}")
+
+
+def _require_alone(workspace: Workspace, summary: Summary, identity: Identity, *, alone: bool) -> None:
+    """Raise Refused where the machine that the backup is of could act beside this one, and nobody has said that it is
+    gone."""
+    again = "end it there first (instar uninstall), if it still is; then say so: --original-is-gone"
+    apart = [one.name for one in summary.environments if not one.of_one_machine]
+    if summary.shared is None and apart and not alone:
+        raise Refused(
+            f"cannot restore '{apart[0]}' beside its original: nothing but the ledger of {summary.machine} says what "
+            "runs there, and two copies of it would both act",
+            hint=again,
+        )
+    if identity == "new" or summary.state_id is None:
+        return
+    root = workspace.state.root
+    original = Path(summary.state)
+    with contextlib.suppress(OSError):
+        if original != root and durable.read_text(original / "id").strip() == summary.state_id:
+            raise Refused(
+                f"cannot restore with the identity of '{original}': it is on this machine",
+                hint="beside it: --identity new; or remove it first (instar uninstall)",
+            )
+    if (_MARKS / f"instar-{summary.state_id}").exists():
+        raise Refused(
+            f"cannot restore with the identity {summary.state_id}: something on this machine carries it",
+            hint=f"ls -d {_MARKS}/instar-{summary.state_id}; beside it: --identity new",
+        )
+
+
+def _is_complete(state: StateDirectory, summary: Summary) -> bool:
+    """Tell whether a restore of the same backup has all that it needs. Raises Refused for one of another's."""
+    try:
+        known, _, at = durable.read_text(state.restore / _COMPLETE).partition(" ")
+    except FileNotFoundError:
+        return False
+    if known != summary.id:
+        raise Refused(
+            f"cannot restore it: a restore of another backup, made {at.strip()}, is half done here",
+            hint="ask again with that one",
+        )
+    return True
+
+
+def _require_nothing(workspace: Workspace) -> None:
+    """Raise Refused where the state directory has anything, but for volumes that an uninstall has left."""
+    state = workspace.state
+    agent = agent_pid(workspace)
+    if agent is not None:
+        raise Refused(
+            f"cannot restore: the agent (process {agent}) works here",
+            hint="end it first: systemctl stop instar-agent; start it again afterwards",
+        )
+    found = _find_something(state)
+    if found is not None:
+        raise Refused(
+            f"cannot restore into '{state.root}': there is something already: {found}",
+            hint="nothing was changed. Into an empty one: INSTAR_HOME=DIRECTORY instar restore FILE; or, if what is "
+            "there may go: instar uninstall",
+        )
+
+
+def _find_something(state: StateDirectory) -> str | None:
+    """Say what is there that would be lost; None where there is nothing but what a look leaves behind."""
+    if state.ledger.exists():
+        try:
+            with Ledger(state.ledger, actor="instar") as ledger:
+                last = ledger.history(last=1)
+            if last and last[0].kind == "ledger-restored":
+                return f"what was restored of the backup made {last[0].detail['taken_at']}, whole"
+            if last:
+                return f"a ledger with a history, '{state.ledger}'"
+        except InstarError as error:
+            return f"'{state.ledger}' ({error.message})"
+    immaterial = {*_IMMATERIAL, state.ledger.parent.name, state.id_file.name, state.store.name}
+    immaterial |= {state.volumes.name, state.snapshots.name}  # an uninstall leaves them
+    for name in (*state.own_names, "store/blobs/sha256"):
+        if name not in immaterial and (found := _first_file(state.root / name)) is not None:
+            return f"'{found}'"
+    return None
+
+
+def _first_file(path: Path) -> Path | None:
+    if not path.is_dir():
+        return path if os.path.lexists(path) else None
+    return next((Path(folder, names[0]) for folder, _, names in os.walk(path) if names), None)
+
+
+def _read(workspace: Workspace, backup: Backup, file: Path, identity: Identity) -> None:
+    """Have all of the backup in ``.restore``, checked."""
+    state, summary = workspace.state, backup.summary
+    _require_room(summary, state.root, file)
+    made = state.restore
+    try:
+        if made.exists():
+            shutil.rmtree(made)
+        made.mkdir(mode=0o700)
+        seen = set[Digest]()
+        for entry, content in backup.members():
+            workspace.cancellation.check()
+            digest = blob_of(entry)
+            if digest is not None:
+                seen.add(digest)
+            _write(made / os.fsdecode(entry.name), content, mode=0o400 if digest else 0o600)
+    except OSError as error:
+        raise _refused(state.root, error) from error
+    workspace.report(Progress(stage="restore", text="all of it is whole; its ledger is verified"))
+    _require_images(summary, seen, file)
+    with Ledger(made / "ledger" / "instar.db", actor=workspace.actor) as ledger:
+        ledger.verify()
+        taken_at = str(to_json(summary.at))
+        machine = summary.machine if identity == "keep" else workspace.machine
+        ledger.record(LedgerRestored(taken_at=taken_at, taken_on=summary.machine, machine=machine))
+    try:
+        if identity == "keep" and summary.state_id is not None:
+            durable.write(made / "id", f"{summary.state_id}\n".encode(), mode=0o644)
+        else:
+            durable.write(made / "id", f"{os.urandom(3).hex()}\n".encode(), mode=0o644)
+        os.sync()
+        durable.write(made / _COMPLETE, f"{summary.id} {taken_at}\n".encode())
+        durable.sync(state.root)
+    except OSError as error:
+        raise _refused(state.root, error) from error
+
+
+def _write(path: Path, content: Iterator[memoryview], *, mode: int = 0o600) -> None:
+    for folder in reversed([one for one in path.parents if not one.exists()]):
+        folder.mkdir(mode=0o700)
+    with os.fdopen(os.open(path, _NEW, mode), "wb") as file:
+        for piece in content:
+            file.write(piece)
+
+
+def _require_room(summary: Summary, root: Path, file: Path) -> None:
+    needed, mount, free = summary.size_bytes, *free_room(root)
+    if needed > free:
+        raise HostError(
+            f"cannot restore '{file}': {size_text(needed)} are to come, and the file system at '{mount}' has room for "
+            f"{size_text(free)}",
+            hint="nothing was changed; free space there, or restore elsewhere: INSTAR_HOME=DIRECTORY",
+        )
+
+
+def _refused(root: Path, error: OSError) -> HostError:
+    return HostError(
+        f"cannot restore into '{root}': {(error.strerror or str(error)).lower()}",
+        hint="nothing of it is in its place yet; ask again when that is put right: it begins anew",
+    )
+
+
+def _machine_file(workspace: Workspace, made: Path) -> MachineFile:
+    """Put the machine's own file in its place, where there is none."""
+    path, found = machine_file(workspace.environ), made / os.fsdecode(MACHINE_FILE)
+    try:
+        data = durable.read(found)
+    except FileNotFoundError:
+        return "none"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if durable.write_once(path, data, mode=0o644):
+            return "written"
+        return "there" if durable.read(path) == data else "other"
+    except OSError:
+        return "other"
+
+
+def _place(state: StateDirectory) -> None:
+    """Move what is in ``.restore`` to where it belongs; killed anywhere, it goes on when it is called again."""
+    try:
+        (state.restore / _BEFORE).mkdir(mode=0o700, exist_ok=True)
+        for name in state.own_names:
+            made, to = state.restore / name, state.root / name
+            if not os.path.lexists(made):
+                continue
+            if os.path.lexists(to):
+                to.rename(state.restore / _BEFORE / name)
+            made.rename(to)
+        durable.sync(state.root)
+        done = state.root / f".restore.{os.urandom(8).hex()}"
+        state.restore.rename(done)
+        durable.sync(state.root)
+    except OSError as error:
+        raise HostError(
+            f"cannot restore into '{state.root}': {(error.strerror or str(error)).lower()}",
+            hint="ask again when that is put right: it goes on",
+        ) from error
+    shutil.rmtree(done, ignore_errors=True)

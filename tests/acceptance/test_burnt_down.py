@@ -1,0 +1,66 @@
+"""A machine burns down, and its service is there again on another: backup, restore, agent, as somebody types it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import load
+import pyrage
+import pytest
+from leftovers import remove_state
+from project import Project
+
+pytestmark = pytest.mark.root
+SECRET = "of nobody else's"
+
+
+@pytest.fixture
+def fresh(project: Project, tmp_path: Path) -> Iterator[Project]:
+    """The same definition's folder, and a machine without anything."""
+    made = dataclasses.replace(project, home=tmp_path / "fresh")
+    yield made
+    if made.home.exists():
+        made.destroy_all()
+        remove_state(made.home)
+    project.home.mkdir(mode=0o700, exist_ok=True)  # for whoever looks after it
+
+
+def test_it_is_there_again_from_the_same_bytes(project: Project, fresh: Project, tmp_path: Path) -> None:
+    identity = pyrage.x25519.Identity.generate()
+    (tmp_path / "identity").write_text(f"{identity}\n")
+    (tmp_path / "identity").chmod(0o600)
+    (project.folder / "token").write_text(SECRET)
+    project.edit("config: {GREETING: hello}", "config: {GREETING: hello}\n    secrets: {TOKEN: {file: token}}")
+    project.instar("deploy", "dev")
+    project.instar("promote", "dev", "production")
+    digests = {one["environment"]: one["releases"][0]["image"] for one in project.json("status")}
+    file = str(tmp_path / "backup.age")
+    with load.running(project.url(), "--rate", "200", "--connections", "4", "--closing", "4") as traffic:
+        for _ in range(3):
+            Path(file).unlink(missing_ok=True)
+            made = project.json("backup", "-r", str(identity.to_public()), file)
+        report = traffic.stop()
+    assert report["failed"] == 0 and report["served"] > 50, report
+    assert made["encrypted"] and made["secrets"] and made["images"] == 1
+    project.instar("uninstall", "--yes", "--volumes")
+    assert not project.home.exists()
+
+    assert "whole: made" in fresh.instar("restore", "--check", "-i", str(tmp_path / "identity"), file).out
+    assert not fresh.home.exists()
+    restored = fresh.instar("restore", "-i", str(tmp_path / "identity"), file)
+    assert "nothing runs yet" in restored.out and "instar agent --once" in restored.out
+    assert digests["dev"] in restored.out
+    status = fresh.json("status")
+    assert {one["environment"] for one in status} == {"dev", "production"}
+    assert not any(instance["healthy"] for one in status for of in one["releases"] for instance in of["instances"])
+    fresh.instar("agent", "--once")
+    assert fresh.get() == "hello from version 1\n" and fresh.get("production") == "good day from version 1\n"
+    after = fresh.json("status")
+    assert {one["environment"]: one["releases"][0]["image"] for one in after} == digests
+    (instance,) = fresh.instance_ids()
+    assert Path(f"/proc/{fresh.pid(instance)}/root/run/secrets/TOKEN").read_text() == SECRET
+    fresh.instar("drift", "dev")
+    fresh.instar("history", "--verify")
+    assert fresh.json("deploy", "dev")["release"] == 1, "the same definition is the same release"
