@@ -11,6 +11,7 @@ FACETS = (
     "inspects",
     "ends",
     "shells",
+    "runs",
     "previews",
     "counts",
     "maintains",

@@ -16,13 +16,13 @@ from instar.model.environment import Check
 from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, Release
 from instar.model.survey import Seen
-from instar.providers.base import NetworkPlan, Observed, Probe, Shell, StoredVolume, Subject
+from instar.providers.base import NetworkPlan, Observed, Probe, Shell, StoredVolume, Streams, Subject
 from instar.providers.commands import command_of, place_of_command, volumes_of
-from instar.providers.facets import Member
+from instar.providers.facets import Attachment, Member
 from simulated.behaviour import Behaviour, asked_for, judged
 from simulated.clock import VirtualClock
 from simulated.effects import Effects
-from simulated.shell import SimulatedShell
+from simulated.shell import SimulatedAttachment, SimulatedShell
 
 
 @dataclass(kw_only=True)
@@ -292,6 +292,13 @@ class SimulatedRuntime:
             if not (found.behaviour.has_shell or toolbox):
                 raise ProviderError(f"cannot open a shell in '{instance.id}': no shell", hint="add --toolbox")
             return SimulatedShell(runs=lambda: self._machine.get(instance.id) is found, files=found.files)
+
+    def attach(self, instance: Instance, release: Release, streams: Streams) -> Attachment:
+        with self.effects.step(f"attach {instance.id}"), self._guard:
+            found = self._machine.get(instance.id)
+            if found is None or self._state(found) != "running":
+                raise ProviderError(f"cannot run a command in '{instance.id}': it does not run")
+            return SimulatedAttachment(status=found.behaviour.task_exit_status)
 
     def warnings(self) -> tuple[str, ...]:
         return self.warned

@@ -41,3 +41,21 @@ class SimulatedShell:
 
     def close(self) -> None:
         self.closed = True
+
+
+@dataclass(kw_only=True)
+class SimulatedAttachment:
+    """Implements ``providers.facets.Attachment``: the command has ended at once, with that ``status``."""
+
+    status: int
+    closed: bool = False
+
+    def resized(self) -> None: ...
+
+    def wait(self) -> int:
+        return self.status
+
+    def end(self) -> None: ...
+
+    def close(self) -> None:
+        self.closed = True

@@ -12,9 +12,9 @@ from control_values import DATABASE, HTTP, ago, group, ready, release, serving, 
 from instar.control.actions import BeginTask, Create, EndTask, Fail, Finish, Plan, Retire, Route, Start, Wait
 from instar.control.decide import decide
 from instar.control.snapshot import GroupView, Snapshot
-from instar.control.tasks import runs_alone
+from instar.control.tasks import GIVEN_UP, runs_alone
 from instar.model.definition import Task, Volume
-from instar.model.release import TaskRun
+from instar.model.release import Command, TaskRun
 
 MIGRATE, TIDY = Task(command=("migrate", "--all"), timeout_ms=60_000), Task(command=("tidy",))
 BEFORE = dataclasses.replace(HTTP, before=(MIGRATE, TIDY))
@@ -163,3 +163,37 @@ def test_a_task_is_no_copy_that_serves() -> None:
     made = snapshot([release(1, ran_well=True)], serving(1, 1), active=1, destroying=True, task_groups=(runner(),))
     assert isinstance(decide(made)[0], EndTask)
     assert not any(isinstance(action, Retire) for action in decide(made))
+
+
+def given(outcome: str | None = None, *, attended: bool = True, number: int = 1, **fields: Any) -> Snapshot:
+    """Return an environment whose active release 1, or ``number``, runs somebody's command."""
+    made = group(number, "running", serial=9, task="run 1")
+    of = dataclasses.replace(made.instance, command=Command(argv=("console",)))
+    runs = TaskRun(name="run 1", instance=of.id, began_at=ago(5), outcome=outcome)
+    fields = {"releases": [release(1, ran_well=True)], "groups": serving(1, 1), "active": 1} | fields
+    return snapshot(
+        fields.pop("releases"),
+        fields.pop("groups"),
+        task_groups=(dataclasses.replace(made, instance=of),),
+        given_tasks=(runs,),
+        attended=frozenset({of.id} if attended else ()),
+        **fields,
+    )
+
+
+def test_what_somebody_runs_is_left_alone_until_it_is_over_or_nobody_waits_for_it() -> None:
+    name = "shop-production-1-9"
+    assert decide(given()) == ()
+    assert decide(given("done")) == (EndTask(1, "run 1", name, "done"),)
+    assert decide(given(attended=False)) == (EndTask(1, "run 1", name, GIVEN_UP),)
+    assert decide(given(destroying=True)) == (EndTask(1, "run 1", name, "the environment is destroyed"),)
+
+
+def test_a_release_waits_for_a_command_that_has_its_exclusive_volume() -> None:
+    both = [release(1, DATABASE, ran_well=True), release(2, DATABASE)]
+    created = [*serving(1, 1), group(2, "created")]
+    (action,) = decide(given(releases=both, groups=created, source=1, target=2))
+    assert isinstance(action, Wait)
+    beside = [release(1, ran_well=True), release(2)]
+    waiting = decide(given(releases=beside, groups=[*serving(1, 1), group(2, "absent")], source=1, target=2))
+    assert isinstance(waiting[0], Create)

@@ -18,7 +18,7 @@ from instar.ledger import Ledger
 from instar.ledger.secrets import SecretName
 from instar.model.digest import Digest
 from instar.model.environment import Settings
-from instar.model.release import EnvironmentId
+from instar.model.release import Command, EnvironmentId
 from postgres import PostgresServer
 from simulated import VirtualClock
 from simulated.values import configuration, image
@@ -60,6 +60,7 @@ def write_something(ledger: Ledger) -> None:
     ledger.begin_task(DEV, 1, "before 1")
     ledger.end_task(DEV, 1, "before 1", "done", {})
     ledger.begin_task(DEV, 1, "before 2")
+    ledger.begin_run(DEV, 1, Command(argv=("console",)))
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +115,8 @@ REFUSED = {
     "a provider's record is added": (
         f"INSERT INTO provider_records (instance, value) SELECT id, '{{}}' FROM instances WHERE {_FIRST}"
     ),
+    "a command is another one": "UPDATE instances SET command = '{}' WHERE command IS NOT NULL",
+    "a command's task is another one": "UPDATE instances SET task = 'run 2' WHERE command IS NOT NULL",
     "a removed instance is back": "UPDATE instances SET removed_at = NULL WHERE removed_at IS NOT NULL",
     "a release never ran well": "UPDATE releases SET ran_well = 0 WHERE ran_well = 1",
     "a release never had traffic": "UPDATE releases SET last_active_at = NULL WHERE last_active_at IS NOT NULL",

@@ -17,7 +17,7 @@ from instar.model.digest import Digest
 from instar.model.environment import Settings
 from instar.model.happenings import RolloutAborted, RolloutPaused, RolloutResumed, SmokePassed, StepJudged, StepTaken
 from instar.model.origin import Commit, Origin
-from instar.model.release import Ending, EnvironmentId, Maintenance, Served
+from instar.model.release import Command, Ending, EnvironmentId, Maintenance, Served
 from ledger_tampering import rewrite_last, tamper
 from simulated import VirtualClock
 from simulated.values import configuration, image, note
@@ -58,6 +58,8 @@ def write_something(path: Path) -> None:
         ledger.remove_instance(second.id, "ended")
         ledger.begin_task(DEV, 2, "before 1")
         ledger.end_task(DEV, 2, "before 1", "done", {})
+        run = ledger.begin_run(DEV, 2, Command(argv=("console", "-v"), terminal="xterm"))
+        assert [one.name for one in ledger.given_tasks(DEV)] == [run.task] == ["run 1"]
         ledger.set_alarm(DEV, "look", holds=False)
         ledger.set_alarm(DEV, None)
         ledger.set_alarm(DEV, "look again")
@@ -155,7 +157,8 @@ FOUND = {
     "DELETE FROM instances WHERE id = 'guestbook-dev-2-3'": "instance guestbook-dev-2-3 .* is gone",
     "INSERT INTO instances (id, environment, release, role, stem, k, members, created_at) "
     f"VALUES ('s-9', 1, 1, '', 's', 9, 1, '{AT}')": "no event tells of instance s-9",
-    "UPDATE tasks SET outcome = 'failed'": "another 'outcome'",
+    "UPDATE instances SET command = NULL": "another 'command'",
+    "UPDATE tasks SET outcome = 'failed' WHERE outcome IS NOT NULL": "another 'outcome'",
     "DELETE FROM tasks": "task guestbook-dev-2-4 .* is gone",
     "UPDATE environments SET alarm = NULL": "the row .* another 'alarm'",
     "UPDATE environments SET alarm_holds = 0": "the row .* another 'alarm_holds'",

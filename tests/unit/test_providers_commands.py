@@ -7,8 +7,9 @@ import dataclasses
 import pytest
 
 from instar.errors import ProviderError
-from instar.model.definition import Task
-from instar.providers.commands import command_of, place_of_command
+from instar.model.definition import Task, Volume
+from instar.model.release import Command
+from instar.providers.commands import command_of, place_of_command, volumes_of
 from simulated.values import instance, release
 
 TASKS = {
@@ -31,6 +32,14 @@ def test_a_task_runs_its_own_command(task: str | None, command: tuple[str, ...],
     one = dataclasses.replace(instance(of=of), task=task)
     assert command_of(one, of) == command
     assert place_of_command(one) == place
+
+
+def test_a_command_that_was_given_is_the_one_and_gets_all_volumes() -> None:
+    volume = Volume(name="data", path="/data")
+    of = release(volumes=(volume,), **TASKS)
+    one = dataclasses.replace(instance(of=of), task="run 1", command=Command(argv=("console", "-v")))
+    assert command_of(one, of) == ("console", "-v") and volumes_of(one, of) == (volume,)
+    assert one.attended and not dataclasses.replace(one, task="before 1", command=None).attended
 
 
 @pytest.mark.parametrize("task", ["before 0", "before 3", "after 2", "after", "during 1", "before -1"])

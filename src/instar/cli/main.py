@@ -38,6 +38,7 @@ _COMMANDS = {
     "config": "config",
     "logs": "history",
     "drift": "drift",
+    "run": "run",
     "taint": "break_glass",
     "shell": "break_glass",
     "replay": "break_glass",
@@ -63,7 +64,8 @@ _NEW_OBJECTS = 50_000  # more than a short command makes: Python looks for what 
 _FAMILIAR = {
     **dict.fromkeys(("plan", "preview"), "instar deploy ENV --plan"),
     **dict.fromkeys(("ps", "ls", "list", "info", "inspect", "top"), "instar status"),
-    **dict.fromkeys(("exec", "ssh", "console", "attach", "run"), "instar shell ENV"),
+    **dict.fromkeys(("exec", "ssh", "attach"), "instar shell ENV; of a command in an instance of its own: instar run"),
+    **dict.fromkeys(("console", "task", "job", "once"), "instar run ENV -- COMMAND"),
     **dict.fromkeys(("up", "apply", "start", "release", "switch"), "instar deploy ENV"),
     **dict.fromkeys(("down", "rm", "remove", "delete", "stop"), "instar destroy ENV"),
     **dict.fromkeys(("restart", "kill", "reload"), "instar taint ENV INSTANCE: nothing that runs is changed"),

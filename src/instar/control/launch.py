@@ -53,6 +53,8 @@ def launch(
     well = tuple(group for group in live if is_well(snapshot, release, group))
     if missing:
         return Readiness(groups=well, actions=(Plan(release.number, missing, replacing, release.role),))
+    if any(group.state in ("planned", "created") for group in live) and held_volumes(snapshot, release):
+        return Readiness(groups=well, actions=(Wait(snapshot.traits.poll_s),))
     standing = in_the_way(snapshot, release)
     planned = tuple(group.id for group in live if group.state == "planned")
     if planned and not snapshot.traits.waits_to_begin:
@@ -118,6 +120,22 @@ def _share(one: Service, other: Service) -> bool:
     wanted = {volume.name: volume for volume in other.volumes}
     both = ((volume, wanted[volume.name]) for volume in one.volumes if volume.name in wanted)
     return any("exclusive" in (volume.access, another.access) for volume, another in both)
+
+
+def held_volumes(snapshot: Snapshot, release: Release) -> tuple[GroupView, ...]:
+    """Return those that run somebody's command in another release than ``release``, and have a volume of it which only
+    one release may have at a time."""
+    own = {one.name: one for service in release.services.values() for one in service.volumes}
+    whole = snapshot if snapshot.whole is None else snapshot.whole
+
+    def holds(group: GroupView) -> bool:
+        for one in whole.service_of(group).volumes:
+            if one.name in own and "exclusive" in (one.access, own[one.name].access):
+                return True
+        return False
+
+    given = (one for one in whole.task_groups if one.instance.command is not None and one.release != release.number)
+    return tuple(one for one in given if one.is_there and holds(one))
 
 
 def _clear_the_way(snapshot: Snapshot, standing: tuple[GroupView, ...]) -> tuple[Action, ...]:

@@ -24,6 +24,7 @@ from instar.control.outage import PATIENCE, Outage
 from instar.control.report import RolloutReport
 from instar.control.retries import Retries
 from instar.control.snapshot import Snapshot, tried_word
+from instar.control.tasks import leftover
 from instar.errors import Cancelled, InstarError, LedgerError, LedgerUnreachable, ProviderError
 from instar.ledger import Ledger
 from instar.model.digest import Digest
@@ -42,7 +43,8 @@ _IN_VAIN_AT_MOST = 30  # while somebody stands by
 class Loop:
     """``bring_secrets`` has what a release needs of them where its provider looks for it, before an instance is made.
 
-    ``leaves_ends``: somebody else sees to what only needs its time to end yet. ``pause`` is real by default; tests give
+    ``leaves_ends``: somebody else sees to what only needs its time to end yet. ``is_attended``: somebody waits for the
+    end of the command that an instance runs for them. ``pause`` is real by default; tests give
     a virtual one, as they give the ledger its clock.
     """
 
@@ -52,6 +54,7 @@ class Loop:
     report: Report
     bring_secrets: Callable[[Release], None] = lambda release: None
     leaves_ends: Callable[[], bool] = lambda: False
+    is_attended: Callable[[str], bool] = lambda instance: False
     pause: Callable[[float], None] = time.sleep
     cancellation: Cancellation = field(default_factory=Cancellation)
 
@@ -183,6 +186,14 @@ class Run:
             if time.monotonic() > until:
                 return 0.0
 
+    def clear(self) -> Snapshot:
+        """Take away what commands have left that are over; return what is there then. What needs its time to end is
+        left to it."""
+        while todo := leftover(snapshot := self._observe()):
+            for action in todo:
+                self.executor.execute(snapshot, action)
+        return snapshot
+
     @property
     def waits_for_ends(self) -> bool:
         """Nothing is to be done before groups have ended: others may act meanwhile."""
@@ -214,14 +225,20 @@ class Run:
             self.loop.cancellation.check()
 
     def _observe(self) -> Snapshot:
-        snapshot = observe(self.loop.ledger, self.provider, self.environment, replacing=not self.asked)
+        snapshot = observe(
+            self.loop.ledger,
+            self.provider,
+            self.environment,
+            replacing=not self.asked,
+            is_attended=self.loop.is_attended,
+        )
         tried = frozenset(one for one, at in self.replaced.items() if self.asked or snapshot.now < at + HOT_AGAIN_AFTER)
         return self.health.see(dataclasses.replace(snapshot, tried=tried))
 
     def _observe_or_last(self) -> Snapshot:
         """Look, or take what was seen last where the provider does not answer just now."""
         try:
-            return observe(self.loop.ledger, self.provider, self.environment)
+            return observe(self.loop.ledger, self.provider, self.environment, is_attended=self.loop.is_attended)
         except InstarError as error:
             if error.retry_after_s is None or self.report.snapshot is None:
                 raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from instar.control.replace import counted_for
@@ -20,12 +20,19 @@ _JUST_BEFORE = timedelta(minutes=2)  # an ending is seen before its successor is
 
 
 def observe(
-    ledger: Ledger, provider: Provider, environment_id: EnvironmentId, *, replacing: bool = False, whole: bool = False
+    ledger: Ledger,
+    provider: Provider,
+    environment_id: EnvironmentId,
+    *,
+    replacing: bool = False,
+    whole: bool = False,
+    is_attended: Callable[[str], bool] = lambda instance: True,
 ) -> Snapshot:
     """Return ``environment_id`` as it is wanted and as it is. Probes the groups whose health a decision can hang on.
 
     ``replacing``: say too which replacements were needed lately, since nobody asked for one just now. ``whole``: probe
     every group of which the router does not say that it is well. So is done where somebody looks on and nothing moves.
+    ``is_attended`` tells whether somebody waits for the end of an instance that runs their command.
     """
     environment = ledger.get_environment(environment_id)
     whole = whole or (replacing and environment.rollout is None)
@@ -44,6 +51,8 @@ def observe(
         groups=tuple(group for group in groups if group.instance.task is None),
         task_groups=tuple(group for group in groups if group.instance.task is not None),
         tasks=ledger.tasks(environment_id, rollout.target) if rollout and _has_tasks(releases[rollout.target]) else (),
+        given_tasks=ledger.given_tasks(environment_id) if any(one.command for one in instances) else (),
+        attended=frozenset(one.id for one in instances if one.attended and is_attended(one.id)),
         previewed=seen.traffic.previewed,
         counts=seen.traffic.counts,
         uncounted=seen.traffic.uncounted,

@@ -127,6 +127,8 @@ class Snapshot:
     """An environment at ``now``. ``releases`` has at least the active one, the target, and all with instances.
 
     ``groups`` are those that serve, ``task_groups`` those that run a task; ``tasks`` are the target's that were begun.
+    ``given_tasks`` are those, not of a release's own, whose instances are there still; ``attended``: of which instances
+    somebody waits for the end.
     ``tried``: what was replaced in this run already, each as (release, "ended" or "hot"). ``failures``: when
     replacements of the active release were needed lately, or None where a person asked for it just now: then each
     release gets one at once. ``unwell``: groups that have not answered for so long that they are to be replaced.
@@ -148,6 +150,8 @@ class Snapshot:
     groups: tuple[GroupView, ...] = ()
     task_groups: tuple[GroupView, ...] = ()
     tasks: tuple[TaskRun, ...] = ()
+    given_tasks: tuple[TaskRun, ...] = ()
+    attended: frozenset[str] = frozenset()
     router_running: bool = False
     router_plan: str | None = None  # its fingerprint
     network_is_set: bool = True

@@ -13,6 +13,7 @@ from instar.model.definition import Service, Task
 from instar.model.release import Release, TaskRun
 
 DONE = "done"
+GIVEN_UP = "given up: nobody waits for its end any more"
 _PAUSE_S = 0.1
 
 
@@ -69,11 +70,27 @@ def leftover(snapshot: Snapshot) -> tuple[Action, ...]:
             continue
         if group.instance.ending is not None:  # it was decided, and is seen through
             return (Retire((group.id,), group.instance.ending.why),)
+        if group.instance.command is not None:
+            if (left := _why_over(snapshot, group)) is not None:
+                return (EndTask(group.release, group.instance.task or "", group.id, left),)
+            continue
         name = group.instance.task or ""
         run = begun.get(name) if target is not None and target.number == group.release else None
         if run is None or run.outcome is not None:
             return (EndTask(group.release, name, group.id, "given up with its rollout"),)
     return ()
+
+
+def _why_over(snapshot: Snapshot, group: GroupView) -> str | None:
+    """Return why what somebody runs has to go: how it ended; None while it goes on."""
+    run = next((one for one in snapshot.given_tasks if one.instance == group.id), None)
+    if run is None:
+        return "it was not written down that it began"
+    if run.outcome is not None:
+        return run.outcome
+    if snapshot.environment.destroying:
+        return "the environment is destroyed"
+    return None if group.id in snapshot.attended else GIVEN_UP
 
 
 def _go_on(snapshot: Snapshot, release: Release, task: Task, run: TaskRun) -> Action:

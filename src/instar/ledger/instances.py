@@ -36,7 +36,7 @@ from instar.model.instance_happenings import (
     InstanceTainted,
     OfInstance,
 )
-from instar.model.release import BY_ITSELF, ONLY_ROLE, Ending, EnvironmentId, Instance, Taint, TaintKind
+from instar.model.release import BY_ITSELF, ONLY_ROLE, Command, Ending, EnvironmentId, Instance, Taint, TaintKind
 
 _SELECT = f"SELECT {INSTANCE}"
 _SELECT_PLACED = f"{_SELECT}, e.service || '/' || e.environment AS place"
@@ -72,9 +72,10 @@ _PROVIDER_RECORDS = f"""
            AND coalesce(e.machine, :machine) = :machine ORDER BY i.serial"""  # noqa: S608  all of it stands here
 _LAST_K = "SELECT coalesce(max(k), 0) AS k FROM instances WHERE stem = :stem"
 _ADD = """
-    INSERT INTO instances (serial, id, environment, release, role, stem, k, created_at, task, replacing, members)
+    INSERT INTO instances (serial, id, environment, release, role, stem, k, created_at, task, replacing, members,
+                           command)
     VALUES ((SELECT coalesce(max(serial), 0) + 1 FROM instances),
-            :id, :environment, :release, :role, :stem, :k, :now, :task, :replacing, :members)"""
+            :id, :environment, :release, :role, :stem, :k, :now, :task, :replacing, :members, :command)"""
 _REPLACED = """
     SELECT created_at, removed_at, replacing FROM instances
      WHERE environment = :environment AND release = :release AND created_at > :since AND replacing IS NOT NULL
@@ -120,11 +121,12 @@ class Instances:
         task: str | None = None,
         replacing: str | None = None,
         members: Sequence[int] = (),
+        command: Command | None = None,
     ) -> tuple[Instance, ...]:
         """Write ``count`` new groups of a role of a release, each with an id and a serial that nothing else has.
 
-        ``task``: they run that task of it; ``replacing``: why they are made outside a rollout; ``members``: of how many
-        members each consists, one if nothing is said.
+        ``task``: they run that task of it, by ``command`` where it is none of its own. ``replacing``: why they are made
+        outside a rollout; ``members``: of how many members each consists, one if nothing is said.
         """
         with self._events.transaction():
             environment = self._environments.changeable(environment_id)
@@ -139,11 +141,17 @@ class Instances:
             for k in range(first, first + count):
                 values = {"id": f"{stem}-{k}", "environment": environment, "release": release, "role": role}
                 values |= {"stem": stem, "k": k, "task": task, "replacing": replacing}
+                values |= {"command": None if command is None else json.dumps(to_json(command))}
                 self._session.write(_ADD, **values, now=now, members=sizes.get(k - first, 1))
             added = tuple(f"{stem}-{k}" for k in range(first, first + count))
             each = dict(zip(added, members, strict=True)) if any(size != 1 for size in members) else None
             planned = InstancesPlanned(
-                instances=added, role=role or None, task=task or None, replacing=replacing or None, members=each
+                instances=added,
+                role=role or None,
+                task=task or None,
+                replacing=replacing or None,
+                members=each,
+                command=command,
             )
             self._events.record(planned, environment_id, release, of.image)
             return tuple(self._get_instance(name) for name in added)

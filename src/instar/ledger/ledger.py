@@ -113,6 +113,7 @@ class Ledger:
         self.remove_member = members.remove_member
         self.remove_instance, self.drifted = instances.remove_instance, instances.drifted
         self.begin_task, self.end_task = tasks.begin_task, tasks.end_task
+        self.begin_run, self.given_tasks = tasks.begin_run, tasks.given_tasks
         self.tasks, self.may_have_written = tasks.tasks, tasks.may_have_written
         self.identity, self.find_secret_key = secrets.identity, secrets.find_secret_key
         self.set_secret_key, self.find_secret = secrets.set_secret_key, secrets.find_secret

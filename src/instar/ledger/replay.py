@@ -202,6 +202,7 @@ def _launch(tables: Tables, event: Row, detail: Mapping[str, Any]) -> None:
             "task": detail.get("task"),
             "replacing": detail.get("replacing"),
             "members": detail.get("members", {}).get(name, 1),
+            "command": detail.get("command"),
         }
         if "task" in detail:
             begun = {"release": event["release"], "name": detail["task"], "began_at": event["at"]}

@@ -16,6 +16,7 @@ from instar.model.events import Event
 from instar.model.names import NAME
 from instar.model.origin import Origin
 from instar.model.release import (
+    Command,
     Configuration,
     Ending,
     EnvironmentId,
@@ -215,7 +216,7 @@ def task_value(row: Row) -> TaskRun:
 
 INSTANCE = """
     i.id, i.serial, i.release, i.created_at, i.made, i.started_at, i.task, i.replacing, i.taint, i.ending, i.ended_at,
-    i.members, i.role, i.tainted_members"""
+    i.members, i.role, i.tainted_members, i.command"""
 
 
 @_damage_known
@@ -247,6 +248,7 @@ def _instance(
     members: int,
     role: str,
     tainted_members: str | None,
+    command: str | None,
 ) -> Instance:
     """Take columns by their order: there can be thousands of rows, and names take longer."""
     return Instance(
@@ -264,6 +266,7 @@ def _instance(
         members=members,
         role=role,
         tainted_members=tuple(from_json(MemberTaint, one) for one in parse(tainted_members)) if tainted_members else (),
+        command=from_json(Command, parse(command)) if command else None,
     )
 
 

@@ -33,7 +33,7 @@ _STILL_OPEN: Final = {
 }
 _LEFT_OUT: Final = {"environment", "stem", "k", "serial", "service", "configuration", "provable_from"}
 _BY_DIGEST: Final = {"value"}
-_JSON: Final = {"taint", "tainted_members", "ending", "detail", "names", "origin"}
+_JSON: Final = {"taint", "tainted_members", "ending", "detail", "names", "origin", "command"}
 
 
 def read_tables(engine: Engine, row_id: int, *, open_only: bool = False) -> Tables:

@@ -13,10 +13,15 @@ from instar.ledger.releases import Releases
 from instar.ledger.rows import task_value
 from instar.ledger.session import Session
 from instar.model.happenings import TaskEnded
-from instar.model.release import ONLY_ROLE, EnvironmentId, Instance, TaskRun
+from instar.model.release import ONLY_ROLE, RUN, Command, EnvironmentId, Instance, TaskRun
 
 _OF = "SELECT * FROM tasks WHERE environment = :environment AND release = :release ORDER BY began_at, name"
 _ONE = "SELECT * FROM tasks WHERE environment = :environment AND release = :release AND name = :name"
+_PRESENT = """
+    SELECT t.* FROM tasks t JOIN instances i ON i.id = t.instance
+     WHERE i.environment = :environment AND i.removed_at IS NULL AND i.command IS NOT NULL
+     ORDER BY t.began_at, t.name"""
+_RUNS = "SELECT count(*) AS number FROM tasks WHERE environment = :environment AND name LIKE 'run %'"
 _BEGIN = """
     INSERT INTO tasks (environment, release, name, instance, began_at)
     VALUES (:environment, :release, :name, :instance, :now)"""
@@ -56,16 +61,43 @@ class Tasks:
         row = self._session.row(_WROTE, environment=self._environments.row_id(environment), number=number)
         return row is not None and bool(row["wrote"])
 
-    def begin_task(self, environment_id: EnvironmentId, release: int, name: str, *, role: str = ONLY_ROLE) -> Instance:
-        """Write that task ``name`` of a role begins, and the instance that runs it. Raises Refused when it was begun
-        before."""
+    def given_tasks(self, environment: EnvironmentId) -> tuple[TaskRun, ...]:
+        """Return the tasks of commands that somebody, or the clock, gave, whose instances are not removed yet."""
+        row = self._environments.find_row(environment)
+        if row is None:
+            return ()
+        return tuple(task_value(found) for found in self._session.rows(_PRESENT, environment=row["id"]))
+
+    def begin_run(
+        self, environment_id: EnvironmentId, release: int, command: Command, *, role: str = ONLY_ROLE
+    ) -> Instance:
+        """Write that somebody's ``command`` begins as a task of its own, and the instance that runs it."""
+        with self._events.transaction():
+            environment = self._environments.changeable(environment_id)
+            before = self._session.row(_RUNS, environment=environment)
+            number = 1 + (before["number"] if before else 0)
+            return self.begin_task(environment_id, release, f"{RUN} {number}", role=role, command=command)
+
+    def begin_task(
+        self,
+        environment_id: EnvironmentId,
+        release: int,
+        name: str,
+        *,
+        role: str = ONLY_ROLE,
+        command: Command | None = None,
+    ) -> Instance:
+        """Write that task ``name`` of a role begins, and the instance that runs it: ``command``, where it is none of
+        the release's own. Raises Refused when it was begun before."""
         with self._events.transaction():
             environment = self._environments.changeable(environment_id)
             if self._session.row(_ONE, environment=environment, release=release, name=name):
                 raise Refused(
                     f"cannot run task '{name}' of release {release} of '{environment_id}': it was begun before"
                 )
-            (instance,) = self._instances.add_instances(environment_id, release, 1, role=role, task=name)
+            (instance,) = self._instances.add_instances(
+                environment_id, release, 1, role=role, task=name, command=command
+            )
             self._session.write(
                 _BEGIN,
                 environment=environment,

@@ -9,19 +9,21 @@ from typing import Any
 from instar.frozen import dataclass
 from instar.model.codec import ADDED
 from instar.model.happenings import Happening
-from instar.model.release import EndReason, TaintKind
+from instar.model.release import Command, EndReason, TaintKind
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InstancesPlanned(Happening):
     """``instances``: their ids, of an older Instar with their addresses; ``role``: of the release, where it is not its
-    only one; ``members``: id → how many, where not all have one."""
+    only one; ``members``: id → how many, where not all have one; ``command``: what they run for a task that is none of
+    the release's own."""
 
     instances: tuple[str, ...] | Mapping[str, str]
     role: str | None = field(default=None, metadata=ADDED)
     task: str | None = field(default=None, metadata=ADDED)
     replacing: str | None = field(default=None, metadata=ADDED)
     members: Mapping[str, int] | None = field(default=None, metadata=ADDED)
+    command: Command | None = field(default=None, metadata=ADDED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

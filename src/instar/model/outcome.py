@@ -55,3 +55,15 @@ class MaintenanceChange:
     environment: EnvironmentId
     on: bool
     changed: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunResult:
+    """How a command ended that somebody ran in an instance of its own; ``task`` is how the history calls it."""
+
+    environment: EnvironmentId
+    release: int
+    task: str
+    instance: str
+    exit_status: int
+    seconds: float

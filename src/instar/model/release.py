@@ -215,6 +215,18 @@ class Ending:
         return f"ended by Instar: {self.why}" if self.reason in ("unwell", "instar") else self.why
 
 
+RUN: Final = "run"  # how tasks are called that somebody runs by hand, with a number behind it
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Command:
+    """What an instance runs because somebody, or the clock, said so, a word an item. ``terminal``: which kind of
+    terminal it is on ("xterm-256color"); None: on none."""
+
+    argv: tuple[str, ...]
+    terminal: str | None = None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Instance:
     """A group of a release, as intended: one instance, or so many ``members`` where an engine runs several as one.
@@ -224,6 +236,7 @@ class Instance:
 
     ``task``: it runs one of the release's tasks ("before 1") instead of the service. ``replacing``: why it was planned
     outside a rollout: others had "ended", were "unwell", "drifted", "tainted", too "old", or a "hot" release lacked it.
+    ``command``: what its task runs, where that is none of the release's own.
     """
 
     id: str  # SERVICE-ENVIRONMENT-RELEASE-K
@@ -240,6 +253,7 @@ class Instance:
     members: int = 1
     role: str = ONLY_ROLE
     tainted_members: tuple[MemberTaint, ...] = ()  # in the order in which they were tainted
+    command: Command | None = None
 
     def member_taint(self, member: str) -> MemberTaint | None:
         """Return why one of its members is to be replaced; None of one that is not."""
@@ -248,6 +262,11 @@ class Instance:
     @property
     def was_made(self) -> bool:
         return self.made or self.started_at is not None
+
+    @property
+    def attended(self) -> bool:
+        """Its command is somebody's, who gives it what it reads, has what it prints, and waits for its end."""
+        return self.command is not None and (self.task or "").startswith(f"{RUN} ")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -39,6 +39,7 @@ from instar.operations.locks import (
     agent_lock,
     agent_pid,
     hold_environment,
+    is_attended,
     is_here,
     lead,
     leader,
@@ -340,6 +341,7 @@ class Agent:
                 provider=self._workspace.provider(state.settings.provider),
                 find_image=image_finder(self._workspace, state),
                 bring_secrets=functools.partial(bring_values, self._workspace),
+                is_attended=functools.partial(is_attended, self._workspace),
                 report=self._listener.report_for(tracked.environment),
             )
             tracked.run, tracked.rollout = loop.begin(tracked.environment, asked=False), target

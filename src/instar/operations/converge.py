@@ -12,12 +12,13 @@ from instar.control.loop import Loop
 from instar.control.outage import riding_out
 from instar.control.report import RolloutReport
 from instar.errors import LeaseLost, LedgerDamaged, LedgerError, MachineDoubled, NotFound, Refused
+from instar.ledger.roles import release_of
 from instar.model.definition import Service
 from instar.model.environment import Settings
 from instar.model.outcome import RolloutOutcome
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, EnvironmentState, Release, Rollout, RolloutKind
-from instar.operations.locks import agent_in_charge, agent_pid, is_here
+from instar.operations.locks import agent_in_charge, agent_pid, is_attended, is_here
 from instar.operations.maintenance import tell_maintenance
 from instar.operations.secret_values import bring_values
 from instar.operations.watch import warn_unwatched, watch_release
@@ -58,6 +59,22 @@ def refuse_other_protocol(workspace: Workspace, environment: EnvironmentId, serv
                 f"cannot change '{environment}': release {number}, which runs, speaks {running.protocol}, and this one "
                 f"speaks {service.protocol}",
                 hint="releases of one environment run beside each other behind one router; make another environment",
+            )
+
+
+def refuse_held_volumes(workspace: Workspace, environment: EnvironmentId, *, but: int | None = None) -> None:
+    """Raise Refused where somebody runs a command, of another release than ``but``, which has a volume that only one
+    release may have at a time: the rollout would wait for its end, whenever that is."""
+    for one in workspace.ledger.instances(environment):
+        if not one.attended or one.release == but or not is_attended(workspace, one.id):
+            continue
+        service = release_of(one, workspace.ledger.get_release(environment, one.release)).service
+        volume = next((volume for volume in service.volumes if volume.access == "exclusive"), None)
+        if volume is not None:
+            argv = " ".join(one.command.argv if one.command else ())
+            raise Refused(
+                f"cannot change '{environment}': {one.task} ('{argv:.60}') has its exclusive volume '{volume.name}'",
+                hint=f"nothing was changed; end that command ({one.id}), or wait for its end",
             )
 
 
@@ -105,6 +122,7 @@ def make_loop(workspace: Workspace, provider: Provider) -> Loop:
         provider=provider,
         find_image=workspace.store.image,
         bring_secrets=functools.partial(bring_values, workspace),
+        is_attended=functools.partial(is_attended, workspace),
         report=workspace.report,
         leaves_ends=lambda: agent_in_charge(workspace, provider.traits) is not None,
         pause=workspace.cancellation.pause,

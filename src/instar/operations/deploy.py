@@ -25,6 +25,7 @@ from instar.operations.converge import (
     gone_on_with,
     leave,
     refuse_destroying,
+    refuse_held_volumes,
     refuse_other_protocol,
     refuse_other_provider,
     rollout_half_way,
@@ -316,6 +317,8 @@ def _require_and_tell(
     clear_orphans(workspace, provider)
     release = _known_release(workspace, state, image.digest, configuration)
     launching = release is None or state is None or state.active != release.number
+    if launching:
+        refuse_held_volumes(workspace, environment)
     (first, service), *others = configuration.services.items()
     beside = {"others": dict(others)} if others else {}
     warnings = provider.preflight(environment, settings.of_role(first), service, launching=launching, **beside)

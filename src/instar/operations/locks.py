@@ -147,6 +147,39 @@ def _lessee(workspace: Workspace, boot: str) -> str:
     return f"{workspace.machine}, boot {boot}"
 
 
+@contextlib.contextmanager
+def attend(workspace: Workspace, instance: str) -> Iterator[None]:
+    """Wait for the end of the command that ``instance`` runs inside: until then it is left alone. It is known at once
+    that who did has ended; by others who share the ledger, as soon as its lease is over."""
+    path = _attendance(workspace, instance)
+    with contextlib.ExitStack() as held:
+        held.callback(path.unlink, missing_ok=True)
+        held.enter_context(locks.hold(path, instance, inherited=False))
+        if workspace.ledger.leases is not None:
+            machine, holder = _lessee(workspace, boot_id()), f"{workspace.actor} on {workspace.machine}"
+            held.enter_context(workspace.ledger.leases.holding(_of_run(instance), holder, machine=machine))
+        yield
+
+
+def is_attended(workspace: Workspace, instance: str) -> bool:
+    """Tell whether somebody waits for the end of the command that ``instance`` runs, here or elsewhere."""
+    if locks.find_holder(_attendance(workspace, instance)) is not None:
+        return True
+    leases = workspace.ledger.leases
+    return leases is not None and leases.is_held_elsewhere(_of_run(instance), machine=_lessee(workspace, boot_id()))
+
+
+def _attendance(workspace: Workspace, instance: str) -> Path:
+    return workspace.state.locks / f"run--{instance}"
+
+
+def _of_run(instance: str) -> EnvironmentId:
+    """Return what the lease on a run is of: no service is called so."""
+    from instar.model.release import EnvironmentId
+
+    return EnvironmentId(service="*", name=instance)
+
+
 def is_acted_on(workspace: Workspace, environment: EnvironmentId) -> bool:
     """Tell whether anybody acts on ``environment`` now, here or elsewhere. Takes neither a lock nor a lease."""
     if locks.find_holder(environment_lock(workspace, environment)) is not None:

@@ -15,6 +15,7 @@ from instar.operations.converge import (
     converge,
     gone_on_with,
     refuse_destroying,
+    refuse_held_volumes,
     refuse_other_protocol,
     start_rollout,
 )
@@ -52,6 +53,7 @@ def rollback(
         target = _target(workspace, environment, to)
         _require_listen(environment, target)
         refuse_other_protocol(workspace, environment_id, target.service)
+        refuse_held_volumes(workspace, environment_id, but=target.number)
         unreadable = unreadable_data(workspace, environment_id, target)
         if unreadable is not None and not force:
             raise Refused(

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         Members,
         Networks,
         Previews,
+        Runs,
         Shells,
         Sweeps,
         Volumes,
@@ -322,6 +323,8 @@ class Provider(Protocol):
     def ends(self) -> Ends | None: ...
     @property
     def shells(self) -> Shells | None: ...
+    @property
+    def runs(self) -> Runs | None: ...
     @property
     def previews(self) -> Previews | None: ...
     @property

@@ -14,6 +14,8 @@ _TASK = re.compile(r"(before|after) ([1-9][0-9]*)( of .+)?")
 
 def command_of(instance: Instance, release: Release) -> Sequence[str]:
     """Return the command that ``instance`` of ``release`` runs. Raises ProviderError when its task isn't there."""
+    if instance.command is not None:
+        return instance.command.argv
     task = task_of(instance, release)
     return release.service.command if task is None else task.command
 
@@ -24,8 +26,9 @@ def volumes_of(instance: Instance, release: Release) -> tuple[Volume, ...]:
 
 
 def task_of(instance: Instance, release: Release) -> Task | None:
-    """Return the task that ``instance`` runs; None: the service. Raises ProviderError when ``release`` has it not."""
-    if instance.task is None:
+    """Return the task that ``instance`` runs; None: the service, or a command that was given. Raises ProviderError when
+    ``release`` has it not."""
+    if instance.task is None or instance.command is not None:
         return None
     found = _TASK.fullmatch(instance.task)
     if found is not None:

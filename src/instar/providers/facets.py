@@ -22,6 +22,7 @@ from instar.providers.base import (
     RouterState,
     Shell,
     StoredVolume,
+    Streams,
     Subject,
     Target,
 )
@@ -126,6 +127,33 @@ class Shells(Protocol):
         that is shown inside for it.
 
         Raises ProviderError when there is none (it does not run; no shell in the image), ComponentMissing.
+        """
+
+
+class Attachment(Protocol):
+    """A command that runs in an instance of its own, with the streams of whoever gave it."""
+
+    def resized(self) -> None:
+        """Have it know that the terminal, which has its new size already, has another one."""
+
+    def wait(self) -> int:
+        """Return its exit status (128 + signal) once it has ended. Raises ProviderError where it could not begin, or
+        nobody knows how it ended."""
+
+    def end(self) -> None:
+        """Ask it to end, as its service is asked; it has that one's grace, and no more. Nothing where it has ended."""
+
+    def close(self) -> None:
+        """Let go of it, whatever it does."""
+
+
+class Runs(Protocol):
+    """Runs commands for people, each in an instance of its own, which was created and started for that."""
+
+    def attach(self, instance: Instance, release: Release, streams: Streams) -> Attachment:
+        """Begin the command of a started instance, with ``streams``, which are one terminal where it asks for one.
+
+        Raises ProviderError, HostError where it cannot begin; it is begun once, and never by anything else.
         """
 
 

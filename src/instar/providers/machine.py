@@ -14,11 +14,11 @@ from instar.model.environment import Check, Settings
 from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, Release
 from instar.providers.base import Observation, Observed, Probe, RouterPlan, RouterState, Subject, Target, Traffic
-from instar.providers.facets import Counts, Edge, Ends, Layers, Maintains, Networks, Previews, Shells, Volumes
+from instar.providers.facets import Counts, Edge, Ends, Layers, Maintains, Networks, Previews, Runs, Shells, Volumes
 from instar.providers.traits import Traits
 
 
-class Runtime(Networks, Volumes, Layers, Shells, Ends, Protocol):
+class Runtime(Networks, Volumes, Layers, Shells, Runs, Ends, Protocol):
     """Where instances run."""
 
     def room_bytes(self) -> int:
@@ -184,6 +184,10 @@ class MachineProvider:
 
     @property
     def shells(self) -> Shells:
+        return self.runtime
+
+    @property
+    def runs(self) -> Runs:
         return self.runtime
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from instar.model.outcome import MaintenanceChange, RolloutChange, RolloutOutcome
+from instar.model.outcome import MaintenanceChange, RolloutChange, RolloutOutcome, RunResult
 from instar.model.progress import Progress
 
 
@@ -115,3 +115,9 @@ def _way_back(outcome: RolloutOutcome) -> str:
 def _text(line: str) -> str:
     """Return what the instance printed, of a log line ``TIME STREAM TEXT``."""
     return line.split(" ", 2)[-1]
+
+
+def run_line(result: RunResult) -> Progress:
+    """Return how a command ended that was run in an instance of its own."""
+    text = f"{result.task} · release {result.release} · exit status {result.exit_status} · {result.seconds:.1f} s"
+    return Progress(stage="run", text=text, kind="failed" if result.exit_status else "done")

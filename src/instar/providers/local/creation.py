@@ -207,8 +207,11 @@ def _checked_command(order: CreationOrder, users: Users | None) -> Sequence[str]
         if not any(command[0].startswith(f"{volume.path}/") for volume in service.volumes):
             programs.check(command, execution)
     except programs.Unrunnable as error:
-        where = place_of_command(order.instance)
-        raise ProviderError(str(error), hint=f"{where} in the definition, or what the image is made of") from None
+        where = f"{place_of_command(order.instance)} in the definition"
+        where = where if order.instance.command is None else "the command as it was given"
+        raise ProviderError(str(error), hint=f"{where}, or what the image is made of") from None
+    if order.instance.attended:  # it is begun by who has its streams
+        return (base_plate.INIT, "-P")
     return (base_plate.INIT, "--", *command)
 
 

@@ -26,8 +26,8 @@ from instar.model.environment import Check
 from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, Release
 from instar.model.state import StateDirectory
-from instar.providers.base import NetworkPlan, Observed, Probe, Shell, StoredVolume, Subject
-from instar.providers.facets import Member
+from instar.providers.base import NetworkPlan, Observed, Probe, Shell, StoredVolume, Streams, Subject
+from instar.providers.facets import Attachment, Member
 from instar.providers.local import (
     allocations,
     health,
@@ -163,7 +163,7 @@ class LocalRuntime:
 
     def destroy(self, instance: Instance, release: Release) -> bool:
         names = self._instance(instance)
-        if not removal.stop(names, release.service.stop):
+        if not instance.attended and not removal.stop(names, release.service.stop):  # its first process only waits
             return False
         removal.remove(names)
         return True
@@ -246,6 +246,11 @@ class LocalRuntime:
         from instar.providers.local.shell import open_shell
 
         return open_shell(self._instance(instance), release, with_tools=toolbox)
+
+    def attach(self, instance: Instance, release: Release, streams: Streams) -> Attachment:
+        from instar.providers.local.attachment import attach
+
+        return attach(self._instance(instance), instance, release, streams)
 
     def warnings(self) -> tuple[str, ...]:
         from instar.providers.local import warnings
