@@ -212,11 +212,14 @@ class ClusterStub:
         return 200, found, {}
 
     def _listed(self, plural: str, namespace: str, query: Mapping[str, list[str]]) -> list[Any]:
-        wanted = dict(one.split("=", 1) for one in ",".join(query.get("labelSelector", [])).split(",") if one)
+        words = [one for one in ",".join(query.get("labelSelector", [])).split(",") if one]
+        wanted = dict(one.split("=", 1) for one in words if not one.startswith("!"))
+        lacking = {one[1:] for one in words if one.startswith("!")}
         return [
             one
             for (found, where, _), one in self.objects.items()
             if (found, where) == (plural, namespace) and wanted.items() <= one["metadata"].get("labels", {}).items()
+            if not lacking & one["metadata"].get("labels", {}).keys()
         ]
 
 

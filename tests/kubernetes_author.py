@@ -89,6 +89,10 @@ class Author:
         assert done.returncode == 0, done.stdout + done.stderr
         return json.loads(done.stdout)
 
+    def verb(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run Instar to its end, however that is."""
+        return self.run(sys.executable, "-c", MAIN, *words)
+
     def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
         """Run something in the author's folder and environment to its end, however that is."""
         with self.start(*argv) as process:

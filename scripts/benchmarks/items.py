@@ -435,4 +435,5 @@ ITEMS: Mapping[str, Callable[[Bench], list[Figure]]] = {
     "push": pushed,
     "many": many_files,
     "kubernetes": kubernetes.rolled_out,
+    "thousand": kubernetes.thousand,
 }

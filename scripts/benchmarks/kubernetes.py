@@ -1,4 +1,5 @@
-"""Rollouts and rollbacks on a cluster (scripts/cluster), beside kubectl's of the same image, probes and limits."""
+"""Rollouts and rollbacks on a cluster (scripts/cluster), beside kubectl's of the same image, probes and limits; and the
+agent's passes over a thousand pods."""
 
 from __future__ import annotations
 
@@ -20,9 +21,11 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from clusters.cluster import Cluster  # noqa: E402  (the author of the tests is one folder away)
 from clusters.layout import layout  # noqa: E402
+from clusters.simulated import simulated_nodes  # noqa: E402
 
 from instar.providers.kubernetes.kinds import DEPLOYMENT  # noqa: E402
 from kubernetes_author import Author, authoring  # noqa: E402
+from kubernetes_thousand import NODES, passes, released  # noqa: E402
 
 if TYPE_CHECKING:
     from items import Bench
@@ -101,6 +104,22 @@ def rolled_out(bench: Bench) -> list[Figure]:
         figure("calls to the API of a rollout", "rollout_calls", "", "kubectl rollout"),
         figure("rollback", "rollback_s", "s", "kubectl rollout undo", 0.1),
         figure("calls to the API of a rollback", "rollback_calls", "", "kubectl rollout undo"),
+    ]
+
+
+def thousand(bench: Bench) -> list[Figure]:
+    """The agent passes over a thousand pods of ten environments, on simulated nodes."""
+    folder = bench.fresh("thousand")
+    folder.mkdir()
+    with a_cluster() as cluster, simulated_nodes(cluster, NODES), authoring(folder) as author, released(author):
+        made = [one for _ in bench.times(5) for one in passes(author, 3)]
+    checked, quiet = [one for one in made if one.checked], [one for one in made if not one.checked]
+    what = "Kubernetes, 1,000 pods of 10 environments"
+    return [
+        Figure(what=f"{what}: a pass", ours=[one.seconds for one in quiet], unit="s", most=2.0),
+        Figure(what=f"{what}: calls to the API of a pass", ours=[float(one.calls) for one in quiet], unit=""),
+        Figure(what=f"{what}: a pass that looks for drift", ours=[one.seconds for one in checked], unit="s", most=2.0),
+        Figure(what=f"{what}: its calls to the API", ours=[float(one.calls) for one in checked], unit=""),
     ]
 
 

@@ -17,10 +17,12 @@ ON_CONTROL = (
     "contour",
     "envoy",
 )
+ON_DEMAND = ("kwok",)  # on the control node, by whoever needs it
 GATEWAY_HTTP, GATEWAY_HTTPS = 8080, 8443  # where the gateway's listeners 80 and 443 are found
 ENVOY_ADMIN = "/run/envoy-admin.sock"
 CONTAINERD = "/run/containerd/containerd.sock"
 NODE_IS_LOST_S = 20
+SIMULATED = "instar.test/simulated"
 
 
 def parts_of(node: Node) -> Sequence[str]:
@@ -30,7 +32,7 @@ def parts_of(node: Node) -> Sequence[str]:
 
 def argv(node: Node, part: str) -> list[str]:
     """Return how a part of a node is started. Raises Unusable when it has no such part."""
-    if part not in parts_of(node):
+    if part not in parts_of(node) and (part not in ON_DEMAND or node.number != 0):
         raise Unusable(f"node {node.number} has no part '{part}'; it has {', '.join(parts_of(node))}")
     return [program(node, part), *_ARGUMENTS[part](node)]
 
@@ -111,6 +113,9 @@ def _as_user(node: Node, name: str) -> dict[str, object]:
     return {"kubeconfig": file, "authentication-kubeconfig": file, "authorization-kubeconfig": file}
 
 
+_OFTEN = {"kube-api-qps": 200, "kube-api-burst": 400}  # a thousand pods would take them a minute
+
+
 def _controller_manager(node: Node) -> list[str]:
     keys = node.layout.keys
     flags = {
@@ -124,12 +129,14 @@ def _controller_manager(node: Node) -> list[str]:
         "flex-volume-plugin-dir": node.layout.state / "volume-plugins",
         "bind-address": "127.0.0.1",
         "leader-elect": "false",
+        **_OFTEN,
     }
     return _flags(flags)
 
 
 def _scheduler(node: Node) -> list[str]:
-    return _flags({**_as_user(node, "kube-scheduler"), "bind-address": "127.0.0.1", "leader-elect": "false"})
+    alone = {"bind-address": "127.0.0.1", "leader-elect": "false"}
+    return _flags({**_as_user(node, "kube-scheduler"), **alone, **_OFTEN})
 
 
 def _kubelet(node: Node) -> list[str]:
@@ -171,6 +178,19 @@ def _envoy(node: Node) -> list[str]:
     return ["-c", str(node.folder / "envoy.json"), *identity, "--concurrency", "1", "--disable-hot-restart"]
 
 
+def _kwok(node: Node) -> list[str]:
+    flags = {
+        "kubeconfig": node.layout.kubeconfig,
+        "config": node.layout.programs / "resources/kwok.yaml",
+        "manage-all-nodes": "false",
+        "manage-nodes-with-annotation-selector": f"{SIMULATED}=yes",
+        "node-ip": node.address,
+        "cidr": "198.18.0.1/16",  # of pods that are not there
+        "node-lease-duration-seconds": 2 * NODE_IS_LOST_S,  # renewed each quarter of it: 0, as it is, and they are lost
+    }
+    return _flags(flags)
+
+
 _ARGUMENTS: Mapping[str, Callable[[Node], list[str]]] = {
     "etcd": _etcd,
     "kube-apiserver": _api_server,
@@ -180,6 +200,7 @@ _ARGUMENTS: Mapping[str, Callable[[Node], list[str]]] = {
     "coredns": lambda node: ["-conf", str(node.folder / "Corefile")],
     "contour": _contour,
     "envoy": _envoy,
+    "kwok": _kwok,
     "containerd": lambda node: ["--config", str(node.folder / "containerd.toml")],
     "kubelet": _kubelet,
     "kube-proxy": lambda node: ["--config", str(node.folder / "kube-proxy.json")],

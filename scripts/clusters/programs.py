@@ -24,6 +24,7 @@ from clusters.layout import Layout, Unusable
 MODULES = Path(__file__).parent / "modules"
 ENVOY = Path(__file__).parent / "envoy.txt"
 _STRIPPED = "-s -w"
+_WHEN_NEEDED = ("kwok",)  # a cluster starts without it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +96,7 @@ def commands() -> Mapping[str, Sequence[Command]]:
             )
         ],
         "coredns": [Command(packages=["."], file="coredns")],
+        "kwok": [Command(packages=["sigs.k8s.io/kwok/cmd/kwok"])],
         "contour": [Command(packages=["github.com/projectcontour/contour/cmd/contour"])],
         "kubernetes": [
             Command(packages=["go.etcd.io/etcd/server/v3"], file="etcd"),
@@ -106,8 +108,9 @@ def commands() -> Mapping[str, Sequence[Command]]:
     }
 
 
-def build(layout: Layout, *, tidy: bool = False) -> None:
-    """Build what is not built yet, one build at a time; ``tidy`` removes Go's caches of our own afterwards.
+def build(layout: Layout, *, tidy: bool = False, also: Sequence[str] = ()) -> None:
+    """Build what is not built yet, one build at a time; ``tidy`` removes Go's caches of our own afterwards. ``also``:
+    sets that are built only when somebody needs them.
 
     Raises Missing, Unusable when a build fails; what was built before stays as it was.
     """
@@ -115,6 +118,8 @@ def build(layout: Layout, *, tidy: bool = False) -> None:
     with (layout.home / "build.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for name, wanted in commands().items():
+            if name in _WHEN_NEEDED and name not in also:
+                continue
             _once(layout, name, wanted, functools.partial(_go_build, layout, name, wanted))
         _once(layout, "envoy", [], _envoy)
         _images(layout)
@@ -158,22 +163,31 @@ def _go_build(layout: Layout, name: str, wanted: Sequence[Command], draft: Path)
         environ = {**caches, **os.environ, "GOFLAGS": "-mod=readonly", "CGO_ENABLED": str(int(command.with_c))}
         (draft / command.folder).mkdir(exist_ok=True)
         _run(command.argv(go, draft), f"build {name}", cwd=MODULES / name, env=environ)
-    if name == "contour":
-        _copy_resources(go, draft, {**caches, **os.environ})
+    for module, copied in _RESOURCES.get(name, {}).items():
+        _copy_resources(go, draft, name, module, copied, {**caches, **os.environ})
 
 
-def _copy_resources(go: str, draft: Path, environ: Mapping[str, str]) -> None:
-    """Take the resource definitions along that belong to the gateway's version: they are in its module."""
-    listed = _run(
-        [go, "list", "-m", "-f", "{{.Dir}}", "github.com/projectcontour/contour"],
-        "find the module of contour",
-        cwd=MODULES / "contour",
-        env=environ,
-    )
-    examples = Path(listed.strip()) / "examples"
+# what belongs to a program's version is in its module; several files become one of several documents
+_RESOURCES: Mapping[str, Mapping[str, Mapping[str, str]]] = {
+    "contour": {
+        "github.com/projectcontour/contour": {
+            "gateway-api.yaml": "examples/gateway/00-crds.yaml",
+            "contour.yaml": "examples/contour/01-crds.yaml",
+        }
+    },
+    "kwok": {"sigs.k8s.io/kwok": {"kwok.yaml": "kustomize/stage/[np]o*/fast/*-*.yaml"}},
+}
+
+
+def _copy_resources(
+    go: str, draft: Path, name: str, module: str, copied: Mapping[str, str], environ: Mapping[str, str]
+) -> None:
+    argv = [go, "list", "-m", "-f", "{{.Dir}}", module]
+    folder = Path(_run(argv, f"find the module of {name}", cwd=MODULES / name, env=environ).strip())
     (draft / "resources").mkdir()
-    shutil.copyfile(examples / "gateway/00-crds.yaml", draft / "resources/gateway-api.yaml")
-    shutil.copyfile(examples / "contour/01-crds.yaml", draft / "resources/contour.yaml")
+    for target, pattern in copied.items():
+        documents = [file.read_text() for file in sorted(folder.glob(pattern))]
+        (draft / "resources" / target).write_text("\n---\n".join(documents))
 
 
 def _envoy(draft: Path) -> None:

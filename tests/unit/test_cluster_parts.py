@@ -54,6 +54,16 @@ def test_two_clusters_have_nothing_in_common_but_programs(tmp_path: Path) -> Non
         assert one.name not in said and one.network not in said, part
 
 
+def test_what_simulates_nodes_is_started_on_demand_where_the_api_is_and_manages_no_others() -> None:
+    where = layout({})
+    assert "kwok" not in parts.parts_of(where.control)
+    assert {"--manage-all-nodes=false", f"--manage-nodes-with-annotation-selector={parts.SIMULATED}=yes"} <= set(
+        parts.argv(where.control, "kwok")
+    )
+    with pytest.raises(Unusable, match="node 1 has no part 'kwok'"):
+        parts.argv(where.node(1), "kwok")
+
+
 def test_a_part_that_a_node_has_not_is_named_with_those_that_it_has() -> None:
     with pytest.raises(Unusable, match="node 1 has no part 'etcd'; it has containerd, kubelet, kube-proxy"):
         parts.argv(layout({}).node(1), "etcd")

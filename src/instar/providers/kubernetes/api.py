@@ -56,10 +56,17 @@ class Api:
         return None if answer is None else reading.whole(_object(answer), what)
 
     def list(
-        self, kind: Kind, namespace: str, labels: Mapping[str, str], fields: Mapping[str, str] | None = None
+        self,
+        kind: Kind,
+        namespace: str,
+        labels: Mapping[str, str],
+        fields: Mapping[str, str] | None = None,
+        *,
+        lacking: str | None = None,
     ) -> tuple[Object, ...]:
-        """Return the objects that have all of ``labels``, and are so in these ``fields``."""
-        selector = ",".join(f"{name}={value}" for name, value in labels.items())
+        """Return the objects that have all of ``labels``, have not ``lacking``, and are so in these ``fields``."""
+        words = [f"{name}={value}" for name, value in labels.items()]
+        selector = ",".join([*words, f"!{lacking}"] if lacking is not None else words)
         found: list[Object] = []
         params = {"labelSelector": selector, "limit": str(_PAGE)}
         if fields is not None:

@@ -106,9 +106,10 @@ class ClusterInspection:
         for who in sorted(set(other_writers(anchor))):
             writers = Difference(path="managedFields", expected="nobody else writes to it", observed=f"'{who}' has")
             yield _finding(group, "object", f"ConfigMap {group.id}", writers)
+        pod_template = template(order) if order is not None and same else None
         for pod in api.list(POD, place.namespace, {GROUP: group.id}):
-            yield from pod_findings(subject, pod, template(order) if order is not None and same else None)
-        for pod in api.list(POD, place.namespace, names.labels):
+            yield from pod_findings(subject, pod, pod_template)
+        for pod in api.list(POD, place.namespace, names.labels, lacking=GROUP):
             yield from taken_out(group.id, pod)
 
 
