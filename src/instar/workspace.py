@@ -54,6 +54,12 @@ class MachineWorkspace:
     def _shared_ledger(self) -> str | None:
         return ledger_address(self.environ, self.machine_settings.ledger if self.machine_settings else None)
 
+    def named_ledger(self) -> str | None:
+        from instar.definition.machine import load_machine
+
+        settings = load_machine(self.environ)
+        return ledger_address(self.environ, settings.ledger if settings else None)
+
     @functools.cached_property
     def ledger(self) -> Ledger:
         from instar.ledger import Ledger

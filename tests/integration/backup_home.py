@@ -81,6 +81,8 @@ def fill(home: Home) -> Image:
     ledger.save_settings(DEV, Settings(listen=("127.0.0.1:8080",), keep=Keep(hot=0, releases=1)))
     configured = configuration()
     object.__setattr__(configured, "secrets", {"TOKEN": digest})
+    if ledger.shared:
+        ledger.set_machine(DEV, workspace.machine)
     ledger.add_release(DEV, image.digest, configured)
     ledger.set_active(DEV, 1)
     ledger.end_rollout(ledger.begin_rollout(DEV, "deploy", 1), "done", {})

@@ -9,7 +9,7 @@ from typing import Literal
 from instar.backup.contents import Part, Summary
 from instar.frozen import dataclass
 
-MachineFile = Literal["written", "there", "other", "none"]
+MachineFile = Literal["there", "other", "none"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,10 +36,12 @@ class Checked:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Restored:
-    """What is here now. ``machine_file``: whether the machine's own file was "written", is "there" as it was in the
-    backup, is "other" than that, or "none" was in it."""
+    """What is here now. ``machine_file``: whether the machine's own file is "there" as it was in the backup, is "other"
+    than that, or "none" was in it. ``missing``: environments whose active release is newer than the backup, in a ledger
+    that others share: its image is not here."""
 
     summary: Summary
     state_id: str | None
     machine_file: MachineFile
     kept_volumes: bool
+    missing: tuple[str, ...] = ()

@@ -79,14 +79,20 @@ class Boots:
 
 def require_silent(session: Session, machine: str) -> datetime | None:
     """Return when ``machine`` acted last, None where it never did. Raises Refused where it has lately."""
-    heard = session.rows(_HEARD, machine=machine)[0]
-    at: datetime | None = heard["at"]
-    if at is not None and heard["rested_s"] < SILENT_FOR_S:
+    at, rested_s = heard(session, machine)
+    if at is not None and rested_s < SILENT_FOR_S:
         raise Refused(
-            f"cannot give up what is on {machine}: it acted last {max(heard['rested_s'], 0):.0f} s ago",
+            f"cannot give up what is on {machine}: it acted last {max(rested_s, 0):.0f} s ago",
             hint=f"one that is gone for good has not for {SILENT_FOR_S / 60:g} minutes; while it lives, ask there",
         )
     return at
+
+
+def heard(session: Session, machine: str) -> tuple[datetime | None, float]:
+    """Return when ``machine`` acted last, and how many seconds ago; None where it never did."""
+    found = session.rows(_HEARD, machine=machine)[0]
+    at: datetime | None = found["at"]
+    return at, 0.0 if at is None else float(found["rested_s"])
 
 
 def _doubled(machine: str, boot: str, other: str, at: datetime) -> MachineDoubled:

@@ -17,7 +17,7 @@ from instar.ledger.session import Row, Session
 from instar.ledger.sqlite import SQLite
 from instar.model.codec import parse
 from instar.model.events import read
-from instar.model.happenings import LedgerCopied, LedgerMoved
+from instar.model.happenings import LedgerCopied, LedgerMoved, LedgerRestored
 
 _TABLES = (
     *("environments", "settings", "releases", "rollouts", "instances", "provider_records", "tasks"),
@@ -77,6 +77,17 @@ def copy_to_file(source: Ledger, path: Path) -> None:
         read.execute(_PATIENT, {})
         with target.transaction():
             _copy(source.session, target.session)
+
+
+def fill(source: Ledger, target: Ledger, restored: LedgerRestored) -> None:
+    """Copy all of ``source``, which stays as it is, into ``target``, and write there that it was. Raises Refused where
+    the target has anything, LedgerDamaged where the copy is not what was written."""
+    with source.session.reading(), target.transaction():
+        if target.session.row(_LAST) is not None:
+            raise Refused(f"cannot fill '{target.address}': somebody has written to it meanwhile", hint="ask again")
+        _copy(source.session, target.session)
+        target.record(restored)
+    target.verify()
 
 
 def moved_to(ledger: Ledger) -> str | None:

@@ -32,6 +32,7 @@ from instar.model.happenings import LedgerRestored
 from instar.model.progress import Progress
 from instar.model.sizes import size_text
 from instar.model.state import StateDirectory, machine_file
+from instar.operations import restore_shared
 from instar.operations.locks import agent_pid
 from instar.operations.workspace import Workspace
 from instar.store.room import free_room
@@ -42,7 +43,11 @@ Identities = Callable[[], Sequence[Any]]
 _COMPLETE: Final = "complete"
 _BEFORE: Final = "before"
 _MARKS: Final = Path("/run")  # what is global to the host has the state directory's id in its name there
-_IMMATERIAL: Final = ("crashes", "notified")  # what a command leaves on a machine on which nothing was done yet
+_IMMATERIAL: Final = (
+    "crashes",
+    "notified",
+    "shared-ledger",
+)  # what a command leaves on a machine on which nothing was done yet
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -83,6 +88,8 @@ def restore(workspace: Workspace, file: Path, identities: Identities, *, identit
     with reading.opened(file, identities) as backup:
         _require_known(backup.summary, file)
         _require_alone(workspace, backup.summary, identity, alone=alone)
+        if backup.summary.shared is not None:
+            restore_shared.require_fit(workspace, backup.summary, keep=identity == "keep", alone=alone)
         workspace.make_state()
         with locks.hold(state.locks / "restore", "a restore"):
             for left in durable.leftovers(state.root):
@@ -90,7 +97,8 @@ def restore(workspace: Workspace, file: Path, identities: Identities, *, identit
                     shutil.rmtree(left, ignore_errors=True)
             if not _is_complete(state, backup.summary):
                 _require_nothing(workspace)
-                _read(workspace, backup, file, identity)
+                _read(workspace, backup, file)
+                _settle(workspace, backup.summary, identity, alone=alone)
             else:
                 workspace.report(Progress(stage="restore", text="goes on where it was interrupted"))
             kept_volumes = state.volumes.is_dir() and any(state.volumes.iterdir())
@@ -101,6 +109,7 @@ def restore(workspace: Workspace, file: Path, identities: Identities, *, identit
         state_id=workspace.find_state_id(),
         machine_file=was,
         kept_volumes=kept_volumes,
+        missing=() if backup.summary.shared is None else restore_shared.missing_images(workspace),
     )
 
 
@@ -207,7 +216,7 @@ def _first_file(path: Path) -> Path | None:
     return next((Path(folder, names[0]) for folder, _, names in os.walk(path) if names), None)
 
 
-def _read(workspace: Workspace, backup: Backup, file: Path, identity: Identity) -> None:
+def _read(workspace: Workspace, backup: Backup, file: Path) -> None:
     """Have all of the backup in ``.restore``, checked."""
     state, summary = workspace.state, backup.summary
     _require_room(summary, state.root, file)
@@ -225,23 +234,31 @@ def _read(workspace: Workspace, backup: Backup, file: Path, identity: Identity) 
             _write(made / os.fsdecode(entry.name), content, mode=0o400 if digest else 0o600)
     except OSError as error:
         raise _refused(state.root, error) from error
-    workspace.report(Progress(stage="restore", text="all of it is whole; its ledger is verified"))
     _require_images(summary, seen, file)
     with Ledger(made / "ledger" / "instar.db", actor=workspace.actor) as ledger:
         ledger.verify()
-        taken_at = str(to_json(summary.at))
-        machine = summary.machine if identity == "keep" else workspace.machine
-        ledger.record(LedgerRestored(taken_at=taken_at, taken_on=summary.machine, machine=machine))
+    workspace.report(Progress(stage="restore", text="all of it is whole; its ledger is verified"))
+
+
+def _settle(workspace: Workspace, summary: Summary, identity: Identity, *, alone: bool) -> None:
+    """Write who this machine is, and what its ledger goes on from; then what was read is complete."""
+    made, taken_at = workspace.state.restore, str(to_json(summary.at))
+    machine = summary.machine if identity == "keep" else workspace.machine
+    restored = LedgerRestored(taken_at=taken_at, taken_on=summary.machine, machine=machine)
+    if summary.shared is not None:
+        _machine_file(workspace, made)  # it may name the ledger
+        restore_shared.settle(workspace, summary, made, restored, alone=alone)
+    else:
+        with Ledger(made / "ledger" / "instar.db", actor=workspace.actor) as ledger:
+            ledger.record(restored)
+    kept = summary.state_id if identity == "keep" else None
     try:
-        if identity == "keep" and summary.state_id is not None:
-            durable.write(made / "id", f"{summary.state_id}\n".encode(), mode=0o644)
-        else:
-            durable.write(made / "id", f"{os.urandom(3).hex()}\n".encode(), mode=0o644)
+        durable.write(made / "id", f"{kept or os.urandom(3).hex()}\n".encode(), mode=0o644)
         os.sync()
         durable.write(made / _COMPLETE, f"{summary.id} {taken_at}\n".encode())
-        durable.sync(state.root)
+        durable.sync(workspace.state.root)
     except OSError as error:
-        raise _refused(state.root, error) from error
+        raise _refused(workspace.state.root, error) from error
 
 
 def _write(path: Path, content: Iterator[memoryview], *, mode: int = 0o600) -> None:
@@ -278,8 +295,7 @@ def _machine_file(workspace: Workspace, made: Path) -> MachineFile:
         return "none"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if durable.write_once(path, data, mode=0o644):
-            return "written"
+        durable.write_once(path, data, mode=0o644)
         return "there" if durable.read(path) == data else "other"
     except OSError:
         return "other"

@@ -41,6 +41,9 @@ class Workspace(Protocol):
     def has_ledger(self) -> bool:
         """Whether there is a ledger already, which is not opened to tell."""
 
+    def named_ledger(self) -> str | None:
+        """Return where the ledger is that this machine shares, as it is named now, None where none is."""
+
     def find_state_id(self) -> str | None:
         """Return the six digits that mark what is the state directory's, None where there are none yet."""
 

@@ -79,7 +79,12 @@ def checked_page(checked: Checked) -> Page:
 
 
 def restored_json(restored: Restored) -> dict[str, Any]:
-    return {**summary_json(restored.summary), "id": restored.state_id, "machine_file": restored.machine_file}
+    return {
+        **summary_json(restored.summary),
+        "id": restored.state_id,
+        "machine_file": restored.machine_file,
+        "missing": restored.missing,
+    }
 
 
 def restored_page(restored: Restored, state: str) -> Page:
@@ -99,10 +104,12 @@ def _steps(restored: Restored) -> Iterator[str]:
     match restored.machine_file:
         case "none":
             yield "if that machine had a file of its own (/etc/instar/config.yaml), write it again: docs/machine.md"
-        case "written":
+        case "there":
             yield "the machine's own file is there again: look it through, and bring back the files that it names"
         case "other":
             yield "the machine's own file is another than in the backup: look it through"
+    if restored.missing:
+        yield f"bake again, or pull, what was released after the backup: {', '.join(restored.missing)}"
     if secret := [one.name for one in summary.environments if one.secrets and not summary.secrets]:
         yield f"secrets are not in it: deploy again, where the definitions are: {', '.join(secret)}"
     if lost := _lost_volumes(restored):
