@@ -5,6 +5,7 @@ Each call is made again when its error says so; nothing else is told of the engi
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from provider_benches import BENCHES, STUBBORN, STUBBORN_STOP, ProviderBench, pa
 from instar.errors import InstarError
 from instar.model.definition import Service
 from instar.model.release import Configuration, EnvironmentId, Instance, Release
+from instar.model.usage import MemberUsage
 from instar.providers.base import Observed, RouterPlan, Traffic
 
 ENV = EnvironmentId(service="port", name="dev")
@@ -183,3 +185,25 @@ def test_a_group_that_can_be_made_and_not_begun_waits(stage: Stage) -> None:
 def test_the_heaviest_weight_is_enough_for_a_share_in_percent(stage: Stage) -> None:
     assert stage.provider.traits.heaviest_weight >= 100
     assert stage.provider.traits.poll_s > 0
+
+
+def test_what_its_groups_use_is_said_of_what_runs_and_of_nothing_else(stage: Stage) -> None:
+    measures = stage.provider.measures
+    if measures is None:
+        return
+    groups, absent = stage.run(), stage.group(1)
+    assert patiently(lambda: measures.measure(ENV, [])).members == ()
+
+    def measured() -> list[MemberUsage]:
+        return list(patiently(lambda: measures.measure(ENV, [*groups, absent])).members)
+
+    stage.bench.until(lambda: len(measured()) == sum(one.members for one in groups))
+    found = measured()
+    assert {one.group for one in found} == {one.id for one in groups}
+    assert len({one.name for one in found}) == len(found)
+    for one in found:
+        for value in dataclasses.asdict(one.usage).values():
+            assert value is None or value >= 0
+    for one in groups:
+        stage.destroy(one)
+    stage.bench.until(lambda: measured() == [])

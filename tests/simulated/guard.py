@@ -15,6 +15,7 @@ FACETS = (
     "previews",
     "counts",
     "maintains",
+    "measures",
     "members",
     "edge",
     "layers",

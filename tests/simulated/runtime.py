@@ -16,6 +16,7 @@ from instar.model.environment import Check
 from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, Release
 from instar.model.survey import Seen
+from instar.model.usage import Measured, Usage
 from instar.providers.base import NetworkPlan, Observed, Probe, Shell, StoredVolume, Streams, Subject
 from instar.providers.commands import command_of, place_of_command, volumes_of
 from instar.providers.facets import Attachment, Member
@@ -23,6 +24,7 @@ from simulated.behaviour import Behaviour, asked_for, judged
 from simulated.clock import VirtualClock
 from simulated.effects import Effects
 from simulated.shell import SimulatedAttachment, SimulatedShell
+from simulated.usage import measured
 
 
 @dataclass(kw_only=True)
@@ -64,6 +66,7 @@ class SimulatedRuntime:
         self.drifted: dict[str, tuple[Finding, ...]] = {}  # what an inspection of an instance finds
         self._plans: dict[EnvironmentId, NetworkPlan] = {}
         self.network_drifted: tuple[Finding, ...] = ()
+        self.uses: dict[str, Usage] = {}
         self._room_bytes = room_bytes
         self._machine: dict[str, Simulated] = {}
         self._at: dict[str, Simulated] = {}  # by address
@@ -188,6 +191,11 @@ class SimulatedRuntime:
     def observe(self, instances: Sequence[Instance]) -> tuple[Observed, ...]:
         with self._guard:
             return tuple(self._observed(instance) for instance in instances)
+
+    def measure(self, environment: EnvironmentId, groups: Sequence[Instance]) -> Measured:
+        with self._guard:
+            began = {name: one.started_at for name, one in self._machine.items()}
+            return measured(self.observe(groups), began, self.clock.peek(), self.uses)
 
     def end_of(self, instance: Instance) -> int | None:
         return None  # its time is virtual, and nothing waits for it

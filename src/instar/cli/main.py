@@ -33,6 +33,7 @@ _COMMANDS = {
     "maintenance": "maintenance",
     "status": "status",
     "explain": "status",
+    "top": "top",
     "history": "history",
     "diff": "diff",
     "config": "config",
@@ -63,7 +64,8 @@ _NEW_OBJECTS = 50_000  # more than a short command makes: Python looks for what 
 # what other tools call it, and what it is here
 _FAMILIAR = {
     **dict.fromkeys(("plan", "preview"), "instar deploy ENV --plan"),
-    **dict.fromkeys(("ps", "ls", "list", "info", "inspect", "top"), "instar status"),
+    **dict.fromkeys(("ps", "ls", "list", "info", "inspect"), "instar status"),
+    **dict.fromkeys(("stats", "usage", "monitor"), "instar top ENV"),
     **dict.fromkeys(("exec", "ssh", "attach"), "instar shell ENV; of a command in an instance of its own: instar run"),
     **dict.fromkeys(("console", "task", "job", "once"), "instar run ENV -- COMMAND"),
     **dict.fromkeys(("up", "apply", "start", "release", "switch"), "instar deploy ENV"),

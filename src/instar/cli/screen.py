@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TextIO
 
@@ -18,7 +18,7 @@ from instar.views.page import Page
 
 _STAGE_WIDTH = 9
 _COLOURS = {"failed": "red", "warning": "yellow"}
-_PLAIN_WIDTH = 100
+_PLAIN_WIDTH, _PLAIN_HEIGHT = 100, 24
 
 
 def say(text: str = "") -> None:
@@ -38,12 +38,38 @@ def say_json(value: Any) -> None:
 
 def show(page: Page) -> None:
     """Print the lines and tables of ``page`` to stdout."""
+    for line in _lines(page):
+        _out(line)
+
+
+class LivePage:
+    """A page on a terminal that is drawn again and again, from its upper left corner on. What is on it stays there."""
+
+    def __init__(self) -> None:
+        self._begins = "\x1b[2J"
+
+    @staticmethod
+    def is_possible() -> bool:
+        """Tell whether there is a terminal that such a page can be drawn on."""
+        return _is_terminal(sys.stdout) and os.environ.get("TERM") != "dumb"
+
+    def draw(self, page: Callable[[int, int], Page]) -> None:
+        """Draw what ``page`` is for a terminal of so many columns and lines; what does not fit is cut."""
+        width, height = _size(sys.stdout)
+        lines = list(_lines(page(width, height - 1), width))[: height - 1]
+        _out(f"{self._begins}\x1b[H" + "".join(f"{line}\x1b[K\n" for line in lines) + "\x1b[J", newline=False)
+        self._begins = ""
+
+
+def _lines(page: Page, width: int | None = None) -> Iterator[str]:
+    """Yield each line as it is printed, as much as has room in ``width``."""
     for one in page:
         if isinstance(one, str):
-            say(one)
+            yield from (line[:width] for line in printable(one).split("\n"))
             continue
         for position, line in enumerate(one.lines()):
-            _out(_bold(printable(line)) if one.header and position == 0 else printable(line))
+            text = printable(line)[:width]
+            yield _bold(text) if one.header and position == 0 else text
 
 
 def warn(message: str, hint: str | None = None, detail: Sequence[str] = ()) -> None:
@@ -96,14 +122,20 @@ def moment(text: str, now: datetime) -> datetime:
 
 
 def _width() -> int:
+    return _size(sys.stderr)[0]
+
+
+def _size(stream: TextIO) -> tuple[int, int]:
+    """Return how many columns and lines a terminal has."""
     try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns or _PLAIN_WIDTH
+        found = os.get_terminal_size(stream.fileno())
     except OSError:
-        return _PLAIN_WIDTH
+        return _PLAIN_WIDTH, _PLAIN_HEIGHT
+    return found.columns or _PLAIN_WIDTH, found.lines or _PLAIN_HEIGHT
 
 
-def _out(text: str) -> None:
-    click.echo(text)
+def _out(text: str, *, newline: bool = True) -> None:
+    click.echo(text, nl=newline)
 
 
 def _err(text: str, *, newline: bool = True) -> None:

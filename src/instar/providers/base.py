@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Inspects,
         Layers,
         Maintains,
+        Measures,
         Members,
         Networks,
         Previews,
@@ -331,6 +332,8 @@ class Provider(Protocol):
     def counts(self) -> Counts | None: ...
     @property
     def maintains(self) -> Maintains | None: ...
+    @property
+    def measures(self) -> Measures | None: ...
 
     @property
     def members(self) -> Members | None: ...

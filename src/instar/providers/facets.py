@@ -12,6 +12,7 @@ from instar.model.digest import Digest
 from instar.model.drift import Finding
 from instar.model.environment import HostNames, Network, Settings
 from instar.model.release import EnvironmentId, Instance, Release
+from instar.model.usage import Measured
 from instar.model.volume import VolumeSnapshot
 from instar.providers.base import (
     Counters,
@@ -193,6 +194,14 @@ class Counts(Protocol):
 
     def counters(self, environment: EnvironmentId) -> Counters:
         """Return the totals; zeros when it does not run."""
+
+
+class Measures(Protocol):
+    """Tells what instances use: processor, memory, network."""
+
+    def measure(self, environment: EnvironmentId, groups: Sequence[Instance]) -> Measured:
+        """Return what each member of ``groups``, which are of ``environment``, uses now: of one that does not run,
+        nothing. Changes nothing, and asks no member. What nobody can tell is None, and why is said."""
 
 
 class PassedNames(Protocol):

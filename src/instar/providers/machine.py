@@ -14,11 +14,23 @@ from instar.model.environment import Check, Settings
 from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, Release
 from instar.providers.base import Observation, Observed, Probe, RouterPlan, RouterState, Subject, Target, Traffic
-from instar.providers.facets import Counts, Edge, Ends, Layers, Maintains, Networks, Previews, Runs, Shells, Volumes
+from instar.providers.facets import (
+    Counts,
+    Edge,
+    Ends,
+    Layers,
+    Maintains,
+    Measures,
+    Networks,
+    Previews,
+    Runs,
+    Shells,
+    Volumes,
+)
 from instar.providers.traits import Traits
 
 
-class Runtime(Networks, Volumes, Layers, Shells, Runs, Ends, Protocol):
+class Runtime(Networks, Volumes, Layers, Shells, Runs, Ends, Measures, Protocol):
     """Where instances run."""
 
     def room_bytes(self) -> int:
@@ -201,6 +213,10 @@ class MachineProvider:
     @property
     def maintains(self) -> Maintains:
         return self.router
+
+    @property
+    def measures(self) -> Measures:
+        return self.runtime
 
     @property
     def members(self) -> None:

@@ -99,6 +99,12 @@ def members_by_hierarchy(name: str) -> tuple[frozenset[int], ...]:
     return tuple(frozenset(_members_below(group)) for group in groups if os.path.isdir(group))  # noqa: PTH112
 
 
+def members_in(hierarchy: Hierarchy, name: str) -> frozenset[int]:
+    """Return the processes of the group and of the groups below it, in one hierarchy."""
+    _check_name(name)
+    return frozenset(_members_below(f"{hierarchy.mount}/{name}"))
+
+
 def below(name: str) -> tuple[str, ...]:
     """Return the groups below a group, but for the keeper's: each limits what is in it once more."""
     found = set()

@@ -49,7 +49,7 @@ from instar.providers.traits import Traits
 class KubernetesProvider:
     """Implements instar.providers.base.Provider. A release is one group for each role of it: a Deployment."""
 
-    ends = counts = edge = layers = sweeps = networks = runs = None
+    ends = counts = measures = edge = layers = sweeps = networks = runs = None
 
     def __init__(self, site: Site, traits: Traits) -> None:
         self.traits = traits

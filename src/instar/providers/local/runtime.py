@@ -26,6 +26,7 @@ from instar.model.environment import Check
 from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, Release
 from instar.model.state import StateDirectory
+from instar.model.usage import Measured
 from instar.providers.base import NetworkPlan, Observed, Probe, Shell, StoredVolume, Streams, Subject
 from instar.providers.facets import Attachment, Member
 from instar.providers.local import (
@@ -35,6 +36,7 @@ from instar.providers.local import (
     observation,
     record,
     removal,
+    usage,
     volumes,
 )
 from instar.providers.local.names import InstanceNames, Names
@@ -160,6 +162,9 @@ class LocalRuntime:
         from instar.providers.local.inspection.evidence import processes
 
         return processes(self._instance(instance).group)
+
+    def measure(self, environment: EnvironmentId, groups: Sequence[Instance]) -> Measured:
+        return usage.measure([self._instance(one) for one in groups])
 
     def destroy(self, instance: Instance, release: Release) -> bool:
         names = self._instance(instance)
