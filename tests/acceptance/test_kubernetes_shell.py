@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clusters.api import kubectl
+from clusters.layout import layout
 
 from acceptance.test_kubernetes_members import await_passes, kept, members
 from instar.providers.kubernetes.kinds import POD
@@ -60,6 +62,26 @@ def test_a_command_is_run_in_a_tainted_pod_recorded_and_the_pod_replaced(author:
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip(), "it runs on without traffic"
     assert len(kept(author)) == 3
+
+
+def test_who_looks_into_a_pod_otherwise_is_found_in_the_audit_log(author: Author) -> None:
+    config = author.folder / "config.yaml"
+    log = layout().logs / "audit.log"
+    config.write_text(f"{config.read_text()}kubernetes: {{audit_log: {log}}}\n")
+    author.write(settings="drift: {action: replace}\n    replace_within: 1s")
+    author.deploy()
+    looked, other = members(author)
+    author.instar("drift", "prod")
+    author.instar("shell", "prod", other, "--why", "a look", "--command", "true")
+    author.instar("drift", "prod")  # who looks by Instar taints first
+    words = ("-n", author.namespace.name, "exec", looked, "--", "true")
+    done = author.run(*kubectl(layout(), words))
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads(author.run(sys.executable, "-c", MAIN, "drift", "prod", "--json").stdout)["findings"]
+    assert (found["kind"], found["path"]) == ("process", f"{looked}: looked into"), found
+    assert found["observed"].startswith("exec by 'admin' with kubectl/"), found
+    await_passes(author, lambda: looked not in members(author) and len(members(author)) == 2, "replaced")
+    author.instar("drift", "prod")
 
 
 class Terminal:

@@ -21,6 +21,7 @@ from instar.model.machine import (
     AcmeSettings,
     AgentSettings,
     AgeSettings,
+    ClusterHere,
     DnsSettings,
     EdgeSettings,
     IndexSettings,
@@ -78,6 +79,7 @@ def test_the_page_and_its_example_are_current() -> None:
             "ci": SecretSettings(variable="SHOP_TOKEN"),
         },
         age=AgeSettings(identities="/etc/instar/age-identities"),
+        kubernetes=ClusterHere(audit_log="/var/log/kubernetes/audit.log"),
     )
 
 
@@ -93,6 +95,7 @@ def test_the_schema_is_strict() -> None:
         "indexes",
         "secrets",
         "age",
+        "kubernetes",
     }
     assert schema["properties"]["agent"]["properties"]["check"]["default"] == "5s"
     answer = CliRunner().invoke(instar_command, ["schema", "--machine"], standalone_mode=False)

@@ -164,6 +164,15 @@ class AgeSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterHere:
+    """What this machine has of a cluster's own."""
+
+    audit_log: str | None = field(default=None, metadata=key(
+        "The API server's audit log: `drift` finds there who looked into a pod. Only what is new is read.",
+        "file of the machine", default_about="none is read"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class MachineSettings:
     """``ledger``: the address of the database that this machine shares with others, None where it has its own file."""
 
@@ -189,3 +198,5 @@ class MachineSettings:
         names="name", expected="a section with one section for each source, such as 'vault: {command: […]}'"))
     age: AgeSettings = field(default=AgeSettings(), metadata=key(
         "By whose keys secrets are read that stand encrypted beside a definition."))
+    kubernetes: ClusterHere = field(default=ClusterHere(), metadata=key(
+        "What of a Kubernetes cluster is on this machine."))

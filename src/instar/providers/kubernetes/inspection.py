@@ -7,12 +7,14 @@ registry that changed since makes it another one, and then only who wrote to it 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from instar.errors import InstarError, ProviderError, RouterError
 from instar.model.drift import Finding
 from instar.model.release import EnvironmentId, Instance
 from instar.providers.base import RoutedTarget, RouterPlan, RouterState, Subject, Target
+from instar.providers.kubernetes import audit
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.comparison import Difference, differences, other_writers
 from instar.providers.kubernetes.door import Backend
@@ -38,6 +40,10 @@ class Cluster(Protocol):
     def traffic_of(self, environment: EnvironmentId) -> EnvironmentTraffic: ...
 
     def sites_of(self, environment: EnvironmentId) -> Sequence[str]: ...
+
+    @property
+    def audit_log(self) -> str | None:
+        """Return where this machine has the cluster's, if it does."""
 
 
 class ClusterInspection:
@@ -109,8 +115,21 @@ class ClusterInspection:
         pod_template = template(order) if order is not None and same else None
         for pod in api.list(POD, place.namespace, {GROUP: group.id}):
             yield from pod_findings(subject, pod, pod_template)
+            yield from self._looked_into(group, pod)
         for pod in api.list(POD, place.namespace, names.labels, lacking=GROUP):
             yield from taken_out(group.id, pod)
+
+    def _looked_into(self, group: Instance, pod: Object) -> Iterator[Finding]:
+        """Yield that somebody looked into a pod, which whoever does so by Instar taints first."""
+        log, name = self._cluster.audit_log, str(pod["metadata"]["name"])
+        if log is None or group.taint is not None or group.member_taint(name) is not None:
+            return
+        looks = audit.looks_into(Path(log), str(pod["metadata"]["namespace"]), name)
+        if looks:
+            path, observed = f"{name}: looked into", audit.told(looks)
+            yield Finding(
+                instance=group.id, kind="process", path=path, expected="nobody", observed=observed, member=name
+            )
 
 
 def _object(api: Api, namespace: str, kind: Any, wanted: Object, *, known: bool) -> Iterator[Difference]:

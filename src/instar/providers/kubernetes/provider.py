@@ -65,6 +65,11 @@ class KubernetesProvider:
         return ClusterInspection(self)
 
     @property
+    def audit_log(self) -> str | None:
+        settings = self._site.machine_settings
+        return None if settings is None else settings.kubernetes.audit_log
+
+    @property
     def members(self) -> ClusterMembers:
         return ClusterMembers(self.place_of, self._claim, self._logs)
 
