@@ -17,6 +17,7 @@ from kubernetes_author import Author, Requests, authoring
 pytestmark = [pytest.mark.cluster, pytest.mark.alone]
 
 SLOW = "{strategy: canary, steps: [50], pause: 3s}"
+STRATEGIES = {"canary": SLOW, "blue-green": "{strategy: blue-green}", "rolling": "{strategy: rolling, pause: 3s}"}
 AWAY_S = 2.0
 PATIENCE = "3m"  # a gateway that has lost the API asks for it again after up to 40 s
 
@@ -75,21 +76,29 @@ def has_moved(author: Author) -> bool:
 MOMENTS = {"launch": wait_for_launch, "shift": wait_for_shift}
 
 
+def at(strategy: str, part: str, moment: str, *, long: bool = True) -> object:
+    marks = [pytest.mark.long] if long else []
+    return pytest.param(strategy, part, moment, marks=marks, id=f"{strategy}-{part}-{moment}")
+
+
 @pytest.mark.parametrize(
-    ("part", "moment"),
+    ("strategy", "part", "moment"),
     [
-        ("kube-apiserver", "launch"),
-        ("kube-apiserver", "shift"),
-        ("kubelet", "launch"),
-        ("contour", "shift"),
-        ("kube-controller-manager", "launch"),
+        at("canary", "kube-apiserver", "launch", long=False),
+        at("canary", "kube-apiserver", "shift", long=False),
+        at("canary", "kubelet", "launch", long=False),
+        at("canary", "contour", "shift", long=False),
+        at("canary", "kube-controller-manager", "launch", long=False),
+        at("canary", "kubelet", "shift"),
+        *(at(one, part, "launch") for one in ("blue-green", "rolling") for part in ("kube-apiserver", "kubelet")),
+        *(at("rolling", part, "shift") for part in ("kube-apiserver", "kubelet", "contour")),
     ],
 )
 def test_a_part_that_is_killed_in_a_rollout_costs_no_request(
-    whole: Cluster, author: Author, part: str, moment: str
+    whole: Cluster, author: Author, strategy: str, part: str, moment: str
 ) -> None:
     with Requests(author) as asked:
-        author.write(greeting="hi", rollout=SLOW, deadline=PATIENCE)
+        author.write(greeting="hi", rollout=STRATEGIES[strategy], deadline=PATIENCE)
         deploy = author.start_deploy()
         MOMENTS[moment](author)
         whole.change_part("kill", 0, [part])
@@ -100,13 +109,21 @@ def test_a_part_that_is_killed_in_a_rollout_costs_no_request(
     assert has_moved(author)
 
 
+@pytest.mark.parametrize(
+    ("strategy", "moment"),
+    [
+        ("canary", "shift"),
+        pytest.param("blue-green", "launch", marks=pytest.mark.long),
+        pytest.param("rolling", "shift", marks=pytest.mark.long),
+    ],
+)
 def test_the_gateway_s_process_is_killed_in_a_rollout_and_what_was_not_in_flight_is_served(
-    whole: Cluster, author: Author
+    whole: Cluster, author: Author, strategy: str, moment: str
 ) -> None:
     with Requests(author) as asked:
-        author.write(greeting="hi", rollout=SLOW, deadline=PATIENCE)
+        author.write(greeting="hi", rollout=STRATEGIES[strategy], deadline=PATIENCE)
         deploy = author.start_deploy()
-        wait_for_shift(author)
+        MOMENTS[moment](author)
         whole.change_part("kill", 0, ["envoy"])
         whole.change_part("start", 0, ["envoy"])
         finish(deploy)
