@@ -7,12 +7,14 @@ tried on a real one (marker ``cluster``).
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 import json
 import re
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -55,6 +57,7 @@ class ClusterStub:
         self.pod_status: Mapping[str, Any] = {}
         self.deployment_conditions: list[Mapping[str, Any]] = []
         self.printed = "2026-11-29T12:00:00.000000001Z serving\n"
+        self.watches = True  # else whoever watches hears nothing
         self._versions = itertools.count(1)
         self._guard = threading.RLock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -194,7 +197,8 @@ class ClusterStub:
         key = (plural, namespace, name or body.get("metadata", {}).get("name", ""))
         found = self.objects.get(key)
         if method == "GET" and name is None:
-            return 200, {"items": self._listed(plural, namespace, query)}, {}
+            found_items = self._listed(plural, namespace, query)
+            return 200, {"items": found_items, "metadata": {"resourceVersion": str(next(self._versions))}}, {}
         if method == "POST":
             if found is not None:
                 return _status(409, "AlreadyExists", f'{plural} "{key[2]}" already exists')
@@ -211,15 +215,37 @@ class ClusterStub:
             self._delete(key)
         return 200, found, {}
 
+    def events(self, path: str, query: Mapping[str, list[str]]) -> Iterator[bytes]:
+        """Yield the lines of a watch, b"" while there is none."""
+        match = _PATH.fullmatch(path)
+        assert match is not None, path
+        version, until = int(query["resourceVersion"][0]), time.monotonic() + int(query["timeoutSeconds"][0])
+        known: dict[str, Any] = {}
+        while time.monotonic() < until:
+            with self._guard:
+                seen = {
+                    one["metadata"]["name"]: one for one in self._listed(match["plural"], match["namespace"], query)
+                }
+                new = [one for one in seen.values() if int(one["metadata"]["resourceVersion"]) > version]
+                gone = [known[name] for name in known.keys() - seen.keys()]
+                known = seen
+                told = [("MODIFIED", one) for one in new] + [("DELETED", one) for one in gone]
+                version = max([version, *(int(one["metadata"]["resourceVersion"]) for one in new)])
+            for what, one in told if self.watches else ():
+                yield json.dumps({"type": what, "object": one}).encode() + b"\n"
+            yield b""
+
     def _listed(self, plural: str, namespace: str, query: Mapping[str, list[str]]) -> list[Any]:
         words = [one for one in ",".join(query.get("labelSelector", [])).split(",") if one]
         wanted = dict(one.split("=", 1) for one in words if not one.startswith("!"))
         lacking = {one[1:] for one in words if one.startswith("!")}
+        (of,) = query.get("fieldSelector", [""])
         return [
             one
-            for (found, where, _), one in self.objects.items()
+            for (found, where, name), one in self.objects.items()
             if (found, where) == (plural, namespace) and wanted.items() <= one["metadata"].get("labels", {}).items()
             if not lacking & one["metadata"].get("labels", {}).keys()
+            if not of.startswith("metadata.name=") or of == f"metadata.name={name}"
         ]
 
 
@@ -254,12 +280,25 @@ def _handler(stub: ClusterStub) -> type[BaseHTTPRequestHandler]:
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             status, told, headers = stub.answer(self.command, self.path, self.headers, body)  # type: ignore[arg-type]
+            parts = urlsplit(self.path)
+            if "watch" in parse_qs(parts.query) and status == 200:
+                self._watch(stub.events(parts.path, parse_qs(parts.query)))
+                return
             data = told if isinstance(told, bytes) else json.dumps(told).encode()
             self.send_response(status)
             for name, value in {"Content-Type": "application/json", "Content-Length": len(data), **headers}.items():
                 self.send_header(name, str(value))
             self.end_headers()
             self.wfile.write(data)
+
+        def _watch(self, lines: Iterator[bytes]) -> None:
+            self.send_response(200)
+            self.send_header("Connection", "close")
+            self.end_headers()
+            with contextlib.suppress(OSError):  # who watched may have seen enough
+                for line in lines:
+                    self.wfile.write(line)
+                    time.sleep(0 if line else 0.01)
 
         do_GET = do_POST = do_PATCH = do_DELETE = _serve
 

@@ -10,6 +10,7 @@ from instar.providers.base import Provider
 FACETS = (
     "inspects",
     "ends",
+    "changes",
     "shells",
     "runs",
     "previews",

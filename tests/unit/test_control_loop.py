@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -15,8 +16,9 @@ from instar.ledger import Ledger
 from instar.model.definition import Data, Task
 from instar.model.environment import RolloutRules, Settings
 from instar.model.progress import Progress, silent
-from instar.providers.base import Probe
-from simulated import Behaviour, Simulation
+from instar.model.release import EnvironmentId, Instance
+from instar.providers.base import Probe, Provider
+from simulated import Behaviour, EngineSimulation, Simulation
 from simulated.values import ENV, configuration, image
 
 
@@ -198,3 +200,54 @@ def test_a_deploy_that_goes_to_a_release_that_falls_at_once_ends_where_it_began(
     ).run(ENV)
     assert deploy_again.went_back is not None
     assert ledger.get_environment(ENV).active == 1
+
+
+class Telling:
+    """A provider that says when groups have come to where they were on their way to."""
+
+    def __init__(self, world: EngineSimulation, *, tells: bool) -> None:
+        self.awaited: list[tuple[str, ...]] = []
+        self._world = world
+        self._tells = tells
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._world.provider, name)
+
+    @property
+    def changes(self) -> Telling:
+        return self
+
+    def await_change(self, environment: EnvironmentId, groups: Sequence[Instance], within_s: float) -> bool:
+        self.awaited.append(tuple(one.id for one in groups))
+        self._world.clock.sleep(within_s if self._tells else 0.0)
+        return self._tells
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_who_tells_of_changes_is_waited_for_and_else_the_time(tells: bool, tmp_path: Path) -> None:
+    world = EngineSimulation()
+    provider, paused = Telling(world, tells=tells), list[float]()
+
+    def pause(seconds: float) -> None:
+        paused.append(seconds)
+        world.clock.sleep(seconds)
+
+    with Ledger(tmp_path / "instar.db", actor="tester", clock=world.clock.now) as opened:
+        for number in range(3):
+            opened.save_settings(ENV, ONE)
+            made = opened.add_release(ENV, image().digest, configuration({"VERSION": str(number)}))
+            opened.begin_rollout(ENV, "deploy", made.number)
+            Loop(
+                ledger=opened,
+                provider=cast(Provider, provider),
+                find_image=lambda digest: image(),
+                report=silent,
+                pause=pause,
+            ).run(ENV)
+        assert opened.get_environment(ENV).active == 3
+        assert {one.release for one in opened.instances(ENV)} == {2, 3}
+    releases = [{name.split("-")[2] for name in names} for names in provider.awaited]
+    assert {"3"} in releases, "those that launch"
+    assert {"1"} in releases, "those that end"
+    assert all(len(one) == 1 for one in releases)
+    assert tells or len(paused) >= len(provider.awaited)

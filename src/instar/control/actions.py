@@ -188,11 +188,13 @@ class TakeNames:
 @dataclass(frozen=True, slots=True)
 class Wait:
     """Nothing can be done before the snapshot changes: look again in ``seconds``. ``ends``: that is until groups have
-    ended, and nobody has to keep others from acting meanwhile. ``last``: all but their end is as wanted."""
+    ended, and nobody has to keep others from acting meanwhile. ``last``: all but their end is as wanted. ``launches``:
+    that is until groups answer."""
 
     seconds: float
     ends: bool = False
     last: bool = False
+    launches: bool = False
 
 
 Action = (

@@ -169,7 +169,8 @@ def _until_healthy(
             cause=f"{there} of {members} healthy after {seconds:g} s: {cause}",
             culprits=tuple(group.id for group in late),
         )
-    return Readiness(groups=well, actions=(Wait(_pause_s(snapshot, release, waiting)),))
+    launches = not all(group.healthy for group in waiting)  # else they have to stay so for a while
+    return Readiness(groups=well, actions=(Wait(_pause_s(snapshot, release, waiting), launches=launches),))
 
 
 def is_well(snapshot: Snapshot, release: Release, group: GroupView) -> bool:

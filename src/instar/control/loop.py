@@ -30,13 +30,14 @@ from instar.ledger import Ledger
 from instar.model.digest import Digest
 from instar.model.image import Image
 from instar.model.progress import Report
-from instar.model.release import EnvironmentId, Release
+from instar.model.release import EnvironmentId, Instance, Release
 from instar.providers.base import Provider
 
 AGAIN_AT_MOST = 3
 IN_VAIN_S = 1.0
 HOT_AGAIN_AFTER = timedelta(minutes=1)  # so often a hot release that lost an instance gets another, by an agent
 _IN_VAIN_AT_MOST = 30  # while somebody stands by
+_TOLD_WITHIN_S = 2.0  # so soon it is looked again where nobody tells of a change, and a word of somebody's is heard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +105,7 @@ class Loop:
                         f"{run.decided}",
                         hint=f"look at instar status {environment} and instar logs {environment}, then try again",
                     )
-                self.pause(seconds)
+                run.pause(seconds)
             except (KeyboardInterrupt, Cancelled) as error:
                 if interruption is not None or not run.undo():
                     raise
@@ -208,6 +209,26 @@ class Run:
     def may_be_left(self) -> bool:
         """The same, and somebody else sees to these."""
         return self.only_ends and self.loop.leaves_ends()
+
+    def pause(self, seconds: float) -> None:
+        """Wait for so long; for what its provider tells of, until it does, and a little longer."""
+        changes, awaited = self.provider.changes, self._awaited()
+        if changes is None or not awaited:
+            self.loop.pause(seconds)
+            return
+        began = time.monotonic()
+        if not changes.await_change(self.environment, awaited, max(seconds, _TOLD_WITHIN_S)):
+            self.loop.pause(max(0.0, seconds - (time.monotonic() - began)))
+
+    def _awaited(self) -> list[Instance]:
+        """Return the groups that are waited for: until they answer, or until they have ended."""
+        wait, snapshot = self.wait, self.report.snapshot
+        if wait is None or snapshot is None or not (wait.ends or wait.launches):
+            return []
+        groups = (*snapshot.groups, *snapshot.task_groups)
+        if wait.launches:
+            return [group.instance for group in groups if group.state == "running" and not group.healthy]
+        return [group.instance for group in groups if group.state == "ending"]
 
     def undo(self) -> bool:
         """Fail the running rollout if its target has not all traffic yet; False when there is nothing to undo."""

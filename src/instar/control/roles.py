@@ -40,8 +40,8 @@ def together(parts: Iterable[tuple[Action, ...]]) -> tuple[Action, ...]:
     if now or not waits:
         return now
     seconds = min(wait.seconds for wait in waits)
-    ends, last = (all(getattr(wait, name) for wait in waits) for name in ("ends", "last"))
-    return (Wait(seconds, ends=ends, last=last),)
+    ends, last, launches = (all(getattr(wait, name) for wait in waits) for name in ("ends", "last", "launches"))
+    return (Wait(seconds, ends=ends, last=last, launches=launches),)
 
 
 def starts_before(snapshot: Snapshot, release: Release) -> bool:

@@ -23,6 +23,7 @@ from instar.providers.traits import Traits
 
 if TYPE_CHECKING:
     from instar.providers.facets import (
+        Changes,
         Counts,
         Edge,
         Ends,
@@ -322,6 +323,8 @@ class Provider(Protocol):
     def inspects(self) -> Inspects | None: ...
     @property
     def ends(self) -> Ends | None: ...
+    @property
+    def changes(self) -> Changes | None: ...
     @property
     def shells(self) -> Shells | None: ...
     @property

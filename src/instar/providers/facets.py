@@ -120,6 +120,15 @@ class Ends(Protocol):
         None when it has. Raises OSError."""
 
 
+class Changes(Protocol):
+    """Says when groups have come to where they were on their way to, without being asked again and again."""
+
+    def await_change(self, environment: EnvironmentId, groups: Sequence[Instance], within_s: float) -> bool:
+        """Return True as soon as one of ``groups``, as they were last observed, answers with all its members, or is
+        gone; False when ``within_s`` is over, or it cannot be told. What it says decides nothing: whoever waited
+        observes."""
+
+
 class Shells(Protocol):
     """Lets people into running instances."""
 

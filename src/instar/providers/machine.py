@@ -223,6 +223,10 @@ class MachineProvider:
         return None
 
     @property
+    def changes(self) -> None:
+        return None
+
+    @property
     def layers(self) -> Layers:
         return self.runtime
 

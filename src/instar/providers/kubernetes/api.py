@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from instar.errors import InstarError, ProviderError
 from instar.providers.kubernetes import answers, reading
 from instar.providers.kubernetes.credentials import Credential, ask_plugin
 from instar.providers.kubernetes.kinds import POD, Kind
+from instar.waiting import Deadline
 
 if TYPE_CHECKING:
     import httpx2
@@ -29,6 +31,7 @@ MANAGER: Final = "instar"
 _TIMEOUT_S: Final = 15.0
 _PAGE: Final = 500
 _NOT_BEGUN: Final = 126
+_LATE_S: Final = 1.0  # so much after its end a watch is taken for one that is gone
 _MOST_PAGES: Final = 200
 _MOST_ANSWERED: Final = 1 << 20  # of an instance's answer to a check
 _MOST_PRINTED: Final = 16 << 20  # by a command in a pod: whoever is in there may have put another in its place
@@ -42,6 +45,7 @@ class Api:
         self.manager = manager
         self.server = access.config.cluster.server
         self.calls = 0
+        self._unwatched: set[Kind] = set()
         self._access = access
         self._config = access.config
         self._environ = environ
@@ -65,20 +69,60 @@ class Api:
         lacking: str | None = None,
     ) -> tuple[Object, ...]:
         """Return the objects that have all of ``labels``, have not ``lacking``, and are so in these ``fields``."""
-        words = [f"{name}={value}" for name, value in labels.items()]
-        selector = ",".join([*words, f"!{lacking}"] if lacking is not None else words)
+        return self.listed(kind, namespace, labels, fields, lacking=lacking)[0]
+
+    def listed(
+        self,
+        kind: Kind,
+        namespace: str,
+        labels: Mapping[str, str],
+        fields: Mapping[str, str] | None = None,
+        *,
+        lacking: str | None = None,
+    ) -> tuple[tuple[Object, ...], str]:
+        """Return the same, and of which version that is: what a watch goes on from."""
         found: list[Object] = []
-        params = {"labelSelector": selector, "limit": str(_PAGE)}
-        if fields is not None:
-            params["fieldSelector"] = ",".join(f"{name}={value}" for name, value in fields.items())
+        params = {"limit": str(_PAGE), **_selected(labels, fields, lacking)}
         what = f"list {kind.plural} in '{namespace}'"
         for _ in range(_MOST_PAGES):
             page = _object(self._ask("GET", kind.path(namespace), what, params=params) or b"{}")
             found += reading.items(page, what)
             if not (after := reading.continued(page)):
-                return tuple({"kind": kind.name, "apiVersion": kind.api_version, **one} for one in found)
+                kinds = {"kind": kind.name, "apiVersion": kind.api_version}
+                return tuple({**kinds, **one} for one in found), reading.version_of(page)
             params = {**params, "continue": after}
         raise ProviderError(f"cannot {what}: there are more than {_MOST_PAGES * _PAGE}, or their list has no end")
+
+    def watch(
+        self,
+        kind: Kind,
+        namespace: str,
+        version: str,
+        within_s: float,
+        *,
+        labels: Mapping[str, str] | None = None,
+        name: str | None = None,
+    ) -> Iterator[tuple[str, Object]]:
+        """Yield what happens to objects after ``version`` ("ADDED", "MODIFIED", "DELETED", and the object), until
+        ``within_s`` is over, or nobody says any more: a connection that is cut, or gone silently, a version that is too
+        old, a right that is missing. That raises nothing: whoever watched looks anew."""
+        import httpx2
+
+        if kind in self._unwatched or not version:
+            return
+        params = {"watch": "true", "resourceVersion": version, "timeoutSeconds": str(max(1, math.ceil(within_s)))}
+        params |= _selected(labels or {}, None if name is None else {"metadata.name": name})
+        longest_s = max(1, math.ceil(within_s)) + _LATE_S  # the server ends it first, and the connection is kept
+        timeout = httpx2.Timeout(_TIMEOUT_S, read=longest_s)
+        try:
+            self.calls += 1
+            with self._connected().stream("GET", kind.path(namespace), params=params, timeout=timeout) as response:
+                if response.status_code == 403:
+                    self._unwatched.add(kind)
+                elif response.is_success:
+                    yield from reading.events(response.iter_bytes(), Deadline.after(longest_s))
+        except (httpx2.HTTPError, InstarError):
+            return
 
     def create(self, kind: Kind, namespace: str | None, wanted: Object, *, dry: bool = False) -> Object:
         """Make an object. Raises AlreadyExists where one of its name is there."""
@@ -311,6 +355,17 @@ def _as_file(text: str) -> Iterator[str]:
         file.write(text)
         file.flush()
         yield file.name
+
+
+def _selected(
+    labels: Mapping[str, str], fields: Mapping[str, str] | None, lacking: str | None = None
+) -> dict[str, str]:
+    """Return by what a list, or a watch, is asked for these alone."""
+    words = [*(f"{name}={value}" for name, value in labels.items()), *([] if lacking is None else [f"!{lacking}"])]
+    made = {"labelSelector": ",".join(words)} if words else {}
+    if fields is not None:
+        made["fieldSelector"] = ",".join(f"{name}={value}" for name, value in fields.items())
+    return made
 
 
 def _body(response: httpx2.Response) -> bytes:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import Any, Final
 
 from instar.frozen import dataclass
@@ -31,23 +31,30 @@ class Look:
     deployments: Mapping[str, Object]
     jobs: Mapping[str, Object]
     pods: Mapping[str, tuple[Object, ...]]
+    versions: Mapping[str, str] = field(default_factory=dict)  # by a kind's name: what a watch goes on from
 
     @classmethod
     def of(
-        cls, anchors: Iterable[Object], deployments: Iterable[Object], jobs: Iterable[Object], pods: Iterable[Object]
+        cls,
+        anchors: Iterable[Object],
+        deployments: Iterable[Object],
+        jobs: Iterable[Object],
+        pods: Iterable[Object],
+        versions: Mapping[str, str] | None = None,
     ) -> Look:
         look = cls(
-            anchors={_group(one): one for one in anchors},
-            deployments={_group(one): one for one in deployments},
-            jobs={_group(one): one for one in jobs},
+            anchors={group_of(one): one for one in anchors},
+            deployments={group_of(one): one for one in deployments},
+            jobs={group_of(one): one for one in jobs},
             pods={},
+            versions=versions or {},
         )
         return look.with_pods(pods)
 
     def with_pods(self, pods: Iterable[Object]) -> Look:
         by_group: dict[str, list[Object]] = {}
         for pod in pods:
-            by_group.setdefault(_group(pod), []).append(pod)
+            by_group.setdefault(group_of(pod), []).append(pod)
         return replace(self, pods={name: tuple(found) for name, found in by_group.items()})
 
     def is_told_without_pods(self, groups: Sequence[Instance]) -> bool:
@@ -117,6 +124,11 @@ class Look:
             out_of_memory=found.get("reason") == "OOMKilled",
             reason=None if status == 0 else _failure(job, found),
         )
+
+
+def has_come(deployment: Object, group: Instance) -> bool:
+    """Tell whether a group that was waited for has as many pods that answer as it is to have, or can have none."""
+    return _ready(deployment) >= group.members or cause(deployment, ()) is not None
 
 
 def is_of(pod: Object, group: str) -> bool:
@@ -244,5 +256,5 @@ def _conditions(found: Object) -> Sequence[Object]:
     return (found.get("status") or {}).get("conditions") or ()
 
 
-def _group(found: Object) -> str:
+def group_of(found: Object) -> str:
     return str((found["metadata"].get("labels") or {}).get(GROUP, ""))

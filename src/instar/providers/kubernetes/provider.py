@@ -35,7 +35,7 @@ from instar.providers.kubernetes.members import ClusterMembers
 from instar.providers.kubernetes.names import ANCHOR, GROUP, PART, VOLUME, Names, environment_part
 from instar.providers.kubernetes.network import ReleaseNetwork
 from instar.providers.kubernetes.objects import anchor, beginning, claim, group_objects, owned
-from instar.providers.kubernetes.observation import Look, is_of, last_warnings
+from instar.providers.kubernetes.observation import Look, group_of, has_come, is_of, last_warnings
 from instar.providers.kubernetes.pod import Order
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.shell import ClusterShell, open_shell
@@ -58,6 +58,7 @@ class KubernetesProvider:
         self._apis: dict[str | None, Api] = {}
         self._fences: dict[EnvironmentId, Fence] = {}
         self._figures: dict[EnvironmentId, Figures] = {}
+        self._versions: dict[EnvironmentId, Mapping[str, str]] = {}
         self._guard = threading.Lock()
 
     @property
@@ -87,6 +88,10 @@ class KubernetesProvider:
 
     @property
     def previews(self) -> KubernetesProvider:
+        return self
+
+    @property
+    def changes(self) -> KubernetesProvider:
         return self
 
     def preflight(
@@ -124,10 +129,24 @@ class KubernetesProvider:
         api = self._api(place)
         self._fence(environment).look()
         look = _look(api, names, place.namespace, groups)
+        with self._guard:
+            self._versions[environment] = look.versions
         traffic = self._traffic(environment).look(look.ready, self._counting(environment, place))
         silent = look.silent_pods(groups)
         warnings = _warnings(api, place.namespace) if silent else {}
         return Observation(groups=tuple(look.observed(one, warnings) for one in groups), traffic=traffic)
+
+    def await_change(self, environment: EnvironmentId, groups: Sequence[Instance], within_s: float) -> bool:
+        place, names = self._place(environment), self._names(environment)
+        wanted, ending = {one.id: one for one in groups}, all(one.ending is not None for one in groups)
+        kind, labels = (CONFIG_MAP, {**names.labels, PART: ANCHOR}) if ending else (DEPLOYMENT, names.labels)
+        with self._guard:
+            version = self._versions.get(environment, {}).get(kind.name, "")
+        for what, found in self._api(place).watch(kind, place.namespace, version, within_s, labels=labels):
+            group = wanted.get(group_of(found))
+            if group is not None and (what == "DELETED" or (not ending and has_come(found, group))):
+                return True
+        return False
 
     def create(self, group: Instance, release: Release, image: Image) -> None:
         place, names = self._place(group.environment), self._names(group.environment)
@@ -368,10 +387,13 @@ def _look(api: Api, names: Names, namespace: str, groups: Sequence[Instance]) ->
     """Ask once for each kind, and for pods, of which there may be thousands, where only they say what is the matter.
     Where no group is asked about, who answers is all that the traffic needs."""
     found = functools.partial(api.list, namespace=namespace, labels=names.labels)
+    anchors, of_anchors = api.listed(CONFIG_MAP, namespace, {**names.labels, PART: ANCHOR}) if groups else ((), "")
+    deployments, of_deployments = api.listed(DEPLOYMENT, namespace, names.labels)
     look = Look.of(
-        anchors=api.list(CONFIG_MAP, namespace, {**names.labels, PART: ANCHOR}) if groups else (),
-        deployments=found(DEPLOYMENT),
+        anchors=anchors,
+        deployments=deployments,
         jobs=found(JOB) if any(one.task is not None for one in groups) else (),
         pods=(),
+        versions={CONFIG_MAP.name: of_anchors, DEPLOYMENT.name: of_deployments},
     )
     return look if look.is_told_without_pods(groups) else look.with_pods(found(POD))

@@ -7,7 +7,8 @@ Whoever answers may be somebody else than was meant, and a pod is whoever is in 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from instar.errors import ProviderError
@@ -17,6 +18,8 @@ from instar.waiting import Deadline
 Object = Mapping[str, Any]
 _PARTS: Final = ("metadata", "spec", "status")
 _MARKS: Final = ("labels", "annotations")
+_HAPPENS: Final = ("ADDED", "MODIFIED", "DELETED")
+_MOST_OF_EVENT: Final = 16 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,11 +86,43 @@ def items(page: Object, what: str) -> Sequence[Object]:
     return [whole(one, what) for one in found]
 
 
+def events(parts: Iterable[bytes], deadline: Deadline) -> Iterator[tuple[str, Object]]:
+    """Yield what a watch says: what happened to an object, and the object. It ends at the first line that says neither
+    (an error, say), and with ``deadline``."""
+    left = b""
+    for part in parts:
+        *lines, left = (left + part).split(b"\n")
+        for line in lines:
+            event = _event(line)
+            if event is None:
+                return
+            yield event
+        if deadline.is_over or len(left) > _MOST_OF_EVENT:
+            return
+
+
+def version_of(page: Object) -> str:
+    """Return which version of all that there is a list shows, "" where it does not say."""
+    metadata = page.get("metadata")
+    found = metadata.get("resourceVersion") if isinstance(metadata, Mapping) else None
+    return found if isinstance(found, str) else ""
+
+
 def continued(page: Object) -> str | None:
     """Return by what the next part of a list is asked for; None: there is none."""
     metadata = page.get("metadata")
     found = metadata.get("continue") if isinstance(metadata, Mapping) else None
     return str(found) if found else None
+
+
+def _event(line: bytes) -> tuple[str, Object] | None:
+    try:
+        event = json.loads(line)
+        if event["type"] in _HAPPENS and isinstance(event["object"], Mapping):
+            return str(event["type"]), whole(event["object"], "watch")
+    except (ValueError, RecursionError, TypeError, KeyError, ProviderError):
+        pass
+    return None
 
 
 def _are_texts(found: object) -> bool:

@@ -59,6 +59,7 @@ _VERBS: Final[Mapping[Kind, Sequence[str]]] = {
     LEASE: ("create", "get", "patch", "delete"),
     ROUTE: ("create", "get", "patch", "delete"),
 }
+_WATCHED: Final = (CONFIG_MAP, DEPLOYMENT, ROUTE)  # what is not allowed is asked for again and again
 _PARTS: Final = (
     ("get", "pods/log"),
     ("get", "pods/proxy"),
@@ -77,7 +78,12 @@ NEEDED: Final = (
 def roles(namespace: str, gateway: tuple[str, str] | None, account: str = "instar") -> list[Mapping[str, Any]]:
     """Return the account, the roles and their bindings: in the environment's namespace, for that namespace itself,
     and for the Gateway in its own."""
-    inner = [one for one in NEEDED if not one.of_gateway and (gateway is not None or one.group != GATEWAY.group)]
+    watching = (Right(verb="watch", resource=kind.plural, group=kind.group) for kind in _WATCHED)
+    inner = [
+        one
+        for one in (*NEEDED, *watching)
+        if not one.of_gateway and (gateway is not None or one.group != GATEWAY.group)
+    ]
     who = {"kind": "ServiceAccount", "name": account, "namespace": namespace}
     made: list[Mapping[str, Any]] = [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account, "namespace": namespace}},

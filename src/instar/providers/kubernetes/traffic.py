@@ -30,6 +30,7 @@ from instar.waiting import Deadline
 
 _IN_FORCE_S: Final = 10.0
 _LOOK_S: Final = 0.05
+_WATCHED_S: Final = 2.0  # then it is asked whether the route is as the watch has it
 _TRIES: Final = 4
 
 
@@ -239,11 +240,24 @@ class EnvironmentTraffic:
                 if deadline.is_over:
                     self._say_again(found)
                     raise
-            time.sleep(_LOOK_S)
-            again = self._find()
-            if again is None:
-                raise RouterError(f"the {self._kind.name} '{self._names.route}' was removed by somebody")
-            found = again
+            found = self._newer(found, deadline)
+
+    def _newer(self, found: Mapping[str, Any], deadline: Deadline) -> Mapping[str, Any]:
+        """Return the object as it is when somebody has written to it, or after a moment. Raises RouterError."""
+        soon = Deadline.after(_LOOK_S)
+        if self._place.gateway is not None:  # where there is none, other objects say what is in force
+            version, within_s = found["metadata"].get("resourceVersion") or "", min(_WATCHED_S, deadline.left_s)
+            events = self._api.watch(self._kind, self._place.namespace, version, within_s, name=self._names.route)
+            for what, seen in events:
+                if what != "DELETED":
+                    self._names.require_own(self._kind.name, seen)
+                    return seen
+                break
+        time.sleep(soon.left_s)
+        again = self._find()
+        if again is None:
+            raise RouterError(f"the {self._kind.name} '{self._names.route}' was removed by somebody")
+        return again
 
     def _say_again(self, found: Mapping[str, Any]) -> None:
         """Have the gateway take up the route anew: one that could not write its status down, since the API was away or
