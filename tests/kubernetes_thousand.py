@@ -17,6 +17,7 @@ from instar.drift.check import Checked
 from instar.model.certificate import CertificateStatus
 from instar.model.progress import Progress, Report
 from instar.model.release import EnvironmentId
+from instar.model.usage import Measured
 from instar.operations.agent import Agent
 from instar.providers.kubernetes.provider import KubernetesProvider
 from instar.workspace import MachineWorkspace
@@ -64,8 +65,11 @@ class Listener:
 
     checks: list[Checked] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    wants_usage: bool = False
 
     def saw(self, snapshot: Snapshot, seconds: float) -> None: ...
+
+    def measured(self, environment: EnvironmentId, measured: Measured) -> None: ...
 
     def checked(self, checked: Checked) -> None:
         self.checks.append(checked)

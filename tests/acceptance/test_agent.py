@@ -243,6 +243,9 @@ def test_metrics_are_served_and_notices_sent(two: Project) -> None:
         counted = 'instar_requests_total{environment="dev",release="2",service="hello"} 20.0'
         wait_for(lambda: counted in metrics(), metrics)
         assert 'instar_active_release{environment="dev",service="hello"} 2.0' in metrics()
+        one = 'environment="dev",id="hello-dev-2-'
+        for name in ("processor_seconds_total", "memory_bytes", "sent_bytes_total", "requests_total"):
+            assert f"instar_instance_{name}{{{one}" in metrics()
         process.terminate()
         out, err = process.communicate(timeout=30)
     hook.shutdown()

@@ -6,6 +6,7 @@ from instar.control.snapshot import Snapshot
 from instar.drift.check import Checked
 from instar.model.progress import Report, silent
 from instar.model.release import EnvironmentId
+from instar.model.usage import Measured
 
 
 class Heard:
@@ -14,9 +15,14 @@ class Heard:
     def __init__(self) -> None:
         self.errors: list[Exception] = []
         self.seen: list[EnvironmentId] = []
+        self.wants_usage = False
+        self.usage: dict[EnvironmentId, Measured] = {}
 
     def saw(self, snapshot: Snapshot, seconds: float) -> None:
         self.seen.append(snapshot.environment.id)
+
+    def measured(self, environment: EnvironmentId, measured: Measured) -> None:
+        self.usage[environment] = measured
 
     def checked(self, checked: Checked) -> None: ...
 

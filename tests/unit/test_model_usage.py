@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from instar.model.release import Served
-from instar.model.usage import Figures, Usage, difference, together, with_requests
+from instar.model.usage import Consumption, Usage, difference, together, with_requests
 
 
 def test_sums_become_rates_and_the_rest_is_of_the_later_reading() -> None:
@@ -19,7 +19,7 @@ def test_sums_become_rates_and_the_rest_is_of_the_later_reading() -> None:
         limit_bytes=9,
         processes=2,
     )
-    assert difference(before, after, 2.0) == Figures(
+    assert difference(before, after, 2.0) == Consumption(
         processors=pytest.approx(0.5),
         memory_bytes=7,
         cache_bytes=3,
@@ -47,7 +47,7 @@ def test_what_was_not_known_before_is_not_known_now() -> None:
 
 def test_without_a_reading_before_there_are_no_rates() -> None:
     found = difference(None, Usage(processor_us=5, received_bytes=5, memory_bytes=5), None)
-    assert found == Figures(memory_bytes=5)
+    assert found == Consumption(memory_bytes=5)
 
 
 def test_an_engine_s_own_word_on_processors_stands_where_it_keeps_no_sum() -> None:
@@ -55,16 +55,16 @@ def test_an_engine_s_own_word_on_processors_stands_where_it_keeps_no_sum() -> No
 
 
 def test_together_is_the_sum_of_what_is_known_and_limited_only_where_each_is() -> None:
-    one, two = Figures(processors=0.5, memory_bytes=3, limit_bytes=8), Figures(memory_bytes=4, limit_bytes=8)
-    assert together([one, two]) == Figures(processors=0.5, memory_bytes=7, limit_bytes=16)
-    assert together([one, Figures(memory_bytes=4)]).limit_bytes is None
-    assert together([]) == Figures()
+    one, two = Consumption(processors=0.5, memory_bytes=3, limit_bytes=8), Consumption(memory_bytes=4, limit_bytes=8)
+    assert together([one, two]) == Consumption(processors=0.5, memory_bytes=7, limit_bytes=16)
+    assert together([one, Consumption(memory_bytes=4)]).limit_bytes is None
+    assert together([]) == Consumption()
 
 
 def test_requests_are_a_second_and_times_a_request() -> None:
-    found = with_requests(Figures(), Served(requests=10, failed=2, response_ms=50), 2.0, timed=True)
+    found = with_requests(Consumption(), Served(requests=10, failed=2, response_ms=50), 2.0, timed=True)
     assert (found.requests_per_s, found.failed_per_s, found.mean_ms) == (5.0, 1.0, 5.0)
-    quiet = with_requests(Figures(), Served(), 2.0, timed=True)
+    quiet = with_requests(Consumption(), Served(), 2.0, timed=True)
     assert (quiet.requests_per_s, quiet.mean_ms) == (0.0, None)
-    assert with_requests(Figures(), Served(requests=1), 1.0, timed=False).mean_ms is None
-    assert with_requests(Figures(), None, 1.0, timed=True) == Figures()
+    assert with_requests(Consumption(), Served(requests=1), 1.0, timed=False).mean_ms is None
+    assert with_requests(Consumption(), None, 1.0, timed=True) == Consumption()

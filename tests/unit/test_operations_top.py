@@ -10,15 +10,17 @@ from pathlib import Path
 import pytest
 
 from instar.definition import Loaded, load
-from instar.errors import NotFound
+from instar.errors import HostError, NotFound
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
-from instar.model.usage import EnvironmentFigures, Figures, InstanceFigures, Usage
+from instar.model.usage import Consumption, EnvironmentConsumption, InstanceConsumption, Measured, Usage
+from instar.operations.agent import Agent
 from instar.operations.deploy import deploy
 from instar.operations.destroy import destroy
 from instar.operations.top import compare, live, read, top
 from instar.views.encoding import json_text
 from instar.views.top import top_json, top_page
+from simulated.listener import Heard
 from simulated.workspace import SimulatedWorkspace
 
 DEV = EnvironmentId(service="web", name="dev")
@@ -54,18 +56,18 @@ def deployed(workspace: SimulatedWorkspace, tmp_path: Path, text: str = DEFINITI
     return loaded
 
 
-def between(workspace: SimulatedWorkspace) -> EnvironmentFigures:
+def between(workspace: SimulatedWorkspace) -> EnvironmentConsumption:
     """Return what came of one reading and one after what ``meanwhile`` does, two seconds later."""
     before = read(workspace, DEV)
     workspace.cancellation.pause(1.0)
     return compare(dataclasses.replace(before, moment_s=read(workspace, DEV).moment_s - 2.0), read(workspace, DEV))
 
 
-def figures_of(found: EnvironmentFigures, name: str) -> InstanceFigures:
+def figures_of(found: EnvironmentConsumption, name: str) -> InstanceConsumption:
     return next(one for release in found.releases for role in release.roles for one in role.instances if one.id == name)
 
 
-def shown(found: EnvironmentFigures, width: int | None = None, height: int | None = None) -> str:
+def shown(found: EnvironmentConsumption, width: int | None = None, height: int | None = None) -> str:
     return "\n".join(one if isinstance(one, str) else "\n".join(one.lines()) for one in top_page(found, width, height))
 
 
@@ -175,7 +177,7 @@ def test_before_a_second_reading_there_is_a_page_without_rates(workspace: Simula
 def test_where_nothing_runs_it_says_so(workspace: SimulatedWorkspace, tmp_path: Path) -> None:
     workspace.ledger.save_settings(DEV, Settings())
     found = top(workspace, DEV)
-    assert (found.active, found.releases, found.figures) == (None, (), Figures())
+    assert (found.active, found.releases, found.figures) == (None, (), Consumption())
     assert "no instance is there: instar status web/dev" in shown(found)
 
 
@@ -186,6 +188,31 @@ def test_an_environment_that_goes_ends_the_page(workspace: SimulatedWorkspace, t
     destroy(workspace, workspace.ledger.get_environment(DEV), volumes=False)
     with pytest.raises(NotFound, match="it was destroyed"):
         next(pages)
+
+
+def test_the_agent_measures_only_for_who_wants_to_know(workspace: SimulatedWorkspace, tmp_path: Path) -> None:
+    deployed(workspace, tmp_path)
+    heard = Heard()
+    agent = Agent(workspace, heard)
+    assert agent.once() and heard.usage == {}
+    heard.wants_usage = True
+    assert agent.once()
+    assert {one.name for one in heard.usage[DEV].members} == {"web-dev-1-1", "web-dev-1-2"}
+
+
+def test_what_cannot_be_measured_keeps_the_agent_from_nothing(
+    workspace: SimulatedWorkspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed(workspace, tmp_path)
+    heard = Heard()
+    heard.wants_usage = True
+
+    def fails(*_: object) -> Measured:
+        raise HostError("it can't be told now")
+
+    monkeypatch.setattr(workspace.simulation.runtime, "measure", fails)
+    assert Agent(workspace, heard).once()
+    assert (heard.errors, heard.usage) == ([], {DEV: Measured()})
 
 
 def test_two_releases_are_told_apart_the_newest_first(workspace: SimulatedWorkspace, tmp_path: Path) -> None:
@@ -202,4 +229,4 @@ def test_json_has_every_figure_by_release_role_and_instance(workspace: Simulated
     assert {"environment", "service", "active", "at", "seconds", "figures", "releases", "unknown"} == told.keys()
     one = told["releases"][0]["roles"][0]["instances"][0]
     assert (one["id"], one["state"]) == ("web-dev-1-1", "running")
-    assert one["figures"].keys() == {item.name for item in dataclasses.fields(Figures)}
+    assert one["figures"].keys() == {item.name for item in dataclasses.fields(Consumption)}

@@ -12,6 +12,7 @@ from instar.model.digest import Digest
 from instar.model.environment import Settings
 from instar.model.events import Event
 from instar.model.release import EnvironmentId, EnvironmentState, Rollout, Served, Stage
+from instar.model.usage import Measured, MemberUsage, Usage
 from instar.providers.base import Observed, Probe, RoutedTarget, RouterPlan, Target
 from instar.telemetry.metrics import Metrics
 from simulated.values import ENV, instance, release
@@ -107,6 +108,55 @@ def test_requests_failures_and_times_are_summed_by_release() -> None:
     assert lines(seen, "instar_requests_total")[0] == f"instar_requests_total{label} 7.0"
     assert lines(seen, "instar_requests_failed_total")[0] == f"instar_requests_failed_total{label} 1.0"
     assert lines(seen, "instar_response_seconds_total")[0] == f"instar_response_seconds_total{label} 1.5"
+
+
+def test_what_each_instance_uses_and_answers_is_told_by_release_and_role() -> None:
+    seen, one = metrics(), group(1, 1, served=served(3, 1, 500))
+    role = GroupView(instance=dataclasses.replace(group(1, 2).instance, role="worker"), observed=one.observed)
+    seen.saw(world(one, role), 0.1)
+    used = Usage(processor_us=2_500_000, memory_bytes=7, cache_bytes=3, limit_bytes=9, processes=2, received_bytes=5)
+    members = (
+        MemberUsage(name=one.id, group=one.id, usage=used),
+        MemberUsage(name="a-pod", group=role.id, usage=Usage(processors=0.25)),
+        MemberUsage(name="strange", group="strange", usage=used),
+    )
+    seen.measured(ENV, Measured(members=members))
+    told = [line for line in lines(seen, "instar_instance_") if "instar_instance_ended" not in line]
+    figures = dict(line.rsplit(" ", 1) for line in told if not line.partition("{")[0].endswith("_created"))
+
+    def of(name: str, role: str = "") -> str:
+        where = f'environment="{ENV.name}",id="{name}",release="1",role="{role}",service="{ENV.service}"'
+        return f"{{{where}}}"
+
+    assert figures == {
+        f"instar_instance_requests_total{of(one.id)}": "3.0",
+        f"instar_instance_requests_failed_total{of(one.id)}": "1.0",
+        f"instar_instance_response_seconds_total{of(one.id)}": "0.5",
+        f"instar_instance_processor_seconds_total{of(one.id)}": "2.5",
+        f"instar_instance_processors{of('a-pod', 'worker')}": "0.25",
+        f"instar_instance_memory_bytes{of(one.id)}": "7.0",
+        f"instar_instance_cache_bytes{of(one.id)}": "3.0",
+        f"instar_instance_memory_limit_bytes{of(one.id)}": "9.0",
+        f"instar_instance_processes{of(one.id)}": "2.0",
+        f"instar_instance_received_bytes_total{of(one.id)}": "5.0",
+    }
+
+
+def test_what_an_instance_answered_goes_on_where_the_router_began_anew_and_ends_with_it() -> None:
+    seen = metrics()
+    for count in (10, 2):
+        seen.saw(world(group(served=served(count))), 0.1)
+    (line,) = lines(seen, "instar_instance_requests_total")
+    assert line.endswith(" 12.0")
+    seen.saw(world(group(1, 2, served=served(1))), 0.1)
+    (line,) = lines(seen, "instar_instance_requests_total")
+    assert 'id="guestbook-dev-1-2"' in line and line.endswith(" 1.0")
+
+
+def test_nothing_is_told_of_what_an_environment_that_was_not_seen_uses() -> None:
+    seen = metrics()
+    seen.measured(ENV, Measured(members=(MemberUsage(name="a", group="a", usage=Usage(processes=1)),)))
+    assert lines(seen, "instar_instance_processes") == []
 
 
 def test_counters_go_on_when_the_router_began_anew() -> None:

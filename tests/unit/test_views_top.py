@@ -18,10 +18,16 @@ import pytest
 
 from instar.cli.screen import LivePage
 from instar.model.release import EnvironmentId
-from instar.model.usage import EnvironmentFigures, Figures, InstanceFigures, ReleaseFigures, RoleFigures
+from instar.model.usage import (
+    Consumption,
+    EnvironmentConsumption,
+    InstanceConsumption,
+    ReleaseConsumption,
+    RoleConsumption,
+)
 from instar.views.top import top_page
 
-ALL = Figures(
+ALL = Consumption(
     processors=0.5,
     memory_bytes=100 << 20,
     cache_bytes=5 << 20,
@@ -35,25 +41,27 @@ ALL = Figures(
 )
 
 
-def crowd(count: int, *, unknown: tuple[str, ...] = ()) -> EnvironmentFigures:
+def crowd(count: int, *, unknown: tuple[str, ...] = ()) -> EnvironmentConsumption:
     """Return an environment of so many instances, each of which keeps a processor busier than the one before."""
     instances = tuple(
-        InstanceFigures(id=f"web-dev-7-{one}", state="running", figures=dataclasses.replace(ALL, processors=one / 100))
+        InstanceConsumption(
+            id=f"web-dev-7-{one}", state="running", figures=dataclasses.replace(ALL, processors=one / 100)
+        )
         for one in range(1, count + 1)
     )
-    role = RoleFigures(role="", figures=ALL, instances=instances)
-    return EnvironmentFigures(
+    role = RoleConsumption(role="", figures=ALL, instances=instances)
+    return EnvironmentConsumption(
         environment=EnvironmentId(service="web", name="dev"),
         active=7,
         at=datetime(2026, 11, 30, 12, 0, tzinfo=UTC),
         seconds=2.0,
         figures=ALL,
-        releases=(ReleaseFigures(number=7, figures=ALL, roles=(role,)),),
+        releases=(ReleaseConsumption(number=7, figures=ALL, roles=(role,)),),
         unknown=unknown,
     )
 
 
-def lines(found: EnvironmentFigures, width: int | None = None, height: int | None = None) -> list[str]:
+def lines(found: EnvironmentConsumption, width: int | None = None, height: int | None = None) -> list[str]:
     page = top_page(found, width, height)
     return [line for one in page for line in (one.split("\n") if isinstance(one, str) else one.lines())]
 
@@ -95,7 +103,7 @@ def test_the_busiest_instances_are_shown_where_a_terminal_is_low(height: int) ->
 def test_what_is_not_known_is_a_dash_and_why_is_said_below() -> None:
     found = crowd(1, unknown=("nobody counts requests",))
     (release,) = found.releases
-    found = dataclasses.replace(found, releases=(dataclasses.replace(release, figures=Figures()),))
+    found = dataclasses.replace(found, releases=(dataclasses.replace(release, figures=Consumption()),))
     shown = lines(found)
     assert shown[3].split() == ["release", "7", "active", *["—"] * 9]
     assert shown[-1] == "—: nobody counts requests"

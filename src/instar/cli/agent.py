@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from instar.model.machine import MachineSettings, NoticeSettings
     from instar.model.progress import Report
     from instar.model.release import EnvironmentId
+    from instar.model.usage import Measured
     from instar.telemetry.log import Log
     from instar.telemetry.metrics import Metrics
     from instar.telemetry.notices import Channel
@@ -127,6 +128,13 @@ class AgentReporter:
 
     def saw(self, snapshot: Snapshot, seconds: float) -> None:
         self.metrics.saw(snapshot, seconds)
+
+    @property
+    def wants_usage(self) -> bool:
+        return self.server is not None
+
+    def measured(self, environment: EnvironmentId, measured: Measured) -> None:
+        self.metrics.measured(environment, measured)
 
     def checked(self, checked: Checked) -> None:
         self.metrics.checked(checked)

@@ -51,7 +51,7 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Figures:
+class Consumption:
     """What came of two readings, of one instance or of several together. ``memory_bytes``, ``cache_bytes``,
     ``limit_bytes`` and ``processes`` are of the later one, the others of the time between, a second.
 
@@ -71,35 +71,35 @@ class Figures:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class InstanceFigures:
+class InstanceConsumption:
     """An instance, or a member of a group, and what it uses. ``task``: the one that it runs, if it serves not."""
 
     id: str
     state: str
-    figures: Figures
+    figures: Consumption
     task: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RoleFigures:
+class RoleConsumption:
     """The instances of one role of a release, "" where it has no roles, and what they use together."""
 
     role: str
-    figures: Figures
-    instances: tuple[InstanceFigures, ...]
+    figures: Consumption
+    instances: tuple[InstanceConsumption, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ReleaseFigures:
+class ReleaseConsumption:
     """A release that has instances, and what they use together."""
 
     number: int
-    figures: Figures
-    roles: tuple[RoleFigures, ...]
+    figures: Consumption
+    roles: tuple[RoleConsumption, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EnvironmentFigures:
+class EnvironmentConsumption:
     """What an environment uses, at a time and in the ``seconds`` before it (None: there was no reading before).
     ``unknown``: a sentence each why what is None can't be told."""
 
@@ -107,19 +107,19 @@ class EnvironmentFigures:
     active: int | None
     at: datetime
     seconds: float | None
-    figures: Figures
-    releases: tuple[ReleaseFigures, ...]
+    figures: Consumption
+    releases: tuple[ReleaseConsumption, ...]
     unknown: tuple[str, ...] = field(default=())
 
 
-def difference(before: Usage | None, after: Usage, seconds: float | None) -> Figures:
+def difference(before: Usage | None, after: Usage, seconds: float | None) -> Consumption:
     """Return what came between two readings of one member; of one that was not there ``before``, all since it began.
 
     Sums that began anew count whole.
     """
     started = before or Usage(processor_us=0, received_bytes=0, sent_bytes=0)
     used_s = _scaled(_rise(started.processor_us, after.processor_us), 1e-6)
-    return Figures(
+    return Consumption(
         processors=after.processors if used_s is None else _per_second(used_s, seconds),
         memory_bytes=after.memory_bytes,
         cache_bytes=after.cache_bytes,
@@ -130,7 +130,7 @@ def difference(before: Usage | None, after: Usage, seconds: float | None) -> Fig
     )
 
 
-def with_requests(figures: Figures, served: Served | None, seconds: float | None, *, timed: bool) -> Figures:
+def with_requests(figures: Consumption, served: Served | None, seconds: float | None, *, timed: bool) -> Consumption:
     """Return ``figures`` with the requests that were ``served`` in that time. ``timed``: response times are known."""
     if served is None or not seconds:
         return figures
@@ -142,14 +142,14 @@ def with_requests(figures: Figures, served: Served | None, seconds: float | None
     )
 
 
-def together(several: Sequence[Figures]) -> Figures:
+def together(several: Sequence[Consumption]) -> Consumption:
     """Return what several use together, without their requests: sums of what is known; a limit where each has one."""
 
-    def total(of: Callable[[Figures], N | None]) -> N | None:
+    def total(of: Callable[[Consumption], N | None]) -> N | None:
         return _sum(of(one) for one in several)
 
     limits = [one.limit_bytes for one in several]
-    return Figures(
+    return Consumption(
         processors=total(lambda one: one.processors),
         memory_bytes=total(lambda one: one.memory_bytes),
         cache_bytes=total(lambda one: one.cache_bytes),

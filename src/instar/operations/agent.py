@@ -30,6 +30,7 @@ from instar.errors import Cancelled, EnvironmentBusy, InstarError, LedgerDamaged
 from instar.model.certificate import CertificateStatus
 from instar.model.progress import Progress, Report
 from instar.model.release import EnvironmentId, EnvironmentState
+from instar.model.usage import Measured
 from instar.operations.certificate_rounds import CertificateRounds
 from instar.operations.converge import clear_orphans
 from instar.operations.drift_response import DriftMemory, check_when_due, respond_to_drift
@@ -69,6 +70,13 @@ class AgentListener(Protocol):
 
     def saw(self, snapshot: Snapshot, seconds: float) -> None:
         """A pass over an environment ended with it as ``snapshot``."""
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether it is to be told what instances use: that is measured for nobody else."""
+
+    def measured(self, environment: EnvironmentId, measured: Measured) -> None:
+        """It was measured what its instances use."""
 
     def checked(self, checked: Checked) -> None:
         """It was checked whether what runs there is what was baked."""
@@ -275,7 +283,19 @@ class Agent:
         snapshot = tracked.run.report.snapshot if tracked.run is not None else None
         if snapshot is not None:
             self._listener.saw(snapshot, time.monotonic() - began)
+            self._measure(tracked, snapshot)
         return self._check_s if seconds is None else min(seconds, self._check_s)
+
+    def _measure(self, tracked: TrackedEnvironment, snapshot: Snapshot) -> None:
+        """Measure what runs there, where somebody wants to know. What can't be told now keeps nothing from its turn."""
+        measures = tracked.run.loop.provider.measures if tracked.run is not None else None
+        if measures is None or not self._listener.wants_usage:
+            return
+        groups = [one.instance for one in (*snapshot.groups, *snapshot.task_groups) if one.is_there]
+        measured = Measured()
+        with contextlib.suppress(InstarError, OSError):
+            measured = measures.measure(tracked.environment, groups)
+        self._listener.measured(tracked.environment, measured)
 
     def _advance(self, tracked: TrackedEnvironment) -> float | None:
         state = self._workspace.ledger.find_environment(tracked.environment)

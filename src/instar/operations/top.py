@@ -11,13 +11,13 @@ from instar.errors import NotFound
 from instar.frozen import dataclass
 from instar.model.release import EnvironmentId, EnvironmentState, Instance, Served
 from instar.model.usage import (
-    EnvironmentFigures,
-    Figures,
-    InstanceFigures,
+    Consumption,
+    EnvironmentConsumption,
+    InstanceConsumption,
     Measured,
     MemberUsage,
-    ReleaseFigures,
-    RoleFigures,
+    ReleaseConsumption,
+    RoleConsumption,
     Usage,
     difference,
     together,
@@ -49,14 +49,14 @@ class Reading:
     uncounted: str | None
 
 
-def top(workspace: Workspace, environment: EnvironmentId, apart_s: float = FIRST_S) -> EnvironmentFigures:
+def top(workspace: Workspace, environment: EnvironmentId, apart_s: float = FIRST_S) -> EnvironmentConsumption:
     """Return what ``environment`` uses, of two readings so far apart. Raises NotFound."""
     before = read(workspace, environment)
     workspace.cancellation.pause(apart_s)
     return compare(before, read(workspace, environment))
 
 
-def live(workspace: Workspace, environment: EnvironmentId, every_s: float) -> Iterator[EnvironmentFigures]:
+def live(workspace: Workspace, environment: EnvironmentId, every_s: float) -> Iterator[EnvironmentConsumption]:
     """Yield what ``environment`` uses, at once and then every so many seconds, for ever. Raises NotFound when it is
     gone."""
     before = None
@@ -97,7 +97,7 @@ def read(workspace: Workspace, environment: EnvironmentId) -> Reading:
     )
 
 
-def compare(before: Reading | None, after: Reading) -> EnvironmentFigures:
+def compare(before: Reading | None, after: Reading) -> EnvironmentConsumption:
     """Return what came between two readings, and what is so at the later one."""
     seconds = None if before is None else max(after.moment_s - before.moment_s, 1e-3)
     used = _used(before, after.measured, seconds)
@@ -108,7 +108,7 @@ def compare(before: Reading | None, after: Reading) -> EnvironmentFigures:
     )
     serving = [one.id for one in after.instances if one.task is None]
     timed = {one.release for one in after.instances} <= after.timed
-    return EnvironmentFigures(
+    return EnvironmentConsumption(
         environment=after.state.id,
         active=after.state.active,
         at=after.at,
@@ -119,7 +119,7 @@ def compare(before: Reading | None, after: Reading) -> EnvironmentFigures:
     )
 
 
-Used = Mapping[str, Sequence[tuple[str, Figures]]]  # by group: the name of each member, and what it uses
+Used = Mapping[str, Sequence[tuple[str, Consumption]]]  # by group: the name of each member, and what it uses
 Answered = Mapping[str, Served | None]
 
 
@@ -142,13 +142,13 @@ def _uncounted(traffic: Traffic, *, routed: bool) -> str | None:
 
 def _used(before: Reading | None, measured: Measured, seconds: float | None) -> Used:
     known = {one.name: one.usage for one in before.measured.members} if before is not None else {}
-    found: dict[str, list[tuple[str, Figures]]] = {}
+    found: dict[str, list[tuple[str, Consumption]]] = {}
     for one in measured.members:
-        found.setdefault(one.group, []).append((one.name, _figures(one, known, seconds)))
+        found.setdefault(one.group, []).append((one.name, _consumption(one, known, seconds)))
     return found
 
 
-def _figures(member: MemberUsage, known: Mapping[str, Usage], seconds: float | None) -> Figures:
+def _consumption(member: MemberUsage, known: Mapping[str, Usage], seconds: float | None) -> Consumption:
     return difference(known.get(member.name), member.usage, seconds)
 
 
@@ -162,7 +162,7 @@ def _answered(before: Reading | None, name: str, now: Served) -> Served | None:
     return None if before.uncounted is not None else now
 
 
-def _release(after: Reading, number: int, used: Used, served: Answered, seconds: float | None) -> ReleaseFigures:
+def _release(after: Reading, number: int, used: Used, served: Answered, seconds: float | None) -> ReleaseConsumption:
     mine = [one for one in after.instances if one.release == number]
     roles = tuple(
         _role(after, role, [one for one in mine if one.role == role], used, served, seconds)
@@ -170,35 +170,35 @@ def _release(after: Reading, number: int, used: Used, served: Answered, seconds:
     )
     names = [one.id for one in mine if one.task is None]
     figures = _with_requests([one.figures for one in roles], names, served, seconds, timed=number in after.timed)
-    return ReleaseFigures(number=number, figures=figures, roles=roles)
+    return ReleaseConsumption(number=number, figures=figures, roles=roles)
 
 
 def _role(
     after: Reading, role: str, groups: Sequence[Instance], used: Used, served: Answered, seconds: float | None
-) -> RoleFigures:
+) -> RoleConsumption:
     timed = all(one.release in after.timed for one in groups)
     instances = tuple(
         each for one in groups for each in _instances(one, after.observed[one.id], used, served, seconds, timed=timed)
     )
     names = [one.id for one in groups if one.task is None]
     figures = _with_requests([one.figures for one in instances], names, served, seconds, timed=timed)
-    return RoleFigures(role=role, figures=figures, instances=instances)
+    return RoleConsumption(role=role, figures=figures, instances=instances)
 
 
 def _instances(
     group: Instance, observed: Observed, used: Used, served: Answered, seconds: float | None, *, timed: bool
-) -> Iterator[InstanceFigures]:
+) -> Iterator[InstanceConsumption]:
     """Yield each member of a group. Requests are the group's: of one of several members nobody knows how many."""
-    members = used.get(group.id) or [(group.id, Figures())]
+    members = used.get(group.id) or [(group.id, Consumption())]
     own = [group.id] if len(members) == 1 else []
     for name, used_by_it in members:
         figures = _with_requests([used_by_it], own, served, seconds, timed=timed)
-        yield InstanceFigures(id=name, state=observed.state, figures=figures, task=group.task)
+        yield InstanceConsumption(id=name, state=observed.state, figures=figures, task=group.task)
 
 
 def _with_requests(
-    several: Sequence[Figures], groups: Sequence[str], served: Answered, seconds: float | None, *, timed: bool
-) -> Figures:
+    several: Sequence[Consumption], groups: Sequence[str], served: Answered, seconds: float | None, *, timed: bool
+) -> Consumption:
     """Return what several use together, with the requests of ``groups``."""
     known = [one for one in (served.get(name) for name in groups) if one is not None]
     total = sum(known[1:], known[0]) if known else None

@@ -6,7 +6,7 @@ Source: "Metric and label naming" and "Writing exporters" in Prometheus' documen
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -16,10 +16,12 @@ from instar import __version__
 from instar.control.snapshot import GroupView, Snapshot
 from instar.model.drift import KINDS
 from instar.model.release import BY_ITSELF, EnvironmentId
+from instar.model.usage import Usage
 from instar.telemetry.metrics import EnvironmentFigures, Figures
 
 _PLACE = ("service", "environment")
 _RELEASE = (*_PLACE, "release")
+_INSTANCE = (*_RELEASE, "role", "id")  # not "instance": so Prometheus calls what it scrapes
 STATES = ("planned", "created", "running", "ending", "dead")  # each is told, also with 0: a missing one alerts nobody
 
 
@@ -44,6 +46,8 @@ class _FiguresCollector(Collector):
         yield from _instances(environments)
         yield from _ended(self._figures)
         yield from _traffic(environments)
+        yield from _traffic_by_instance(environments)
+        yield from _usage(environments)
         yield from _certificates(self._figures)
         yield from _work(self._figures, environments)
 
@@ -162,6 +166,34 @@ def _traffic(environments: Environments) -> Iterator[Metric]:
     yield from (requests, failed, spent)
 
 
+def _traffic_by_instance(environments: Environments) -> Iterator[Metric]:
+    requests = _counter("instar_instance_requests", "Requests to an instance, whatever came of them.", _INSTANCE)
+    failed = _counter("instar_instance_requests_failed", "Those answered 5xx, or not at all.", _INSTANCE)
+    spent = _counter("instar_instance_response_seconds", "Sum of response times.", _INSTANCE)
+    for environment, seen in environments:
+        for group in seen.snapshot.groups:
+            if (served := seen.answered.get(group.id)) is not None:
+                labels = _instance(environment, group, group.id)
+                requests.add_metric(labels, served.requests)
+                failed.add_metric(labels, served.failed)
+                spent.add_metric(labels, served.response_ms / 1000)
+    yield from (requests, failed, spent)
+
+
+def _usage(environments: Environments) -> Iterator[Metric]:
+    """What isn't known of an instance is missing, and not 0."""
+    families = [(make(name, about, _INSTANCE), of) for name, about, make, of in _USAGE]
+    for environment, seen in environments:
+        groups = {one.id: one for one in (*seen.snapshot.groups, *seen.snapshot.task_groups)}
+        for member in seen.measured.members:
+            if (group := groups.get(member.group)) is None:
+                continue
+            for family, of in families:
+                if (value := of(member.usage)) is not None:
+                    family.add_metric(_instance(environment, group, member.name), value)
+    yield from (family for family, _ in families)
+
+
 def _certificates(figures: Figures) -> Iterator[Metric]:
     """Each name is told of, also while there is no certificate for it: then it ended at 0."""
     labels = (*_PLACE, "name", "source")
@@ -198,9 +230,41 @@ def _words(environment: EnvironmentId) -> list[str]:
     return [environment.service, environment.name]
 
 
+def _instance(environment: EnvironmentId, group: GroupView, name: str) -> list[str]:
+    return [*_words(environment), str(group.release), group.role, name]
+
+
 def _gauge(name: str, about: str, labels: Sequence[str] = ()) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, about, labels=labels)
 
 
 def _counter(name: str, about: str, labels: Sequence[str] = ()) -> CounterMetricFamily:
     return CounterMetricFamily(name, about, labels=labels)
+
+
+Family = GaugeMetricFamily | CounterMetricFamily
+_USAGE: Sequence[tuple[str, str, Callable[[str, str, Sequence[str]], Family], Callable[[Usage], float | None]]] = (
+    (
+        "instar_instance_processor_seconds",
+        "Time of processors that an instance took.",
+        _counter,
+        lambda one: None if one.processor_us is None else one.processor_us / 1e6,
+    ),
+    (
+        "instar_instance_processors",
+        "Processors that it keeps busy, where its engine says no time.",
+        _gauge,
+        lambda one: one.processors,
+    ),
+    (
+        "instar_instance_memory_bytes",
+        "Memory that counts to its limit and can't be given back at once.",
+        _gauge,
+        lambda one: one.memory_bytes,
+    ),
+    ("instar_instance_cache_bytes", "Page cache of it that can.", _gauge, lambda one: one.cache_bytes),
+    ("instar_instance_memory_limit_bytes", "The limit of both.", _gauge, lambda one: one.limit_bytes),
+    ("instar_instance_processes", "Its processes.", _gauge, lambda one: one.processes),
+    ("instar_instance_received_bytes", "What its link brought it.", _counter, lambda one: one.received_bytes),
+    ("instar_instance_sent_bytes", "What it sent on its link.", _counter, lambda one: one.sent_bytes),
+)

@@ -21,6 +21,7 @@ from instar.model.events import Event
 from instar.model.happenings import EnvironmentRemoved, StepJudged
 from instar.model.instance_happenings import InstanceEnded
 from instar.model.release import EnvironmentId, Served
+from instar.model.usage import Measured
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,13 +43,16 @@ class DriftFigures:
 
 @dataclass(kw_only=True)
 class EnvironmentFigures:
-    """One environment as it was last seen. ``totals`` are by release, ``counted`` what each target had answered."""
+    """One environment as it was last seen. ``totals`` are by release, ``answered`` by group, ``counted`` is what each
+    target had answered; ``measured``: what instances use."""
 
     snapshot: Snapshot
     passes: int = 0
     seconds: float = 0.0
     counted: dict[str, Served] = field(default_factory=dict)
     totals: dict[int, Served] = field(default_factory=dict)
+    answered: dict[str, Served] = field(default_factory=dict)
+    measured: Measured = field(default_factory=Measured)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +88,12 @@ class Metrics:
             seen = self._seen.setdefault(snapshot.environment.id, EnvironmentFigures(snapshot=snapshot))
             seen.snapshot, seen.passes, seen.seconds = snapshot, seen.passes + 1, seen.seconds + seconds
             self._count(seen, snapshot)
+
+    def measured(self, environment: EnvironmentId, measured: Measured) -> None:
+        """Take note of what the instances of an environment that was seen use now."""
+        with self._guard:
+            if environment in self._seen:
+                self._seen[environment].measured = measured
 
     def checked(self, checked: Checked) -> None:
         """Take note of how many findings there were of each kind."""
@@ -132,7 +142,7 @@ class Metrics:
         with self._guard:
             return Figures(
                 seen={
-                    environment: dataclasses.replace(one, totals=dict(one.totals))
+                    environment: dataclasses.replace(one, totals=dict(one.totals), answered=dict(one.answered))
                     for environment, one in self._seen.items()
                 },
                 errors=dict(self._errors),
@@ -154,6 +164,7 @@ class Metrics:
         present = {group.release for group in snapshot.groups}
         seen.totals = {number: total for number, total in seen.totals.items() if number in present}
         seen.counted = {group.id: seen.counted[group.id] for group in snapshot.groups if group.id in seen.counted}
+        seen.answered = {name: answered for name, answered in seen.answered.items() if name in seen.counted}
         if snapshot.router_plan is None:  # it did not answer: its zeros are no figures
             return
         for group in snapshot.groups:
@@ -161,6 +172,7 @@ class Metrics:
             if served is not None:
                 new = served.since(seen.counted.get(group.id) or self._before(group, served))
                 seen.totals[group.release] = seen.totals.get(group.release, Served()) + new
+                seen.answered[group.id] = seen.answered.get(group.id, Served()) + new
                 seen.counted[group.id] = served
 
     def _before(self, group: GroupView, served: Served) -> Served:

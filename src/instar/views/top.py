@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from instar.frozen import dataclass
 from instar.model.sizes import size_text
-from instar.model.usage import EnvironmentFigures, Figures, ReleaseFigures
+from instar.model.usage import Consumption, EnvironmentConsumption, ReleaseConsumption
 from instar.views.page import Page, Table
 
 _UNKNOWN: Final = "—"
@@ -20,11 +20,11 @@ _LEAST_ROWS: Final = 3  # of instances, however low a terminal is
 class _Row:
     name: str
     state: str
-    figures: Figures
+    figures: Consumption
     is_instance: bool = False
 
 
-def top_json(found: EnvironmentFigures) -> dict[str, Any]:
+def top_json(found: EnvironmentConsumption) -> dict[str, Any]:
     return {
         "environment": found.environment.name,
         "service": found.environment.service,
@@ -37,7 +37,7 @@ def top_json(found: EnvironmentFigures) -> dict[str, Any]:
     }
 
 
-def top_page(found: EnvironmentFigures, width: int | None = None, height: int | None = None) -> Page:
+def top_page(found: EnvironmentConsumption, width: int | None = None, height: int | None = None) -> Page:
     """Yield what an environment uses, by release, role and instance; on a terminal only as much as fits in: columns
     that matter least go first, and instances that use least of the processors."""
     yield _title(found)
@@ -54,7 +54,7 @@ def top_page(found: EnvironmentFigures, width: int | None = None, height: int | 
     yield from below
 
 
-def _title(found: EnvironmentFigures) -> str:
+def _title(found: EnvironmentConsumption) -> str:
     words = [str(found.environment)]
     words.append("no release has the traffic" if found.active is None else f"release {found.active} is active")
     asked = found.figures
@@ -65,14 +65,14 @@ def _title(found: EnvironmentFigures) -> str:
     return " · ".join(words)
 
 
-def _rows(found: EnvironmentFigures) -> Iterator[_Row]:
+def _rows(found: EnvironmentConsumption) -> Iterator[_Row]:
     for release in found.releases:
         state = "active" if release.number == found.active else ""
         yield _Row(name=f"release {release.number}", state=state, figures=release.figures)
         yield from _rows_of(release)
 
 
-def _rows_of(release: ReleaseFigures) -> Iterator[_Row]:
+def _rows_of(release: ReleaseConsumption) -> Iterator[_Row]:
     for role in release.roles:
         if role.role:
             yield _Row(name=f"  {role.role}", state="", figures=role.figures)
@@ -95,7 +95,7 @@ def _highest(rows: Sequence[_Row], room: int) -> Sequence[_Row]:
     return [one for position, one in enumerate(rows) if not one.is_instance or position in kept]
 
 
-def _memory(figures: Figures) -> str:
+def _memory(figures: Consumption) -> str:
     used, limit = figures.memory_bytes, figures.limit_bytes
     if used is None or not limit:
         return _known(used, size_text)
@@ -110,7 +110,7 @@ def _known(value: Any, text: Callable[[Any], str]) -> str:
     return _UNKNOWN if value is None else text(value)
 
 
-Column = tuple[str, Callable[[Figures], str]]
+Column = tuple[str, Callable[[Consumption], str]]
 _COLUMNS: Final[Sequence[Column]] = (
     ("CPU", lambda one: _known(one.processors, lambda value: f"{100 * value:.1f} %")),
     ("MEMORY", _memory),
