@@ -27,22 +27,31 @@ def fresh(project: Project, tmp_path: Path) -> Iterator[Project]:
     project.home.mkdir(mode=0o700, exist_ok=True)  # for whoever looks after it
 
 
-def test_it_is_there_again_from_the_same_bytes(project: Project, fresh: Project, tmp_path: Path) -> None:
+def make_identity(path: Path) -> str:
+    """Write an age identity; return its public key."""
     identity = pyrage.x25519.Identity.generate()
-    (tmp_path / "identity").write_text(f"{identity}\n")
-    (tmp_path / "identity").chmod(0o600)
+    path.write_text(f"{identity}\n")
+    path.chmod(0o600)
+    return str(identity.to_public())
+
+
+def test_it_is_there_again_from_the_same_bytes(project: Project, fresh: Project, tmp_path: Path) -> None:
+    public_key = make_identity(tmp_path / "identity")
     (project.folder / "token").write_text(SECRET)
     project.edit("config: {GREETING: hello}", "config: {GREETING: hello}\n    secrets: {TOKEN: {file: token}}")
+    project.edit("  limits:", "  volumes: [{name: data, path: /data, access: shared, size: 16M}]\n  limits:")
     project.instar("deploy", "dev")
     project.instar("promote", "dev", "production")
+    (project.home / "volumes/hello/dev/data/written").write_text("by the service")
     digests = {one["environment"]: one["releases"][0]["image"] for one in project.json("status")}
     file = str(tmp_path / "backup.age")
     with load.running(project.url(), "--rate", "200", "--connections", "4", "--closing", "4") as traffic:
         for _ in range(3):
             Path(file).unlink(missing_ok=True)
-            made = project.json("backup", "-r", str(identity.to_public()), file)
+            made = project.json("backup", "--volumes", "-r", public_key, file)
         report = traffic.stop()
     assert report["failed"] == 0 and report["served"] > 50, report
+    assert made["volumes"] == ["hello/dev data", "hello/production data"]
     assert made["encrypted"] and made["secrets"] and made["images"] == 1
     project.instar("uninstall", "--yes", "--volumes")
     assert not project.home.exists()
@@ -61,6 +70,7 @@ def test_it_is_there_again_from_the_same_bytes(project: Project, fresh: Project,
     assert {one["environment"]: one["releases"][0]["image"] for one in after} == digests
     (instance,) = fresh.instance_ids()
     assert Path(f"/proc/{fresh.pid(instance)}/root/run/secrets/TOKEN").read_text() == SECRET
+    assert (fresh.home / "volumes/hello/dev/data/written").read_text() == "by the service"
+    assert (fresh.home / "volumes/hello/dev/data").is_mount(), "it has its limit again"
     fresh.instar("drift", "dev")
     fresh.instar("history", "--verify")
-    assert fresh.json("deploy", "dev")["release"] == 1, "the same definition is the same release"

@@ -27,7 +27,7 @@ from instar.errors import BackupDamaged, BackupError, BackupNewer
 from instar.frozen import dataclass
 from instar.model.codec import canonical, from_json, parse
 from instar.model.digest import Digest
-from instar.store.header import DIRECTORY, REGULAR, Entry, encode
+from instar.store.header import DIRECTORY, HARD_LINK, REGULAR, SYMLINK, Entry, encode
 
 FORMAT: Final = 1
 SUMMARY: Final = b"backup.json"
@@ -41,6 +41,7 @@ _FILES: Final = re.compile(
     rb"ledger/instar\.db|store/(?:oci-layout|index\.json|blobs/sha256/" + _HEX + rb")|secrets/(?:key|" + _HEX + rb")"
     rb"|certificates(?:/" + _SEGMENT + rb"){1,8}|(?:recordings|evidence)/" + _SEGMENT + rb"|machine/config\.yaml"
 )
+_IN_VOLUMES: Final = re.compile(rb"volumes(?:/(?!\.)" + _SEGMENT + rb"){2}(?:/" + _SEGMENT + rb"){1,260}")
 _BLOB: Final = re.compile(rb"store/blobs/sha256/(" + _HEX + rb")")
 
 
@@ -150,10 +151,17 @@ def require_member(entry: Entry, file: str) -> None:
     """Raise BackupDamaged for a member that no backup has: a name that leads elsewhere, what is no file."""
     if entry.kind == REGULAR and _FILES.fullmatch(entry.name):
         return
-    if entry.kind == DIRECTORY and entry.name.startswith(b"volumes/"):
+    kinds = (REGULAR, DIRECTORY, SYMLINK, *((HARD_LINK,) if _IN_VOLUMES.fullmatch(entry.link) else ()))
+    if is_of_volumes(entry) and entry.kind in kinds:
         return
     shown = entry.name[:200].decode("utf-8", "backslashreplace")
     raise damaged(file, f"there is '{shown}' in it, which no backup has")
+
+
+def is_of_volumes(entry: Entry) -> bool:
+    """Tell whether a member is part of a volume's data."""
+    name = entry.name.removesuffix(b"/") if entry.kind == DIRECTORY else entry.name
+    return _IN_VOLUMES.fullmatch(name) is not None
 
 
 def blob_of(entry: Entry) -> Digest | None:

@@ -26,9 +26,10 @@ _PATH = click.Path(path_type=Path)
 @click.option("-r", "--recipient", "keys", metavar="age1…", multiple=True, help="A public key that can read it.")
 @click.option("-R", "--recipients-file", "key_files", metavar="FILE", type=_PATH, multiple=True, help="A file of them.")
 @click.option("--without-secrets", is_flag=True, help="Leave out secrets, certificates and their keys.")
+@click.option("--volumes", is_flag=True, help="With the data of this machine's volumes, as it is while services run.")
 @json_option
 def backup(
-    file: Path, keys: tuple[str, ...], key_files: tuple[Path, ...], without_secrets: bool, as_json: bool
+    file: Path, keys: tuple[str, ...], key_files: tuple[Path, ...], without_secrets: bool, volumes: bool, as_json: bool
 ) -> None:
     """Write all that this machine needs to be there again into FILE, while everything runs.
 
@@ -42,7 +43,7 @@ def backup(
     from instar.operations.backup import backup as run
     from instar.views import backups
 
-    made = run(open_workspace(), file, keys=keys, key_files=key_files, secrets=not without_secrets)
+    made = run(open_workspace(), file, keys=keys, key_files=key_files, secrets=not without_secrets, volumes=volumes)
     if as_json:
         say_json(backups.made_json(made))
         return

@@ -28,6 +28,7 @@ from instar.model.progress import Progress
 from instar.model.release import EnvironmentState
 from instar.model.state import StateDirectory, machine_file
 from instar.operations.age_files import recipients_of
+from instar.operations.backup_volumes import VolumeData, stored_volumes
 from instar.operations.locks import is_here, keep_from_gc
 from instar.operations.retention import environments_with_releases, kept, required
 from instar.operations.workspace import Workspace
@@ -39,8 +40,17 @@ _SECRET: Final = re.compile(r"key|[0-9a-f]{64}")
 _LAYOUT: Final = "oci-layout"
 
 
-def backup(workspace: Workspace, file: Path, *, keys: Sequence[str], key_files: Sequence[Path], secrets: bool) -> Made:
+def backup(
+    workspace: Workspace,
+    file: Path,
+    *,
+    keys: Sequence[str],
+    key_files: Sequence[Path],
+    secrets: bool,
+    volumes: bool = False,
+) -> Made:
     """Write a backup to ``file``, encrypted for the age ``keys``, and those in ``key_files``, if there are any.
+    ``volumes``: with the data in them, as it is found while services may write it.
 
     Raises UsageError where secrets would stand in it in the clear, Refused where there is a ``file`` already, NotFound
     where there is nothing to back up, LedgerDamaged, BlobDamaged and BackupError.
@@ -64,9 +74,11 @@ def backup(workspace: Workspace, file: Path, *, keys: Sequence[str], key_files: 
             images, without = _images(workspace, ledger)
             summary = _summary(workspace, ledger, secrets=secrets)
         selection = workspace.store.selection(images)
+        data = stored_volumes(workspace) if volumes else ()
         size_bytes = copy.stat().st_size + sum(size for _, size in selection.blobs)
-        summary = replace(summary, size_bytes=size_bytes + _size_of(workspace.state, secrets=secrets))
-        members = _members(workspace, copy, selection, secrets=secrets)
+        size_bytes += _size_of(workspace.state, secrets=secrets) + sum(one.size_bytes for one in data)
+        summary = replace(summary, size_bytes=size_bytes, volumes=tuple(map(str, data)) if volumes else None)
+        members = _members(workspace, copy, selection, data, secrets=secrets)
         written = write(file, summary, members, recipients)
     return Made(
         summary=summary,
@@ -174,13 +186,16 @@ def _volumes_of(configuration: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(volume.name for service in services for volume in service.volumes))
 
 
-def _members(workspace: Workspace, copy: Path, selection: Selection, *, secrets: bool) -> Iterator[Member]:
+def _members(
+    workspace: Workspace, copy: Path, selection: Selection, volumes: Sequence[VolumeData], *, secrets: bool
+) -> Iterator[Member]:
     """Yield all that is in a backup, in its order."""
     check, report = workspace.cancellation.check, workspace.report
     for stage, members in (
         ("the ledger", _file(LEDGER, copy)),
         (f"{len(selection.blobs)} blobs of images", _store(workspace, selection)),
         ("secrets, certificates, recordings", _state_files(workspace, secrets=secrets)),
+        *((f"the volume {one}", one.members()) for one in volumes),
     ):
         report(Progress(stage="backup", text=stage, kind="running"))
         for member in members:

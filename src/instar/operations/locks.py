@@ -62,7 +62,8 @@ def hold_needs(workspace: Workspace, *, to_remove: bool = False) -> Iterator[Non
 
 
 def _gc_lock(workspace: Workspace, *, shared: bool) -> contextlib.AbstractContextManager[None]:
-    return _patiently(workspace, workspace.state.locks / "gc", shared=shared)
+    doing = "bakes, collects or makes a backup"
+    return _patiently(workspace, workspace.state.locks / "gc", shared=shared, doing=doing)
 
 
 @contextlib.contextmanager

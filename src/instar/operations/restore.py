@@ -20,9 +20,10 @@ from typing import Any, Final, Literal
 
 from instar import durable, locks
 from instar.backup import reading
-from instar.backup.contents import LEDGER, MACHINE_FILE, Summary, blob_of
+from instar.backup.contents import LEDGER, MACHINE_FILE, Summary, blob_of, is_of_volumes
 from instar.backup.outcomes import Checked, MachineFile, Restored
 from instar.backup.reading import Backup
+from instar.backup.trees import Planting
 from instar.errors import BackupError, BackupNewer, HostError, InstarError, Refused
 from instar.ledger import Ledger
 from instar.ledger.schema import latest
@@ -96,7 +97,7 @@ def restore(workspace: Workspace, file: Path, identities: Identities, *, identit
                 if left.name.startswith(f"{state.restore.name}."):
                     shutil.rmtree(left, ignore_errors=True)
             if not _is_complete(state, backup.summary):
-                _require_nothing(workspace)
+                _require_nothing(workspace, backup.summary)
                 _read(workspace, backup, file)
                 _settle(workspace, backup.summary, identity, alone=alone)
             else:
@@ -172,7 +173,7 @@ def _is_complete(state: StateDirectory, summary: Summary) -> bool:
     return True
 
 
-def _require_nothing(workspace: Workspace) -> None:
+def _require_nothing(workspace: Workspace, summary: Summary) -> None:
     """Raise Refused where the state directory has anything, but for volumes that an uninstall has left."""
     state = workspace.state
     agent = agent_pid(workspace)
@@ -181,7 +182,7 @@ def _require_nothing(workspace: Workspace) -> None:
             f"cannot restore: the agent (process {agent}) works here",
             hint="end it first: systemctl stop instar-agent; start it again afterwards",
         )
-    found = _find_something(state)
+    found = _find_something(state, with_volumes=summary.volumes is not None)
     if found is not None:
         raise Refused(
             f"cannot restore into '{state.root}': there is something already: {found}",
@@ -190,7 +191,7 @@ def _require_nothing(workspace: Workspace) -> None:
         )
 
 
-def _find_something(state: StateDirectory) -> str | None:
+def _find_something(state: StateDirectory, *, with_volumes: bool) -> str | None:
     """Say what is there that would be lost; None where there is nothing but what a look leaves behind."""
     if state.ledger.exists():
         try:
@@ -203,7 +204,7 @@ def _find_something(state: StateDirectory) -> str | None:
         except InstarError as error:
             return f"'{state.ledger}' ({error.message})"
     immaterial = {*_IMMATERIAL, state.ledger.parent.name, state.id_file.name, state.store.name}
-    immaterial |= {state.volumes.name, state.snapshots.name}  # an uninstall leaves them
+    immaterial |= {state.snapshots.name} if with_volumes else {state.volumes.name, state.snapshots.name}
     for name in (*state.own_names, "store/blobs/sha256"):
         if name not in immaterial and (found := _first_file(state.root / name)) is not None:
             return f"'{found}'"
@@ -225,19 +226,29 @@ def _read(workspace: Workspace, backup: Backup, file: Path) -> None:
         if made.exists():
             shutil.rmtree(made)
         made.mkdir(mode=0o700)
-        seen = set[Digest]()
-        for entry, content in backup.members():
-            workspace.cancellation.check()
-            digest = blob_of(entry)
-            if digest is not None:
-                seen.add(digest)
-            _write(made / os.fsdecode(entry.name), content, mode=0o400 if digest else 0o600)
+        seen = _unpack(workspace, backup, made)
     except OSError as error:
         raise _refused(state.root, error) from error
     _require_images(summary, seen, file)
     with Ledger(made / "ledger" / "instar.db", actor=workspace.actor) as ledger:
         ledger.verify()
     workspace.report(Progress(stage="restore", text="all of it is whole; its ledger is verified"))
+
+
+def _unpack(workspace: Workspace, backup: Backup, made: Path) -> set[Digest]:
+    """Write all members below ``made``; return which blobs there are. Raises OSError, and what reading raises."""
+    seen = set[Digest]()
+    with contextlib.closing(Planting(made)) as planting:
+        for entry, content in backup.members():
+            workspace.cancellation.check()
+            digest = blob_of(entry)
+            if digest is not None:
+                seen.add(digest)
+            if is_of_volumes(entry):
+                planting.add(entry, content)
+            else:
+                _write(made / os.fsdecode(entry.name), content, mode=0o400 if digest else 0o600)
+    return seen
 
 
 def _settle(workspace: Workspace, summary: Summary, identity: Identity, *, alone: bool) -> None:

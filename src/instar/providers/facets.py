@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from instar.errors import Refused
@@ -325,6 +327,9 @@ class Snapshots(Protocol):
 
     def snapshots(self) -> Iterable[VolumeSnapshot]:
         """Return every one, also of volumes that are gone, the oldest of each volume first."""
+
+    def shown(self, environment: EnvironmentId, name: str) -> AbstractContextManager[Path]:
+        """Give the folder in which a volume's data is read inside. Raises NotFound, HostError."""
 
     def copied_bytes(self, environment: EnvironmentId, name: str) -> int | None:
         """Return how many bytes a snapshot of a volume copies; None where it shares them. Raises NotFound."""

@@ -55,6 +55,8 @@ def made_notes(made: Made) -> Iterator[str]:
     volumes = [f"{one.name} {name}" for one in made.summary.environments for name in one.volumes]
     if volumes and made.summary.volumes is None:
         yield f"not in it: the data of volumes ({', '.join(volumes)})"
+    if made.summary.volumes:
+        yield f"volumes in it, as services were writing them: {', '.join(made.summary.volumes)}"
     if made.encrypted:
         yield "the identity that reads it has to be kept elsewhere than on this machine"
 

@@ -42,6 +42,12 @@ class LocalSnapshots:
             for number in _numbers(folder):
                 yield _read(environment, folder.name, number, folder / str(number))
 
+    @contextlib.contextmanager
+    def shown(self, environment: EnvironmentId, name: str) -> Iterator[Path]:
+        folder = self._volume(environment, name, "read")
+        with _shown(folder):
+            yield folder
+
     def copied_bytes(self, environment: EnvironmentId, name: str) -> int | None:
         folder, kept = self._volume(environment, name, "keep"), self._names.snapshots(environment, name)
         kept.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,0 +1,163 @@
+"""The data of volumes in a backup: all that a service can have put there, and what it may not lead to."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from backup_home import KEY, Home, fill, write
+
+from instar.backup.trees import DEEPEST, Planting, Tree
+from instar.backup.writing import Member
+from instar.errors import BackupError, Refused
+from instar.operations import backup as making
+from instar.operations.backup_volumes import VolumeData
+from instar.store.header import HARD_LINK, REGULAR, SYMLINK, Entry
+
+pytestmark = pytest.mark.root
+NAME = b"volumes/web/dev/data/"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "data"
+    made.mkdir(mode=0o750)
+    os.chown(made, 10001, 10002)
+    (made / "below").mkdir(mode=0o700)
+    write(made / "below/file", b"content")
+    os.chown(made / "below/file", 10001, 10001)
+    (made / "below/file").chmod(0o4755)
+    os.utime(made / "below/file", (1_700_000_000, 1_700_000_000))
+    os.setxattr(made / "below/file", "user.note", b"of the service")
+    os.link(made / "below/file", made / "same")
+    (made / "link").symlink_to("/etc/shadow")
+    (made / ".wh.strange").write_text("a name like any other")
+    (made / "name\nof two lines \udcff").write_bytes(b"")
+    with (made / "holes").open("wb") as file:
+        file.truncate(3 << 20)
+        file.write(b"x")
+    os.mkfifo(made / "pipe")
+    return made
+
+
+def members(folder: Path) -> Iterator[tuple[Entry, bytes]]:
+    for entry, content in Tree(folder, NAME).members():
+        yield entry, b"".join(content())
+
+
+def plant(root: Path, found: Iterator[tuple[Entry, bytes]]) -> None:
+    root.mkdir(mode=0o700, exist_ok=True)
+    planting = Planting(root)
+    try:
+        for entry, data in found:
+            planting.add(entry, [memoryview(data)])
+    finally:
+        planting.close()
+
+
+def listed(folder: Path) -> dict[str, tuple[object, ...]]:
+    found = {}
+    for path in [folder, *sorted(folder.rglob("*"))]:
+        status = path.lstat()
+        what: object = None
+        if stat.S_ISREG(status.st_mode):
+            what = (path.read_bytes(), int(status.st_mtime), status.st_nlink, os.listxattr(path))
+        elif path.is_symlink():
+            what = path.readlink()
+        found[str(path.relative_to(folder))] = (status.st_mode, status.st_uid, status.st_gid, what)
+    return found
+
+
+def test_all_of_it_is_there_again_but_pipes(folder: Path, tmp_path: Path) -> None:
+    plant(tmp_path / "root", members(folder))
+    (folder / "pipe").unlink()
+    made = tmp_path / "root" / os.fsdecode(NAME)
+    assert listed(made) == listed(folder)
+    assert (made / "holes").stat().st_blocks * 512 < 1 << 20
+
+
+def test_what_changes_meanwhile_keeps_its_length(folder: Path) -> None:
+    write(folder / "a-log", b"x" * 100)
+    write(folder / "zz-gone", b"x")
+    found = Tree(folder, NAME).members()
+    entries = {}
+    for entry, content in found:
+        if entry.name == NAME + b"a-log":
+            (folder / "a-log").write_bytes(b"short")
+            (folder / "zz-gone").unlink()
+        entries[entry.name] = b"".join(content())
+    assert entries[NAME + b"a-log"] == b"short" + bytes(95)
+    assert NAME + b"zz-gone" not in entries
+
+
+def test_a_folder_that_becomes_a_link_leads_nowhere(folder: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    write(secret / "shadow", b"of root")
+    found = []
+    for entry, content in Tree(folder, NAME).members():
+        if entry.name == NAME:
+            (folder / "below/file").unlink()
+            (folder / "below").rmdir()
+            (folder / "below").symlink_to(secret)
+        found.append((entry.name, entry.kind, b"".join(content())))
+    assert (NAME + b"below", SYMLINK, b"") in found
+    assert not any(b"of root" in data for _, _, data in found)
+
+
+def test_what_is_nested_without_end_is_refused(folder: Path) -> None:
+    here = os.open(folder, os.O_RDONLY)
+    for _ in range(DEEPEST + 2):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    with pytest.raises(BackupError, match="nested more than"):
+        for _ in Tree(folder, NAME).members():
+            pass
+
+
+def test_nothing_is_put_through_a_link(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    write(outside / "file", b"kept")
+    link = Entry(name=NAME + b"link", kind=SYMLINK, link=os.fsencode(outside))
+    through = Entry(name=NAME + b"link/new", kind=REGULAR, size=1)
+    hard = Entry(name=NAME + b"hard", kind=HARD_LINK, link=NAME + b"link/file")
+    twice = Entry(name=NAME + b"link", kind=REGULAR, size=1)
+    for bad in (through, hard, twice):
+        with pytest.raises(OSError, match=r"."):
+            plant(tmp_path / f"root-{bad.name!r}".replace("/", "-"), iter([(link, b""), (bad, b"x")]))
+    assert [path.name for path in outside.iterdir()] == ["file"]
+
+
+@pytest.fixture
+def home(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    made = Home(tmp_path / "home")
+    fill(made)
+
+    class Data(VolumeData):
+        def members(self) -> Iterator[Member]:
+            return Tree(folder, NAME).members()
+
+    from instar.model.release import EnvironmentId
+
+    one = Data(environment=EnvironmentId(service="web", name="dev"), name="data", keeper=None, size_bytes=1)  # type: ignore[arg-type]
+    monkeypatch.setattr(making, "stored_volumes", lambda workspace: (one,))
+    return made
+
+
+def test_they_are_put_back_beside_all_else(home: Home, folder: Path, tmp_path: Path) -> None:
+    file, empty = tmp_path / "backup.age", Home(tmp_path / "empty")
+    made = making.backup(home.open(), file, keys=[str(KEY.to_public())], key_files=(), secrets=True, volumes=True)
+    assert made.summary.volumes == ("web/dev data",)
+    write(empty.path / "volumes/web/dev/data/file", b"somebody's")
+    empty.path.chmod(0o700)
+    with pytest.raises(Refused, match=r"there is something already: .*volumes/web/dev/data/file"):
+        empty.restore(file, identity="new")
+    (empty.path / "volumes/web/dev/data/file").unlink()
+    empty.restore(file, identity="new")
+    (folder / "pipe").unlink()
+    assert listed(empty.path / "volumes/web/dev/data") == listed(folder)
