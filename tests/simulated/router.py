@@ -44,6 +44,7 @@ class Routes:
     seen: dict[str, tuple[object, RoutedTarget]] = field(default_factory=dict)  # what was last said of each
     requests: int = 0
     failed: int = 0
+    inside: tuple[str, ...] = ()
 
 
 class SimulatedRouter:
@@ -137,18 +138,18 @@ class SimulatedRouter:
             if address in self.taken and address not in ours:
                 raise RouterError(f"cannot listen on '{address}': {self.taken[address]} has it")
 
-    def ensure(self, plan: RouterPlan, *, door: bool = False) -> None:
+    def ensure(self, plan: RouterPlan, *, door: bool = False, inside: tuple[str, ...] = ()) -> None:
         self._refuse("ensure", plan.environment)
         self.check(plan)
         with self._guard:
             routes = self._places.get(plan.environment)
-            if routes is not None and routes.running and routes.plan == plan:
+            if routes is not None and routes.running and (routes.plan, routes.inside) == (plan, inside):
                 return
             with self._effects.step(f"ensure {plan.environment}"):
                 if routes is None:
-                    self._places[plan.environment] = Routes(plan=plan)
+                    self._places[plan.environment] = Routes(plan=plan, inside=inside)
                 else:
-                    routes.plan, routes.running = plan, True
+                    routes.plan, routes.running, routes.inside = plan, True, inside
                     routes.previewed = routes.previewed if plan.preview else {}
 
     def attach(self, environment: EnvironmentId, targets: Sequence[Target]) -> None:
@@ -230,17 +231,23 @@ class SimulatedRouter:
                 return RouterState(running=False)
             targets = tuple(self._seen(routes, name) for name in routes.targets)
             plan = routes.plan if routes.running else None
-            return RouterState(running=routes.running, plan=plan, targets=targets, previewed=self._previewed(routes))
+            return RouterState(
+                running=routes.running,
+                plan=plan,
+                targets=targets,
+                previewed=self._previewed(routes),
+                inside=routes.inside,
+            )
 
     def inspect(self, environment: EnvironmentId) -> tuple[Finding, ...]:
         return self.tampered.get(environment, ())
 
-    def restore(self, plan: RouterPlan, targets: Sequence[Target]) -> None:
+    def restore(self, plan: RouterPlan, targets: Sequence[Target], *, inside: tuple[str, ...] = ()) -> None:
         self._refuse("restore", plan.environment)
         with self._guard:
             routes = self._running(plan.environment, "restore")
             with self._effects.step(f"restore {plan.environment}"):
-                routes.plan = plan
+                routes.plan, routes.inside = plan, inside
                 self.tampered.pop(plan.environment, None)
 
     def counters(self, environment: EnvironmentId) -> Counters:

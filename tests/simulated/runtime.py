@@ -65,6 +65,7 @@ class SimulatedRuntime:
         self.checked: list[tuple[str, str]] = []
         self.drifted: dict[str, tuple[Finding, ...]] = {}  # what an inspection of an instance finds
         self._plans: dict[EnvironmentId, NetworkPlan] = {}
+        self.names: dict[EnvironmentId, str] = {}
         self.network_drifted: tuple[Finding, ...] = ()
         self.uses: dict[str, Usage] = {}
         self._room_bytes = room_bytes
@@ -137,6 +138,20 @@ class SimulatedRuntime:
 
     def release(self, instances: Sequence[str]) -> None:
         pass
+
+    def name(self, environment: EnvironmentId, port: int) -> str:
+        with self._guard:
+            if environment not in self.names:
+                with self.effects.step(f"name {environment}"):
+                    self.names[environment] = f"10.98.0.{len(self.names) + 2}:1"
+        return self.names[environment]
+
+    def find_name(self, environment: EnvironmentId) -> str | None:
+        return self.names.get(environment)
+
+    def let_go_of_names(self, known: Collection[EnvironmentId]) -> None:
+        for environment in self.names.keys() - set(known):
+            del self.names[environment]
 
     def network_plan(self, environment: EnvironmentId) -> NetworkPlan | None:
         return self._plans.get(environment)

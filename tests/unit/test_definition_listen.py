@@ -102,7 +102,7 @@ def test_what_is_no_name_is_told_what_to_write(site: str, expected: str) -> None
 @pytest.mark.parametrize(
     ("rest", "expected"),
     [
-        ("  a: {listen: internal}\n", "5:15: environments.a.listen: expected an address"),
+        ("  a: {listen: [internal, ':80']}\n", "5:7: environments.a.listen: 'internal' stands alone"),
         ("  a: {listen: shop.example}\n", "names are written as {https: [shop.example]}"),
         ("  a: {listen: https://shop.example/x, tls: internal}\n", "names are written as {https: [shop.example]}"),
         ("  a: {listen: [shop.example:443], tls: internal}\n", "and a name as {https: [shop.example]}"),

@@ -194,7 +194,7 @@ class Executor:
     def _set_network(self, snapshot: Snapshot) -> None:
         environment = snapshot.environment
         networks = require(self._provider.networks, f"say what instances of '{environment.id}' may reach")
-        if networks.set_network(NetworkPlan.of(environment.id, environment.settings)):
+        if networks.set_network(NetworkPlan.of(environment.id, environment.settings, snapshot.with_instances)):
             self._ledger.record(NetworkRestored(), environment.id, environment.active)
 
     def _open_router(self, snapshot: Snapshot, release: Release) -> None:

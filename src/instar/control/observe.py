@@ -59,13 +59,13 @@ def observe(
         failures=failures,
         router_running=seen.traffic.running,
         router_plan=seen.traffic.plan,
-        network_is_set=_is_network_set(provider, environment),
         endings=_endings(ledger, environment, failures),
         probation=probation,
         rollout_ended_at=_rollout_ended_at(ledger, environment, groups),
         traits=provider.traits,
     )
-    return _with_roles(ledger, provider, snapshot)
+    is_set = _is_network_set(provider, snapshot)
+    return _with_roles(ledger, provider, dataclasses.replace(snapshot, network_is_set=is_set))
 
 
 def _with_roles(ledger: Ledger, provider: Provider, snapshot: Snapshot) -> Snapshot:
@@ -120,9 +120,11 @@ def _is_unseen(instance: Instance, seen: Observed, seen_until: datetime) -> bool
     return seen.state == "absent" and instance.ending is None and began is not None and began > seen_until
 
 
-def _is_network_set(provider: Provider, environment: EnvironmentState) -> bool:
-    """Tell whether instances reach what the settings say; so it is for a provider that has no say in it."""
-    wanted = NetworkPlan.of(environment.id, environment.settings)
+def _is_network_set(provider: Provider, snapshot: Snapshot) -> bool:
+    """Tell whether instances reach what the settings say, and what their releases use; so it is for a provider that
+    has no say in it."""
+    environment = snapshot.environment
+    wanted = NetworkPlan.of(environment.id, environment.settings, snapshot.with_instances)
     return provider.networks is None or provider.networks.network_plan(environment.id) == wanted
 
 

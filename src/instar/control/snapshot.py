@@ -223,6 +223,14 @@ class Snapshot:
         """The numbers of the releases that have groups."""
         return self._by_release.keys()
 
+    @property
+    def with_instances(self) -> tuple[Release, ...]:
+        """The releases that have instances of any role, or are to have them."""
+        whole, rollout = self.whole or self, self.environment.rollout
+        numbers = {group.release for group in (*whole.groups, *whole.task_groups)}
+        numbers |= {self.environment.active, rollout.target if rollout else None} - {None}  # type: ignore[arg-type]
+        return tuple(self.releases[number] for number in sorted(numbers))
+
     @functools.cached_property
     def _by_release(self) -> Mapping[int, tuple[GroupView, ...]]:
         found: dict[int, list[GroupView]] = {}

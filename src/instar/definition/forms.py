@@ -32,6 +32,7 @@ PORT: Final = r"([1-9]\d{0,4})(?:/(tcp|udp))?"
 
 MANUAL: Final = "manual"
 NEVER: Final = "never"
+INTERNAL: Final = "internal"  # the word for a service that has no address outside, and the end of names inside
 HEADER: Final = "header"
 DAY: Final = r"\d{4}-\d{2}-\d{2}"
 
@@ -327,8 +328,8 @@ def address(text: str) -> str:
     if rest and scheme in ("http", "https"):
         raise Misfit(f"names are written as {{{scheme}: [{rest.partition('/')[0].partition(':')[0]}]}}")
     host, colon, port = text.rpartition(":")
-    if not colon and text == "internal":
-        raise Misfit("others reach its instances by 'network.allow'; there is no name for them that only they know")
+    if not colon and text == INTERNAL:
+        raise Misfit(f"it stands alone: 'listen: {INTERNAL}'")
     if not colon and fits(r"[a-z0-9-]+(\.[a-z0-9-]+)*\.[a-z]+", text):
         raise Misfit(f"names are written as {{https: [{text}]}}")
     if not colon:

@@ -16,7 +16,7 @@ from instar.definition.shapes import Choice, Installed, ListOf, MapOf, Shape, Te
 from instar.definition.values import NAMES, VALUES
 from instar.model.declaration import Declaration
 from instar.model.environment import HostNames, Settings
-from instar.model.release import Configuration, OwnNames
+from instar.model.release import Configuration, OwnNames, Used
 
 _OF_ITS_OWN: Final = (  # kept in another form than they are written in, and no part of any path
     (HostNames, "client_ca"),
@@ -24,12 +24,15 @@ _OF_ITS_OWN: Final = (  # kept in another form than they are written in, and no 
     (Configuration, "provider_settings"),
 )
 _SITES: Final = Declaration("", ("site", "secure site"))
-_UNDECLARED: Final = {  # what is put together of a definition
+_UNDECLARED: Final = {  # what is put together of a definition, or kept in another form
     (Configuration, "config"): Declaration("", "variables"),
     (Configuration, "secrets"): Declaration("", "variables"),
     (Configuration, "secret_variables"): Declaration("", "variable"),
     (Configuration, "role"): Declaration("", "name"),
     (Configuration, "roles"): Declaration("", names="name"),
+    (Settings, "listen"): Declaration("", "address"),
+    (Used, "environment"): Declaration("", "environment of a service"),
+    (Used, "port"): Declaration("", low=1, high=65535),
     (OwnNames, "held"): _SITES,
     (OwnNames, "expected"): _SITES,
 }
@@ -44,7 +47,7 @@ def _require(value: Any, path: str) -> None:
     for field in dataclasses.fields(value):
         if any(isinstance(value, of) and field.name == name for of, name in _OF_ITS_OWN):
             continue
-        declared = field.metadata.get("key") or _UNDECLARED.get((type(value), field.name))
+        declared = _UNDECLARED.get((type(value), field.name)) or field.metadata.get("key")
         where = f"{path}.{field.name}" if path else field.name
         for each in _each(getattr(value, field.name), declared, where):
             _require_one(each, declared, where)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from instar.definition import forms, origin_rules, role_rules, rollout_rules, secret_rules, stage_rules
+from instar.definition import forms, origin_rules, role_rules, rollout_rules, secret_rules, stage_rules, use_rules
 from instar.definition.input_forms import GIT
 from instar.definition.problems import Mark, Problems, listed, nearest
 from instar.definition.section import REQUIRED, Reading, Section, blame, readings
@@ -186,6 +186,7 @@ def definition(reading: Reading, problems: Problems) -> None:
     _check_addresses(found, problems)
     _check_sites(found, problems)
     for one in found.values():
+        use_rules.environment(one, reading.get("name"), problems)
         _check_provider(one, problems)
         own = role_rules.holding_in(one, reading, problems)
         service = role_rules.first(own)
@@ -411,7 +412,7 @@ def _addresses(one: Reading) -> Iterator[tuple[str, str, Mark]]:
             inner = address.get("address")
             for each, at in zip(() if inner is FAILED else inner, _items(address.node_of("address")), strict=False):
                 yield from [("listen", each, at.mark)] if each is not FAILED else []
-        elif address is not FAILED:
+        elif address not in (FAILED, forms.INTERNAL):
             yield "listen", address, where.mark
     preview = one.get("preview")
     if preview not in (None, FAILED, forms.HEADER):

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 from typing import Any, Final, Literal
 
-from instar.definition import origin_rules, rollout_rules, rules, secret_rules
+from instar.definition import forms, origin_rules, rollout_rules, rules, secret_rules
 from instar.definition.declared import About, Sections
 from instar.definition.layers import OVERRIDABLE, not_overridable
 from instar.definition.section import Key
@@ -96,7 +96,7 @@ def _environment(
         values["scaling"], instances = instances, instances.min
     source = environment.Tls(kind=tls) if isinstance(tls, str) else tls  # type: ignore[arg-type]
     sections = [one for one in listen if isinstance(one, environment.Listen)]
-    own = [one for one in listen if isinstance(one, str)]
+    own = [one for one in listen if isinstance(one, str) and one != forms.INTERNAL]
     addresses = (*own, *(address for one in sections for address in one.address))
     names = environment.HostNames(
         http=tuple(name for one in sections for name in one.http),
@@ -105,7 +105,16 @@ def _environment(
         hsts_ms=next((one.hsts_ms for one in sections if one.hsts_ms is not None), None),
         client_ca=next((one.client_ca for one in sections if one.client_ca is not None), None),
     )
-    return environment.Environment(listen=addresses, names=names, tls=source, instances=instances, **values)
+    uses = tuple(one if "/" in one else f"{one}/{values['name']}" for one in values.pop("uses", ()))
+    return environment.Environment(
+        listen=addresses,
+        names=names,
+        internal=forms.INTERNAL in listen,
+        tls=source,
+        instances=instances,
+        uses=uses,
+        **values,
+    )
 
 
 def _tls(**values: Any) -> environment.Tls:
@@ -224,7 +233,7 @@ _ENVIRONMENT_ELSEWHERE: Final = {
 
 _LISTEN_ELSEWHERE: Final = {
     "tls": "where certificates come from is 'tls' of the environment, beside 'listen'",
-    "internal": "others reach the instances by 'network.allow'",
+    "internal": "it stands alone: 'listen: internal'",
     **dict.fromkeys(("port", "ports"), "ports are the machine's, in the section 'edge' of /etc/instar/config.yaml"),
 }
 

@@ -14,6 +14,7 @@ from instar.definition import (
     machine_forms,
     platform_forms,
     sites,
+    use_forms,
 )
 from instar.definition.problems import listed
 from instar.definition.shapes import Choice, Decimal, Flag, Installed, ListOf, MapOf, Shape, Text, Whole
@@ -179,6 +180,8 @@ VALUES: Final[dict[str, Shape]] = {
     "certificates": Choice(("acme", "internal")),
     "host": Text("a host such as 'example.org' or 'example.org:8443'", forms.host, pattern=forms.HOST),
     "address": Text("an address such as '127.0.0.1:8080'", forms.address, pattern=r".*:\d{1,5}"),
+    "listening address": Text("an address such as '127.0.0.1:8080', or the word 'internal'", use_forms.listening,
+        pattern=rf".*:\d{{1,5}}|{forms.INTERNAL}"),
     "network": Text("an address or a network, such as '10.0.0.7' or '10.0.0.0/8'", forms.network,
         pattern=r"[0-9A-Fa-f.:]+(/\d{1,3})?"),
     "media type": Text("a type such as 'text/html'", forms.media_type, pattern=forms.MEDIA_TYPE),
@@ -186,6 +189,8 @@ VALUES: Final[dict[str, Shape]] = {
         pattern=rf"{forms.HEADER}|.*:\d{{1,5}}"),
     "environment of a service": Text("SERVICE/ENVIRONMENT, such as 'shop/production'",
         machine_forms.service_environment, pattern=rf"{forms.NAME}/{forms.NAME}"),
+    "used environment": Text("a service such as 'redis', or SERVICE/ENVIRONMENT such as 'db/production'",
+        use_forms.used, pattern=rf"{forms.NAME}(?:/{forms.NAME})?"),
     "peer": Text("SERVICE/ENVIRONMENT, 'machine', or a network such as '169.254.169.254/32'", forms.peer),
     "port": Text("a port such as 5432 or '53/udp'", forms.port, pattern=forms.PORT, kinds=("string", "integer")),
     # words

@@ -77,7 +77,8 @@ def check(
     subjects = [_subject(one, releases, {**others, **images}) for one in instances if instance in (None, one.id)]
     found = require(provider.inspects, f"inspect '{environment}'").inspect(subjects, deep=deep)
     findings = [*_that_stay(ledger, instances, releases, found, damaged)] if found or damaged else []
-    findings += _network(provider, state, at_rest=at_rest)
+    active = [] if state.active is None else [ledger.get_release(environment, state.active)]
+    findings += _network(provider, state, [*releases.values(), *active], at_rest=at_rest)
     findings += _edge(provider, state, at_rest=at_rest)
     findings += _maintenance(ledger, provider, state) if at_rest else ()
     findings += _router(ledger, provider, state, instances, releases, at_rest=at_rest)
@@ -172,12 +173,14 @@ def _damaged(path: str, observed: str) -> Finding:
     return Finding(instance=None, kind="blob", path=path, expected="as it was baked", observed=observed)
 
 
-def _network(provider: Provider, state: EnvironmentState, *, at_rest: bool) -> Iterator[Finding]:
+def _network(
+    provider: Provider, state: EnvironmentState, releases: Sequence[Release], *, at_rest: bool
+) -> Iterator[Finding]:
     if provider.networks is None:
         return
     yield from provider.networks.inspect_network()
     there = provider.networks.network_plan(state.id)
-    if at_rest and there is not None and there != (wanted := NetworkPlan.of(state.id, state.settings)):
+    if at_rest and there is not None and there != (wanted := NetworkPlan.of(state.id, state.settings, releases)):
         shown = "what its instances may reach"
         yield Finding(
             instance=None, kind="network", path=shown, expected=str(wanted.network), observed=str(there.network)

@@ -309,10 +309,12 @@ class Settings:
     provider: str = field(default="local", metadata=key("What runs the instances.", "provider"))
     listen: tuple[str, ...] = field(default=(), metadata=key(
         "Where the service is reached: an address, names that the machine's edge serves, or a list of both; `:8080` is "
-        "every IPv4 address of the machine.", ("address", Listen), or_one=True,
+        "every IPv4 address of the machine. Or `internal`: environments that use it reach it by its name (`uses`), and "
+        "nobody else does.", ("listening address", Listen), or_one=True,
         expected="an address such as '127.0.0.1:8080', a section such as {https: [shop.example]}, or a list of them",
         default_about="**required** with a port"))
     names: HostNames = field(default=HostNames(), metadata=ADDED)
+    internal: bool = field(default=False, metadata=ADDED)  # only environments that use it reach it
     tls: Tls = field(default=Tls(), metadata=key(
         "Where the certificates for names of `https` come from: `acme` (Let's Encrypt, or who the machine's "
         "file names), `internal`, the machine's own small authority, or files.", ("certificates", Tls),
@@ -353,7 +355,7 @@ class Settings:
     @property
     def is_reached(self) -> bool:
         """Requests have a way to it: an address or a name."""
-        return bool(self.listen or self.names.sites)
+        return bool(self.listen or self.names.sites or self.internal)
 
     def of_role(self, role: str) -> Settings:
         """Return what holds for one role of a release; what is said of no role holds for it."""
@@ -394,6 +396,10 @@ class Environment(Settings):
     secrets: Mapping[str, SecretSource] = field(default_factory=dict, metadata=key(
         "Secrets of the instances here, by name.", SecretSource,
         expected="a section such as {TOKEN: {file: secrets/token}}"))
+    uses: tuple[str, ...] = field(default=(), metadata=key(
+        "Other environments that the instances find by name: `redis` (the one of this name), or `db/production`. Each "
+        "is `SERVICE.internal` inside, with its port in `SERVICE_PORT`, through its router, and may be reached.",
+        "used environment", unique=True, expected="a list such as [redis, db/production]"))
     maintenance: MaintenancePage = field(default=MaintenancePage(), metadata=key(
         "What `instar maintenance ENV on` answers requests with."))
 

@@ -15,6 +15,7 @@ from instar.model.environment import Settings
 from instar.model.origin import Origin
 from instar.model.overrides import Overrides
 
+INTERNAL: Final = ".internal"  # what the names end with by which instances find other environments
 ONLY_ROLE: Final = ""  # of a release whose definition names none
 
 
@@ -30,13 +31,38 @@ class EnvironmentId:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Used:
+    """Another environment (SERVICE/ENV) that instances find by its service's name, and the port that they ask it at."""
+
+    environment: str
+    port: int
+
+    @property
+    def id(self) -> EnvironmentId:
+        service, _, name = self.environment.partition("/")
+        return EnvironmentId(service=service, name=name)
+
+    @property
+    def host(self) -> str:
+        """The name that it has inside."""
+        return f"{self.id.service}{INTERNAL}"
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """The environment variables that say where it is."""
+        word = self.id.service.upper().replace("-", "_")
+        return {f"{word}_HOST": self.host, f"{word}_PORT": str(self.port)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Configuration:
     """All that an instance starts from besides its image. Its canonical JSON is kept; its digest names it.
 
     ``service`` is how instances run, of several roles those of the first, whose name is ``role``: the one that requests
     go to, if they go to any. ``roles`` are the others, none of which has a port.
     ``provider_settings``: what of the environment's settings its provider makes instances from, as JSON has it.
-    ``secret_variables``: which of the secrets are environment variables as well.
+    ``secret_variables``: which of the secrets are environment variables as well. ``uses``: which other environments
+    instances find by name.
     """
 
     service: Service
@@ -46,6 +72,7 @@ class Configuration:
     role: str | None = field(default=None, metadata=ADDED)
     roles: Mapping[str, Service] = field(default_factory=dict, metadata=ADDED)
     secret_variables: tuple[str, ...] = field(default=(), metadata=ADDED)
+    uses: tuple[Used, ...] = field(default=(), metadata=ADDED)
 
     @classmethod
     def of(
@@ -57,6 +84,7 @@ class Configuration:
         secrets: Mapping[str, Digest],
         provider_settings: Mapping[str, Any],
         secret_variables: tuple[str, ...] = (),
+        uses: tuple[Used, ...] = (),
     ) -> Configuration:
         """Return how instances of ``definition`` are started in ``environment``, with what else they are given."""
         first, services = definition.first_role, definition.services_in(environment)
@@ -69,6 +97,7 @@ class Configuration:
             role=first,
             roles=others,
             secret_variables=secret_variables,
+            uses=uses,
         )
 
     def given_as(self, own: Configuration) -> Configuration:
@@ -79,6 +108,7 @@ class Configuration:
             secrets=own.secrets,
             provider_settings=own.provider_settings,
             secret_variables=own.secret_variables,
+            uses=own.uses,
         )
 
     def other_secrets(self, before: Configuration) -> tuple[str, ...]:
@@ -105,6 +135,12 @@ class Configuration:
 
         others = {role: overridden(role, service) for role, service in self.roles.items()}
         return replace(self, service=overridden(self.role, self.service), roles=others)
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """The environment variables that it gives instances, besides secrets: what its author wrote, and where what it
+        uses is, unless the author says that."""
+        return {name: value for one in self.uses for name, value in one.variables.items()} | dict(self.config)
 
     @property
     def services(self) -> Mapping[str, Service]:

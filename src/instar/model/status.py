@@ -109,13 +109,24 @@ class RolloutStatus:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class UseStatus:
+    """Another environment that the active release finds by ``name`` ("redis.internal:6379"). ``trouble``: why nobody
+    answers there, None where somebody may."""
+
+    environment: str
+    name: str
+    trouble: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EnvironmentStatus:
     """``unfinished`` is the target of a rollout that no process is carrying on, or that runs just now.
 
     ``router``: it runs, and under its holder. ``maintenance``: its requests are answered with a page. ``layers``: what
     keeps what it runs on as it was baked. ``alarm``: why the agent replaces nothing any more; ``agent``: the pid
     of this machine's; ``in_charge``: which agent acts there by itself, for people, wherever it is. ``names``: where it
-    is reached through the machine's edge.
+    is reached through the machine's edge. ``internal``: only environments that use it reach it. ``uses``: which ones it
+    finds by name itself.
     """
 
     environment: EnvironmentId
@@ -132,8 +143,10 @@ class EnvironmentStatus:
     layers: LayerGuarantee | None = None
     maintenance: bool = False
     names: tuple[str, ...] = ()
+    internal: bool = False
+    uses: tuple[UseStatus, ...] = ()
 
     @property
     def reached_at(self) -> tuple[str, ...]:
         """Return the addresses and the names that requests come by."""
-        return (*self.listen, *self.names)
+        return (*self.listen, *self.names, *((f"{self.environment.service}.internal",) if self.internal else ()))

@@ -16,8 +16,9 @@ def cut_connections(workspace: Workspace, state: EnvironmentState | None, settin
     """Yield a sentence for each instance that has open what ``settings`` allow no instance to begin."""
     if state is None:
         return
-    plan = NetworkPlan.of(state.id, settings)
     instances = [one for one in workspace.ledger.instances(state.id) if one.was_made]
+    releases = [workspace.ledger.get_release(state.id, number) for number in {one.release for one in instances}]
+    plan = NetworkPlan.of(state.id, settings, releases)
     networks = workspace.provider(state.settings.provider).networks
     found = networks.cut(plan, instances) if networks is not None else {}
     for name, lines in found.items():

@@ -37,6 +37,7 @@ from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.origin import origin_of
 from instar.operations.privilege import require_root_for
 from instar.operations.secret_values import encrypted_values
+from instar.operations.uses import told_of_circle, uses_of
 from instar.operations.watch import require_watch
 from instar.operations.workspace import Workspace
 from instar.providers.facets import refuse_what_is_missing
@@ -236,6 +237,7 @@ def configure(workspace: Workspace, loaded: Loaded, environment: Environment) ->
         secrets=secrets,
         provider_settings=own,
         secret_variables=environment.secret_variables,
+        uses=uses_of(workspace, loaded.definition.name, environment),
     )
 
 
@@ -322,7 +324,7 @@ def _require_and_tell(
     (first, service), *others = configuration.services.items()
     beside = {"others": dict(others)} if others else {}
     warnings = provider.preflight(environment, settings.of_role(first), service, launching=launching, **beside)
-    _tell(workspace, state, settings, warnings)
+    _tell(workspace, state, settings, (*warnings, *told_of_circle(workspace, environment, configuration.uses)))
     if release is None and state is not None and state.active is not None:
         before = workspace.ledger.get_release(environment, state.active).configuration
         names = ", ".join(configuration.other_secrets(before))

@@ -29,6 +29,7 @@ from instar.operations.promote import image_of as promoted_image
 from instar.operations.promote import promoted
 from instar.operations.secret_values import digests_of
 from instar.operations.transfers import digest_for_release
+from instar.operations.uses import told_of_circle, uses_of
 from instar.operations.workspace import Workspace
 
 _NOTHING = "—"
@@ -109,6 +110,7 @@ def configuration_of(workspace: Workspace, loaded: Loaded, environment: Environm
         secrets=digests_of(workspace, loaded.folder, environment, service=loaded.definition.name),
         provider_settings=own_settings(workspace, environment),
         secret_variables=environment.secret_variables,
+        uses=uses_of(workspace, loaded.definition.name, environment),
     )
 
 
@@ -147,6 +149,7 @@ def _compared(
             *((f"the image is not here: it is pulled from {image.pulled_from} first",) if image.pulled_from else ()),
             *(forecast(settings, active, configuration) if release else ()),
             *cut_connections(workspace, state, settings),
+            *told_of_circle(workspace, environment_id, configuration.uses),
         ),
         locked=image.locked,
         inside=_inside(workspace, loaded, active, image),

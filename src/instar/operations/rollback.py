@@ -24,6 +24,7 @@ from instar.operations.locks import hold_environment, hold_needs, keep_from_gc
 from instar.operations.origin import origin_of_again
 from instar.operations.privilege import require_root_for
 from instar.operations.secret_values import encrypted_values, require_values
+from instar.operations.uses import told_of_missing
 from instar.operations.workspace import Workspace
 
 
@@ -66,6 +67,8 @@ def rollback(
             target = _begin_anew(workspace, environment, target, forced)
         else:
             _tell_of_secrets(workspace, environment, target, others)
+            for text in told_of_missing(workspace, environment.settings.provider, target.configuration):
+                workspace.report(Progress(stage="note", text=text, kind="warning"))
             gone_on_with(workspace, lambda: _begin(workspace, environment_id, target, forced))
         return converge(workspace, target, began)
 

@@ -19,6 +19,7 @@ from instar.model.release import Configuration, EnvironmentId, Release
 from instar.model.setting import HeldSettings, Layer, Setting
 from instar.operations.deploy import get_declared, own_settings, with_left_roles
 from instar.operations.plan import differences, written
+from instar.operations.uses import uses_of
 from instar.operations.workspace import Workspace
 
 
@@ -153,6 +154,7 @@ def _running_otherwise(
         secrets={},
         provider_settings=own_settings(workspace, environment),
         secret_variables=environment.secret_variables,
+        uses=uses_of(workspace, loaded.definition.name, environment),
     )
     before = written(release.configuration, environment.provider)
     after = written(wanted, environment.provider)

@@ -23,6 +23,7 @@ from instar.model.status import (
 )
 from instar.operations.layers import guarantee
 from instar.operations.locks import agent_in_charge, agent_pid, is_here
+from instar.operations.uses import uses_status
 from instar.operations.workspace import Workspace
 
 
@@ -83,6 +84,10 @@ def status(workspace: Workspace, environment: EnvironmentState) -> EnvironmentSt
         in_charge=agent_in_charge(workspace, provider.traits),
         layers=guarantee(workspace, environment.id),
         maintenance=provider.maintains is not None and provider.maintains.maintenance(environment.id),
+        internal=environment.settings.internal,
+        uses=()
+        if snapshot.active is None
+        else uses_status(workspace, environment.settings.provider, snapshot.active.configuration),
     )
 
 

@@ -7,14 +7,14 @@ Nothing here changes an instance: one is created, started, destroyed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from instar.frozen import dataclass
 from instar.model.codec import ADDED, canonical
 from instar.model.definition import Headers, Service
 from instar.model.digest import Digest
-from instar.model.environment import Check, HostNames, Network, Settings
+from instar.model.environment import Allow, Check, HostNames, Network, Settings
 from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, OwnNames, Release, Served
 from instar.model.requests import Compression, Requests
@@ -135,8 +135,12 @@ class NetworkPlan:
     listen: tuple[str, ...]
 
     @classmethod
-    def of(cls, environment: EnvironmentId, settings: Settings) -> NetworkPlan:
-        return cls(environment=environment, network=settings.network, listen=settings.listen)
+    def of(cls, environment: EnvironmentId, settings: Settings, releases: Iterable[Release] = ()) -> NetworkPlan:
+        """Return the plan of ``settings``, with what ``releases``, which have instances or are to, use by name."""
+        uses = {(one.environment, one.port) for release in releases for one in release.configuration.uses}
+        more = tuple(Allow(to=to, ports=(f"{port}/tcp",)) for to, port in sorted(uses))
+        network = replace(settings.network, allow=(*settings.network.allow, *more))
+        return cls(environment=environment, network=network, listen=settings.listen)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -253,12 +257,13 @@ class RoutedTarget:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RouterState:
     """``plan`` is the one in force, None when the router does not run. ``previewed``: release → the target that a
-    request for that very release goes to."""
+    request for that very release goes to. ``inside``: where it listens for instances that find it by name."""
 
     running: bool
     plan: RouterPlan | None = None
     targets: tuple[RoutedTarget, ...] = ()
     previewed: Mapping[int, str] = field(default_factory=dict)
+    inside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

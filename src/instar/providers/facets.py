@@ -52,6 +52,10 @@ def refuse_what_is_missing(provider: Provider, environment: EnvironmentId, setti
             bool(settings.names.sites),
             provider.edge or provider.traits.passes_names or None,
         ),
+        "reach it by its name alone ('listen: internal')": (
+            settings.internal,
+            provider.traits.finds_names or None,
+        ),
         "have an autoscaler say how many instances run ('instances: {min, max}')": (
             settings.scaling is not None,
             provider.traits.scales or None,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from instar.errors import ProviderError, Refused
 from instar.frozen import dataclass
@@ -42,6 +42,16 @@ class Runtime(Networks, Volumes, Layers, Shells, Runs, Ends, Measures, Protocol)
     def find_address(self, instance: Instance) -> str | None:
         """Return the address of an instance: the same for as long as anything of it is left. None of one that has none
         yet, or where it is lost."""
+
+    def name(self, environment: EnvironmentId, port: int) -> str:
+        """Have instances find ``environment`` at an address of its own, at ``port`` too, where the router that they are
+        led to is to listen; return where that is ("10.210.0.9:1"): the same for as long as the environment is there."""
+
+    def find_name(self, environment: EnvironmentId) -> str | None:
+        """Return where the router listens for instances that find ``environment`` by name; None before that is said."""
+
+    def let_go_of_names(self, known: Collection[EnvironmentId]) -> None:
+        """Have others get the addresses of environments that are none of ``known``, unless instances know them."""
 
     def create(self, instance: Instance, release: Release, image: Image) -> None:
         """Make everything that ``instance`` needs, an address too, and its first process, which waits to begin.
@@ -136,9 +146,9 @@ class Router(Previews, Counts, Maintains, Protocol):
     def check(self, plan: RouterPlan) -> None:
         """Raise RouterError when ``plan.listen`` cannot be had (the port is taken: by which process)."""
 
-    def ensure(self, plan: RouterPlan, *, door: bool = False) -> None:
+    def ensure(self, plan: RouterPlan, *, door: bool = False, inside: tuple[str, ...] = ()) -> None:
         """Make the router run as ``plan`` says, without losing a request when it runs already. ``door``: the edge asks
-        it though the plan has no names."""
+        it though the plan has no names. ``inside``: where it listens for instances that find it by name."""
 
     def attach(self, environment: EnvironmentId, targets: Sequence[Target]) -> None:
         """Make ``targets`` known with weight 0, and return when the router's own checks have found each well.
@@ -165,15 +175,18 @@ class Router(Previews, Counts, Maintains, Protocol):
     def inspect(self, environment: EnvironmentId) -> tuple[Finding, ...]:
         """Return what of the router is not as this provider made it; nothing where none runs."""
 
-    def restore(self, plan: RouterPlan, targets: Sequence[Target]) -> None:
+    def restore(self, plan: RouterPlan, targets: Sequence[Target], *, inside: tuple[str, ...] = ()) -> None:
         """Make the router as it was made again, without losing a request: ``plan``, and of ``targets`` those that it
-        has, with their weights."""
+        has, with their weights; listening ``inside`` too."""
 
     def remove(self, environment: EnvironmentId) -> None:
         """Stop the router and remove everything of it."""
 
     def clear_orphans(self, known: Callable[[], Sequence[EnvironmentId]]) -> tuple[str, ...]:
         """Stop routers that belong to this state directory and to none of ``known``; return their names."""
+
+
+_WITHOUT_NAME: Final = "without a name for instances"  # in the place of a plan that is in force but for that
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -184,7 +197,7 @@ class MachineProvider:
     runtime: Runtime
     router: Router
     edge: MachineEdge | None = None
-    traits: Traits = Traits()
+    traits: Traits = Traits(finds_names=True)
 
     @property
     def inspects(self) -> MachineInspection:
@@ -269,9 +282,10 @@ class MachineProvider:
     def observe(self, environment: EnvironmentId, groups: Sequence[Instance]) -> Observation:
         observed = self.runtime.observe(groups)
         router = self.router.observe(environment)
+        plan = None if router.plan is None else self._with_names(environment, router.plan).fingerprint
         traffic = Traffic(
             running=router.running,
-            plan=None if router.plan is None else self._with_names(environment, router.plan).fingerprint,
+            plan=plan if plan is None or self._is_named(environment, router) else _WITHOUT_NAME,
             groups={item.target.name: item for item in router.targets},
             previewed=router.previewed,
         )
@@ -287,8 +301,10 @@ class MachineProvider:
         return self.runtime.destroy(group, release)
 
     def expose(self, release: Release, groups: Sequence[Instance], plan: RouterPlan | None = None) -> None:
+        service = release.service.port
+        inside = () if service is None else (self.runtime.name(release.environment, service),)
         if plan is not None:
-            self._ensure(plan)
+            self._ensure(plan, inside)
         if groups:
             port = release.service.port
             assert port is not None
@@ -332,21 +348,27 @@ class MachineProvider:
     def sweep(
         self, groups: Callable[[], Sequence[Instance]], environments: Callable[[], Sequence[EnvironmentId]]
     ) -> tuple[str, ...]:
+        self.runtime.let_go_of_names(environments())
         return (
             *self.runtime.clear_orphans(groups),
             *(() if self.edge is None else self.edge.clear_orphans(environments)),
             *self.router.clear_orphans(environments),
         )
 
-    def _ensure(self, plan: RouterPlan) -> None:
+    def _ensure(self, plan: RouterPlan, inside: tuple[str, ...] = ()) -> None:
         """What comes by name finds a router that takes it, before it comes and as long as it does."""
         if self.edge is None:
-            self.router.ensure(plan)
+            self.router.ensure(plan, inside=inside)
         elif plan.names.sites or plan.expected:
-            self.router.ensure(plan)
+            self.router.ensure(plan, inside=inside)
             self.edge.ensure(plan)
         else:
-            self.router.ensure(plan, door=self.edge.ensure(plan))
+            self.router.ensure(plan, door=self.edge.ensure(plan), inside=inside)
+
+    def _is_named(self, environment: EnvironmentId, router: RouterState) -> bool:
+        """Tell whether instances that find the environment by name get to its router: that of an older Instar listens
+        for none."""
+        return bool(router.inside) and router.inside == (self.runtime.find_name(environment),)
 
     def _with_names(self, environment: EnvironmentId, plan: RouterPlan) -> RouterPlan:
         passed = None if self.edge is None else self.edge.passed(environment)
@@ -394,7 +416,8 @@ class MachineInspection:
         return _targets(self.runtime, groups, ports)
 
     def restore_router(self, plan: RouterPlan, targets: Sequence[Target]) -> None:
-        self.routes.restore(plan, targets)
+        name = self.runtime.find_name(plan.environment)
+        self.routes.restore(plan, targets, inside=() if name is None else (name,))
         if self.edge is not None and (plan.names.sites or plan.expected):
             self.edge.restore(plan)
 

@@ -18,6 +18,7 @@ class Traits:
     ``judges``: it can judge a canary, by figures if an environment's settings say who has them.
     ``scales``: it has an autoscaler, which may have a group have more members than it was made with.
     ``network_of_release``: what instances may reach is made with them, and part of a release.
+    ``finds_names``: its instances can find other environments of its own by name, whose addresses stay what they are.
     ``patience_s``: for so long at least it is asked again when it says "not now", or nothing, whatever a release says.
     """
 
@@ -32,4 +33,5 @@ class Traits:
     network_of_release: bool = False
     scales: bool = False
     judges: bool = False
+    finds_names: bool = False
     patience_s: float = 0.0

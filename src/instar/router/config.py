@@ -62,7 +62,8 @@ class RouterFilePlan:
 
     ``also`` are addresses that it listens on from before, each part of one of ``listen`` ("every address"): closing a
     socket would lose who has connected to it and waits. ``preview`` is where requests for one release are told apart:
-    at an address of their own, by a "header", or (None) nowhere. ``door``: the machine's edge asks too.
+    at an address of their own, by a "header", or (None) nowhere. ``door``: the machine's edge asks too. ``inside``:
+    where it listens for instances that find it by name; no server in front comes there.
     """
 
     listen: tuple[str, ...]
@@ -83,6 +84,7 @@ class RouterFilePlan:
     requests: Requests = field(default=Requests(), metadata=ADDED)
     compression: Compression | None = field(default=None, metadata=ADDED)
     stream_timeout_ms: int = field(default=0, metadata=ADDED)
+    inside: tuple[str, ...] = field(default=(), metadata=ADDED)
 
     @property
     def http(self) -> bool:
@@ -103,13 +105,17 @@ class RouterFilePlan:
         return tuple(address.parse(text) for text in (*self.listen, *self.also))
 
     @property
+    def for_instances(self) -> tuple[Address, ...]:
+        return tuple(map(address.parse, self.inside))
+
+    @property
     def preview_address(self) -> Address | None:
         return None if self.preview in (None, previews.HEADER) else address.parse(self.preview)
 
     @property
     def addresses(self) -> tuple[Address, ...]:
         """All that it listens on, that of the preview last."""
-        return (*self.public, *((self.preview_address,) if self.preview_address else ()))
+        return (*self.public, *self.for_instances, *((self.preview_address,) if self.preview_address else ()))
 
     def after(self, before: RouterFilePlan) -> RouterFilePlan:
         """Return this plan as it follows ``before`` while that one's router runs."""
@@ -194,7 +200,7 @@ def _damaged(why: str) -> RouterError:
 
 
 def _require(plan: RouterFilePlan) -> None:
-    if not (plan.listen or plan.door) or len(set(plan.addresses)) != len(plan.addresses):
+    if not (plan.listen or plan.door or plan.inside) or len(set(plan.addresses)) != len(plan.addresses):
         raise RouterError("cannot configure a router: it needs addresses to listen on, each one once")
     preview = plan.preview_address
     if preview and any(preview.overlaps(one) for one in plan.public):
@@ -328,10 +334,15 @@ def _frontends(plan: RouterFilePlan) -> str:
     if plan.public:
         binds = [f'  bind "fd@${{{name}}}" # {where}' for name, where in zip(names, plan.public, strict=False)]
         lines += ["frontend public", *binds, *rules, *_selection(plan)]
+    if plan.inside:
+        own = names[len(plan.public) :]
+        binds = [f'  bind "fd@${{{name}}}" # {where}' for name, where in zip(own, plan.for_instances, strict=False)]
+        said = headers.rules(plan.form, proxied=False) if plan.http else ()
+        lines += ["frontend inside", *binds, *limits, *said, *_selection(plan)]
     if plan.door:
         lines += ["frontend door", *_DOOR, *limits, *_selection(plan)]
     if plan.preview_address:
-        lines += previews.frontend(names[len(plan.public)], plan.preview_address, rules)
+        lines += previews.frontend(names[len(plan.addresses) - 1], plan.preview_address, rules)
     return "\n".join(lines)
 
 
@@ -363,7 +374,7 @@ def _backends(plan: RouterFilePlan) -> str:
     lines += rates.backend(plan.requests.rate)
     lines += maintenance.backend() if plan.maintained else ()
     if plan.wait_ms:
-        first, answer_ms = (*plan.public, None)[0], plan.wait_ms + _answer_ms(plan)
+        first, answer_ms = (*plan.public, *plan.for_instances, None)[0], plan.wait_ms + _answer_ms(plan)
         again = waiting.backend(first, answer_ms, plan.accept_proxy) if first else waiting.by_the_edge(answer_ms)
         lines += again
     lines += [f"backend {BACKEND}", "  balance roundrobin", served.TABLE]

@@ -16,6 +16,7 @@ from instar.router.address import Address
 BACKLOG = 4096
 DOOR = "door.sock"
 _TCP_NOTSENT_LOWAT = 25  # Source: linux/tcp.h
+_FREEBIND = 15  # Source: linux/in.h
 _AHEAD_BYTES = 128 * 1024
 Describe = Callable[[int], str | None]  # pid → whose router it is, for messages
 
@@ -26,12 +27,17 @@ def taken_from(pid: int) -> dict[Address, socket.socket]:
     return {rows[inode]: one for inode, one in tcp_table.shared(pid, rows).items()}
 
 
-def opened(address: Address, own: Mapping[Address, socket.socket], describe: Describe) -> socket.socket:
+def opened(
+    address: Address, own: Mapping[Address, socket.socket], describe: Describe, *, early: bool = False
+) -> socket.socket:
     """Return a new socket that listens on ``address``, also where it overlaps ``own`` ones ("every address").
+    ``early``: also before this machine has that address.
 
     Raises RouterError, naming who has the port.
     """
     one = _bare(address)
+    if early:
+        one.setsockopt(socket.SOL_IP, _FREEBIND, 1)
     try:
         with _beside(one, [other for where, other in own.items() if where.overlaps(address)]):
             one.bind((address.host, address.port))

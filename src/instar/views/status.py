@@ -33,6 +33,8 @@ def status_json(status: EnvironmentStatus) -> dict[str, Any]:
         "agent": status.agent,
         "layers": status.layers,
         "maintenance": status.maintenance,
+        "internal": status.internal,
+        "uses": status.uses,
     }
 
 
@@ -40,6 +42,8 @@ def status_page(status: EnvironmentStatus, now: datetime) -> Page:
     """Yield an environment with all its releases and instances, and what is not as wanted."""
     layers = f" · layers {status.layers}" if status.layers else ""
     yield f"{status.environment} listens on {', '.join(status.reached_at) or 'nothing'}{layers}"
+    if status.uses:
+        yield f"uses {', '.join(f'{one.environment} at {one.name}' for one in status.uses)}"
     rows = [
         (
             str(one.number),
@@ -117,6 +121,9 @@ def _advice(status: EnvironmentStatus) -> Page:
             f"end it with: instar maintenance {status.environment} off"
         )
     active = _active(status)
+    for one in status.uses:
+        if one.trouble is not None:
+            yield f"\n{status.environment} uses {one.environment}, {one.trouble}; nobody answers at {one.name}"
     troubles = [f"{one.id}: {one.reason}" for one in active.instances if one.reason] if active else []
     if active and status.reached_at and not status.router:
         troubles.append("its router does not run as it should")

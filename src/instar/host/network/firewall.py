@@ -10,6 +10,7 @@ translates what leaves for the world, and lets nothing but answers back in.
                    arriving → guarded, between
     ip TABLE       guests, senders, name_servers    sets: addresses, address → from_PLACE, (guest, server)
                    members_PLACE, doors_PLACE       the guests of an environment; where its router listens
+                   named                            from the port of a name to where its router listens
                    postrouting, forward, arriving → from_PLACE → others → refused
 
 Rules are of environments and are made by ``nft``, all at once; a **guest** (an instance) is a few elements of sets, put
@@ -29,7 +30,7 @@ from typing import Final
 from instar import process
 from instar.errors import CommandFailed, HostError
 from instar.frozen import dataclass
-from instar.host.network import nftables
+from instar.host.network import nftables, rules
 from instar.host.network.nftables import Element, Family
 from instar.model.codec import ADDED, written_as
 from instar.model.environment import MACHINE, Allow, Network
@@ -77,10 +78,16 @@ class Guest:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reach:
     """What the instances of an environment may reach. ``doors``: where its own router listens, for others that may
-    reach it."""
+    reach it. ``internal``: where instances find that router by name, "10.210.0.9:6379", each; it listens at the port
+    ``BEHIND`` of that address, so that no other program's port is in its way."""
 
     network: Network = Network()
     doors: tuple[str, ...] = ()
+    internal: tuple[str, ...] = field(default=(), metadata=ADDED)
+
+    @property
+    def all_doors(self) -> tuple[str, ...]:
+        return (*self.doors, *self.internal)
 
 
 def members(environment: str) -> str:
@@ -119,14 +126,15 @@ def apply(
     )
     own = [*_CHAINS, *(f"ip {chain_of(environment)}" for environment in named)]
     lines = [
-        *(_BRIDGE_HOOKS, _IP_HOOKS),
+        *(rules.BRIDGE_HOOKS, rules.IP_HOOKS),
         *(f"add chain ip T {chain_of(environment)}" for environment in named),
         *(line for environment in named for line in _sets(environment)),
         *(f"flush chain {_in(chain)}" for chain in own),
         *(f"flush set ip T doors_{environment}" for environment in named),
         *_without_others(table, own),
-        *(_BRIDGE_RULES, _IP_RULES),
+        *(rules.BRIDGE_RULES, rules.IP_RULES),
         *(line for environment in named for line in _rules_of(environment, environments.get(environment, Reach()))),
+        *(_named_rule(*where) for reach in environments.values() for where in _where(reach.internal)),
     ]
     words = {"T": table, "NETWORK": str(network), "BRIDGE": bridge, "LINKS": links, "MAC": gateway}
     words |= {"GATEWAY": str(network.network_address + 1), "METADATA": str(METADATA)}
@@ -321,9 +329,20 @@ def _rules_of(environment: str, reach: Reach) -> Iterator[str]:
         yield f"add element ip T doors_{environment} {{ {where} . {port} }}"
 
 
+def _named_rule(address: IPv4Network, port: int) -> str:
+    """Return the rule that leads from the port of a name to where the router listens."""
+    at = address.network_address
+    return f'add rule ip T named iifname "BRIDGE" ip daddr {at} tcp dport {port} dnat to {at}:{BEHIND}'
+
+
 def _doors(reach: Reach) -> Iterator[tuple[IPv4Network, int]]:
-    """Yield the addresses and the port of each listener; instances have no IPv6."""
-    for door in reach.doors:
+    """Yield the addresses and the port of each listener."""
+    yield from _where(reach.all_doors)
+
+
+def _where(doors: Iterable[str]) -> Iterator[tuple[IPv4Network, int]]:
+    """Yield the addresses and the port of each; instances have no IPv6."""
+    for door in doors:
         host, _, port = door.rpartition(":")
         if not host.startswith("["):
             yield IPv4Network((host, 0 if host == "0.0.0.0" else 32)), int(port)  # noqa: S104 - not listened on
@@ -369,69 +388,14 @@ def nft(rules: str) -> None:
         raise HostError(f"cannot set up the instances' firewall: nft: {cause}", hint=_HINT) from error
 
 
-VERSION: Final = "2"  # of the rules: those of another one are made anew
+BEHIND: Final = 1  # the port where routers listen at the addresses of their names
+VERSION: Final = "3"  # of the rules: those of another one are made anew
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")
 _HINT = "instances need the kernel's nf_tables, for bridges too; instar doctor shows what is missing"
 _FAMILIES: Final[tuple[Family, ...]] = ("bridge", "ip")
 _CHAINS = (
     *("bridge arriving", "bridge guarded", "bridge between"),
-    *("ip postrouting", "ip forward", "ip arriving", "ip others", "ip refused"),
+    *("ip postrouting", "ip forward", "ip arriving", "ip named", "ip others", "ip refused"),
 )
 _KINDS = ("members", "doors", "open", "opened")
 _RACES = 20
-
-_BRIDGE_HOOKS = """\
-table bridge T {
-  set links { type ifname; }
-  set crafters { type ifname; }
-  set own { type ifname . ether_addr . ipv4_addr; }
-  set macs { type ether_addr; }
-  set addresses { type ipv4_addr; }
-  chain guarded { }
-  chain arriving { type filter hook prerouting priority -300; policy accept; }
-  chain between { type filter hook forward priority -300; policy accept; }
-}
-"""
-_BRIDGE_RULES = """
-add rule bridge T arriving iifname != "LINKS*" accept
-add rule bridge T arriving ether saddr MAC drop
-add rule bridge T arriving ip saddr GATEWAY drop
-add rule bridge T arriving arp saddr ip GATEWAY drop
-add rule bridge T arriving iifname @links goto guarded
-add rule bridge T arriving ether saddr @macs drop
-add rule bridge T arriving ip saddr @addresses drop
-add rule bridge T arriving arp saddr ip @addresses drop
-add rule bridge T guarded iifname @crafters ip frag-off & 0x3fff != 0 drop
-add rule bridge T guarded iifname . ether saddr . ip saddr @own accept
-add rule bridge T guarded iifname . ether saddr . arp saddr ip @own iifname . arp saddr ether . arp saddr ip @own accept
-add rule bridge T guarded drop
-add rule bridge T between iifname @links drop
-add rule bridge T between oifname @links drop
-"""
-_IP_HOOKS = """\
-table ip T {
-  set guests { type ipv4_addr; }
-  set name_servers { type ipv4_addr . ipv4_addr; }
-  map senders { type ipv4_addr : verdict; }
-  chain others { }
-  chain refused { }
-  chain postrouting { type nat hook postrouting priority 100; policy accept; }
-  chain forward { type filter hook forward priority 0; policy accept; }
-  chain arriving { type filter hook prerouting priority -110; policy accept; }
-}
-"""
-_IP_RULES = """
-add rule ip T postrouting ip saddr NETWORK ip daddr != NETWORK masquerade
-add rule ip T forward oifname "BRIDGE" iifname != "BRIDGE" ct state established,related accept
-add rule ip T forward oifname "BRIDGE" iifname != "BRIDGE" drop
-add rule ip T forward oifname "BRIDGE" ip daddr @guests ip saddr != @guests ct direction original drop
-add rule ip T arriving iifname "BRIDGE" ip saddr vmap @senders
-add rule ip T others ip saddr . ip daddr @name_servers udp dport 53 accept
-add rule ip T others ip saddr . ip daddr @name_servers tcp dport 53 accept
-add rule ip T others fib daddr type { broadcast, anycast, multicast } drop
-add rule ip T others fib daddr type local goto refused
-add rule ip T others ip daddr NETWORK goto refused
-add rule ip T others ip daddr METADATA goto refused
-add rule ip T refused meta l4proto tcp reject with tcp reset
-add rule ip T refused reject with icmp type admin-prohibited
-"""

@@ -25,7 +25,7 @@ _ATTRIBUTE = struct.Struct("=HH")
 
 _ERROR, _DONE = 2, 3
 _NEW_LINK, _DEL_LINK, _GET_LINK = 16, 17, 18
-_NEW_ADDRESS, _GET_ADDRESS = 20, 22
+_NEW_ADDRESS, _DELETE_ADDRESS, _GET_ADDRESS = 20, 21, 22
 _NEW_ROUTE, _GET_ROUTE = 24, 26
 _NEW_NEIGHBOUR, _DEL_NEIGHBOUR, _GET_NEIGHBOUR = 28, 29, 30
 _REQUEST, ACK, _DUMP, CREATE, _EXCLUSIVE, _REPLACE = 1, 4, 0x300, 0x400, 0x200, 0x100
@@ -204,6 +204,11 @@ class Netlink:
         body = _ADDRESS.pack(socket.AF_INET, address.network.prefixlen, 0, 0, socket.if_nametoindex(name))
         body += attribute(_IFA_LOCAL, address.packed) + attribute(_IFA_ADDRESS, address.packed)
         self._ask(_NEW_ADDRESS, body, CREATE | _EXCLUSIVE)
+
+    def delete_address(self, name: str, address: IPv4Interface) -> None:
+        body = _ADDRESS.pack(socket.AF_INET, address.network.prefixlen, 0, 0, socket.if_nametoindex(name))
+        body += attribute(_IFA_LOCAL, address.packed) + attribute(_IFA_ADDRESS, address.packed)
+        self._ask(_DELETE_ADDRESS, body, 0)
 
     def add_route(self, name: str, destination: IPv4Address) -> None:
         """Have ``destination`` reached over the link ``name``, without a gateway."""

@@ -65,13 +65,16 @@ def overlap(network: IPv4Network, bridge: str) -> str | None:
     return _overlap(network, _taken(but=bridge))
 
 
-def ensure_bridge(bridge: str, network: IPv4Network) -> None:
-    """Make the bridge with the network's first address, and let this machine pass packets on. Raises HostError."""
+def ensure_bridge(bridge: str, network: IPv4Network, others: Iterable[IPv4Address] = ()) -> None:
+    """Make the bridge with the network's first address and ``others``, and let this machine pass packets on. Raises
+    HostError."""
     try:
         with Netlink() as link:
             _ignore_existing(lambda: link.add_bridge(bridge, mac(gateway(network).ip)))
             _write(f"/proc/sys/net/ipv6/conf/{bridge}/disable_ipv6", "1")
             _ignore_existing(lambda: link.add_address(bridge, gateway(network)))
+            for one in others:
+                _ignore_existing(lambda one=one: link.add_address(bridge, IPv4Interface((one, 32))))  # type: ignore[misc]
             link.set_up(bridge)
         _write(_FORWARDING, "1")
         _write(forwarding_of(bridge), "1")  # where somebody has changed that of this link alone
@@ -79,8 +82,8 @@ def ensure_bridge(bridge: str, network: IPv4Network) -> None:
         raise HostError(f"cannot make the bridge '{bridge}': {error.strerror}") from error
 
 
-def bridge_is_up(bridge: str, network: IPv4Network) -> bool:
-    """Tell whether the bridge is up with its address and packets are passed on, so that nothing is to be made."""
+def bridge_is_up(bridge: str, network: IPv4Network, others: Iterable[IPv4Address] = ()) -> bool:
+    """Tell whether the bridge is up with its addresses and packets are passed on, so that nothing is to be made."""
     if Path(_FORWARDING).read_text().strip() != "1":
         return False
     try:
@@ -88,9 +91,20 @@ def bridge_is_up(bridge: str, network: IPv4Network) -> bool:
             return False
         with Netlink() as netlink:
             link = netlink.link(bridge)
-            return link.up and (link.number, gateway(network)) in netlink.addresses()
+            wanted = {gateway(network), *(IPv4Interface((one, 32)) for one in others)}
+            return link.up and wanted <= {one for number, one in netlink.addresses() if number == link.number}
     except OSError:
         return False
+
+
+def drop_address(bridge: str, address: IPv4Address) -> None:
+    """Take an address from the bridge; one that it has not is fine. Raises HostError."""
+    try:
+        with Netlink() as link:
+            link.delete_address(bridge, IPv4Interface((address, 32)))
+    except OSError as error:
+        if error.errno not in (errno.ENODEV, errno.EADDRNOTAVAIL):
+            raise HostError(f"cannot take {address} from the bridge '{bridge}': {error.strerror}") from error
 
 
 def forwarding_of(bridge: str) -> str:

@@ -24,7 +24,7 @@ from instar.host.processes import processes
 from instar.model.codec import from_json, parse, to_json
 from instar.model.release import EnvironmentId, Instance
 from instar.process import Process
-from instar.providers.local import record
+from instar.providers.local import internal_record, record
 from instar.providers.local.addresses import next_free
 from instar.providers.local.names import InstanceNames, Names
 
@@ -51,21 +51,21 @@ def allocate(names: InstanceNames, environment: EnvironmentId, network: IPv4Netw
 
     Raises ProviderError when none is free, EnvironmentBusy.
     """
-    with _changing(names.of):
+    with changing(names.of):
         found = find(names)
         if found is not None:
             return IPv4Address(found.address)
-        free = next_free(network, _held(names.of), _last(names.of), 1)
+        free = next_free(network, held(names.of), last(names.of), 1)
         if not free:
             raise ProviderError(f"no address of {network} is free", hint="instar status shows what runs here")
         _write(names, Allocation(id=names.name, serial=names.serial, environment=str(environment), address=free[0]))
-        _write_last(names.of, free[0])
+        write_last(names.of, free[0])
         return IPv4Address(free[0])
 
 
 def count_free(names: Names, network: IPv4Network) -> int:
     """Return how many instances more can have an address of ``network``."""
-    return max(network.num_addresses - 3, 0) - sum(IPv4Address(one) in network for one in _held(names))
+    return max(network.num_addresses - 3, 0) - sum(IPv4Address(one) in network for one in held(names))
 
 
 def set_process(names: InstanceNames, process: Process | None) -> None:
@@ -130,10 +130,10 @@ def take_over(names: Names, known: Sequence[tuple[Instance, Mapping[str, Any]]])
     missing = [one for one in known if not names.instance(one[0].id, one[0].serial).allocation.exists()]
     if not missing:
         return
-    with _changing(names):
+    with changing(names):
         found = [(names.instance(one.id, one.serial), _of_the_ledger(one, value)) for one, value in missing]
         if not names.last_address.exists():
-            _write_last(names, found[-1][1].address)
+            write_last(names, found[-1][1].address)
         for one, allocation in found:
             _write(one, allocation)
 
@@ -150,27 +150,28 @@ def _of_the_ledger(instance: Instance, value: Mapping[str, Any]) -> Allocation:
 
 
 @contextlib.contextmanager
-def _changing(names: Names) -> Iterator[None]:
+def changing(names: Names) -> Iterator[None]:
     with locks.hold(names.state.locks / "addresses", "this machine's addresses", wait_s=_PATIENCE_S, inherited=False):
         names.allocations.mkdir(mode=0o700, parents=True, exist_ok=True)
         yield
 
 
-def _held(names: Names) -> set[str]:
+def held(names: Names) -> set[str]:
     """Return all addresses that somebody has, also where only the instance's own folder still says so."""
     allocated = {one.address for one in all_allocations(names).values() if one is not None}
+    allocated |= {one.address for one in internal_record.all_addresses(names).values()}
     return allocated | {
         one.guest.address for one in record.all_intents(names).values() if one is not None and one.guest
     }
 
 
-def _last(names: Names) -> str | None:
+def last(names: Names) -> str | None:
     with contextlib.suppress(OSError, ValueError):
         return str(IPv4Address(durable.read_text(names.last_address).strip()))
     return None
 
 
-def _write_last(names: Names, address: str) -> None:
+def write_last(names: Names, address: str) -> None:
     durable.write(names.last_address, f"{address}\n".encode())
 
 

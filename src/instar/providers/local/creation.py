@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field
 from ipaddress import IPv4Address, IPv4Network
 
 from instar.errors import ProviderError
@@ -45,6 +46,7 @@ class CreationOrder:
     release: Release
     image: Image
     images: LayerImages
+    named: Mapping[str, str] = field(default_factory=dict)  # the addresses of what it finds by name
 
     @property
     def user(self) -> tuple[int, int]:
@@ -117,7 +119,7 @@ def environment(order: CreationOrder) -> Mapping[str, str]:
         **({"INSTAR_ROLE": instance.role} if instance.role else {}),
     }
     port = {} if service.port is None else {"PORT": str(service.port)}
-    return {"PATH": _PATH, "HOME": _HOME, **order.image.config.env, **port, **release.configuration.config, **own}
+    return {"PATH": _PATH, "HOME": _HOME, **order.image.config.env, **port, **release.configuration.variables, **own}
 
 
 def _give_output(order: CreationOrder, process: Process, users: Users | None) -> None:
@@ -159,10 +161,10 @@ def _make_root(
 
 def _files(order: CreationOrder) -> tuple[Bind, ...]:
     """Write what the image cannot know: the instance's name, its address, and whom it asks for others'."""
-    names = order.names
+    names, own = order.names, f"127.0.0.1 localhost\n::1 localhost\n{order.address} {order.names.hostname}\n"
     texts = {
         "hostname": f"{names.hostname}\n",
-        "hosts": f"127.0.0.1 localhost\n::1 localhost\n{order.address} {names.hostname}\n",
+        "hosts": own + "".join(f"{address} {host}\n" for host, address in order.named.items()),
         "resolv.conf": resolver.of_machine().text(),
     }
     for name, text in texts.items():

@@ -128,6 +128,10 @@ class Names:
         return self.state.allocations
 
     @property
+    def internal_addresses(self) -> Path:
+        return self.allocations / "internal"
+
+    @property
     def last_address(self) -> Path:
         return self.allocations / "last"
 

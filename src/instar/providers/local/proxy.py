@@ -134,7 +134,8 @@ class Proxy(HeldHaproxy):
                     found.setdefault(address, shared)
             for address in plan.addresses:
                 if address not in found:
-                    found[address] = stack.enter_context(listener.opened(address, found, describe))
+                    early = address in plan.for_instances
+                    found[address] = stack.enter_context(listener.opened(address, found, describe, early=early))
             wanted = [found[address] for address in plan.addresses]
             for each in wanted:
                 listener.prepare(each)

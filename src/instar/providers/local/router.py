@@ -53,12 +53,12 @@ class LocalRouter:
         for address in wanted.addresses:
             listener.require_free(address, own, describe)
 
-    def ensure(self, plan: RouterPlan, *, door: bool = False) -> None:
+    def ensure(self, plan: RouterPlan, *, door: bool = False, inside: tuple[str, ...] = ()) -> None:
         with self._changing(plan.environment) as proxy:
             text = proxy.files.read()
-            wanted = _inner(plan)
+            wanted = _inner(plan, inside)
             wanted = replace(wanted, door=door or wanted.door)
-            held = slots.padded(_held(proxy, text), _inner(plan).slots)
+            held = slots.padded(_held(proxy, text), wanted.slots)
             if text is not None and proxy.exists():
                 wanted = wanted.after(config.read_plan(text))
             new = proxy.render(wanted, held)
@@ -142,7 +142,7 @@ class LocalRouter:
         )
         plan = _outer(wanted, environment) if record else None
         named = previews.named(held, previews.read(previewed))
-        return RouterState(running=True, plan=plan, targets=targets, previewed=named)
+        return RouterState(running=True, plan=plan, targets=targets, previewed=named, inside=wanted.inside)
 
     def inspect(self, environment: EnvironmentId) -> tuple[Finding, ...]:
         from instar.providers.local.inspection import routing
@@ -150,13 +150,13 @@ class LocalRouter:
         with self._changing(environment) as proxy:
             return tuple(routing.differences(proxy))
 
-    def restore(self, plan: RouterPlan, targets: Sequence[Target]) -> None:
+    def restore(self, plan: RouterPlan, targets: Sequence[Target], *, inside: tuple[str, ...] = ()) -> None:
         from instar.providers.local.inspection import routing
 
         with self._changing(plan.environment) as proxy:
             if not proxy.exists():
                 return
-            wanted, held, text = _inner(plan), routing.restored(proxy, targets), _readable(proxy)
+            wanted, held, text = _inner(plan, inside), routing.restored(proxy, targets), _readable(proxy)
             with contextlib.suppress(RouterError):
                 before = config.read_plan(text or "")
                 wanted = replace(wanted.after(before), form=before.form)
@@ -190,7 +190,7 @@ class LocalRouter:
             table = proxy.statistics()
         except RouterUnreachable:
             return Counters(requests=0, failed=0)
-        fronts = [table[name, "FRONTEND"] for name in ("public", "door") if (name, "FRONTEND") in table]
+        fronts = [table[name, "FRONTEND"] for name in ("public", "inside", "door") if (name, "FRONTEND") in table]
         back = table[BACKEND, "BACKEND"]
         if back["mode"] == "tcp":
             return Counters(requests=sum(int(front["stot"]) for front in fronts), failed=int(back["econ"]))
@@ -376,11 +376,11 @@ def _sessions(statistics: served.Statistics) -> dict[int, int]:
     }
 
 
-def _inner(plan: RouterPlan) -> config.RouterFilePlan:
+def _inner(plan: RouterPlan, inside: tuple[str, ...] = ()) -> config.RouterFilePlan:
     """Return the plan of its file. One whose names have all gone to another environment, and that has no address, keeps
     its door, where nobody comes until it has names again."""
-    door = bool(plan.names.sites or plan.expected or not plan.listen)
-    return replace(from_json(config.RouterFilePlan, to_json(plan)), form=config.FORM, door=door)
+    door = bool(plan.names.sites or plan.expected or not (plan.listen or inside))
+    return replace(from_json(config.RouterFilePlan, to_json(plan)), form=config.FORM, door=door, inside=inside)
 
 
 def _outer(plan: config.RouterFilePlan, environment: EnvironmentId) -> RouterPlan:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ from instar.providers.facets import Attachment, Member
 from instar.providers.local import (
     allocations,
     health,
+    internal_record,
     logs,
     observation,
     record,
@@ -220,8 +222,19 @@ class LocalRuntime:
         return NetworkPlan(environment=environment, network=reach.network, listen=reach.doors) if reach else None
 
     def set_network(self, plan: NetworkPlan) -> bool:
-        reach = Reach(network=plan.network, doors=plan.listen)
+        named = internal_record.find(self._names, plan.environment)
+        reach = Reach(network=plan.network, doors=plan.listen, internal=named.doors if named else ())
         return self._subnet.tables.set(self._subnet.network(), plan.environment, reach)
+
+    def name(self, environment: EnvironmentId, port: int) -> str:
+        return self._subnet.name(environment, [port]).listener
+
+    def find_name(self, environment: EnvironmentId) -> str | None:
+        found = internal_record.find(self._names, environment)
+        return None if found is None or not found.ports else found.listener
+
+    def let_go_of_names(self, known: Collection[EnvironmentId]) -> None:
+        self._subnet.let_go(known)
 
     def forget_logs(self, names: Sequence[str]) -> None:
         for name in names:
@@ -267,8 +280,9 @@ class LocalRuntime:
 
         subnet = self._subnet.ensure(instance.environment)
         logs.ensure_keeper(self._names)
+        named = {one.host: self._subnet.name(one.id, [one.port]).address for one in release.configuration.uses}
         address = allocations.allocate(names, instance.environment, subnet)
-        order = self._order(Subject(instance=instance, release=release, image=image), address)
+        order = replace(self._order(Subject(instance=instance, release=release, image=image), address), named=named)
         try:
             creation.create(order, subnet, shift_owners=True)
         except Unsupported as error:

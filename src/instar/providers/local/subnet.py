@@ -6,13 +6,18 @@ import contextlib
 import json
 import os
 import threading
-from ipaddress import IPv4Network
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
 
 from instar import durable, locks
 from instar.errors import HostError
 from instar.host.network import network, resolver
+from instar.host.network.firewall import Reach
 from instar.model.codec import parse
 from instar.model.release import EnvironmentId
+from instar.providers.local import internal, internal_record
+from instar.providers.local.internal_record import InternalAddress
 from instar.providers.local.names import Names, is_bridge
 from instar.providers.local.tables import Tables
 
@@ -50,6 +55,23 @@ class Subnet:
         self.tables.ensure(subnet, environment)
         return subnet
 
+    def name(self, environment: EnvironmentId, ports: Iterable[int] = ()) -> InternalAddress:
+        """Return the address by which instances find ``environment``, at ``ports`` too, with all in place that leads
+        to its router. Raises HostError, ProviderError."""
+        subnet = self.network()
+        found = internal.ensure(self._names, environment, subnet, ports)
+        self._ensure_bridge(subnet)
+        self.tables.ensure(subnet, environment)
+        reach = self.tables.reach(environment) or Reach()
+        self.tables.set(subnet, environment, replace(reach, internal=found.doors))
+        return found
+
+    def let_go(self, known: Collection[EnvironmentId]) -> None:
+        """Have no addresses any more of environments that are none of ``known``, unless instances know them. Raises
+        HostError."""
+        for address in internal.let_go(self._names, known):
+            network.drop_address(self._names.bridge, address)
+
     def restore(self) -> bool:
         """Put bridge and tables right for all who are there; return whether anything was amiss. Raises HostError."""
         subnet = self.network()
@@ -61,11 +83,12 @@ class Subnet:
 
     def _ensure_bridge(self, subnet: IPv4Network) -> bool:
         names = self._names
-        if network.bridge_is_up(names.bridge, subnet):
+        others = [IPv4Address(one.address) for one in internal_record.all_addresses(names).values()]
+        if network.bridge_is_up(names.bridge, subnet, others):
             return False
         with self._guard, locks.hold(names.machine_lock, "this machine's network", wait_s=_PATIENCE_S):
             self._require_no_other(subnet)
-            network.ensure_bridge(names.bridge, subnet)
+            network.ensure_bridge(names.bridge, subnet, others)
         return True
 
     def _require_no_other(self, subnet: IPv4Network) -> None:

@@ -55,7 +55,7 @@ class Tables:
     def doors(self) -> Mapping[str, tuple[str, ...]]:
         """Return where the routers of environments listen, as far as that was said."""
         made = self._made_here()
-        return {environment: reach.doors for environment, reach in made.places.items()} if made else {}
+        return {environment: reach.all_doors for environment, reach in made.places.items()} if made else {}
 
     def ensure(self, subnet: IPv4Network, environment: EnvironmentId) -> None:
         """Have the tables there, with whatever ``environment`` may reach. Raises HostError, ComponentMissing."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -18,11 +18,15 @@ from instar.host.network.netlink import Link, Netlink
 from instar.host.network.policy_routing import Stray
 from instar.host.network.redirects import Redirect
 from instar.model.drift import Finding
+from instar.providers.local import internal_record
 from instar.providers.local.inspection.case import Case
 from instar.providers.local.names import Names
 from instar.providers.local.subnet import Subnet
+from instar.waiting import Deadline, until
 
 _FORWARDING: Final = Path("/proc/sys/net/ipv4/ip_forward")
+_MOMENT_S: Final = 0.5
+_POLL_S: Final = 0.05
 T = TypeVar("T")
 
 
@@ -136,14 +140,40 @@ def _bridge(names: Names, outside: Outside, links: Mapping[str, Link]) -> Iterat
     if ports and bridge.mtu < min(link.mtu for link in ports.values()):
         yield _finding(path, f"mtu {min(link.mtu for link in ports.values())}", f"mtu {bridge.mtu}")
     subnet = Subnet(names).find()
-    wanted = None if subnet is None else network.gateway(subnet)
-    for address in outside.addresses or () if wanted is not None else ():
-        if address != wanted:
-            yield _finding(path, f"its address is {wanted}", f"{address} is one too")
+    if subnet is not None and outside.addresses is not None:
+        yield from _others(names, subnet, bridge.number, outside.addresses)
     for name in _OFF:
         here, usual = (_setting(_OF_LINKS / link / name) for link in (names.bridge, "default"))
         if here not in (usual, "0"):
             yield _finding(str(_OF_LINKS / names.bridge / name), usual, here)
+
+
+def _others(names: Names, subnet: IPv4Network, number: int, seen: Sequence[IPv4Interface]) -> Iterator[Finding]:
+    """Yield which addresses the bridge has besides the instances' gateway and those of names, and which of these it has
+    not. Names come and go while one looks: what is so for a moment is none."""
+    found = _compared(names, subnet, seen)
+
+    def settled() -> bool:
+        found[:] = _compared(names, subnet, _addresses(names.bridge, {number: names.bridge}))
+        return not found
+
+    if found and not until(settled, Deadline.after(_MOMENT_S), every_s=_POLL_S):
+        yield from found
+
+
+def _compared(names: Names, subnet: IPv4Network, seen: Sequence[IPv4Interface]) -> list[Finding]:
+    path, gateway = f"bridge {names.bridge}", network.gateway(subnet)
+    named = {IPv4Interface((one.address, 32)): one for one in internal_record.all_addresses(names).values()}
+    found = [
+        _finding(path, f"its address is {gateway}", f"{address} is one too")
+        for address in seen
+        if address != gateway and address not in named
+    ]
+    return found + [
+        _finding(path, f"it has {address.ip}, by which instances find {one.environment}", "it has not")
+        for address, one in named.items()
+        if address not in seen
+    ]
 
 
 _OF_LINKS: Final = Path("/proc/sys/net/ipv4/conf")

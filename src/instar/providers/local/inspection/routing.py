@@ -4,13 +4,15 @@ file."""
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
 from instar.errors import RouterError, RouterUnreachable
 from instar.host.network import redirects
+from instar.host.network.redirects import Redirect
 from instar.model.digest import Digest
 from instar.model.drift import Finding
 from instar.providers.base import Target
@@ -21,6 +23,7 @@ from instar.router.address import Address
 from instar.router.files import HaproxyFiles, HolderRecord
 from instar.router.slots import FREE, Live, Server, Slots
 
+_OF_NAMES: Final = re.compile(r"nftables ip instar_([0-9a-f]{6}) named")
 _FILE: Final = "haproxy.cfg"
 _HOLDER: Final = "holder.json"
 _SCRIPTS_OF: Final = 5  # the form of a router's file from which on its scripts are those of today
@@ -114,10 +117,20 @@ def sent_away(addresses: Sequence[Address]) -> Iterator[Finding]:
     except (OSError, ValueError, KeyError, IndexError) as error:
         yield _finding("this machine's rules", "they can be looked at", str(error))
         return
+    others = [rule for rule in rules if not _is_of_names(rule)]
     for address in (one for one in addresses if one.version == 4):
-        for rule in rules:
+        for rule in others:
             if (told := rule.told_of_door(IPv4Address(address.host), address.port)) is not None:
                 yield _finding(f"packets to {address}", "come to the router", told)
+
+
+def _is_of_names(rule: Redirect) -> bool:
+    """Tell whether a rule leads instances of a state directory that ask for a name to another port of the very address
+    that they ask. What is in Instar's own tables besides is found where these are looked at."""
+    found = _OF_NAMES.fullmatch(rule.where)
+    if found is None or rule.origins != [f"in{found[1]}"] or rule.to is None:
+        return False
+    return rule.networks == [IPv4Network(rule.to)] and rule.to not in (IPv4Address(0), IPv4Address(0xFFFFFFFF))
 
 
 def _slots(held: Slots, live: Sequence[Live]) -> Iterator[Finding]:

@@ -1,0 +1,127 @@
+"""Which other environments an environment finds by name: what can be used, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from instar.errors import Refused
+from instar.model.environment import Environment
+from instar.model.release import Configuration, EnvironmentId, EnvironmentState, Used
+from instar.model.status import UseStatus
+from instar.operations.workspace import Workspace
+
+
+def uses_of(workspace: Workspace, service: str, environment: Environment) -> tuple[Used, ...]:
+    """Return what ``environment`` of ``service`` uses, each with the port that it has now. Raises Refused for what is
+    not there, or cannot be reached from there."""
+    own = EnvironmentId(service=service, name=environment.name)
+    if environment.uses and not workspace.provider_package(environment.provider).traits.finds_names:
+        raise Refused(
+            f"cannot find other environments by name from '{own}': provider '{environment.provider}' does not do that",
+            hint="say their addresses in 'config', and take 'uses' away",
+        )
+    return tuple(_used(workspace, own, environment, one) for one in sorted(environment.uses))
+
+
+def _used(workspace: Workspace, own: EnvironmentId, environment: Environment, word: str) -> Used:
+    service, _, name = word.partition("/")
+    state = workspace.ledger.find_environment(EnvironmentId(service=service, name=name))
+    trouble = _trouble(workspace, state, environment.provider)
+    if trouble is not None:
+        raise Refused(f"cannot deploy '{own}': it uses '{word}', {trouble}", hint=_advice(word, state, environment))
+    assert state is not None and state.active is not None
+    port = workspace.ledger.get_release(state.id, state.active).service.port
+    if port is None:
+        raise Refused(
+            f"cannot deploy '{own}': it uses '{word}', whose service has no port",
+            hint="give it one ('service.port'), or take it out of 'uses'",
+        )
+    return Used(environment=word, port=port)
+
+
+def _trouble(workspace: Workspace, state: EnvironmentState | None, provider: str) -> str | None:
+    """Return why an environment cannot be used from where ``provider`` runs instances; None where it can."""
+    if state is None:
+        return "which is not there"
+    if state.destroying:
+        return "which is being destroyed"
+    if state.active is None:
+        return "of which no release runs yet"
+    if state.settings.provider != provider:
+        return f"which provider '{state.settings.provider}' runs, and this is of '{provider}'"
+    here = workspace.machine_of(provider)
+    if here is not None and state.machine not in (None, here):
+        return f"which is on the machine {state.machine}"
+    return None
+
+
+def _advice(word: str, state: EnvironmentState | None, environment: Environment) -> str:
+    if state is None or state.destroying or state.active is None:
+        name = word.partition("/")[2]
+        return f"deploy that first, from its own definition: instar deploy {name}; or take it out of 'uses'"
+    return f"say its address in 'config', and open it by environments.{environment.name}.network.allow"
+
+
+def circle(workspace: Workspace, environment: EnvironmentId, uses: Sequence[Used]) -> tuple[str, ...]:
+    """Return the way from ``environment`` over what it uses back to itself, both ends included; nothing where there is
+    none."""
+    ways: list[tuple[str, ...]] = [(str(environment), one.environment) for one in uses]
+    seen = set[str]()
+    while ways:
+        way = ways.pop(0)
+        if way[-1] == str(environment):
+            return way
+        if way[-1] not in seen:
+            seen.add(way[-1])
+            ways += [(*way, one.environment) for one in _active_uses(workspace, way[-1])]
+    return ()
+
+
+def told_of_circle(workspace: Workspace, environment: EnvironmentId, uses: Sequence[Used]) -> Iterator[str]:
+    """Yield what a circle means, where there is one."""
+    way = circle(workspace, environment, uses)
+    if way:
+        yield (
+            f"{' uses '.join(way)}: that works as long as they are there, but on another machine none of them could be "
+            "deployed first"
+        )
+
+
+def users_of(workspace: Workspace, environment: EnvironmentId) -> tuple[str, ...]:
+    """Return the environments whose active release uses ``environment``."""
+    states, _ = workspace.ledger.readable_environments(None)
+    return tuple(
+        str(state.id)
+        for state in states
+        if any(one.environment == str(environment) for one in _uses_of_active(workspace, state))
+    )
+
+
+def uses_status(workspace: Workspace, provider: str, configuration: Configuration) -> tuple[UseStatus, ...]:
+    """Return what became of what a release uses."""
+    return tuple(_status(workspace, provider, one) for one in configuration.uses)
+
+
+def told_of_missing(workspace: Workspace, provider: str, configuration: Configuration) -> Iterator[str]:
+    """Yield what of that which a release uses does not answer."""
+    for one in uses_status(workspace, provider, configuration):
+        if one.trouble is not None:
+            yield f"it uses {one.environment}, {one.trouble}; nobody answers at {one.name}"
+
+
+def _status(workspace: Workspace, provider: str, used: Used) -> UseStatus:
+    state = workspace.ledger.find_environment(used.id)
+    trouble = _trouble(workspace, state, provider)
+    return UseStatus(environment=used.environment, name=f"{used.host}:{used.port}", trouble=trouble)
+
+
+def _active_uses(workspace: Workspace, word: str) -> tuple[Used, ...]:
+    service, _, name = word.partition("/")
+    state = workspace.ledger.find_environment(EnvironmentId(service=service, name=name))
+    return () if state is None else _uses_of_active(workspace, state)
+
+
+def _uses_of_active(workspace: Workspace, state: EnvironmentState) -> tuple[Used, ...]:
+    if state.active is None:
+        return ()
+    return workspace.ledger.get_release(state.id, state.active).configuration.uses

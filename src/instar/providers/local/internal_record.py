@@ -1,0 +1,74 @@
+"""The addresses by which instances find environments: what is written down of them.
+
+STATE/allocations/internal/SERVICE.ENVIRONMENT.json
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from instar import durable
+from instar.frozen import dataclass
+from instar.host.network.firewall import BEHIND
+from instar.model.codec import from_json, parse, to_json
+from instar.model.release import EnvironmentId
+from instar.providers.local.names import Names
+
+_SUFFIX = ".json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InternalAddress:
+    """``ports``: at which ports instances may ask for it; none before its service has one."""
+
+    environment: str
+    address: str
+    ports: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        IPv4Address(self.address)
+        if not all(0 < port < 65536 for port in self.ports):
+            raise ValueError("not a port")
+
+    @property
+    def doors(self) -> tuple[str, ...]:
+        """Where instances ask."""
+        return tuple(f"{self.address}:{port}" for port in self.ports)
+
+    @property
+    def listener(self) -> str:
+        """Where the router listens for them."""
+        return f"{self.address}:{BEHIND}"
+
+
+def find(names: Names, environment: EnvironmentId) -> InternalAddress | None:
+    """Return the address of an environment; None where it has none, or what is there is not readable."""
+    found = _read(_path(names, environment))
+    return found if found is not None and found.environment == str(environment) else None
+
+
+def all_addresses(names: Names) -> Mapping[Path, InternalAddress]:
+    """Return what is written down of all environments, as far as it can be read."""
+    found = {path: _read(path) for path in sorted(names.internal_addresses.glob(f"[!.]*{_SUFFIX}"))}
+    return {path: one for path, one in found.items() if one is not None}
+
+
+def write(names: Names, one: InternalAddress) -> None:
+    service, _, environment = one.environment.partition("/")
+    path = _path(names, EnvironmentId(service=service, name=environment))
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    durable.write(path, json.dumps(to_json(one)).encode())
+
+
+def _path(names: Names, environment: EnvironmentId) -> Path:
+    return names.internal_addresses / f"{environment.service}.{environment.name}{_SUFFIX}"
+
+
+def _read(path: Path) -> InternalAddress | None:
+    try:
+        return from_json(InternalAddress, parse(durable.read(path)))
+    except (OSError, ValueError):
+        return None
