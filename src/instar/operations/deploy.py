@@ -18,7 +18,7 @@ from instar.model.image import Image
 from instar.model.origin import Origin
 from instar.model.outcome import RolloutOutcome
 from instar.model.progress import Progress
-from instar.model.release import Configuration, EnvironmentId, EnvironmentState, Release, RolloutKind
+from instar.model.release import Configuration, EnvironmentId, EnvironmentState, Release, RolloutKind, Used
 from instar.operations.converge import (
     clear_orphans,
     converge,
@@ -229,7 +229,8 @@ def configure(workspace: Workspace, loaded: Loaded, environment: Environment) ->
     from instar.operations.secret_values import keep_values
 
     secrets = keep_values(workspace, loaded.folder, environment, service=loaded.definition.name)
-    own = own_settings(workspace, environment)
+    uses = uses_of(workspace, loaded.definition.name, environment)
+    own = own_settings(workspace, environment, uses)
     return Configuration.of(
         loaded.definition,
         environment.name,
@@ -237,13 +238,16 @@ def configure(workspace: Workspace, loaded: Loaded, environment: Environment) ->
         secrets=secrets,
         provider_settings=own,
         secret_variables=environment.secret_variables,
-        uses=uses_of(workspace, loaded.definition.name, environment),
+        uses=uses,
     )
 
 
-def own_settings(workspace: Workspace, environment: Environment) -> Mapping[str, Any]:
-    """Return what of an environment's settings its provider makes instances from."""
-    return release_settings_of(workspace.provider_package(environment.provider), Settings.of(environment))
+def own_settings(workspace: Workspace, environment: Environment, uses: tuple[Used, ...]) -> Mapping[str, Any]:
+    """Return what of an environment's settings, with what it uses, its provider makes instances from."""
+    settings = Settings.of(environment)
+    allow = (*settings.network.allow, *(one.allow for one in uses))
+    opened = replace(settings, network=replace(settings.network, allow=allow))
+    return release_settings_of(workspace.provider_package(environment.provider), opened)
 
 
 def begin(

@@ -103,14 +103,15 @@ def image_of(workspace: Workspace, loaded: Loaded, word: str | None) -> PlannedI
 
 def configuration_of(workspace: Workspace, loaded: Loaded, environment: Environment) -> Configuration:
     """Return the configuration that a release of ``environment`` would have; nothing is kept of its secrets."""
+    uses = uses_of(workspace, loaded.definition.name, environment)
     return Configuration.of(
         loaded.definition,
         environment.name,
         config=environment.config,
         secrets=digests_of(workspace, loaded.folder, environment, service=loaded.definition.name),
-        provider_settings=own_settings(workspace, environment),
+        provider_settings=own_settings(workspace, environment, uses),
         secret_variables=environment.secret_variables,
-        uses=uses_of(workspace, loaded.definition.name, environment),
+        uses=uses,
     )
 
 

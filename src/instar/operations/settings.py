@@ -147,14 +147,15 @@ def _running_otherwise(
 ) -> tuple[PlannedChange, ...]:
     """Return what a release has otherwise than the definition. Whether a secret is another one is not looked at: who
     asks need not be able to read it."""
+    uses = uses_of(workspace, loaded.definition.name, environment)
     wanted = Configuration.of(
         loaded.definition,
         environment.name,
         config=environment.config,
         secrets={},
-        provider_settings=own_settings(workspace, environment),
+        provider_settings=own_settings(workspace, environment, uses),
         secret_variables=environment.secret_variables,
-        uses=uses_of(workspace, loaded.definition.name, environment),
+        uses=uses,
     )
     before = written(release.configuration, environment.provider)
     after = written(wanted, environment.provider)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from instar.errors import Refused
-from instar.model.environment import Environment
+from instar.model.environment import Environment, Settings
 from instar.model.release import Configuration, EnvironmentId, EnvironmentState, Used
 from instar.model.status import UseStatus
 from instar.operations.workspace import Workspace
+from instar.providers.package import address_inside_of
 
 
 def uses_of(workspace: Workspace, service: str, environment: Environment) -> tuple[Used, ...]:
@@ -36,7 +37,9 @@ def _used(workspace: Workspace, own: EnvironmentId, environment: Environment, wo
             f"cannot deploy '{own}': it uses '{word}', whose service has no port",
             hint="give it one ('service.port'), or take it out of 'uses'",
         )
-    return Used(environment=word, port=port)
+    package = workspace.provider_package(environment.provider)
+    at = address_inside_of(package, Settings.of(environment), state.id, state.settings)
+    return Used(environment=word, port=port, at=at)
 
 
 def _trouble(workspace: Workspace, state: EnvironmentState | None, provider: str) -> str | None:
@@ -112,7 +115,7 @@ def told_of_missing(workspace: Workspace, provider: str, configuration: Configur
 def _status(workspace: Workspace, provider: str, used: Used) -> UseStatus:
     state = workspace.ledger.find_environment(used.id)
     trouble = _trouble(workspace, state, provider)
-    return UseStatus(environment=used.environment, name=f"{used.host}:{used.port}", trouble=trouble)
+    return UseStatus(environment=used.environment, name=f"{used.host}:{used.shown_port}", trouble=trouble)
 
 
 def _active_uses(workspace: Workspace, word: str) -> tuple[Used, ...]:

@@ -14,7 +14,7 @@ from instar.frozen import dataclass
 from instar.model.codec import ADDED, canonical
 from instar.model.definition import Headers, Service
 from instar.model.digest import Digest
-from instar.model.environment import Allow, Check, HostNames, Network, Settings
+from instar.model.environment import Check, HostNames, Network, Settings
 from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, OwnNames, Release, Served
 from instar.model.requests import Compression, Requests
@@ -137,8 +137,8 @@ class NetworkPlan:
     @classmethod
     def of(cls, environment: EnvironmentId, settings: Settings, releases: Iterable[Release] = ()) -> NetworkPlan:
         """Return the plan of ``settings``, with what ``releases``, which have instances or are to, use by name."""
-        uses = {(one.environment, one.port) for release in releases for one in release.configuration.uses}
-        more = tuple(Allow(to=to, ports=(f"{port}/tcp",)) for to, port in sorted(uses))
+        uses = {(one.environment, one.port): one for release in releases for one in release.configuration.uses}
+        more = tuple(uses[known].allow for known in sorted(uses))
         network = replace(settings.network, allow=(*settings.network.allow, *more))
         return cls(environment=environment, network=network, listen=settings.listen)
 

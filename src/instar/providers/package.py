@@ -113,6 +113,11 @@ class ProviderPackage(Protocol):
         which is another one where this is. Nothing that is as it is by default. A package of whose settings nothing
         is may lack this."""
 
+    def address_inside(self, own: Settings, environment: EnvironmentId, settings: Settings) -> str:
+        """Return by which name and port ("api-dev.shop.svc:80") instances of an environment that is set as ``own`` find
+        ``environment``, which is set as ``settings``; Raises Refused where there is none. A package whose provider
+        names it to instances itself may lack this."""
+
     @property
     def documents(self) -> Mapping[str, Document]:
         """What it can print, by name. A package without any may lack this."""
@@ -131,3 +136,11 @@ def release_settings_of(package: ProviderPackage, settings: Settings) -> Mapping
     """Return what a package says of it; nothing where it says nothing."""
     found: Callable[[Settings], Mapping[str, Any]] | None = getattr(package, "release_settings", None)
     return {} if found is None else found(settings)
+
+
+def address_inside_of(
+    package: ProviderPackage, own: Settings, environment: EnvironmentId, settings: Settings
+) -> str | None:
+    """Return what a package says of it; None where it says nothing."""
+    found: Callable[[Settings, EnvironmentId, Settings], str] | None = getattr(package, "address_inside", None)
+    return None if found is None else found(own, environment, settings)

@@ -107,7 +107,7 @@ def _metadata(order: Order, name: str, labels: Mapping[str, str] | None = None) 
 
 
 def _config(order: Order, name: str) -> Mapping[str, Any]:
-    data = dict(order.release.configuration.config)
+    data = dict(order.release.configuration.variables)
     metadata = _metadata(order, name)
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "immutable": True, "data": data}
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from instar.model.environment import Settings
+    from instar.model.release import EnvironmentId
     from instar.providers.base import Provider
     from instar.providers.package import Site
 
@@ -31,6 +32,7 @@ class KubernetesPackage:
         network_of_release=True,
         scales=True,
         judges=True,
+        finds_names=True,
         patience_s=120.0,  # a gateway asks an API server that was away for it again after up to 40 s
     )
     settings = KubernetesSettings
@@ -39,6 +41,11 @@ class KubernetesPackage:
         from instar.providers.kubernetes.pod_settings import release_settings
 
         return release_settings(settings)
+
+    def address_inside(self, own: Settings, environment: EnvironmentId, settings: Settings) -> str:
+        from instar.providers.kubernetes.selecting import address_inside
+
+        return address_inside(own, environment, settings)
 
     @property
     def documents(self) -> Mapping[str, Document]:

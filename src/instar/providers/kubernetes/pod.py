@@ -53,7 +53,7 @@ class Order:
 
     @property
     def config_name(self) -> str | None:
-        return f"{self.group.id}-config" if self.release.configuration.config else None
+        return f"{self.group.id}-config" if self.release.configuration.variables else None
 
     @property
     def secret_name(self) -> str | None:
@@ -137,7 +137,7 @@ def _variables(order: Order) -> list[Mapping[str, Any]]:
         **({"INSTAR_ROLE": order.group.role} if order.group.role else {}),
     }
     home = {} if "HOME" in order.image.config.env else {"HOME": "/tmp"}  # noqa: S108  all that may be written to
-    config = order.release.configuration.config
+    config = order.release.configuration.variables
     secret = order.release.configuration.secrets_as_variables
     plain = {name: text for name, text in {**home, **port}.items() if name not in config and name not in secret}
     pod = {"name": "INSTAR_INSTANCE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}

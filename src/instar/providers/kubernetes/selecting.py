@@ -6,10 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from instar.errors import RouterError, RouterUnreachable
+from instar.errors import Refused, RouterError, RouterUnreachable
+from instar.model.environment import Settings
+from instar.model.release import EnvironmentId
 from instar.providers.kubernetes.door import Backend, Door
 from instar.providers.kubernetes.names import EXPOSED, GROUP, PLAN, Names
 from instar.providers.kubernetes.objects import PORT
+from instar.providers.kubernetes.settings import Place
 
 _NOBODY: Final = "nobody"  # no group is called so: an id ends with two numbers
 _SHOWN_PORT: Final = 80
@@ -35,6 +38,23 @@ def selecting_service(door: Door, names: Names) -> Mapping[str, Any]:
     port = {"name": PORT, "port": _SHOWN_PORT, "targetPort": PORT, "protocol": "TCP"}
     selector = {GROUP: chosen[0] if chosen else _NOBODY}
     return {"metadata": metadata, "spec": {"type": "ClusterIP", "selector": selector, "ports": [port]}}
+
+
+def address_inside(own: Settings, environment: EnvironmentId, settings: Settings) -> str:
+    """Return the name and port of the Service of ``environment``, as pods of an environment that is set as ``own`` find
+    it. Raises Refused where they do not."""
+    place = Place.of(settings)
+    if place.gateway is not None:
+        raise Refused(
+            f"cannot find '{environment}' by name: it is behind a gateway, and no one Service leads to all of it",
+            hint="use a name of its 'listen', and say it in 'config'; or leave 'kubernetes.gateway' away there",
+        )
+    if place.context != Place.of(own).context:
+        raise Refused(
+            f"cannot find '{environment}' by name: it is in another cluster",
+            hint="use a name that both clusters know, and say it in 'config'",
+        )
+    return f"{environment.service}-{environment.name}.{place.namespace}.svc:{_SHOWN_PORT}"
 
 
 def read_service(found: Mapping[str, Any]) -> Door:
