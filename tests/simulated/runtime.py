@@ -23,6 +23,7 @@ from instar.providers.facets import Attachment, Member
 from simulated.behaviour import Behaviour, asked_for, judged
 from simulated.clock import VirtualClock
 from simulated.effects import Effects
+from simulated.names import SimulatedNames
 from simulated.shell import SimulatedAttachment, SimulatedShell
 from simulated.usage import measured
 
@@ -45,7 +46,7 @@ class Simulated:
     files: dict[str, Seen] = field(default_factory=dict)  # of its /tmp
 
 
-class SimulatedRuntime:
+class SimulatedRuntime(SimulatedNames):
     """Implements ``providers.base.Runtime``. What it holds stands for the machine: it outlives a crash.
 
     Tests give faults with :meth:`behave`, :meth:`kill`, :meth:`reboot`, and look at ``violations``: what must
@@ -55,8 +56,8 @@ class SimulatedRuntime:
     """
 
     def __init__(self, *, clock: VirtualClock, effects: Effects, room_bytes: int = 8 << 30) -> None:
+        super().__init__(effects)
         self.clock = clock
-        self.effects = effects
         self.violations: list[str] = []
         self.has_traffic: Callable[[str], bool] = lambda name: False
         self.volumes_of: set[tuple[EnvironmentId, str]] = set()
@@ -65,7 +66,6 @@ class SimulatedRuntime:
         self.checked: list[tuple[str, str]] = []
         self.drifted: dict[str, tuple[Finding, ...]] = {}  # what an inspection of an instance finds
         self._plans: dict[EnvironmentId, NetworkPlan] = {}
-        self.names: dict[EnvironmentId, str] = {}
         self.network_drifted: tuple[Finding, ...] = ()
         self.uses: dict[str, Usage] = {}
         self._room_bytes = room_bytes
@@ -138,20 +138,6 @@ class SimulatedRuntime:
 
     def release(self, instances: Sequence[str]) -> None:
         pass
-
-    def name(self, environment: EnvironmentId, port: int) -> str:
-        with self._guard:
-            if environment not in self.names:
-                with self.effects.step(f"name {environment}"):
-                    self.names[environment] = f"10.98.0.{len(self.names) + 2}:1"
-        return self.names[environment]
-
-    def find_name(self, environment: EnvironmentId) -> str | None:
-        return self.names.get(environment)
-
-    def let_go_of_names(self, known: Collection[EnvironmentId]) -> None:
-        for environment in self.names.keys() - set(known):
-            del self.names[environment]
 
     def network_plan(self, environment: EnvironmentId) -> NetworkPlan | None:
         return self._plans.get(environment)

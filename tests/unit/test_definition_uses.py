@@ -9,7 +9,8 @@ from instar.errors import DefinitionError
 from instar.model.codec import canonical, from_json, to_json
 from instar.model.definition import Definition, Health, Service
 from instar.model.environment import Allow, Settings
-from instar.model.release import Configuration, EnvironmentId, Release, Used
+from instar.model.release import Configuration, EnvironmentId, Release
+from instar.model.uses import Used
 from instar.providers.base import NetworkPlan
 
 HEAD = "name: shop\nimage: {base: debian:bookworm}\nservice: {command: [a], port: 80}\nenvironments:\n"

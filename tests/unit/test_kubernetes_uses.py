@@ -1,4 +1,4 @@
-"""``uses`` on a cluster: the name of a Service in pods' variables, the policy that lets them through, what is refused."""
+"""``uses`` on a cluster: a Service's name in pods' variables, the policy that lets them through, what is refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from kubernetes_values import ENV, SERVICE, SETTINGS, WITHOUT_GATEWAY, World
 from cluster_stub import ClusterStub
 from instar.errors import Refused
 from instar.model.environment import HostNames, Network
-from instar.model.release import EnvironmentId, Used
+from instar.model.release import EnvironmentId
+from instar.model.uses import Used
 from instar.providers.kubernetes.package import KUBERNETES
 from instar.providers.kubernetes.preflight import require_fit
 from instar.providers.kubernetes.settings import Place

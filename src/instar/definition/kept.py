@@ -16,7 +16,8 @@ from instar.definition.shapes import Choice, Installed, ListOf, MapOf, Shape, Te
 from instar.definition.values import NAMES, VALUES
 from instar.model.declaration import Declaration
 from instar.model.environment import HostNames, Settings
-from instar.model.release import Configuration, OwnNames, Used
+from instar.model.release import Configuration, OwnNames
+from instar.model.uses import Used
 
 _OF_ITS_OWN: Final = (  # kept in another form than they are written in, and no part of any path
     (HostNames, "client_ca"),

@@ -11,11 +11,11 @@ from instar.frozen import dataclass
 from instar.model.codec import ADDED, canonical
 from instar.model.definition import Data, Definition, Service
 from instar.model.digest import Digest
-from instar.model.environment import Allow, Settings
+from instar.model.environment import Settings
 from instar.model.origin import Origin
 from instar.model.overrides import Overrides
+from instar.model.uses import Used
 
-INTERNAL: Final = ".internal"  # what the names end with by which instances find other environments
 ONLY_ROLE: Final = ""  # of a release whose definition names none
 
 
@@ -28,42 +28,6 @@ class EnvironmentId:
 
     def __str__(self) -> str:
         return f"{self.service}/{self.name}"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Used:
-    """Another environment (SERVICE/ENV) that instances find by its service's name, and the port of its service, at
-    which they ask it. ``at``: where they ask it instead, of an engine with names of its own ("api-dev.shop.svc:80")."""
-
-    environment: str
-    port: int
-    at: str | None = field(default=None, metadata=ADDED)
-
-    @property
-    def id(self) -> EnvironmentId:
-        service, _, name = self.environment.partition("/")
-        return EnvironmentId(service=service, name=name)
-
-    @property
-    def host(self) -> str:
-        """The name that it has inside."""
-        return f"{self.id.service}{INTERNAL}" if self.at is None else self.at.rpartition(":")[0]
-
-    @property
-    def shown_port(self) -> int:
-        """The port beside that name."""
-        return self.port if self.at is None else int(self.at.rpartition(":")[2])
-
-    @property
-    def allow(self) -> Allow:
-        """What instances may reach by it."""
-        return Allow(to=self.environment, ports=(f"{self.port}/tcp",))
-
-    @property
-    def variables(self) -> Mapping[str, str]:
-        """The environment variables that say where it is."""
-        word = self.id.service.upper().replace("-", "_")
-        return {f"{word}_HOST": self.host, f"{word}_PORT": str(self.shown_port)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

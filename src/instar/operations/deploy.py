@@ -18,7 +18,8 @@ from instar.model.image import Image
 from instar.model.origin import Origin
 from instar.model.outcome import RolloutOutcome
 from instar.model.progress import Progress
-from instar.model.release import Configuration, EnvironmentId, EnvironmentState, Release, RolloutKind, Used
+from instar.model.release import Configuration, EnvironmentId, EnvironmentState, Release, RolloutKind
+from instar.model.uses import Used
 from instar.operations.converge import (
     clear_orphans,
     converge,

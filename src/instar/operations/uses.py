@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from instar.errors import Refused
 from instar.model.environment import Environment, Settings
-from instar.model.release import Configuration, EnvironmentId, EnvironmentState, Used
+from instar.model.release import Configuration, EnvironmentId, EnvironmentState
 from instar.model.status import UseStatus
+from instar.model.uses import Used
 from instar.operations.workspace import Workspace
 from instar.providers.package import address_inside_of
 
@@ -113,7 +114,7 @@ def told_of_missing(workspace: Workspace, provider: str, configuration: Configur
 
 
 def _status(workspace: Workspace, provider: str, used: Used) -> UseStatus:
-    state = workspace.ledger.find_environment(used.id)
+    state = workspace.ledger.find_environment(EnvironmentId(service=used.service, name=used.name))
     trouble = _trouble(workspace, state, provider)
     return UseStatus(environment=used.environment, name=f"{used.host}:{used.shown_port}", trouble=trouble)
 

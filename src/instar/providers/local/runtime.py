@@ -280,7 +280,8 @@ class LocalRuntime:
 
         subnet = self._subnet.ensure(instance.environment)
         logs.ensure_keeper(self._names)
-        named = {one.host: self._subnet.name(one.id, [one.port]).address for one in release.configuration.uses}
+        uses = {EnvironmentId(service=one.service, name=one.name): one for one in release.configuration.uses}
+        named = {one.host: self._subnet.name(used, [one.port]).address for used, one in uses.items()}
         address = allocations.allocate(names, instance.environment, subnet)
         order = replace(self._order(Subject(instance=instance, release=release, image=image), address), named=named)
         try:

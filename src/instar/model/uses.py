@@ -1,0 +1,53 @@
+"""What instances find by name: other environments, behind their routers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Final
+
+from instar.frozen import dataclass
+from instar.model.codec import ADDED
+from instar.model.environment import Allow
+
+INTERNAL: Final = ".internal"  # what the names end with
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Used:
+    """Another environment (SERVICE/ENV) that instances find by its service's name, and the port of its service, at
+    which they ask it. ``at``: where they ask it instead, of an engine with names of its own ("api-dev.shop.svc:80")."""
+
+    environment: str
+    port: int
+    at: str | None = field(default=None, metadata=ADDED)
+
+    @property
+    def service(self) -> str:
+        return self.environment.partition("/")[0]
+
+    @property
+    def name(self) -> str:
+        """The environment's own name."""
+        return self.environment.partition("/")[2]
+
+    @property
+    def host(self) -> str:
+        """The name that it has inside."""
+        return f"{self.service}{INTERNAL}" if self.at is None else self.at.rpartition(":")[0]
+
+    @property
+    def shown_port(self) -> int:
+        """The port beside that name."""
+        return self.port if self.at is None else int(self.at.rpartition(":")[2])
+
+    @property
+    def allow(self) -> Allow:
+        """What instances may reach by it."""
+        return Allow(to=self.environment, ports=(f"{self.port}/tcp",))
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """The environment variables that say where it is."""
+        word = self.service.upper().replace("-", "_")
+        return {f"{word}_HOST": self.host, f"{word}_PORT": str(self.shown_port)}
