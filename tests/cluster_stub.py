@@ -26,7 +26,7 @@ _PATH = re.compile(
     r"/apis?/(?:(?P<group>[a-z0-9.]+\.[a-z0-9.]+|apps|batch|policy|autoscaling)/)?v[12]"
     r"(?:/namespaces/(?P<namespace>[^/]+))?/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?(?:/(?P<part>.+))?"
 )
-_CLUSTER_WIDE = ("namespaces", "selfsubjectaccessreviews")
+_CLUSTER_WIDE = ("namespaces", "selfsubjectaccessreviews", "selfsubjectrulesreviews")
 
 
 @dataclass
@@ -50,6 +50,7 @@ class ClusterStub:
         self.has_gateway_api = True
         self.has_metrics = False
         self.allowed: Callable[[Mapping[str, Any]], bool] = lambda asked: True
+        self.rules: Mapping[str, Any] = {"incomplete": True}
         self.token = "good"
         self.accepts: Mapping[str, Any] = {"type": "Accepted", "status": "True"}
         self.pods_are_ready = True
@@ -194,6 +195,8 @@ class ClusterStub:
     ) -> tuple[int, Any, Mapping[str, str]]:
         if plural == "selfsubjectaccessreviews":
             return 201, {"status": {"allowed": self.allowed(body["spec"]["resourceAttributes"])}}, {}
+        if plural == "selfsubjectrulesreviews":
+            return 201, {"status": self.rules}, {}
         key = (plural, namespace, name or body.get("metadata", {}).get("name", ""))
         found = self.objects.get(key)
         if method == "GET" and name is None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from kubernetes_values import ENV, SECTION, SERVICE, SETTINGS, WITHOUT_GATEWAY, World
 
-from cluster_stub import ClusterStub
+from cluster_stub import ClusterStub, Fault
 from instar.definition import forms
 from instar.errors import ComponentMissing, InstarError, ProviderError, Refused
 from instar.model.definition import Health, Service, Stop
@@ -39,7 +39,7 @@ def test_what_fits_is_let_through_and_makes_nothing(world: World) -> None:
     before = dict(world.stub.objects)
     assert look(world) == ()
     assert world.stub.objects == before
-    assert {method for method, path in world.stub.asked if "accessreviews" not in path} == {"GET"}
+    assert {method for method, path in world.stub.asked if "/authorization.k8s.io/" not in path} == {"GET"}
 
 
 def test_each_role_is_held_against_what_a_cluster_can_give(world: World) -> None:
@@ -152,6 +152,47 @@ def test_every_right_that_is_missing_is_named_with_the_role_that_has_it(world: W
         for verb in rule["verbs"]
     }
     assert {(one.verb, one.resource, one.group) for one in NEEDED} <= granted
+
+
+def reviews(world: World) -> int:
+    return sum(path.endswith("/selfsubjectaccessreviews") for _, path in world.stub.asked)
+
+
+def test_rights_that_the_cluster_lists_are_not_asked_for_one_by_one(world: World) -> None:
+    (role,) = [
+        one
+        for one in roles("shop", ("gateways", "public"))
+        if one["metadata"].get("namespace") == "shop" and "rules" in one
+    ]
+    world.stub.rules = {"resourceRules": role["rules"]}
+    look(world)
+    assert reviews(world) == 1, "that of the gateway, which is elsewhere"
+    world.stub.rules = {"resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]}
+    look(world)
+    assert reviews(world) == 2
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"incomplete": True, "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]},
+        {"resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "resourceNames": ["a"]}]},
+        {"resourceRules": [{"verbs": "create", "apiGroups": 1, "resources": [{}]}, "a rule"]},
+        {"resourceRules": {}},
+        [],
+    ],
+)
+def test_what_the_list_does_not_say_for_sure_is_asked_for(world: World, rules: Any) -> None:
+    world.stub.rules = rules
+    world.stub.allowed = lambda asked: asked["resource"] != "secrets"
+    with pytest.raises(ProviderError, match="may not create, get, delete secrets"):
+        look(world)
+
+
+def test_who_may_not_have_the_list_asks_for_each_right(world: World) -> None:
+    world.stub.faults.append(Fault(403, fits=lambda method, path: path.endswith("selfsubjectrulesreviews")))
+    look(world)
+    assert reviews(world) == len(NEEDED)
 
 
 @pytest.mark.parametrize("section", [{"namespace": "elsewhere"}, {"context": "other"}, {"gateway": None}])

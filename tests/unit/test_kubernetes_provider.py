@@ -62,6 +62,16 @@ def test_a_pod_of_somebody_else_s_with_its_labels_keeps_no_group(world: World, s
     assert world.provider.observe(ENV, [group]).groups[0].state == "absent"
 
 
+@pytest.mark.parametrize(("restarts", "calls"), [(0, 2), (3, 4)])
+def test_what_a_container_printed_before_is_asked_for_where_there_was_one(
+    restarts: int, calls: int, world: World, stub: ClusterStub
+) -> None:
+    stub.pod_status = {"containerStatuses": [{"name": "shop", "restartCount": restarts}]}
+    group = world.create(world.release())
+    assert list(world.provider.log_lines(group.id)) == ["2026-11-29T12:00:00.000000001Z stdout serving"]
+    assert sum(path.endswith("/log") for _, path in stub.asked) == calls
+
+
 def test_what_it_printed_is_kept_when_it_goes(world: World, stub: ClusterStub) -> None:
     release = world.release()
     group = world.create(release, members=1)

@@ -51,3 +51,6 @@ LEASE: Final = Kind(name="Lease", plural="leases", group="coordination.k8s.io")
 ACCESS_REVIEW: Final = Kind(
     name="SelfSubjectAccessReview", plural="selfsubjectaccessreviews", group="authorization.k8s.io", namespaced=False
 )
+RULES_REVIEW: Final = Kind(
+    name="SelfSubjectRulesReview", plural="selfsubjectrulesreviews", group="authorization.k8s.io", namespaced=False
+)

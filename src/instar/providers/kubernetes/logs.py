@@ -15,15 +15,17 @@ from typing import Final
 
 from instar import durable
 from instar.errors import InstarError, ProviderError
-from instar.providers.kubernetes.api import Api
+from instar.providers.kubernetes.api import Api, Object
 from instar.providers.kubernetes.kinds import POD
 from instar.providers.kubernetes.names import GROUP
 from instar.providers.kubernetes.observation import is_name_of
 from instar.providers.kubernetes.settings import LABEL
+from instar.threads import at_once
 
 _KEPT_LINES: Final = 2_000
 _LIMIT_BYTES: Final = 8 << 20
 _LOOK_S: Final = 1.0
+_AT_ONCE: Final = 8
 STREAM: Final = "stdout"
 
 
@@ -89,20 +91,27 @@ class Logs:
         return self._folder / f"{group}.log"
 
 
-def _pods(api: Api, namespace: str, group: str) -> list[str]:
+def _pods(api: Api, namespace: str, group: str) -> list[Object]:
     """Return the pods of a group: one of somebody else's with its label prints nothing of it."""
-    found = (str(one["metadata"]["name"]) for one in api.list(POD, namespace, {GROUP: group}))
-    return [name for name in found if is_name_of(name, group)]
+    found = api.list(POD, namespace, {GROUP: group})
+    return [one for one in found if is_name_of(str(one["metadata"]["name"]), group)]
 
 
 def _read(api: Api, namespace: str, group: str, last: int | None) -> Iterator[str]:
-    return heapq.merge(*(_of(api, namespace, pod, last) for pod in _pods(api, namespace, group)))
+    def lines(pod: Object) -> list[str]:
+        return _of(api, namespace, str(pod["metadata"]["name"]), last, restarted=_was_begun_anew(pod))
+
+    return heapq.merge(*at_once(lines, _pods(api, namespace, group), at_most=_AT_ONCE))
 
 
-def _of(api: Api, namespace: str, pod: str, last: int | None) -> list[str]:
+def _was_begun_anew(pod: Object) -> bool:
+    return any(one.get("restartCount") for one in (pod.get("status") or {}).get("containerStatuses") or ())
+
+
+def _of(api: Api, namespace: str, pod: str, last: int | None, *, restarted: bool = True) -> list[str]:
     """Return a pod's lines: of its container as it is now, and of the one before where that was begun anew."""
     found: list[str] = []
-    for previous in ("true", "false"):
+    for previous in ("true", "false") if restarted else ("false",):
         params = {"timestamps": "true", "previous": previous, "limitBytes": str(_LIMIT_BYTES)}
         if last is not None:
             params["tailLines"] = str(last)

@@ -22,6 +22,7 @@ from instar.providers.kubernetes.kinds import (
     GATEWAY,
     NAMESPACE,
     ROUTE,
+    RULES_REVIEW,
     SECRET,
     SERVICE,
     VOLUME_CLAIM,
@@ -209,8 +210,14 @@ def _require_new_enough(api: _Patient) -> None:
 
 
 def _require_rights(api: _Patient, environment: EnvironmentId, place: Place) -> None:
-    """Ask for every right at once, so that all that is missing is told at once."""
-    wanted = [one for one in NEEDED if place.gateway is not None or one.group != GATEWAY.group]
+    """Ask for every right at once, so that all that is missing is told at once: for those alone of which the cluster
+    does not say, in one answer, that these credentials have them."""
+    rules = _rules(api, place.namespace)
+    wanted = [
+        one
+        for one in NEEDED
+        if (place.gateway is not None or one.group != GATEWAY.group) and not (not one.of_gateway and one.is_in(rules))
+    ]
     missing = [
         one
         for one, has in zip(wanted, at_once(lambda one: _has(api, place, one), wanted, at_most=8), strict=True)
@@ -221,6 +228,17 @@ def _require_rights(api: _Patient, environment: EnvironmentId, place: Place) -> 
             f"cannot work in the namespace '{place.namespace}': these credentials may not {_listed(missing, place)}",
             hint=f"the roles that have it: instar kubernetes rbac {environment.name} | kubectl apply -f -",
         )
+
+
+def _rules(api: _Patient, namespace: str) -> Sequence[Mapping[str, Any]]:
+    """Return what the cluster says that these credentials may do; nothing where it does not know all that forbids."""
+    review = {"apiVersion": RULES_REVIEW.api_version, "kind": RULES_REVIEW.name, "spec": {"namespace": namespace}}
+    try:
+        status = api.create(RULES_REVIEW, None, review).get("status")
+    except ProviderError:  # who may not ask so may ask for each
+        return []
+    rules = status.get("resourceRules") if isinstance(status, Mapping) and not status.get("incomplete") else None
+    return [one for one in rules if isinstance(one, Mapping)] if isinstance(rules, list) else []
 
 
 def _listed(rights: Sequence[Right], place: Place) -> str:

@@ -41,6 +41,23 @@ class Right:
     def resource_name(self) -> str:
         return f"{self.resource}.{self.group}" if self.group else self.resource
 
+    def is_in(self, rules: Sequence[Mapping[str, Any]]) -> bool:
+        """Tell whether one of ``rules`` gives it, of whatever name the object has."""
+        _, _, part = self.resource.partition("/")
+        resources = {"*", self.resource, *([f"*/{part}"] if part else [])}
+        return any(
+            not rule.get("resourceNames")
+            and {"*", self.verb} & _words(rule, "verbs")
+            and {"*", self.group} & _words(rule, "apiGroups")
+            and resources & _words(rule, "resources")
+            for rule in rules
+        )
+
+
+def _words(rule: Mapping[str, Any], name: str) -> set[str]:
+    found = rule.get(name)
+    return {one for one in found if isinstance(one, str)} if isinstance(found, list) else set()
+
 
 _MADE_ONCE: Final = ("create", "get", "list", "delete")
 _VERBS: Final[Mapping[Kind, Sequence[str]]] = {
