@@ -23,7 +23,7 @@ from urllib.parse import parse_qs, urlsplit
 
 Key = tuple[str, str, str]  # plural, namespace, name
 _PATH = re.compile(
-    r"/apis?/(?:(?P<group>[a-z0-9.]+\.[a-z0-9.]+|apps|batch|policy|autoscaling)/)?v[12]"
+    r"/apis?/(?:(?P<group>[a-z0-9.]+\.[a-z0-9.]+|apps|batch|policy|autoscaling)/)?v[12](?:beta1)?"
     r"(?:/namespaces/(?P<namespace>[^/]+))?/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?(?:/(?P<part>.+))?"
 )
 _CLUSTER_WIDE = ("namespaces", "selfsubjectaccessreviews", "selfsubjectrulesreviews")
@@ -183,6 +183,10 @@ class ClusterStub:
         match = _PATH.fullmatch(path)
         assert match is not None, path
         plural, name = match["plural"], match["name"]
+        if match["group"] == "metrics.k8s.io":
+            if not self.has_metrics:
+                return _status(404, "NotFound", "the server could not find the requested resource")
+            plural = f"{plural}.{match['group']}"
         namespace = "" if plural in _CLUSTER_WIDE else match["namespace"]
         if plural == "namespaces" or (plural == "pods" and match["part"] is None) or match["part"] is None:
             return self._object(method, plural, namespace, name, query, json.loads(body or b"{}"))

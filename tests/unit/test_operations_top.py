@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,15 +13,17 @@ import pytest
 from instar.definition import Loaded, load
 from instar.errors import HostError, NotFound
 from instar.model.environment import Settings
-from instar.model.release import EnvironmentId
-from instar.model.usage import Consumption, EnvironmentConsumption, InstanceConsumption, Measured, Usage
+from instar.model.release import EnvironmentId, EnvironmentState
+from instar.model.usage import Consumption, EnvironmentConsumption, InstanceConsumption, Measured, MemberUsage, Usage
 from instar.operations.agent import Agent
 from instar.operations.deploy import deploy
 from instar.operations.destroy import destroy
-from instar.operations.top import compare, live, read, top
+from instar.operations.top import Reading, compare, live, read, top
+from instar.providers.base import Observed
 from instar.views.encoding import json_text
 from instar.views.top import top_json, top_page
 from simulated.listener import Heard
+from simulated.values import instance
 from simulated.workspace import SimulatedWorkspace
 
 DEV = EnvironmentId(service="web", name="dev")
@@ -188,6 +191,39 @@ def test_an_environment_that_goes_ends_the_page(workspace: SimulatedWorkspace, t
     destroy(workspace, workspace.ledger.get_environment(DEV), volumes=False)
     with pytest.raises(NotFound, match="it was destroyed"):
         next(pages)
+
+
+def pods(moment_s: float, processors: float) -> Reading:
+    """Return a reading of an engine that has two members of one group, and says what each uses now."""
+    group = dataclasses.replace(instance(1), members=2)
+    usage = Usage(processors=processors, memory_bytes=1 << 20, limit_bytes=2 << 20)
+    return Reading(
+        at=datetime(2026, 11, 30, tzinfo=UTC),
+        moment_s=moment_s,
+        state=EnvironmentState(id=group.environment, settings=Settings(), active=1, created_at=group.created_at),
+        instances=(group,),
+        observed={group.id: Observed(id=group.id, state="running", ready=2)},
+        measured=Measured(members=tuple(MemberUsage(name=f"pod-{one}", group=group.id, usage=usage) for one in "ab")),
+        served={},
+        timed=frozenset({1}),
+        uncounted="nobody counts",
+    )
+
+
+def test_members_of_a_group_are_told_apart_and_an_engine_s_word_needs_no_reading_before() -> None:
+    for found in (compare(None, pods(1.0, 0.25)), compare(pods(1.0, 0.75), pods(2.0, 0.25))):
+        (role,) = found.releases[0].roles
+        assert [(one.id, one.figures.processors) for one in role.instances] == [("pod-a", 0.25), ("pod-b", 0.25)]
+        assert (role.figures.processors, role.figures.memory_bytes, role.figures.limit_bytes) == (0.5, 2 << 20, 4 << 20)
+        assert (found.figures.requests_per_s, found.unknown) == (None, ("nobody counts",))
+
+
+def test_a_group_of_which_nothing_is_measured_is_shown_all_the_same() -> None:
+    bare = dataclasses.replace(pods(2.0, 0.0), measured=Measured(unknown="nothing measures"))
+    found = compare(None, bare)
+    (one,) = found.releases[0].roles[0].instances
+    assert (one.id, one.state, one.figures) == (bare.instances[0].id, "running", Consumption())
+    assert "—: nothing measures" in shown(found) and "—: nobody counts" in shown(found)
 
 
 def test_the_agent_measures_only_for_who_wants_to_know(workspace: SimulatedWorkspace, tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ instance how it is: a look is cheap enough for every second."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from instar.errors import NotFound
 from instar.frozen import dataclass
+from instar.model.definition import Service
 from instar.model.release import EnvironmentId, EnvironmentState, Instance, Served
 from instar.model.usage import (
     Consumption,
@@ -29,7 +30,7 @@ from instar.providers.base import Observed, Traffic
 FIRST_S = 1.0  # between the two readings that a single page is made of
 _UNMEASURED = "its provider does not measure what instances use"
 _NO_ROUTER = "nothing that routes requests answers, so nobody counts them"
-_UNCOUNTED = "its provider counts no requests"
+_UNCOUNTED = "its provider counts no requests as they come: ask whoever does, such as the gateway's own figures"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,9 +92,9 @@ def read(workspace: Workspace, environment: EnvironmentId) -> Reading:
         instances=instances,
         observed=observed,
         measured=measured,
-        served=_served(seen.traffic),
+        served=_served(seen.traffic) if provider.counts is not None else {},
         timed=frozenset(number for number, service in services.items() if service.http),
-        uncounted=_uncounted(seen.traffic, routed=any(service.port is not None for service in services.values())),
+        uncounted=_uncounted(seen.traffic, services.values(), counts=provider.counts is not None),
     )
 
 
@@ -130,14 +131,13 @@ def _served(traffic: Traffic) -> Mapping[str, Served]:
     return {name: one.served for name, one in traffic.groups.items() if one.served is not None}
 
 
-def _uncounted(traffic: Traffic, *, routed: bool) -> str | None:
-    if not routed:
+def _uncounted(traffic: Traffic, services: Iterable[Service], *, counts: bool) -> str | None:
+    """Say why requests are not known where there can be any."""
+    if all(service.port is None for service in services):
         return None
-    if traffic.plan is None:
-        return _NO_ROUTER
-    if traffic.uncounted is not None:
-        return traffic.uncounted
-    return _UNCOUNTED if any(one.served is None for one in traffic.groups.values()) else None
+    if not counts:
+        return _UNCOUNTED
+    return _NO_ROUTER if traffic.plan is None else None
 
 
 def _used(before: Reading | None, measured: Measured, seconds: float | None) -> Used:

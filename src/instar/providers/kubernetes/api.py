@@ -93,6 +93,12 @@ class Api:
             params = {**params, "continue": after}
         raise ProviderError(f"cannot {what}: there are more than {_MOST_PAGES * _PAGE}, or their list has no end")
 
+    def find_list(self, kind: Kind, namespace: str, labels: Mapping[str, str]) -> tuple[Object, ...] | None:
+        """Return the objects that have all of ``labels``, in one part; None where the cluster has not that kind."""
+        what = f"list {kind.plural}.{kind.group} in '{namespace}'"
+        answer = self._ask("GET", kind.path(namespace), what, params=_selected(labels, None), absent=True)
+        return None if answer is None else tuple(reading.items(_object(answer), what))
+
     def watch(
         self,
         kind: Kind,

@@ -48,6 +48,7 @@ SLICE: Final = Kind(name="EndpointSlice", plural="endpointslices", group="discov
 GATEWAY: Final = Kind(name="Gateway", plural="gateways", group="gateway.networking.k8s.io")
 ROUTE: Final = Kind(name="HTTPRoute", plural="httproutes", group="gateway.networking.k8s.io")
 LEASE: Final = Kind(name="Lease", plural="leases", group="coordination.k8s.io")
+POD_METRICS: Final = Kind(name="PodMetrics", plural="pods", group="metrics.k8s.io", version="v1beta1")
 ACCESS_REVIEW: Final = Kind(
     name="SelfSubjectAccessReview", plural="selfsubjectaccessreviews", group="authorization.k8s.io", namespaced=False
 )

@@ -40,6 +40,7 @@ from instar.providers.kubernetes.pod import Order
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.shell import ClusterShell, open_shell
 from instar.providers.kubernetes.traffic import EnvironmentTraffic
+from instar.providers.kubernetes.usage import ClusterMeasures
 from instar.providers.kubernetes.volumes import ClusterVolumes
 from instar.providers.package import Site
 from instar.providers.secrets import secret_value
@@ -49,7 +50,7 @@ from instar.providers.traits import Traits
 class KubernetesProvider:
     """Implements instar.providers.base.Provider. A release is one group for each role of it: a Deployment."""
 
-    ends = counts = measures = edge = layers = sweeps = networks = runs = None
+    ends = counts = edge = layers = sweeps = networks = runs = None
 
     def __init__(self, site: Site, traits: Traits) -> None:
         self.traits = traits
@@ -60,6 +61,7 @@ class KubernetesProvider:
         self._figures: dict[EnvironmentId, Figures] = {}
         self._versions: dict[EnvironmentId, Mapping[str, str]] = {}
         self._guard = threading.Lock()
+        self.measures = ClusterMeasures(self.place_of)
 
     @property
     def inspects(self) -> ClusterInspection:

@@ -16,6 +16,7 @@ from instar.providers.kubernetes.kinds import (
     JOB,
     LEASE,
     POD,
+    POD_METRICS,
     POLICY,
     ROUTE,
     SECRET,
@@ -77,6 +78,7 @@ _VERBS: Final[Mapping[Kind, Sequence[str]]] = {
     ROUTE: ("create", "get", "patch", "delete"),
 }
 _WATCHED: Final = (CONFIG_MAP, DEPLOYMENT, ROUTE)  # what is not allowed is asked for again and again
+_MEASURING: Final = Right(verb="list", resource=POD_METRICS.plural, group=POD_METRICS.group)  # without, nothing is said
 _PARTS: Final = (
     ("get", "pods/log"),
     ("get", "pods/proxy"),
@@ -98,7 +100,7 @@ def roles(namespace: str, gateway: tuple[str, str] | None, account: str = "insta
     watching = (Right(verb="watch", resource=kind.plural, group=kind.group) for kind in _WATCHED)
     inner = [
         one
-        for one in (*NEEDED, *watching)
+        for one in (*NEEDED, *watching, _MEASURING)
         if not one.of_gateway and (gateway is not None or one.group != GATEWAY.group)
     ]
     who = {"kind": "ServiceAccount", "name": account, "namespace": namespace}
