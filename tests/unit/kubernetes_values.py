@@ -70,6 +70,7 @@ class World:
             held_lease=lambda environment: self.held,
             registries=self.registries,
             store=None,
+            machine_settings=None,
         )
         self.provider = KubernetesProvider(self.site, KUBERNETES.traits)
 
