@@ -12,6 +12,8 @@ import pytest
 from leftovers import remove_state
 from project import Project
 
+from postgres import PostgresServer
+
 pytestmark = pytest.mark.root
 SECRET = "of nobody else's"
 
@@ -25,6 +27,13 @@ def fresh(project: Project, tmp_path: Path) -> Iterator[Project]:
         made.destroy_all()
         remove_state(made.home)
     project.home.mkdir(mode=0o700, exist_ok=True)  # for whoever looks after it
+
+
+@pytest.fixture
+def database(postgres: PostgresServer) -> Iterator[str]:
+    name = postgres.database(template=postgres.template)
+    yield name
+    postgres.drop(name)
 
 
 def make_identity(path: Path) -> str:
@@ -73,4 +82,25 @@ def test_it_is_there_again_from_the_same_bytes(project: Project, fresh: Project,
     assert (fresh.home / "volumes/hello/dev/data/written").read_text() == "by the service"
     assert (fresh.home / "volumes/hello/dev/data").is_mount(), "it has its limit again"
     fresh.instar("drift", "dev")
+    fresh.instar("history", "--verify")
+
+
+@pytest.mark.thorough
+def test_of_several_that_share_a_ledger_one_comes_back(
+    project: Project, postgres: PostgresServer, database: str, fresh: Project, tmp_path: Path
+) -> None:
+    own_file, file = project.home / "config.yaml", str(tmp_path / "backup.tar")
+    own_file.write_text(f'ledger: "{postgres.address(database)}"\n')
+    project.instar("deploy", "dev")
+    (before,) = project.json("status")
+    project.instar("backup", "--without-secrets", file)
+    own_file.unlink()  # what runs ends by its mark, and the ledger hears nothing of it
+    project.instar("uninstall", "--yes", "--volumes")
+    early = fresh.try_instar("restore", file)
+    assert early.status == 1 and "it acted last" in early.err and "--original-is-gone" in early.err
+    fresh.instar("restore", "--original-is-gone", file)
+    fresh.instar("agent", "--once")
+    assert fresh.get() == "hello from version 1\n"
+    (after,) = fresh.json("status")
+    assert after["releases"][0]["image"] == before["releases"][0]["image"]
     fresh.instar("history", "--verify")

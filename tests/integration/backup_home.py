@@ -18,7 +18,7 @@ from instar.model.keyed import keyed_digest
 from instar.model.progress import silent
 from instar.model.release import EnvironmentId
 from instar.operations.backup import backup
-from instar.operations.restore import Identity, restore
+from instar.operations.restore import WhichMachine, restore
 from instar.operations.secrets import keep_value, make_key
 from instar.workspace import MachineWorkspace
 from simulated.values import configuration
@@ -46,9 +46,9 @@ class Home:
         return backup(self.open(), file, keys=keys, key_files=(), secrets=secrets)
 
     def restore(
-        self, file: Path, *, key: pyrage.x25519.Identity = KEY, identity: Identity = "keep", alone: bool = False
+        self, file: Path, *, key: pyrage.x25519.Identity = KEY, machine: WhichMachine = "same", alone: bool = False
     ) -> Restored:
-        return restore(self.open(), file, lambda: [key], identity=identity, alone=alone)
+        return restore(self.open(), file, lambda: [key], machine=machine, alone=alone)
 
     def files(self) -> dict[str, bytes]:
         """Return what lies in it but the ledger, locks, and what a workspace makes by itself."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import tarfile
 import threading
@@ -26,6 +27,7 @@ from instar.errors import (
 )
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
+from instar.operations import backup as making
 from instar.operations import restore as restoring
 from instar.operations.gc import gc
 from instar.operations.locks import keep_from_gc
@@ -100,7 +102,7 @@ def test_without_secrets_none_is_in_it(home: Home, empty: Home, plain: Path) -> 
     data = plain.read_bytes()
     assert b"swordfish" not in data and (home.path / "secrets/key").read_bytes() not in data
     assert b"BEGIN CERTIFICATE" not in data
-    restored = empty.restore(plain, identity="new")
+    restored = empty.restore(plain, machine="new")
     assert not restored.summary.secrets and not (empty.path / "secrets").exists()
     assert [one.secrets for one in restored.summary.environments] == [True]
 
@@ -108,10 +110,20 @@ def test_without_secrets_none_is_in_it(home: Home, empty: Home, plain: Path) -> 
 def test_secrets_never_stand_in_the_clear(home: Home, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nothing says for whom to encrypt"):
         restoring_file = tmp_path / "backup.age"
-        from instar.operations.backup import backup
-
-        backup(home.open(), restoring_file, keys=(), key_files=(), secrets=True)
+        making.backup(home.open(), restoring_file, keys=(), key_files=(), secrets=True)
     assert not (tmp_path / "backup.age").exists()
+
+
+def test_a_file_of_keys_that_has_none_leaves_nothing_in_the_clear(home: Home, tmp_path: Path) -> None:
+    keys, file = tmp_path / "keys", tmp_path / "backup.age"
+    for text in ("", "# nobody yet\n"):
+        keys.write_text(text)
+        with pytest.raises(Refused, match="names no public key"):
+            making.backup(home.open(), file, keys=(), key_files=[keys], secrets=False)
+        assert not file.exists()
+    keys.write_text(f"# ann\n{KEY.to_public()}\n{OTHER_KEY.to_public()}\n")
+    making.backup(home.open(), file, keys=(), key_files=[keys], secrets=True)
+    Home(tmp_path / "empty").restore(file, key=OTHER_KEY, machine="new")
 
 
 def test_a_backup_is_of_something_and_replaces_nothing(home: Home, empty: Home, plain: Path) -> None:
@@ -157,8 +169,6 @@ def test_nothing_is_collected_while_a_backup_is_made(
 
     collector = Collector()
     seen = []
-    from instar.operations import backup as making
-
     real = making.write
 
     def write_slowly(*words: object) -> int:
@@ -177,8 +187,6 @@ def test_nothing_is_collected_while_a_backup_is_made(
 
 
 def test_what_is_decided_meanwhile_is_not_in_it(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from instar.operations import backup as making
-
     real, other = making.write, EnvironmentId(service="web", name="other")
 
     def write_beside(*words: object) -> int:
@@ -188,7 +196,7 @@ def test_what_is_decided_meanwhile_is_not_in_it(home: Home, tmp_path: Path, monk
     monkeypatch.setattr(making, "write", write_beside)
     home.back_up(tmp_path / "backup.age")
     empty = Home(tmp_path / "empty")
-    empty.restore(tmp_path / "backup.age", identity="new")
+    empty.restore(tmp_path / "backup.age", machine="new")
     assert [state.id for state in empty.open().ledger.environments()] == [DEV]
 
 
@@ -248,7 +256,7 @@ def _is_refused(bad: Path, empty: Home, tmp_path: Path) -> None:
     with pytest.raises((BackupError, LedgerDamaged)):
         check_backup(bad, lambda: [KEY], tmp_path / "check")
     with pytest.raises((BackupError, LedgerDamaged)):
-        empty.restore(bad, identity="new")
+        empty.restore(bad, machine="new")
     assert not (empty.path / "ledger").exists() and not (empty.path / "store").exists()
     assert not (empty.path / "config.yaml").exists()
 
@@ -287,7 +295,7 @@ def test_one_of_a_newer_instar_is_refused(
 def test_without_room_nothing_is_begun(empty: Home, encrypted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restoring, "free_room", lambda place: (Path("/"), 10))
     with pytest.raises(HostError, match="has room for"):
-        empty.restore(encrypted, identity="new")
+        empty.restore(encrypted, machine="new")
     assert not (empty.path / ".restore").exists()
     assert room.free_room(empty.path)[1] > 0
 
@@ -300,7 +308,7 @@ def test_a_restore_is_on_top_of_nothing(home: Home, empty: Home, encrypted: Path
     write(empty.path / "secrets/key", b"k" * 32)
     empty.path.chmod(0o700)
     with pytest.raises(Refused, match=r"there is something already: .*secrets/key"):
-        empty.restore(encrypted, identity="new")
+        empty.restore(encrypted, machine="new")
     assert not (empty.path / ".restore").exists()
 
 
@@ -310,7 +318,7 @@ def test_a_machine_that_was_only_looked_at_is_restored(home: Home, empty: Home, 
     workspace.state_id  # noqa: B018  it is made
     workspace.ledger.close()
     write(empty.path / "volumes/web/dev/data/file", b"kept")
-    empty.restore(encrypted, identity="new")
+    empty.restore(encrypted, machine="new")
     assert image_of(empty) == image_of(home)
     assert (empty.path / "volumes/web/dev/data/file").read_bytes() == b"kept"
 
@@ -319,7 +327,7 @@ def test_beside_its_original_it_is_another(home: Home, empty: Home, encrypted: P
     with pytest.raises(Refused, match="it is on this machine"):
         empty.restore(encrypted)
     assert not empty.path.exists()
-    empty.restore(encrypted, identity="new")
+    empty.restore(encrypted, machine="new")
     assert (empty.path / "id").read_text() != (home.path / "id").read_text()
 
 
@@ -330,9 +338,9 @@ def test_what_runs_elsewhere_has_one_keeper(home: Home, empty: Home, tmp_path: P
     ledger.close()
     home.back_up(tmp_path / "backup.age")
     with pytest.raises(Refused, match="cannot restore 'web/cluster' beside its original") as error:
-        empty.restore(tmp_path / "backup.age", identity="new")
+        empty.restore(tmp_path / "backup.age", machine="new")
     assert error.value.hint is not None and "--original-is-gone" in error.value.hint
-    empty.restore(tmp_path / "backup.age", identity="new", alone=True)
+    empty.restore(tmp_path / "backup.age", machine="new", alone=True)
 
 
 def test_while_a_restore_is_half_done_nobody_works_there(
@@ -343,18 +351,18 @@ def test_while_a_restore_is_half_done_nobody_works_there(
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(restoring, "_place", refuse)
-        empty.restore(encrypted, identity="new")
+        empty.restore(encrypted, machine="new")
     for asked in (lambda: empty.open().ledger, lambda: empty.open().store, lambda: empty.open().look_at_ledger()):
         with pytest.raises(Refused, match="a restore is not done with it"):
             asked()
     home.back_up(encrypted.with_name("second.age"))
     with pytest.raises(Refused, match="of another backup"):
-        empty.restore(encrypted.with_name("second.age"), identity="new")
-    empty.restore(encrypted, identity="new")
+        empty.restore(encrypted.with_name("second.age"), machine="new")
+    empty.restore(encrypted, machine="new")
     assert image_of(empty) == image_of(home)
     assert [path.name for path in empty.path.iterdir() if path.name.startswith(".")] == []
     with pytest.raises(Refused, match=r"what was restored of the backup made .*, whole"):
-        empty.restore(encrypted, identity="new")
+        empty.restore(encrypted, machine="new")
 
 
 def test_two_at_a_time_take_turns(home: Home, encrypted: Path) -> None:
@@ -362,6 +370,34 @@ def test_two_at_a_time_take_turns(home: Home, encrypted: Path) -> None:
 
     with locks.hold(home.path / "run/lock/backup", "a backup"), pytest.raises(EnvironmentBusy):
         home.back_up(encrypted.with_name("second.age"))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"id": "../../etc"}, {"state_id": "0a1b2c\n"}, {"machine": "web1\nweb2"}, {"machine": ""}, {"id": 7}]
+)
+def test_what_it_says_of_itself_is_held_against_its_form(
+    wrong: dict[str, object], home: Home, tmp_path: Path, empty: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = making._summary
+
+    def other(*words: object, **named: bool) -> object:
+        return dataclasses.replace(real(*words, **named), **wrong)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(making, "_summary", other)
+    home.back_up(tmp_path / "bad.age")
+    with pytest.raises(BackupDamaged, match="what it says of itself cannot be read"):
+        empty.restore(tmp_path / "bad.age", machine="new")
+    assert not empty.path.exists()
+
+
+def test_a_ledger_that_no_definition_can_have_made_is_not_gone_by(home: Home, tmp_path: Path, empty: Home) -> None:
+    """Whoever has the public key can make a backup: its ledger is held against the definition's rules."""
+    with home.open().ledger as ledger:
+        ledger.save_settings(DEV, Settings(listen=("127.0.0.1:80\\n  bind :22",)))
+    home.back_up(tmp_path / "bad.age")
+    with pytest.raises(LedgerDamaged):
+        empty.restore(tmp_path / "bad.age", machine="new")
+    assert not (empty.path / "ledger").exists()
 
 
 def test_members_that_no_backup_has_are_refused() -> None:

@@ -100,7 +100,7 @@ def test_as_another_machine_it_is_beside_the_original(home: Home, file: Path, tm
     with hold_environment(original, DEV):
         pass
     here = fresh(tmp_path, address)
-    here.restore(file, identity="new")
+    here.restore(file, machine="new")
     workspace = here.open()
     assert workspace.machine == own_name(workspace.state) != original.machine
     with pytest.raises(Refused), hold_environment(workspace, DEV):
@@ -156,6 +156,25 @@ def test_with_the_database_gone_too_an_empty_one_is_filled(
     workspace.ledger.verify()
     with hold_environment(workspace, DEV):
         pass
+
+
+def test_killed_when_the_database_is_filled_it_goes_on(
+    home: Home, file: Path, tmp_path: Path, elsewhere: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, image = kinds(home), image_of(home)
+    burn(home)
+    here = fresh(tmp_path, elsewhere)
+
+    def killed(*words: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("instar.operations.restore_shared.own_name", killed)
+        here.restore(file, alone=True)
+    with pytest.raises(Refused, match="a restore is not done with it"):
+        _ = here.open().ledger
+    here.restore(file)
+    assert kinds(here) == [*before, "ledger-restored"] and image_of(here) == image
 
 
 def test_into_another_ledger_it_is_refused(home: Home, file: Path, tmp_path: Path, elsewhere: str) -> None:

@@ -156,8 +156,8 @@ def test_they_are_put_back_beside_all_else(home: Home, folder: Path, tmp_path: P
     write(empty.path / "volumes/web/dev/data/file", b"somebody's")
     empty.path.chmod(0o700)
     with pytest.raises(Refused, match=r"there is something already: .*volumes/web/dev/data/file"):
-        empty.restore(file, identity="new")
+        empty.restore(file, machine="new")
     (empty.path / "volumes/web/dev/data/file").unlink()
-    empty.restore(file, identity="new")
+    empty.restore(file, machine="new")
     (folder / "pipe").unlink()
     assert listed(empty.path / "volumes/web/dev/data") == listed(folder)

@@ -35,6 +35,9 @@ MANIFEST: Final = b"manifest.json"
 LEDGER: Final = b"ledger/instar.db"
 MACHINE_FILE: Final = b"machine/config.yaml"
 SMALL_BYTES: Final = 16 << 20  # of the first and the last member
+_ID: Final = re.compile(r"[0-9a-f]{32}")
+_STATE_ID: Final = re.compile(r"[0-9a-f]{6}")
+_MACHINE: Final = re.compile(r"[^\x00-\x1f\x7f]{1,300}")
 _SEGMENT: Final = rb"(?!\.\.?(?:/|\Z))[^/\0]{1,255}"
 _HEX: Final = rb"[0-9a-f]{64}"
 _FILES: Final = re.compile(
@@ -125,7 +128,11 @@ def read_summary(data: bytes, file: str) -> Summary:
                 f"format {FORMAT} is the newest that this one knows",
                 hint="restore it with that version of Instar, or a newer one; nothing was changed",
             )
-        return from_json(Summary, found)
+        summary = from_json(Summary, found)
+        for what, form in ((summary.id, _ID), (summary.state_id or "000000", _STATE_ID), (summary.machine, _MACHINE)):
+            if not form.fullmatch(what):
+                raise ValueError(f"{what!r:.60} is not of the form that it has")
+        return summary
     except (ValueError, KeyError, TypeError) as error:
         raise damaged(file, f"what it says of itself cannot be read ({error!s:.200})") from error
 

@@ -15,7 +15,7 @@ from instar.cli.screen import say, say_json, show
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from instar.operations.restore import Identity
+    from instar.operations.restore import WhichMachine
     from instar.workspace import MachineWorkspace
 
 _PATH = click.Path(path_type=Path)
@@ -56,20 +56,20 @@ def backup(
 @click.command()
 @click.argument("file", metavar="FILE", type=_PATH)
 @click.option(
-    "-i", "--identity-file", "files", metavar="FILE", type=_PATH, multiple=True, help="The age identity that reads it."
+    "-i", "--identity", "files", metavar="FILE", type=_PATH, multiple=True, help="The age identity that reads it."
 )
 @click.option("--check", is_flag=True, help="Only read it to its end, and say whether it is whole. Changes nothing.")
 @click.option(
-    "--identity",
-    type=click.Choice(["keep", "new"]),
-    default="keep",
+    "--machine",
+    type=click.Choice(["same", "new"]),
+    default="same",
     show_default=True,
     help="Whether this is the machine of before for those who share its ledger, or another one beside it.",
 )
 @click.option("--original-is-gone", is_flag=True, help="Say that the machine of before will not act any more.")
 @json_option
 def restore(
-    file: Path, files: tuple[Path, ...], check: bool, identity: Identity, original_is_gone: bool, as_json: bool
+    file: Path, files: tuple[Path, ...], check: bool, machine: WhichMachine, original_is_gone: bool, as_json: bool
 ) -> None:
     """Put back what `instar backup` has written to FILE, on a machine where there is nothing of Instar's yet.
 
@@ -90,7 +90,7 @@ def restore(
         else:
             show(backups.checked_page(checked))
         return
-    restored = run(workspace, file, identities, identity=identity, alone=original_is_gone)
+    restored = run(workspace, file, identities, machine=machine, alone=original_is_gone)
     if as_json:
         say_json(backups.restored_json(restored))
     else:

@@ -108,6 +108,8 @@ def recipients_of(words: Sequence[str], files: Sequence[Path]) -> tuple[Any, ...
             lines = _lines(durable.read(path, _MAX_KEYS_BYTES))
         except OSError as error:
             raise Refused(f"cannot read '{path}': {error.strerror}") from error
+        if not lines:
+            raise Refused(f"cannot encrypt for nobody: '{path}' names no public key")
         found.update((line, _recipient(line, f"'{path}', line {number}")) for number, line in lines)
     return tuple(found.values())
 

@@ -36,7 +36,7 @@ def move_ledger(workspace: Workspace, source: str, target: str) -> int:
     with contextlib.ExitStack() as held:
         old = held.enter_context(Ledger(_address(source), actor=workspace.actor, check=require_kept))
         new = held.enter_context(Ledger(_address(target), actor=workspace.actor, check=require_kept))
-        _require_readable(old)
+        require_readable(old)
         if source == str(workspace.state.ledger):
             for state in old.environments():
                 held.enter_context(hold_environment(workspace, state.id, patient=False))
@@ -45,7 +45,7 @@ def move_ledger(workspace: Workspace, source: str, target: str) -> int:
         return move(old, new, {name: workspace.machine_of(name) for name in providers}, complete)
 
 
-def _require_readable(ledger: Ledger) -> None:
+def require_readable(ledger: Ledger) -> None:
     """Raise LedgerDamaged where a ledger that may be somebody else's says what no definition can."""
     ledger.instances_of_removed()
     for state in ledger.environments():

@@ -34,11 +34,12 @@ from instar.model.progress import Progress
 from instar.model.sizes import size_text
 from instar.model.state import StateDirectory, machine_file
 from instar.operations import restore_shared
+from instar.operations.ledger import require_readable
 from instar.operations.locks import agent_pid
 from instar.operations.workspace import Workspace
 from instar.store.room import free_room
 
-Identity = Literal["keep", "new"]
+WhichMachine = Literal["same", "new"]
 Identities = Callable[[], Sequence[Any]]
 
 _COMPLETE: Final = "complete"
@@ -78,19 +79,21 @@ def check_backup(file: Path, identities: Identities, folder: Path) -> Checked:
         return Checked(summary=backup.summary, encrypted=backup.encrypted, parts=backup.parts, events=events)
 
 
-def restore(workspace: Workspace, file: Path, identities: Identities, *, identity: Identity, alone: bool) -> Restored:
+def restore(
+    workspace: Workspace, file: Path, identities: Identities, *, machine: WhichMachine, alone: bool
+) -> Restored:
     """Make this machine's state directory what the backup in ``file`` has. Nothing runs afterwards.
 
-    ``identity``: whether it is the same machine as before for those who share a ledger, and marks what is its own with
+    ``machine``: whether it is the same machine as before for those who share a ledger, and marks what is its own with
     the same digits. ``alone``: somebody says that the original is gone. Raises Refused where something is here already,
     or the original may act beside it; HostError without room; BackupError and its kinds, LedgerDamaged.
     """
     state = workspace.state
     with reading.opened(file, identities) as backup:
         _require_known(backup.summary, file)
-        _require_alone(workspace, backup.summary, identity, alone=alone)
+        _require_alone(workspace, backup.summary, machine, alone=alone)
         if backup.summary.shared is not None:
-            restore_shared.require_fit(workspace, backup.summary, keep=identity == "keep", alone=alone)
+            restore_shared.require_fit(workspace, backup.summary, keep=machine == "same", alone=alone)
         workspace.make_state()
         with locks.hold(state.locks / "restore", "a restore"):
             for left in durable.leftovers(state.root):
@@ -99,7 +102,7 @@ def restore(workspace: Workspace, file: Path, identities: Identities, *, identit
             if not _is_complete(state, backup.summary):
                 _require_nothing(workspace, backup.summary)
                 _read(workspace, backup, file)
-                _settle(workspace, backup.summary, identity, alone=alone)
+                _settle(workspace, backup.summary, machine, alone=alone)
             else:
                 workspace.report(Progress(stage="restore", text="goes on where it was interrupted"))
             kept_volumes = state.volumes.is_dir() and any(state.volumes.iterdir())
@@ -131,7 +134,7 @@ def _require_images(summary: Summary, seen: Collection[Digest], file: Path) -> N
             raise BackupError(f"cannot use the backup '{file}': it lacks the image of '{one.name}', {one.image}")
 
 
-def _require_alone(workspace: Workspace, summary: Summary, identity: Identity, *, alone: bool) -> None:
+def _require_alone(workspace: Workspace, summary: Summary, machine: WhichMachine, *, alone: bool) -> None:
     """Raise Refused where the machine that the backup is of could act beside this one, and nobody has said that it is
     gone."""
     again = "end it there first (instar uninstall), if it still is; then say so: --original-is-gone"
@@ -142,7 +145,7 @@ def _require_alone(workspace: Workspace, summary: Summary, identity: Identity, *
             "runs there, and two copies of it would both act",
             hint=again,
         )
-    if identity == "new" or summary.state_id is None:
+    if machine == "new" or summary.state_id is None:
         return
     root = workspace.state.root
     original = Path(summary.state)
@@ -150,12 +153,12 @@ def _require_alone(workspace: Workspace, summary: Summary, identity: Identity, *
         if original != root and durable.read_text(original / "id").strip() == summary.state_id:
             raise Refused(
                 f"cannot restore with the identity of '{original}': it is on this machine",
-                hint="beside it: --identity new; or remove it first (instar uninstall)",
+                hint="beside it: --machine new; or remove it first (instar uninstall)",
             )
     if (_MARKS / f"instar-{summary.state_id}").exists():
         raise Refused(
             f"cannot restore with the identity {summary.state_id}: something on this machine carries it",
-            hint=f"ls -d {_MARKS}/instar-{summary.state_id}; beside it: --identity new",
+            hint=f"ls -d {_MARKS}/instar-{summary.state_id}; beside it: --machine new",
         )
 
 
@@ -230,8 +233,11 @@ def _read(workspace: Workspace, backup: Backup, file: Path) -> None:
     except OSError as error:
         raise _refused(state.root, error) from error
     _require_images(summary, seen, file)
-    with Ledger(made / "ledger" / "instar.db", actor=workspace.actor) as ledger:
+    from instar.definition.kept import require_kept  # all commands import this, and few read a definition
+
+    with Ledger(made / "ledger" / "instar.db", actor=workspace.actor, check=require_kept) as ledger:
         ledger.verify()
+        require_readable(ledger)
     workspace.report(Progress(stage="restore", text="all of it is whole; its ledger is verified"))
 
 
@@ -251,18 +257,18 @@ def _unpack(workspace: Workspace, backup: Backup, made: Path) -> set[Digest]:
     return seen
 
 
-def _settle(workspace: Workspace, summary: Summary, identity: Identity, *, alone: bool) -> None:
+def _settle(workspace: Workspace, summary: Summary, machine: WhichMachine, *, alone: bool) -> None:
     """Write who this machine is, and what its ledger goes on from; then what was read is complete."""
     made, taken_at = workspace.state.restore, str(to_json(summary.at))
-    machine = summary.machine if identity == "keep" else workspace.machine
-    restored = LedgerRestored(taken_at=taken_at, taken_on=summary.machine, machine=machine)
+    name = summary.machine if machine == "same" else workspace.machine
+    restored = LedgerRestored(taken_at=taken_at, taken_on=summary.machine, machine=name)
     if summary.shared is not None:
         _machine_file(workspace, made)  # it may name the ledger
         restore_shared.settle(workspace, summary, made, restored, alone=alone)
     else:
         with Ledger(made / "ledger" / "instar.db", actor=workspace.actor) as ledger:
             ledger.record(restored)
-    kept = summary.state_id if identity == "keep" else None
+    kept = summary.state_id if machine == "same" else None
     try:
         durable.write(made / "id", f"{kept or os.urandom(3).hex()}\n".encode(), mode=0o644)
         os.sync()

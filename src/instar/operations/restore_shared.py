@@ -93,5 +93,5 @@ def _require_fit(ledger: Ledger, summary: Summary, *, keep: bool, alone: bool) -
     if keep and at is not None and rested_s < SILENT_FOR_S:
         raise Refused(
             f"cannot restore as {summary.machine}: it acted last {max(rested_s, 0):.0f} s ago, and may still be there",
-            hint=f"end it, {_GONE}; as another machine beside it: --identity new",
+            hint=f"end it, {_GONE}; as another machine beside it: --machine new",
         )
