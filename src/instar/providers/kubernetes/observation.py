@@ -113,7 +113,7 @@ class Look:
             return Observed(id=group.id, state="absent")
         ended = {one.get("type") for one in _conditions(job) if one.get("status") == "True"}
         if not ended & {"Complete", "Failed", "SuccessCriteriaMet", "FailureTarget"}:
-            return Observed(id=group.id, state="running", ready=0, reason=cause(job, pods))
+            return Observed(id=group.id, state="running", ready=sum(map(runs, pods)), reason=cause(job, pods))
         status = 0 if ended & {"Complete", "SuccessCriteriaMet"} else _exit_status(pods)
         found = _terminated(pods)
         return Observed(
@@ -135,6 +135,12 @@ def is_of(pod: Object, group: str) -> bool:
     """Tell whether the engine made a pod for a group: one of somebody else's can have its labels, and outlives it."""
     owners = (pod.get("metadata") or {}).get("ownerReferences") or ()
     return any(one.get("controller") and is_name_of(str(one.get("name", "")), group) for one in owners)
+
+
+def runs(pod: Object) -> bool:
+    """Tell whether a pod has begun, and is not on its way to its end."""
+    phase = (pod.get("status") or {}).get("phase")
+    return phase == "Running" and pod["metadata"].get("deletionTimestamp") is None
 
 
 def is_name_of(name: str, group: str) -> bool:

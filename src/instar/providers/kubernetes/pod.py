@@ -66,13 +66,13 @@ class Order:
 
 def template(order: Order) -> Mapping[str, Any]:
     """Return a pod's metadata and spec."""
-    service, own, tasked = order.service, order.own, order.group.task is not None
+    own, tasked = order.own, order.group.task is not None
     uid, gid = _user(order)
     spec: dict[str, Any] = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "restartPolicy": "Never" if tasked else "Always",
-        "terminationGracePeriodSeconds": _seconds(service.stop.grace_ms) + _pre_stop_s(order),
+        "terminationGracePeriodSeconds": _grace_s(order),
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": uid,
@@ -103,7 +103,7 @@ def _container(order: Order) -> Mapping[str, Any]:
         "name": CONTAINER,
         "image": str(Reference(repository=order.place.registry, digest=release.image)),
         "imagePullPolicy": "IfNotPresent",
-        "command": list(command_of(order.group, release)),
+        "command": _command(order),
         "workingDir": service.workdir,
         "env": _variables(order),
         "securityContext": {
@@ -116,6 +116,8 @@ def _container(order: Order) -> Mapping[str, Any]:
         "volumeMounts": _mounts(order),
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
+    if order.group.attended:
+        made |= {"stdin": True}  # from which nothing ever comes
     if order.config_name is not None:
         made["envFrom"] = [{"configMapRef": {"name": order.config_name}}]
     if order.group.task is None:
@@ -125,6 +127,11 @@ def _container(order: Order) -> Mapping[str, Any]:
         if _pre_stop_s(order):
             made["lifecycle"] = {"preStop": {"sleep": {"seconds": _pre_stop_s(order)}}}
     return made
+
+
+def _command(order: Order) -> list[str]:
+    """Return what the pod's first process is: of one in which a command is begun later, sh, which waits."""
+    return ["/bin/sh", "-c", "read -r _"] if order.group.attended else list(command_of(order.group, order.release))
 
 
 def _variables(order: Order) -> list[Mapping[str, Any]]:
@@ -241,6 +248,11 @@ def _user(order: Order) -> tuple[int, int]:
     if 0 in numbers:
         raise ProviderError("the image's user is root", hint="name another in the definition: image.user")
     return numbers
+
+
+def _grace_s(order: Order) -> int:
+    """Return how long it may take to end: of one whose first process only waits, no longer than it has to."""
+    return 1 if order.group.attended else _seconds(order.service.stop.grace_ms) + _pre_stop_s(order)
 
 
 def _pre_stop_s(order: Order) -> int:

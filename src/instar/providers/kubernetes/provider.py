@@ -18,11 +18,12 @@ from instar.model.held import tag_of
 from instar.model.image import Image
 from instar.model.reference import Reference
 from instar.model.release import EnvironmentId, Instance, Release
-from instar.providers.base import Observation, Probe, RouterPlan, Subject
+from instar.providers.base import Observation, Probe, RouterPlan, Streams, Subject
 from instar.providers.facets import Member
 from instar.providers.kubernetes import checks, preflight
 from instar.providers.kubernetes.answers import AlreadyExists
 from instar.providers.kubernetes.api import Api, Object
+from instar.providers.kubernetes.attachment import ClusterAttachment, attach
 from instar.providers.kubernetes.comparison import require_as_made
 from instar.providers.kubernetes.fence import Fence, number_of
 from instar.providers.kubernetes.figures import Counted, Figures
@@ -50,7 +51,7 @@ from instar.providers.traits import Traits
 class KubernetesProvider:
     """Implements instar.providers.base.Provider. A release is one group for each role of it: a Deployment."""
 
-    ends = counts = edge = layers = sweeps = networks = runs = None
+    ends = counts = edge = layers = sweeps = networks = None
 
     def __init__(self, site: Site, traits: Traits) -> None:
         self.traits = traits
@@ -78,6 +79,10 @@ class KubernetesProvider:
 
     @property
     def shells(self) -> KubernetesProvider:
+        return self
+
+    @property
+    def runs(self) -> KubernetesProvider:
         return self
 
     @property
@@ -253,6 +258,10 @@ class KubernetesProvider:
                 hint=f"instar status {instance.environment} says why; a pod that does not can be named itself",
             )
         return open_shell(api, place, member, release, toolbox=toolbox)
+
+    def attach(self, instance: Instance, release: Release, streams: Streams) -> ClusterAttachment:
+        api, _, place = self.place_of(instance.environment)
+        return attach(api, place, instance, release, streams)
 
     def place_of(self, environment: EnvironmentId) -> tuple[Api, Names, Place]:
         place = self._place(environment)

@@ -32,7 +32,15 @@ _NOT_FOUND: Final = ("no such file or directory", "executable file not found", "
 class RemoteCommand:
     """A command that was begun. What it prints is handed on, and what is typed, until it has ended."""
 
-    def __init__(self, connection: contextlib.AbstractContextManager[WebSocketSession], streams: Streams, what: str):
+    def __init__(
+        self,
+        connection: contextlib.AbstractContextManager[WebSocketSession],
+        streams: Streams,
+        what: str,
+        *,
+        on_terminal: bool | None = None,
+    ):
+        """``on_terminal``: its streams are a terminal of ours; None: they are if they are one."""
         self._what = what
         self._failure: InstarError | None = None
         self._status: int | None = None
@@ -40,7 +48,8 @@ class RemoteCommand:
         self._socket = self._open.enter_context(connection)
         self._ends = {channel: os.dup(end) for channel, end in zip((0, 1, 2), _ends(streams), strict=True)}
         own = self._ends[_STDIN]
-        self._terminal = Terminal(stdin=own, stdout=own) if os.isatty(own) else None
+        is_terminal = os.isatty(own) if on_terminal is None else on_terminal
+        self._terminal = Terminal(stdin=own, stdout=own) if is_terminal else None
         self._ended, self._told = os.pipe2(os.O_CLOEXEC)
         self._stop, self._stopped = os.pipe2(os.O_CLOEXEC)
         if self._terminal is not None:

@@ -1,0 +1,95 @@
+"""A command in a pod of its own: what it has, what it gives back, and that nothing of it is left."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from acceptance.test_kubernetes_shell import Terminal
+from instar.providers.kubernetes.kinds import JOB, POD
+from instar.providers.kubernetes.names import GROUP
+from instar.waiting import Deadline, until
+from kubernetes_author import MAIN, Author, authoring
+
+pytestmark = pytest.mark.cluster
+INSTAR = (sys.executable, "-c", MAIN)
+
+
+@pytest.fixture
+def author(tmp_path: Path) -> Iterator[Author]:
+    with authoring(tmp_path) as made:
+        made.write()
+        made.deploy()
+        yield made
+
+
+def tasks(author: Author) -> list[tuple[str, str]]:
+    found = (one["detail"] for one in author.json("history", "prod") if one["kind"] == "task")
+    return [(one["task"], one["outcome"]) for one in found]
+
+
+def left(author: Author) -> list[str]:
+    """Return the Jobs and pods of any but the instance that serves."""
+    api, namespace = author.namespace.api, author.namespace.name
+    pods = [one for one in api.list(POD, namespace, {}) if one["metadata"]["labels"].get(GROUP) != "shop-prod-1-1"]
+    return [str(one["metadata"]["name"]) for one in (*api.list(JOB, namespace, {}), *pods)]
+
+
+def begun(author: Author, *words: str) -> subprocess.Popen[str]:
+    environ = {**author.namespace.environ, "PYTHONPATH": ":".join(sys.path)}
+    return subprocess.Popen(
+        (*INSTAR, *words),
+        cwd=author.folder,
+        env=environ,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_it_has_what_its_release_gives_a_pod_and_gives_back_what_came_of_it(author: Author) -> None:
+    script = 'cat; echo "$INSTAR_ENVIRONMENT $1" >&2; cat /run/secrets/*; exit 7'
+    process = begun(author, "run", "prod", "--", "sh", "-c", script, "sh", "a b")
+    out, err = process.communicate("one\ntwo\n", timeout=180)
+    assert process.returncode == 7, err
+    assert out.startswith("one\ntwo\n") and "s3cret" in out
+    assert "prod a b\n" in err and "run 1 · release 1 · exit status 7" in err
+    assert tasks(author) == [("run 1", "exit status 7")]
+    assert until(lambda: left(author) == [], Deadline.after(60), every_s=0.5), left(author)
+
+    terminal = Terminal(author, "run", "prod", "--", "sh")
+    terminal.await_shown(lambda shown: "$ " in shown or "# " in shown)
+    terminal.typed("echo $((6*7)) $TERM; stty size\n")
+    terminal.await_shown(lambda shown: "42 vt100" in shown and "31 97" in shown)
+    terminal.typed("exit 5\n")
+    assert terminal.end() == 5, terminal.shown
+
+    missing = author.run(*INSTAR, "run", "prod", "--", "no-such-program")
+    assert missing.returncode == 1 and "no-such-program" in missing.stderr
+    assert [name for name, _ in tasks(author)] == ["run 1", "run 2", "run 3"]
+    assert until(lambda: left(author) == [], Deadline.after(60), every_s=0.5), left(author)
+    assert not any(one["kind"].endswith("taint") for one in author.json("history", "prod"))
+
+
+def test_an_interruption_reaches_it_and_of_one_that_is_killed_nothing_is_left(author: Author) -> None:
+    script = "trap 'echo told; exit 3' TERM; echo ready; while :; do sleep 0.1; done"
+    process = begun(author, "run", "prod", "--", "sh", "-c", script)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (130, "told\n"), err
+
+    process = begun(author, "run", "prod", "--", "sh", "-c", "echo ready; sleep 600")
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process.kill()
+    process.communicate(timeout=60)
+    assert left(author) != []
+    author.instar("agent", "--once")
+    assert until(lambda: left(author) == [], Deadline.after(60), every_s=0.5), left(author)
+    assert [outcome for _, outcome in tasks(author)][1:] == ["given up: nobody waits for its end any more"]
