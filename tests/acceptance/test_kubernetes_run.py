@@ -93,3 +93,20 @@ def test_an_interruption_reaches_it_and_of_one_that_is_killed_nothing_is_left(au
     author.instar("agent", "--once")
     assert until(lambda: left(author) == [], Deadline.after(60), every_s=0.5), left(author)
     assert [outcome for _, outcome in tasks(author)][1:] == ["given up: nobody waits for its end any more"]
+
+
+def test_what_is_due_by_the_clock_is_a_job_and_is_begun_once(tmp_path: Path) -> None:
+    with authoring(tmp_path) as author:
+        schedule = "schedule: {often: {command: [sh, -c, 'echo $INSTAR_RELEASE'], every: 10s}}"
+        author.write(settings=schedule)
+        author.deploy()
+
+        def ended() -> bool:
+            author.instar("agent", "--once")
+            return sum(outcome == "done" for _, outcome in tasks(author)) >= 2
+
+        assert until(ended, Deadline.after(150), every_s=1), tasks(author)
+        launches = [one["detail"] for one in author.json("history", "prod") if one["kind"] == "launch"]
+        begun_tasks = [one["task"] for one in launches if "task" in one]
+        assert len(begun_tasks) == len(set(begun_tasks)) >= 2
+        assert author.json("schedule", "prod")["schedule"][0]["last"]["task"].startswith("often 20")

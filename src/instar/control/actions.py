@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from instar.control.analysis import Verdict
 from instar.frozen import dataclass
+from instar.model.occurrence import Occurrence
 from instar.model.release import ONLY_ROLE
 
 
@@ -25,6 +26,25 @@ class BeginTask:
     release: int
     task: str
     role: str = ONLY_ROLE
+
+
+@dataclass(frozen=True, slots=True)
+class BeginScheduled:
+    """Write that what is due of a schedule begins, as a role of a release, and the instance that will run it."""
+
+    release: int
+    occurrence: Occurrence
+    role: str = ONLY_ROLE
+
+
+@dataclass(frozen=True, slots=True)
+class RunTask:
+    """Make the instance of a task that was begun by the clock, and begin it. That it cannot be is how the task ends,
+    and nobody else's trouble."""
+
+    release: int
+    task: str
+    instance: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +220,8 @@ class Wait:
 Action = (
     Plan
     | BeginTask
+    | BeginScheduled
+    | RunTask
     | EndTask
     | Create
     | Start
@@ -225,4 +247,4 @@ Action = (
 )
 
 # written down, and nothing else: a provider is told nothing
-OF_THE_LEDGER = (Plan, BeginTask, Alarm, GoBack, Finish)
+OF_THE_LEDGER = (Plan, BeginTask, BeginScheduled, Alarm, GoBack, Finish)

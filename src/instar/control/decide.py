@@ -4,6 +4,7 @@ The order of the rules, first match wins:
 
 0. Tasks whose rollout is over are ended.
 1. An environment that is being destroyed loses its traffic, then its instances, then its router.
+   Commands by the clock begin, and are ended, whatever else goes on.
 2. What instances may reach is what the settings say before an instance is made, and in the end. Traffic moves, and a
    way back is taken, without waiting for it.
    Names that are expected of another environment come as soon as somebody answers here.
@@ -36,6 +37,7 @@ from instar.control.actions import (
 from instar.control.keep import keep
 from instar.control.replace import replenish_source, retire_all
 from instar.control.roles import by_role
+from instar.control.schedule import begin_due, go_on
 from instar.control.snapshot import Snapshot, is_open_for
 from instar.control.strategies.blue_green import blue_green
 from instar.control.strategies.canary import canary, has_steps
@@ -63,6 +65,9 @@ def _decide(snapshot: Snapshot) -> tuple[Action, ...]:
         return ending
     if snapshot.environment.destroying:
         return _tear_down(snapshot)
+    by_clock = go_on(snapshot) or begin_due(snapshot, snapshot.due)
+    if by_clock:
+        return by_clock
     names = _take_names(snapshot)
     if names:
         return names

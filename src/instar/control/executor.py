@@ -17,13 +17,13 @@ from instar.control.endings import ending_of
 from instar.control.report import RolloutReport
 from instar.control.shift import whole
 from instar.control.snapshot import GroupView, Snapshot, in_flight, wanted_plan
-from instar.errors import InstarError, ProviderError, RouterError
+from instar.errors import InstarError, LedgerError, ProviderError, RouterError
 from instar.ledger import Ledger
 from instar.model.digest import Digest
 from instar.model.environment import Settings
 from instar.model.happenings import NetworkRestored, SmokePassed, StepJudged, StepTaken, WatchFailed
 from instar.model.image import Image
-from instar.model.release import BY_ITSELF, Instance, Release, Rollout
+from instar.model.release import BY_ITSELF, Command, Instance, Release, Rollout
 from instar.providers.base import NetworkPlan, Provider
 from instar.providers.facets import require
 from instar.threads import at_once
@@ -100,6 +100,10 @@ class Executor:
                 self._ledger.begin_task(environment, action.release, action.task, role=action.role)
             case actions.EndTask():
                 self._end_task(snapshot, action)
+            case actions.BeginScheduled():
+                self._begin_scheduled(snapshot, action)
+            case actions.RunTask():
+                self._run_task(snapshot, action)
             case actions.Smoke():
                 self._smoke(snapshot, action)
             case actions.TakeStep():
@@ -169,6 +173,29 @@ class Executor:
         self._report.task_ended(action.task, action.outcome)
         if self._instances(snapshot, (action.instance,)):
             self._retire(snapshot, actions.Retire((action.instance,), f"its task: {action.outcome}"))
+
+    def _begin_scheduled(self, snapshot: Snapshot, action: actions.BeginScheduled) -> None:
+        entry = snapshot.releases[action.release].configuration.schedule[action.occurrence.entry]
+        command = Command(argv=entry.command)
+        environment = snapshot.environment.id
+        self._ledger.schedules.begin(environment, action.release, action.occurrence, command, role=action.role)
+        self._report.task(action.occurrence.name)
+
+    def _run_task(self, snapshot: Snapshot, action: actions.RunTask) -> None:
+        (group,) = self._views(snapshot, (action.instance,))
+        try:
+            if group.state == "created":
+                self._start([group.instance])
+            else:
+                self._create(snapshot, actions.Create((action.instance,), start=True))
+        except LedgerError:
+            raise
+        except (InstarError, OSError) as error:
+            if isinstance(error, InstarError) and error.retry_after_s is not None:
+                raise
+            cause = error.message if isinstance(error, InstarError) else str(error)
+            self._ledger.end_task(snapshot.environment.id, action.release, action.task, cause, {})
+            self._report.task_ended(action.task, cause)
 
     def _create(self, snapshot: Snapshot, action: actions.Create) -> None:
         self._report.launching(snapshot)

@@ -25,6 +25,7 @@ from instar.control.report import RolloutReport
 from instar.control.retries import Retries
 from instar.control.snapshot import Snapshot, tried_word
 from instar.control.tasks import leftover
+from instar.control.timetable import Timetable
 from instar.errors import Cancelled, InstarError, LedgerError, LedgerUnreachable, ProviderError
 from instar.ledger import Ledger
 from instar.model.digest import Digest
@@ -129,6 +130,7 @@ class Run:
     asked: bool = True
     health: HealthHistory = field(default_factory=HealthHistory)
     replaced: dict[tuple[int, str], datetime] = field(default_factory=dict)
+    timetable: Timetable = field(default_factory=Timetable)
     looks: Retries = field(default_factory=Retries)
     acts: Retries = field(default_factory=Retries)
     undone: bool = False  # it was cancelled, and goes on to where nothing is half done
@@ -253,6 +255,8 @@ class Run:
             replacing=not self.asked,
             is_attended=self.loop.is_attended,
         )
+        if not self.asked:
+            snapshot = dataclasses.replace(snapshot, due=self.timetable.due(self.loop.ledger, snapshot))
         tried = frozenset(one for one, at in self.replaced.items() if self.asked or snapshot.now < at + HOT_AGAIN_AFTER)
         return self.health.see(dataclasses.replace(snapshot, tried=tried))
 

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from instar.frozen import dataclass
 from instar.model.definition import Service
 from instar.model.environment import Settings
+from instar.model.occurrence import Occurrence
 from instar.model.release import Ending, EnvironmentState, Instance, Release, TaskRun
 from instar.providers.base import Observed, Probe, Routed, RouterPlan
 from instar.providers.traits import Traits
@@ -128,7 +129,7 @@ class Snapshot:
 
     ``groups`` are those that serve, ``task_groups`` those that run a task; ``tasks`` are the target's that were begun.
     ``given_tasks`` are those, not of a release's own, whose instances are there still; ``attended``: of which instances
-    somebody waits for the end.
+    somebody waits for the end. ``due``: what the clock says is to be begun.
     ``tried``: what was replaced in this run already, each as (release, "ended" or "hot"). ``failures``: when
     replacements of the active release were needed lately, or None where a person asked for it just now: then each
     release gets one at once. ``unwell``: groups that have not answered for so long that they are to be replaced.
@@ -152,6 +153,7 @@ class Snapshot:
     tasks: tuple[TaskRun, ...] = ()
     given_tasks: tuple[TaskRun, ...] = ()
     attended: frozenset[str] = frozenset()
+    due: tuple[Occurrence, ...] = ()
     router_running: bool = False
     router_plan: str | None = None  # its fingerprint
     network_is_set: bool = True

@@ -90,7 +90,7 @@ def _why_over(snapshot: Snapshot, group: GroupView) -> str | None:
         return run.outcome
     if snapshot.environment.destroying:
         return "the environment is destroyed"
-    return None if group.id in snapshot.attended else GIVEN_UP
+    return None if not group.instance.attended or group.id in snapshot.attended else GIVEN_UP
 
 
 def _go_on(snapshot: Snapshot, release: Release, task: Task, run: TaskRun) -> Action:

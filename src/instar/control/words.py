@@ -56,6 +56,8 @@ _WHY: Final = {"ended": "have ended", "unwell": "no longer answer", "old": "are 
 _WORDS: Final[dict[type[do.Action], _Words]] = {
     do.Plan: _plan,
     do.BeginTask: lambda one: f"run task '{one.task}' of {_release(one.release, one.role)}",
+    do.BeginScheduled: lambda one: f"begin '{one.occurrence.name}' of {_release(one.release, one.role)}",
+    do.RunTask: lambda one: f"make and start {one.instance}, which runs '{one.task}'",
     do.EndTask: lambda one: f"write down how task '{one.task}' of release {one.release} ended: {one.outcome}",
     do.Create: _create,
     do.Start: lambda one: f"start {_all(one.instances)}",

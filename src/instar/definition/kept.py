@@ -35,6 +35,7 @@ _UNDECLARED: Final = {  # what is put together of a definition, or kept in anoth
     (Used, "environment"): Declaration("", "environment of a service"),
     (Used, "port"): Declaration("", low=1, high=65535),
     (Used, "at"): Declaration("", "host"),
+    (Configuration, "schedule"): Declaration("", names="name"),
     (OwnNames, "held"): _SITES,
     (OwnNames, "expected"): _SITES,
 }

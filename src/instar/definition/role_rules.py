@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from instar.definition import schedule_rules
 from instar.definition.layers import Settled
 from instar.definition.problems import Problems, listed, nearest
 from instar.definition.section import Reading, blame, readings
@@ -66,6 +67,8 @@ def holding_in(one: Reading, reading: Reading, problems: Problems) -> Reading:
 def environment(one: Reading, reading: Reading, problems: Problems) -> None:
     """What an environment says of roles is about roles that there are."""
     asked, known = one.get("roles"), _of(reading)
+    if reading.get("roles") is not FAILED:
+        schedule_rules.environment(one, list(known) if "roles" in reading.values else [], problems)
     if "roles" in one.values and "roles" not in reading.values:
         blame(one, "roles", problems, "the definition has no 'roles', but one 'service'; remove it")
         return

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 from typing import Any, Final, Literal
 
-from instar.definition import forms, origin_rules, rollout_rules, rules, secret_rules
+from instar.definition import forms, origin_rules, rollout_rules, rules, schedule_rules, secret_rules
 from instar.definition.declared import About, Sections
 from instar.definition.layers import OVERRIDABLE, not_overridable
 from instar.definition.section import Key
@@ -287,6 +287,8 @@ _ABOUT: Final[dict[type[Any] | str, About]] = {
     Compression: About("a section such as {types: [text/html]}, or {} for the usual types"),
     environment.Tls: About("a section such as {certificate: tls/shop.pem, key: tls/shop.key}", make=_tls,
         check=rules.tls),
+    environment.ScheduledTask: About("a section such as {command: [./report], cron: '0 3 * * *'}",
+        check=schedule_rules.task),
     environment.SecretSource: About("a section such as {file: secrets/token}", check=secret_rules.secret,
         elsewhere=_SECRET_ELSEWHERE),
     environment.RolloutRules: About("a section such as {strategy: canary, steps: [5, 25, 50]}", make=_rollout,

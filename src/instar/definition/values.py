@@ -13,6 +13,7 @@ from instar.definition import (
     input_forms,
     machine_forms,
     platform_forms,
+    schedule_forms,
     sites,
     use_forms,
 )
@@ -89,6 +90,8 @@ VALUES: Final[dict[str, Shape]] = {
     "only true": Flag(only_true=True),
     # times and sizes
     "duration": _DURATION,
+    "cron": Text("a line such as '0 3 * * *'", schedule_forms.cron),
+    "time zone": Text("a time zone such as 'Europe/Berlin'", schedule_forms.zone),
     "age": _time("a time such as '24h' or '30m'", forms.age),
     "pause": Text("a time such as '30s', or the word 'manual'", forms.pause, pattern=f"{forms.MANUAL}|{forms.DURATION}",
         show=forms.show_pause),

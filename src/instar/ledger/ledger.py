@@ -25,6 +25,7 @@ from instar.ledger.notices import NoticeClaims
 from instar.ledger.releases import Releases
 from instar.ledger.rollouts import Rollouts
 from instar.ledger.rows import Check, time_text
+from instar.ledger.schedules import Schedules
 from instar.ledger.schema import latest
 from instar.ledger.secrets import Secrets
 from instar.ledger.session import Session
@@ -85,6 +86,7 @@ class Ledger:
         rollouts = Rollouts(session, events, environments, releases)
         instances = Instances(session, events, environments, releases)
         tasks = Tasks(session, events, environments, releases, instances)
+        self.schedules = Schedules(session, events, environments, tasks)
         members = Members(session, events, instances)
         secrets = Secrets(session, events, environments)
         self.transaction = events.transaction
@@ -102,7 +104,6 @@ class Ledger:
         self.recent, self.pinned, self.set_pinned = releases.recent, releases.pinned, releases.set_pinned
         self.begin_rollout, self.end_rollout = rollouts.begin_rollout, rollouts.end_rollout
         self.change_stage, self.get_rollout = rollouts.change_stage, rollouts.get_rollout
-        self.last_rollout = rollouts.last_rollout
         self.add_instances, self.instances = instances.add_instances, instances.instances
         self.replacements, self.owed = instances.replacements, instances.owed
         self.instance_names, self.instance_releases = instances.instance_names, instances.instance_releases
@@ -110,7 +111,7 @@ class Ledger:
         self.set_made, self.set_started, self.taint = instances.set_made, instances.set_started, instances.taint
         self.set_ending, self.endings, self.find_ending = instances.set_ending, instances.endings, instances.find_ending
         self.taint_member, self.set_member_aside = members.taint_member, members.set_member_aside
-        self.remove_member = members.remove_member
+        self.remove_member, self.last_rollout = members.remove_member, rollouts.last_rollout
         self.remove_instance, self.drifted = instances.remove_instance, instances.drifted
         self.begin_task, self.end_task = tasks.begin_task, tasks.end_task
         self.begin_run, self.given_tasks = tasks.begin_run, tasks.given_tasks

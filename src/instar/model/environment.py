@@ -381,8 +381,33 @@ class MaintenancePage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ScheduledTask:
+    """A command by the clock: by a line of cron in a time ``zone``, or in equal steps of the day in UTC (``every_ms``).
+    ``role`` None: the first."""
+
+    command: tuple[str, ...] = field(metadata=key("The program and its arguments, a word an item.", "command"))
+    cron: str | None = field(default=None, metadata=key(
+        "When it runs, as cron has it: minute, hour, day, month, weekday. `every` stands for it.", "cron",
+        default_about="`every`"))
+    every_ms: int | None = field(default=None, metadata=key(
+        "How often it runs, counted from midnight UTC of 1970: `15m` is at each quarter of an hour; at least 10s.",
+        "age", low=10_000, default_about="`cron`"))
+    zone: str = field(default="UTC", metadata=key("The time zone in which `cron` is meant, such as `Europe/Berlin`.",
+        "time zone"))
+    role: str | None = field(default=None, metadata=key("As which of the `roles` it runs.", "name",
+        default_about="the first"))
+    timeout_ms: int = field(default=3_600_000, metadata=key("How long it may take.", "age", low=1_000))
+    retries: int = field(default=0, metadata=key("How often it is tried again, at once, when it fails.", low=0,
+        high=10))
+    missed: Literal["skip", "once"] = field(default="skip", metadata=key(
+        "What becomes of it where it could not begin within a minute: `skip`, nothing; `once`: the last one of those "
+        "that were due runs as soon as it can."))
+    overlap: bool = field(default=False, metadata=key("Whether one begins while the one before still runs."))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Environment(Settings):
-    """A named place where releases run. Only ``config`` and ``secrets`` are part of a release."""
+    """A named place where releases run. Only ``config``, ``secrets`` and ``schedule`` are part of a release."""
 
     name: str
     promote_from: str | None = field(default=None, metadata=key(
@@ -400,6 +425,10 @@ class Environment(Settings):
         "Other environments that the instances find by name: `redis` (the one of this name), or `db/production`. Each "
         "is `SERVICE.internal` inside, with its port in `SERVICE_PORT`, through its router, and may be reached.",
         "used environment", unique=True, expected="a list such as [redis, db/production]"))
+    schedule: Mapping[str, ScheduledTask] = field(default_factory=dict, metadata=key(
+        "Commands by the clock, by name, each in an instance of its own of the active release; the agent begins them. "
+        "A change makes a new release of the same image.", names="name",
+        expected="a section such as {nightly: {command: [./report], cron: '0 3 * * *'}}"))
     maintenance: MaintenancePage = field(default=MaintenancePage(), metadata=key(
         "What `instar maintenance ENV on` answers requests with."))
 

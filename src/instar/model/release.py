@@ -11,7 +11,7 @@ from instar.frozen import dataclass
 from instar.model.codec import ADDED, canonical
 from instar.model.definition import Data, Definition, Service
 from instar.model.digest import Digest
-from instar.model.environment import Settings
+from instar.model.environment import ScheduledTask, Settings
 from instar.model.origin import Origin
 from instar.model.overrides import Overrides
 from instar.model.uses import Used
@@ -38,7 +38,7 @@ class Configuration:
     go to, if they go to any. ``roles`` are the others, none of which has a port.
     ``provider_settings``: what of the environment's settings its provider makes instances from, as JSON has it.
     ``secret_variables``: which of the secrets are environment variables as well. ``uses``: which other environments
-    instances find by name.
+    instances find by name. ``schedule``: commands by the clock.
     """
 
     service: Service
@@ -49,6 +49,7 @@ class Configuration:
     roles: Mapping[str, Service] = field(default_factory=dict, metadata=ADDED)
     secret_variables: tuple[str, ...] = field(default=(), metadata=ADDED)
     uses: tuple[Used, ...] = field(default=(), metadata=ADDED)
+    schedule: Mapping[str, ScheduledTask] = field(default_factory=dict, metadata=ADDED)
 
     @classmethod
     def of(
@@ -61,6 +62,7 @@ class Configuration:
         provider_settings: Mapping[str, Any],
         secret_variables: tuple[str, ...] = (),
         uses: tuple[Used, ...] = (),
+        schedule: Mapping[str, ScheduledTask] | None = None,
     ) -> Configuration:
         """Return how instances of ``definition`` are started in ``environment``, with what else they are given."""
         first, services = definition.first_role, definition.services_in(environment)
@@ -74,6 +76,7 @@ class Configuration:
             roles=others,
             secret_variables=secret_variables,
             uses=uses,
+            schedule=schedule or {},
         )
 
     def given_as(self, own: Configuration) -> Configuration:
@@ -85,6 +88,7 @@ class Configuration:
             provider_settings=own.provider_settings,
             secret_variables=own.secret_variables,
             uses=own.uses,
+            schedule=own.schedule,
         )
 
     def other_secrets(self, before: Configuration) -> tuple[str, ...]:

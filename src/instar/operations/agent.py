@@ -258,7 +258,7 @@ class Agent:
             run = tracked.run if tracked.working is None else None
             if run is None or run.report.snapshot is None or run.loop.provider.ends is None:
                 continue
-            for group in run.report.snapshot.groups:
+            for group in (*run.report.snapshot.groups, *run.report.snapshot.task_groups):
                 if group.state in ("running", "ending"):
                     opened = partial(run.loop.provider.ends.end_of, group.instance)
                     found[tracked.environment, group.instance.serial] = opened
@@ -313,7 +313,7 @@ class Agent:
             seconds = run.advance(until=until)
             if seconds is None:
                 self._end_of(state)
-                return None
+                return run.timetable.left_s(self._workspace.ledger.now())
             if time.monotonic() > until:
                 return max(seconds, _OTHERS_TURN_S)
             if run.waits_for_ends:

@@ -66,7 +66,7 @@ def refuse_held_volumes(workspace: Workspace, environment: EnvironmentId, *, but
     """Raise Refused where somebody runs a command, of another release than ``but``, which has a volume that only one
     release may have at a time: the rollout would wait for its end, whenever that is."""
     for one in workspace.ledger.instances(environment):
-        if not one.attended or one.release == but or not is_attended(workspace, one.id):
+        if one.command is None or one.release == but or (one.attended and not is_attended(workspace, one.id)):
             continue
         service = release_of(one, workspace.ledger.get_release(environment, one.release)).service
         volume = next((volume for volume in service.volumes if volume.access == "exclusive"), None)

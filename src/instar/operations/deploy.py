@@ -240,6 +240,7 @@ def configure(workspace: Workspace, loaded: Loaded, environment: Environment) ->
         provider_settings=own,
         secret_variables=environment.secret_variables,
         uses=uses,
+        schedule=environment.schedule,
     )
 
 

@@ -112,6 +112,7 @@ def configuration_of(workspace: Workspace, loaded: Loaded, environment: Environm
         provider_settings=own_settings(workspace, environment, uses),
         secret_variables=environment.secret_variables,
         uses=uses,
+        schedule=environment.schedule,
     )
 
 

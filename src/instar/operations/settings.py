@@ -156,6 +156,7 @@ def _running_otherwise(
         provider_settings=own_settings(workspace, environment, uses),
         secret_variables=environment.secret_variables,
         uses=uses,
+        schedule=environment.schedule,
     )
     before = written(release.configuration, environment.provider)
     after = written(wanted, environment.provider)

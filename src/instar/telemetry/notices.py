@@ -19,7 +19,8 @@ from instar import durable
 from instar.errors import InstarError
 from instar.ledger import Ledger
 from instar.model.events import Event
-from instar.model.happenings import NoticeLost, StepJudged
+from instar.model.happenings import NoticeLost, StepJudged, TaskEnded
+from instar.model.occurrence import SCHEDULED
 from instar.telemetry.channels import Channel, Command, Undelivered, Webhook
 
 __all__ = ["LOST", "TOLD", "Channel", "Command", "Notices", "Undelivered", "Webhook"]
@@ -37,6 +38,7 @@ TOLD = frozenset(
         "taint",
         "damaged",
         "ended",
+        "task",
         "watch-failed",
         "certificate-failed",
         "certificate-expiring",
@@ -179,4 +181,6 @@ class Notices:
 
 def _worth_telling(event: Event) -> bool:
     what = event.what
+    if isinstance(what, TaskEnded):  # a rollout's are part of how that ended, and who runs one sees to it
+        return what.outcome != "done" and what.task.startswith(f"{SCHEDULED} ")
     return event.kind in TOLD and not (isinstance(what, StepJudged) and what.passed)

@@ -1,0 +1,44 @@
+"""``instar schedule``: the commands by the clock of an environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from instar.cli.options import (
+    environment_argument,
+    file_option,
+    find_environment,
+    find_own_environment,
+    json_option,
+    open_workspace,
+)
+from instar.cli.screen import say_json, show
+
+
+@click.command()
+@environment_argument
+@click.argument("verb", required=False, type=click.Choice(["run"]), metavar="[run")
+@click.argument("name", required=False, metavar="NAME]")
+@file_option
+@json_option
+def schedule(environment: str, verb: str | None, name: str | None, file: Path, as_json: bool) -> None:
+    """List what runs by the clock in ENV, when each did last, how that ended, and when it will next.
+
+    run NAME begins one now, beside what the clock begins. The definition says what runs: 'schedule' of an environment;
+    the agent begins it, in an instance of its own of the active release.
+    """
+    from instar.operations.schedule import begin_now
+    from instar.operations.schedule import schedule as look
+    from instar.views.schedules import begun_json, begun_page, schedule_json, schedule_page
+
+    workspace = open_workspace()
+    if verb is None:
+        found = look(workspace, find_environment(workspace, environment, file))
+        say_json(schedule_json(found)) if as_json else show(schedule_page(found))
+        return
+    if name is None:
+        raise click.UsageError("which one? instar schedule ENV lists them")
+    begun = begin_now(workspace, find_own_environment(workspace, environment, file), name)
+    say_json(begun_json(begun)) if as_json else show(begun_page(begun))

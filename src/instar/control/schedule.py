@@ -1,0 +1,163 @@
+"""Which commands are due by the clock, and what becomes of those that were begun. Pure.
+
+An occurrence is an entry and a time of its own, in whole seconds of UTC. What was begun of one is a task that is called
+after it, and the ledger has each name once: so it runs once, whoever begins it, whatever the clock does, and in which
+release that is.
+"""
+
+from __future__ import annotations
+
+import zoneinfo
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Final
+
+from instar.control.actions import Action, BeginScheduled, EndTask, RunTask
+from instar.control.endings import words
+from instar.control.snapshot import GroupView, Snapshot, alone
+from instar.frozen import dataclass
+from instar.model.environment import ScheduledTask
+from instar.model.occurrence import Occurrence
+from instar.model.release import Release, TaskRun
+
+LATE: Final = timedelta(minutes=1)  # what could not begin by then is missed
+DONE: Final = "done"
+UNKNOWN: Final = "nobody saw how it ended"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """An entry of a schedule, and what was begun of it by the clock last."""
+
+    name: str
+    task: ScheduledTask
+    last: TaskRun | None = None
+
+
+def next_at(task: ScheduledTask, after: datetime) -> datetime | None:
+    """Return when it is due next, later than ``after``; None: never again."""
+    if task.every_ms is not None:
+        return _step(task.every_ms, after, 1)
+    return _by_cron(task, after)
+
+
+def last_at(task: ScheduledTask, until: datetime) -> datetime | None:
+    """Return when it was due last, not later than ``until``; None: never before."""
+    if task.every_ms is not None:
+        return _step(task.every_ms, until, 0)
+    return _by_cron(task, until.replace(microsecond=0) + timedelta(seconds=1), reverse=True)
+
+
+def due_now(entry: Entry, since: datetime, now: datetime) -> Occurrence | None:
+    """Return what of an entry is to be begun, or tried again; ``since``: from when on it is in force, where nothing of
+    it was begun yet."""
+    before = None if entry.last is None else Occurrence.of(entry.last.name)
+    due_at = last_at(entry.task, now)
+    begun_at = since if before is None or before.due_at is None else before.due_at
+    if due_at is not None and due_at > begun_at and (entry.task.missed == "once" or due_at > now - LATE):
+        return Occurrence(entry=entry.name, due_at=due_at)
+    return _again(entry, before)
+
+
+def _again(entry: Entry, before: Occurrence | None) -> Occurrence | None:
+    if entry.last is None or before is None or entry.last.outcome in (None, DONE, UNKNOWN):
+        return None
+    if before.number > entry.task.retries:
+        return None
+    return Occurrence(entry=before.entry, due_at=before.due_at, number=before.number + 1)
+
+
+def begin_due(snapshot: Snapshot, due: Iterable[Occurrence]) -> tuple[Action, ...]:
+    """Return what begins those that are ``due``, in the active release: not beside one of the same entry that still
+    runs, and not while two releases change hands that must not run at once."""
+    active = snapshot.active
+    if active is None or snapshot.environment.destroying:
+        return ()
+    if snapshot.environment.rollout is not None and alone(active):
+        return ()
+    running = {found.entry for group in snapshot.task_groups if (found := _occurrence(group)) is not None}
+    entries = active.configuration.schedule
+    return tuple(
+        BeginScheduled(active.number, one, entries[one.entry].role or active.role)
+        for one in due
+        if one.entry in entries and (one.entry not in running or entries[one.entry].overlap)
+    )
+
+
+def go_on(snapshot: Snapshot) -> tuple[Action, ...]:
+    """Return what brings scheduled commands that were begun nearer to their end; nothing while they run."""
+    begun = {one.instance: one for one in snapshot.given_tasks}
+    for group in snapshot.task_groups:
+        occurrence = _occurrence(group)
+        if occurrence is None or group.state == "ending" or group.instance.ending is not None:
+            continue
+        run = begun.get(group.id)
+        if run is None or run.outcome is not None or snapshot.environment.destroying:
+            continue  # what is left of it is taken away
+        action = _next(snapshot, group, occurrence)
+        if action is not None:
+            return (action,)
+    return ()
+
+
+def seconds_left(snapshot: Snapshot) -> float | None:
+    """Return after how many seconds the time of one that runs is over; None where none runs."""
+    ends = [
+        group.began_at + timedelta(milliseconds=timeout_ms(snapshot.releases[group.release], found.entry))
+        for group in snapshot.task_groups
+        if (found := _occurrence(group)) is not None and group.state == "running"
+    ]
+    return max(0.0, (min(ends) - snapshot.now).total_seconds()) if ends else None
+
+
+def timeout_ms(release: Release, entry: str) -> int:
+    """Return how long an entry of a release's schedule may take."""
+    found = release.configuration.schedule.get(entry)
+    return ScheduledTask(command=()).timeout_ms if found is None else found.timeout_ms
+
+
+def entries_of(release: Release, last: Mapping[str, TaskRun]) -> tuple[Entry, ...]:
+    """Return the schedule of a release with what was begun of each entry last."""
+    return tuple(
+        Entry(name=name, task=one, last=last.get(name)) for name, one in release.configuration.schedule.items()
+    )
+
+
+def _next(snapshot: Snapshot, group: GroupView, occurrence: Occurrence) -> Action | None:
+    task = group.instance.task or ""
+    if group.state in ("planned", "created"):
+        return RunTask(group.release, task, group.id)
+    if group.state == "dead":
+        seen = group.observed
+        known = seen.reason is not None or seen.exit_status is not None
+        outcome = DONE if seen.exit_status == 0 else words(seen) if known else UNKNOWN
+        return EndTask(group.release, task, group.id, outcome)
+    limit_ms = timeout_ms(snapshot.releases[group.release], occurrence.entry)
+    if snapshot.now >= group.began_at + timedelta(milliseconds=limit_ms):
+        return EndTask(group.release, task, group.id, f"it did not end within {limit_ms / 1000:g} s")
+    return None
+
+
+def _occurrence(group: GroupView) -> Occurrence | None:
+    if group.instance.command is None or group.instance.task is None:
+        return None
+    return Occurrence.of(group.instance.task)
+
+
+def _step(every_ms: int, at: datetime, further: int) -> datetime:
+    every_s = every_ms / 1000
+    return datetime.fromtimestamp((at.timestamp() // every_s + further) * every_s, UTC).replace(microsecond=0)
+
+
+def _by_cron(task: ScheduledTask, start: datetime, *, reverse: bool = False) -> datetime | None:
+    from cronsim import CronSim
+
+    try:
+        found: datetime = next(CronSim(task.cron or "", start.astimezone(_zone(task.zone)), reverse=reverse))
+    except StopIteration:
+        return None
+    return found.astimezone(UTC)
+
+
+def _zone(name: str) -> tzinfo:
+    return UTC if name == "UTC" else zoneinfo.ZoneInfo(name)

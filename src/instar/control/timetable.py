@@ -1,0 +1,61 @@
+"""What a process remembers of an environment's schedule: nothing is computed, and nobody asked, before it is time."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from instar.control.schedule import due_now, entries_of, next_at
+from instar.control.snapshot import Snapshot
+from instar.ledger import Ledger
+from instar.model.occurrence import Occurrence
+from instar.model.release import Release, TaskRun
+
+
+class Timetable:
+    """Of one environment. An entry is looked at when it is due next, and from then on until nothing of it is to be done
+    any more: it runs, or is to be tried again."""
+
+    def __init__(self) -> None:
+        self._release: int | None = None
+        self._next: dict[str, datetime | None] = {}
+        self._watched: set[str] = set()
+        self._looked_at: datetime | None = None
+
+    def due(self, ledger: Ledger, snapshot: Snapshot) -> tuple[Occurrence, ...]:
+        """Return what is due of the active release's schedule now, and was not begun."""
+        active, now = snapshot.active, snapshot.now
+        if active is None or not active.configuration.schedule:
+            self._release = None
+            return ()
+        if self._release != active.number or (self._looked_at is not None and now < self._looked_at):
+            self._begin(active, now)
+        self._looked_at = now
+        of_tasks = (Occurrence.of(group.instance.task or "") for group in snapshot.task_groups)
+        running = {one.entry for one in of_tasks if one is not None}
+        asked = {name for name, at in self._next.items() if at is not None and at <= now} | self._watched
+        if not asked:
+            self._watched = running & active.configuration.schedule.keys()
+            return ()
+        last: dict[str, TaskRun] = {}
+        for name in asked:
+            if (run := ledger.schedules.last(snapshot.environment.id, name)) is not None:
+                last[name] = run
+        since = active.last_active_at or active.created_at
+        entries = (one for one in entries_of(active, last) if one.name in asked)
+        found = tuple(one for entry in entries if (one := due_now(entry, since, now)) is not None)
+        self._watched = (running & active.configuration.schedule.keys()) | {one.entry for one in found}
+        for name in asked:
+            if (at := self._next[name]) is None or at <= now:
+                self._next[name] = next_at(active.configuration.schedule[name], now)
+        return found
+
+    def left_s(self, now: datetime) -> float | None:
+        """Return after how many seconds something is due next; None where nothing ever is."""
+        coming = [at for at in self._next.values() if at is not None] if self._release is not None else []
+        return max(0.0, (min(coming) - now).total_seconds()) if coming else None
+
+    def _begin(self, active: Release, now: datetime) -> None:
+        """Look at all of it: another release may have begun some, or nobody was there to."""
+        self._release = active.number
+        self._next = {name: next_at(task, now) for name, task in active.configuration.schedule.items()}
+        self._watched = set(self._next)

@@ -1,0 +1,61 @@
+"""What was begun of schedules: tasks that are called after their entry and the time at which they were due."""
+
+from __future__ import annotations
+
+from instar.ledger.environments import Environments
+from instar.ledger.events import Events
+from instar.ledger.rows import task_value
+from instar.ledger.session import Session
+from instar.ledger.tasks import Tasks
+from instar.model.occurrence import SCHEDULED, Occurrence
+from instar.model.release import ONLY_ROLE, Command, EnvironmentId, Instance, TaskRun
+
+_NAMED = "SELECT 1 FROM tasks WHERE environment = :environment AND name = :name"
+_LAST = """
+    SELECT * FROM tasks WHERE environment = :environment AND name >= :first AND name < :beyond
+     ORDER BY name DESC LIMIT 1"""
+_COUNT = """
+    SELECT count(*) AS number FROM tasks WHERE environment = :environment AND name >= :first AND name < :beyond"""
+
+
+class Schedules:
+    """Which occurrences were begun."""
+
+    def __init__(self, session: Session, events: Events, environments: Environments, tasks: Tasks) -> None:
+        self._session = session
+        self._events = events
+        self._environments = environments
+        self._tasks = tasks
+
+    def last(self, environment: EnvironmentId, entry: str) -> TaskRun | None:
+        """Return what was begun by the clock last of an entry, in whichever release."""
+        found = self._environments.find_row(environment)
+        if found is None:
+            return None
+        first, beyond = f"{SCHEDULED} {entry} 0", f"{SCHEDULED} {entry} :"  # times begin with a digit
+        row = self._session.row(_LAST, environment=found["id"], first=first, beyond=beyond)
+        return None if row is None else task_value(row)
+
+    def count_by_hand(self, environment: EnvironmentId, entry: str) -> int:
+        """Return how often somebody had an entry begin."""
+        found = self._environments.row_id(environment)
+        first, beyond = f"{SCHEDULED} {entry} by hand ", f"{SCHEDULED} {entry} by hand!"
+        row = self._session.row(_COUNT, environment=found, first=first, beyond=beyond)
+        return int(row["number"]) if row is not None else 0
+
+    def begin(
+        self,
+        environment_id: EnvironmentId,
+        release: int,
+        occurrence: Occurrence,
+        command: Command,
+        *,
+        role: str = ONLY_ROLE,
+    ) -> Instance | None:
+        """Write that what is due begins, and the instance that runs it. None, and nothing is written, where it was
+        begun before, of whichever release."""
+        with self._events.transaction():
+            environment = self._environments.changeable(environment_id)
+            if self._session.row(_NAMED, environment=environment, name=occurrence.name):
+                return None
+            return self._tasks.begin_task(environment_id, release, occurrence.name, role=role, command=command)

@@ -1,0 +1,48 @@
+"""The commands by the clock of an environment, as they stand."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from instar.frozen import dataclass
+from instar.model.environment import ScheduledTask
+from instar.model.occurrence import Occurrence
+from instar.model.release import EnvironmentId, TaskRun
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScheduledEntry:
+    """``last`` is what was begun of it by the clock last; ``next_at`` None: never again."""
+
+    name: str
+    task: ScheduledTask
+    last: TaskRun | None
+    next_at: datetime | None
+
+    @property
+    def last_due_at(self) -> datetime | None:
+        """When that was due."""
+        found = None if self.last is None else Occurrence.of(self.last.name)
+        return None if found is None else found.due_at
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Schedule:
+    """That of the active ``release``; None: there is none. ``agent``: who begins them, for people; None: nobody does
+    just now."""
+
+    environment: EnvironmentId
+    release: int | None
+    entries: tuple[ScheduledEntry, ...]
+    agent: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Begun:
+    """An entry that somebody had begin now, as ``task``, in ``instance``; ``agent``: who sees to its end."""
+
+    environment: EnvironmentId
+    release: int
+    task: str
+    instance: str
+    agent: str | None

@@ -1,0 +1,85 @@
+"""``instar schedule``: what runs by the clock, when it did last, and when it will; or one of it now."""
+
+from __future__ import annotations
+
+from instar.control.actions import RunTask
+from instar.control.schedule import next_at
+from instar.errors import NotFound, ProviderError, Refused
+from instar.model.occurrence import SCHEDULED, Occurrence
+from instar.model.release import Command, EnvironmentState, Release
+from instar.model.schedule import Begun, Schedule, ScheduledEntry
+from instar.operations.converge import make_loop, refuse_destroying
+from instar.operations.locks import agent_in_charge, hold_environment
+from instar.operations.privilege import require_root_for
+from instar.operations.workspace import Workspace
+
+
+def schedule(workspace: Workspace, environment: EnvironmentState) -> Schedule:
+    """Return the schedule of an environment's active release. Changes nothing."""
+    ledger, active = workspace.ledger, environment.active
+    release = None if active is None else ledger.get_release(environment.id, active)
+    now = ledger.now()
+    entries = () if release is None else sorted(release.configuration.schedule.items())
+    return Schedule(
+        environment=environment.id,
+        release=active,
+        entries=tuple(
+            ScheduledEntry(
+                name=name, task=task, last=ledger.schedules.last(environment.id, name), next_at=next_at(task, now)
+            )
+            for name, task in entries
+        ),
+        agent=_agent(workspace, environment),
+    )
+
+
+def begin_now(workspace: Workspace, environment: EnvironmentState, name: str) -> Begun:
+    """Begin an entry of the schedule now, beside what the clock begins; its end is seen to by the agent, or the next
+    command there. Raises NotFound, Refused, and ProviderError where it could not begin."""
+    require_root_for(workspace, environment.settings.provider, "schedule run")
+    ledger = workspace.ledger
+    with hold_environment(workspace, environment.id):
+        state = ledger.get_environment(environment.id)
+        refuse_destroying(state)
+        release = _active(workspace, state)
+        task = release.configuration.schedule.get(name)
+        if task is None:
+            known = ", ".join(sorted(release.configuration.schedule)) or "it has none"
+            raise NotFound(f"cannot run '{name}': it is not in the schedule of release {release.number}: {known}")
+        loop_run = make_loop(workspace, workspace.provider(state.settings.provider)).begin(state.id)
+        snapshot = loop_run.clear()
+        running = [group.id for group in snapshot.task_groups if (group.instance.task or "").split(" ")[1:2] == [name]]
+        if running and not task.overlap:
+            raise Refused(
+                f"cannot run '{name}' of '{state.id}': {running[0]} runs it already",
+                hint="wait for its end; 'overlap: true' has several run at once",
+            )
+        occurrence = Occurrence(entry=name, number=ledger.schedules.count_by_hand(state.id, name) + 1)
+        instance = ledger.schedules.begin(
+            state.id, release.number, occurrence, Command(argv=task.command), role=task.role or release.role
+        )
+        assert instance is not None
+        loop_run.executor.execute(loop_run.clear(), RunTask(release.number, occurrence.name, instance.id))
+    ended = next((one for one in ledger.given_tasks(state.id) if one.instance == instance.id), None)
+    if ended is not None and ended.outcome is not None:
+        raise ProviderError(f"cannot run '{name}' of '{state.id}': {ended.outcome}")
+    return Begun(
+        environment=state.id,
+        release=release.number,
+        task=occurrence.name.removeprefix(f"{SCHEDULED} "),
+        instance=instance.id,
+        agent=_agent(workspace, state),
+    )
+
+
+def _active(workspace: Workspace, state: EnvironmentState) -> Release:
+    if state.active is None:
+        raise Refused(
+            f"cannot run anything of the schedule of '{state.id}': no release of it is active",
+            hint=f"instar deploy {state.id.name}",
+        )
+    return workspace.ledger.get_release(state.id, state.active)
+
+
+def _agent(workspace: Workspace, environment: EnvironmentState) -> str | None:
+    return agent_in_charge(workspace, workspace.provider_package(environment.settings.provider).traits)
