@@ -140,7 +140,7 @@ def test_an_instance_that_ends_between_two_readings_has_no_figures(
     workspace.meanwhile = lambda: workspace.simulation.runtime.kill("web-dev-1-1")
     found = between(workspace)
     ended = figures_of(found, "web-dev-1-1")
-    assert ended.state == "stopped"
+    assert ended.state == "dead"
     assert (ended.figures.processors, ended.figures.memory_bytes) == (None, None)
     assert found.figures.memory_bytes == 1 << 20, "the other one's"
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
+from instar.control.snapshot import GroupView
 from instar.errors import NotFound
 from instar.frozen import dataclass
 from instar.model.definition import Service
@@ -189,11 +190,12 @@ def _instances(
     group: Instance, observed: Observed, used: Used, served: Answered, seconds: float | None, *, timed: bool
 ) -> Iterator[InstanceConsumption]:
     """Yield each member of a group. Requests are the group's: of one of several members nobody knows how many."""
+    state = GroupView(instance=group, observed=observed).state
     members = used.get(group.id) or [(group.id, Consumption())]
     own = [group.id] if len(members) == 1 else []
     for name, used_by_it in members:
         figures = _with_requests([used_by_it], own, served, seconds, timed=timed)
-        yield InstanceConsumption(id=name, state=observed.state, figures=figures, task=group.task)
+        yield InstanceConsumption(id=name, state=state, figures=figures, task=group.task)
 
 
 def _with_requests(
