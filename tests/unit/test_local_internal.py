@@ -47,11 +47,15 @@ def test_it_is_let_go_when_neither_it_nor_who_knows_it_is_there(names: Names) ->
     worker = names.state.instances / "worker-dev-1-1"
     worker.mkdir(parents=True)
     (worker / "hosts").write_text(f"127.0.0.1 localhost\n{redis.address} redis.internal\n")
-    assert internal.let_go(names, [REDIS, DB]) == ()
-    assert internal.let_go(names, []) == (IPv4Address(db.address),)
+    gone = list[IPv4Address]()
+    internal.let_go(names, [REDIS, DB], gone.append)
+    assert gone == []
+    internal.let_go(names, [], gone.append)
+    assert gone == [IPv4Address(db.address)]
     assert internal_record.find(names, REDIS) == redis, "who uses it finds the next one there"
     (worker / "hosts").unlink()
-    assert internal.let_go(names, []) == (IPv4Address(redis.address),)
+    internal.let_go(names, [], gone.append)
+    assert gone[1:] == [IPv4Address(redis.address)]
     assert internal_record.all_addresses(names) == {}
 
 
@@ -62,3 +66,22 @@ def test_a_record_that_is_damaged_is_none(names: Names) -> None:
         path.write_text(text)
         assert internal_record.find(names, REDIS) is None
     assert internal.ensure(names, REDIS, NETWORK, [80]).ports == (80,)
+
+
+def test_who_is_killed_before_it_is_forgotten_takes_it_away_again(names: Names) -> None:
+    internal.ensure(names, REDIS, NETWORK, [80])
+
+    def killed(_: IPv4Address) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        internal.let_go(names, [], killed)
+    gone = list[IPv4Address]()
+    internal.let_go(names, [], gone.append)
+    assert len(gone) == 1 and internal_record.all_addresses(names) == {}
+
+
+def test_an_address_of_another_network_is_none(names: Names) -> None:
+    internal.ensure(names, REDIS, NETWORK, [80])
+    other = IPv4Network("10.220.0.0/20")
+    assert IPv4Address(internal.ensure(names, REDIS, other, [80]).address) in other

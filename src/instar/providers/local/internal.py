@@ -7,7 +7,7 @@ knows it. Ports only join: an instance that was made when the service had anothe
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
@@ -25,11 +25,11 @@ def ensure(
 ) -> InternalAddress:
     """Return the address of an environment, with ``ports`` among its own, written down. Raises ProviderError when none
     is free, EnvironmentBusy."""
-    found = internal_record.find(names, environment)
+    found = _found(names, environment, network)
     if found is not None and set(ports) <= set(found.ports):
         return found
     with allocations.changing(names):
-        found = internal_record.find(names, environment)
+        found = _found(names, environment, network)
         if found is None:
             free = next_free(network, allocations.held(names), allocations.last(names), 1)
             if not free:
@@ -42,18 +42,23 @@ def ensure(
     return found
 
 
-def let_go(names: Names, known: Collection[EnvironmentId]) -> tuple[IPv4Address, ...]:
-    """Forget, and return, the addresses of environments that are none of ``known`` and that no instance here knows, nor
-    may know in a moment."""
+def let_go(names: Names, known: Collection[EnvironmentId], drop: Callable[[IPv4Address], None]) -> None:
+    """Forget the addresses of environments that are none of ``known`` and that no instance here knows, nor may know in
+    a moment. Each is taken from this machine by ``drop`` first: who is killed in between does it again."""
     if any(intent is not None and record.in_the_making(intent) for intent in record.all_intents(names).values()):
-        return ()
-    kept, gone = {str(one) for one in known}, list[IPv4Address]()
+        return
+    kept = {str(one) for one in known}
     with allocations.changing(names):
         for path, one in internal_record.all_addresses(names).items():
             if one.environment not in kept and not _is_known(names, one.address):
+                drop(IPv4Address(one.address))
                 path.unlink(missing_ok=True)
-                gone.append(IPv4Address(one.address))
-    return tuple(gone)
+
+
+def _found(names: Names, environment: EnvironmentId, network: IPv4Network) -> InternalAddress | None:
+    """Return the address that an environment has in ``network``: one that came with another machine's state is none."""
+    found = internal_record.find(names, environment)
+    return found if found is not None and IPv4Address(found.address) in network else None
 
 
 def _is_known(names: Names, address: str) -> bool:

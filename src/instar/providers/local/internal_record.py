@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from instar import durable
@@ -54,6 +54,12 @@ def all_addresses(names: Names) -> Mapping[Path, InternalAddress]:
     """Return what is written down of all environments, as far as it can be read."""
     found = {path: _read(path) for path in sorted(names.internal_addresses.glob(f"[!.]*{_SUFFIX}"))}
     return {path: one for path, one in found.items() if one is not None}
+
+
+def addresses_in(names: Names, network: IPv4Network) -> Mapping[IPv4Address, str]:
+    """Return those that this machine has, or shall have, by the environments that they lead to."""
+    found = ((IPv4Address(one.address), one.environment) for one in all_addresses(names).values())
+    return {address: environment for address, environment in found if address in network}
 
 
 def write(names: Names, one: InternalAddress) -> None:

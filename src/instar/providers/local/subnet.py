@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Collection, Iterable
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 
 from instar import durable, locks
 from instar.errors import HostError
@@ -69,8 +69,7 @@ class Subnet:
     def let_go(self, known: Collection[EnvironmentId]) -> None:
         """Have no addresses any more of environments that are none of ``known``, unless instances know them. Raises
         HostError."""
-        for address in internal.let_go(self._names, known):
-            network.drop_address(self._names.bridge, address)
+        internal.let_go(self._names, known, lambda address: network.drop_address(self._names.bridge, address))
 
     def restore(self) -> bool:
         """Put bridge and tables right for all who are there; return whether anything was amiss. Raises HostError."""
@@ -83,7 +82,7 @@ class Subnet:
 
     def _ensure_bridge(self, subnet: IPv4Network) -> bool:
         names = self._names
-        others = [IPv4Address(one.address) for one in internal_record.all_addresses(names).values()]
+        others = internal_record.addresses_in(names, subnet)
         if network.bridge_is_up(names.bridge, subnet, others):
             return False
         with self._guard, locks.hold(names.machine_lock, "this machine's network", wait_s=_PATIENCE_S):

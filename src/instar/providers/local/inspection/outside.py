@@ -163,15 +163,15 @@ def _others(names: Names, subnet: IPv4Network, number: int, seen: Sequence[IPv4I
 
 def _compared(names: Names, subnet: IPv4Network, seen: Sequence[IPv4Interface]) -> list[Finding]:
     path, gateway = f"bridge {names.bridge}", network.gateway(subnet)
-    named = {IPv4Interface((one.address, 32)): one for one in internal_record.all_addresses(names).values()}
+    named = {IPv4Interface((one, 32)): of for one, of in internal_record.addresses_in(names, subnet).items()}
     found = [
         _finding(path, f"its address is {gateway}", f"{address} is one too")
         for address in seen
         if address != gateway and address not in named
     ]
     return found + [
-        _finding(path, f"it has {address.ip}, by which instances find {one.environment}", "it has not")
-        for address, one in named.items()
+        _finding(path, f"it has {address.ip}, by which instances find {environment}", "it has not")
+        for address, environment in named.items()
         if address not in seen
     ]
 
