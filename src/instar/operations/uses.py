@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 
-from instar.errors import Refused
+from instar.errors import LedgerDamaged, Refused
 from instar.model.environment import Environment, Settings
 from instar.model.release import Configuration, EnvironmentId, EnvironmentState
 from instar.model.status import UseStatus
@@ -114,18 +115,25 @@ def told_of_missing(workspace: Workspace, provider: str, configuration: Configur
 
 
 def _status(workspace: Workspace, provider: str, used: Used) -> UseStatus:
-    state = workspace.ledger.find_environment(EnvironmentId(service=used.service, name=used.name))
-    trouble = _trouble(workspace, state, provider)
+    try:
+        state = workspace.ledger.find_environment(EnvironmentId(service=used.service, name=used.name))
+        trouble = _trouble(workspace, state, provider)
+    except LedgerDamaged as error:  # of that one: of who uses it all is known
+        trouble = f"of which nobody can tell how it is: {error.message}"
     return UseStatus(environment=used.environment, name=f"{used.host}:{used.shown_port}", trouble=trouble)
 
 
 def _active_uses(workspace: Workspace, word: str) -> tuple[Used, ...]:
     service, _, name = word.partition("/")
-    state = workspace.ledger.find_environment(EnvironmentId(service=service, name=name))
-    return () if state is None else _uses_of_active(workspace, state)
+    with contextlib.suppress(LedgerDamaged):
+        state = workspace.ledger.find_environment(EnvironmentId(service=service, name=name))
+        return () if state is None else _uses_of_active(workspace, state)
+    return ()
 
 
 def _uses_of_active(workspace: Workspace, state: EnvironmentState) -> tuple[Used, ...]:
     if state.active is None:
         return ()
-    return workspace.ledger.get_release(state.id, state.active).configuration.uses
+    with contextlib.suppress(LedgerDamaged):  # whoever asks works on another environment
+        return workspace.ledger.get_release(state.id, state.active).configuration.uses
+    return ()

@@ -1,0 +1,90 @@
+"""What environments use by name, by the ledger: what is refused, what goes in a circle, who uses what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from instar.errors import Refused
+from instar.model.definition import Health, Service
+from instar.model.digest import Digest
+from instar.model.environment import Environment, Settings
+from instar.model.release import Configuration, EnvironmentId
+from instar.model.uses import Used
+from instar.operations.uses import circle, told_of_missing, users_of, uses_of, uses_status
+from simulated.workspace import SimulatedWorkspace
+
+REDIS, WORKER = EnvironmentId(service="redis", name="dev"), EnvironmentId(service="worker", name="dev")
+OWN = Environment(name="dev", uses=("redis/dev",))
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Iterator[SimulatedWorkspace]:
+    yield SimulatedWorkspace(tmp_path)
+
+
+def release(
+    workspace: SimulatedWorkspace, environment: EnvironmentId, *uses: str, port: int | None = 6379, active: bool = True
+) -> Configuration:
+    """Have a release of an environment in the ledger."""
+    service = Service(command=("serve",), port=port, health=Health(kind="none"))
+    configuration = Configuration(service=service, uses=tuple(Used(environment=one, port=port or 1) for one in uses))
+    ledger = workspace.ledger
+    with ledger.transaction():
+        ledger.save_settings(environment, Settings(listen=("127.0.0.1:8080",)))
+        made = ledger.add_release(environment, Digest.of(str(environment).encode()), configuration, None)
+        if active:
+            ledger.set_active(environment, made.number)
+    return configuration
+
+
+def refused(workspace: SimulatedWorkspace, own: Environment = OWN) -> str:
+    with pytest.raises(Refused) as found:
+        uses_of(workspace, "worker", own)
+    return f"{found.value.message}; {found.value.hint}"
+
+
+def test_what_is_there_is_used_at_its_port_of_now(workspace: SimulatedWorkspace) -> None:
+    release(workspace, REDIS)
+    assert uses_of(workspace, "worker", OWN) == (Used(environment="redis/dev", port=6379),)
+    release(workspace, REDIS, port=6380)
+    assert uses_of(workspace, "worker", OWN) == (Used(environment="redis/dev", port=6380),)
+
+
+def test_what_cannot_be_used_is_refused_with_what_to_do(workspace: SimulatedWorkspace) -> None:
+    assert "it uses 'redis/dev', which is not there; deploy that first" in refused(workspace)
+    release(workspace, REDIS, active=False)
+    assert "of which no release runs yet; deploy that first" in refused(workspace)
+    release(workspace, REDIS, port=None)
+    assert "it uses 'redis/dev', whose service has no port" in refused(workspace)
+    release(workspace, REDIS)
+    elsewhere = Environment(name="dev", provider="kubernetes", uses=("redis/dev",))
+    assert "which provider 'local' runs, and this is of 'kubernetes'" in refused(workspace, elsewhere)
+    workspace.ledger.set_destroying(REDIS)
+    assert "which is being destroyed; deploy that first" in refused(workspace)
+
+
+def test_what_became_of_it_is_told(workspace: SimulatedWorkspace) -> None:
+    release(workspace, REDIS)
+    configuration = release(workspace, WORKER, "redis/dev", "db/dev")
+    redis, database = uses_status(workspace, "local", configuration)
+    assert (redis.name, redis.trouble) == ("redis.internal:6379", None)
+    assert (database.environment, database.trouble) == ("db/dev", "which is not there")
+    assert list(told_of_missing(workspace, "local", configuration)) == [
+        "it uses db/dev, which is not there; nobody answers at db.internal:6379"
+    ]
+    assert users_of(workspace, REDIS) == ("worker/dev",)
+    assert users_of(workspace, WORKER) == ()
+
+
+def test_a_circle_is_found_however_long_it_is(workspace: SimulatedWorkspace) -> None:
+    uses = (Used(environment="b/dev", port=1),)
+    own = EnvironmentId(service="a", name="dev")
+    assert circle(workspace, own, uses) == ()
+    release(workspace, EnvironmentId(service="b", name="dev"), "c/dev", "b/dev")
+    release(workspace, EnvironmentId(service="c", name="dev"), "d/dev", "b/dev")
+    assert circle(workspace, own, uses) == (), "one of others' own is theirs"
+    release(workspace, EnvironmentId(service="d", name="dev"), "a/dev")
+    assert circle(workspace, own, uses) == ("a/dev", "b/dev", "c/dev", "d/dev", "a/dev")
