@@ -33,8 +33,11 @@ def projects(home: Path, tmp_path: Path) -> Iterator[tuple[Project, Project]]:
     redis, counter = made
     counter.edit("127.0.0.1:8085", f"127.0.0.1:{counter.ports['dev']}")
     yield redis, counter
-    for project in (counter, redis):
-        project.destroy_all()
+    for project in made:
+        for environment in project.json("status"):
+            name = f"{environment['service']}/{environment['environment']}"
+            project.instar("destroy", name, "--yes", "--volumes", "--take-over")
+    redis.destroy_all()
 
 
 def seen(counter: Project) -> dict[str, int]:
