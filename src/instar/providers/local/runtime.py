@@ -222,8 +222,7 @@ class LocalRuntime:
         return NetworkPlan(environment=environment, network=reach.network, listen=reach.doors) if reach else None
 
     def set_network(self, plan: NetworkPlan) -> bool:
-        named = internal_record.find(self._names, plan.environment)
-        reach = Reach(network=plan.network, doors=plan.listen, internal=named.doors if named else ())
+        reach = Reach(network=plan.network, doors=plan.listen)
         return self._subnet.tables.set(self._subnet.network(), plan.environment, reach)
 
     def name(self, environment: EnvironmentId, port: int) -> str:

@@ -7,13 +7,11 @@ import json
 import os
 import threading
 from collections.abc import Collection, Iterable
-from dataclasses import replace
 from ipaddress import IPv4Network
 
 from instar import durable, locks
 from instar.errors import HostError
 from instar.host.network import network, resolver
-from instar.host.network.firewall import Reach
 from instar.model.codec import parse
 from instar.model.release import EnvironmentId
 from instar.providers.local import internal, internal_record
@@ -61,9 +59,7 @@ class Subnet:
         subnet = self.network()
         found = internal.ensure(self._names, environment, subnet, ports)
         self._ensure_bridge(subnet)
-        self.tables.ensure(subnet, environment)
-        reach = self.tables.reach(environment) or Reach()
-        self.tables.set(subnet, environment, replace(reach, internal=found.doors))
+        self.tables.name(subnet, environment)
         return found
 
     def let_go(self, known: Collection[EnvironmentId]) -> None:

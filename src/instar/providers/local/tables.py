@@ -23,7 +23,7 @@ from instar.host.network import firewall, network
 from instar.host.network.firewall import Guest, Reach
 from instar.model.codec import from_json, parse, to_json
 from instar.model.release import EnvironmentId
-from instar.providers.local import record
+from instar.providers.local import internal_record, record
 from instar.providers.local.names import Names
 from instar.syscalls import boot_id
 
@@ -63,17 +63,28 @@ class Tables:
             with self._lock():
                 made = self._current()
                 if made is None or str(environment) not in made.places:
-                    self._apply(subnet, {str(environment): Reach()})
+                    self._apply(subnet, {str(environment): self._named(environment, Reach())})
 
     def set(self, subnet: IPv4Network, environment: EnvironmentId, reach: Reach) -> bool:
         """Let the instances of ``environment`` reach that from now on, and nothing else; return whether somebody had
-        taken the tables away. Raises HostError."""
-        if self.reach(environment) == reach:
+        taken the tables away. Where instances find it by name is what is written down of that. Raises HostError."""
+        if self.reach(environment) == self._named(environment, reach):
             return False
         with self._lock():
             taken = self._current() is None and self._made_here() is not None
-            self._apply(subnet, {str(environment): reach})
+            self._apply(subnet, {str(environment): self._named(environment, reach)})
         return taken
+
+    def name(self, subnet: IPv4Network, environment: EnvironmentId) -> None:
+        """Have instances find ``environment`` by name where that is written down, whatever its own may reach. Who asks
+        may work on another environment. Raises HostError."""
+        self.ensure(subnet, environment)
+        found = self.reach(environment)
+        if found is None or found != self._named(environment, found):
+            with self._lock():
+                made = self._read()
+                there = made.places.get(str(environment), Reach()) if made else Reach()
+                self._apply(subnet, {str(environment): self._named(environment, there)})
 
     def restore(self, subnet: IPv4Network) -> None:
         """Make the tables anew as they were made last, for everybody who is in them. Raises HostError."""
@@ -150,6 +161,10 @@ class Tables:
         if any(intent is None for intent in intents.values()):
             return None
         return [intent.guest for intent in intents.values() if intent and intent.guest]
+
+    def _named(self, environment: EnvironmentId, reach: Reach) -> Reach:
+        found = internal_record.find(self._names, environment)
+        return dataclasses.replace(reach, internal=found.doors if found else ())
 
     def _current(self) -> TablesRecord | None:
         """Return what is written down, if the tables are still there and are what this Instar would make."""
