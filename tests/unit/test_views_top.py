@@ -97,7 +97,7 @@ def test_the_busiest_instances_are_shown_where_a_terminal_is_low(height: int) ->
         return
     own = [line for line in shown if "web-dev-7-" in line]
     assert "web-dev-7-50 " in own[-1] and "web-dev-7-1 " not in "".join(own)
-    assert shown[-1].startswith(f"and {50 - len(own)} instances more")
+    assert shown[-1].startswith(f"and {50 - len(own)} more that use less")
 
 
 def test_what_is_not_known_is_a_dash_and_why_is_said_below() -> None:
@@ -107,6 +107,13 @@ def test_what_is_not_known_is_a_dash_and_why_is_said_below() -> None:
     shown = lines(found)
     assert shown[3].split() == ["release", "7", "active", *["—"] * 9]
     assert shown[-1] == "—: nobody counts requests"
+
+
+def test_why_something_is_not_known_is_said_whole_on_a_narrow_terminal() -> None:
+    why = "nothing in the cluster says what pods use (metrics.k8s.io); metrics-server does, where it is installed"
+    shown = lines(crowd(50, unknown=(why,)), 60, 24)
+    assert len(shown) <= 24 and all(len(line) <= 60 for line in shown[4:])
+    assert " ".join(shown).endswith(f"—: {why}")
 
 
 @contextlib.contextmanager

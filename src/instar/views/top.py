@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from instar.views.page import Page, Table
 
 _UNKNOWN: Final = "—"
 _LEAST_RATE: Final = 0.05
+_LEAST_WIDTH: Final = 20
 _LEAST_ROWS: Final = 3  # of instances, however low a terminal is
 
 
@@ -46,12 +48,16 @@ def top_page(found: EnvironmentConsumption, width: int | None = None, height: in
         return
     yield ""
     rows = list(_rows(found))
-    below = [line for sentence in found.unknown for line in ("", f"{_UNKNOWN}: {sentence}")]
+    below = [line for sentence in found.unknown for line in ("", *_wrapped(f"{_UNKNOWN}: {sentence}", width))]
     shown = rows if height is None else _highest(rows, height - 3 - len(below))
     yield _table(shown, width)
     if len(shown) < len(rows):
-        yield f"and {len(rows) - len(shown)} instances more that use less; all of them: --json, or a higher terminal"
+        yield f"and {len(rows) - len(shown)} more that use less: --json has all"
     yield from below
+
+
+def _wrapped(sentence: str, width: int | None) -> Sequence[str]:
+    return [sentence] if width is None else textwrap.wrap(sentence, max(width, _LEAST_WIDTH))
 
 
 def _title(found: EnvironmentConsumption) -> str:

@@ -25,7 +25,7 @@ from instar.providers.kubernetes.names import GROUP, Names
 from instar.providers.kubernetes.observation import is_name_of
 from instar.providers.kubernetes.settings import Place
 
-_FRESH_S: Final = 5.0
+_FRESH_S: Final = 10.0
 _NOBODY: Final = (
     "nothing in the cluster says what pods use (metrics.k8s.io); metrics-server does, where the cluster's own people "
     "have installed it"
