@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from runtime_benches import BENCHES, ENV, MISSING, Kind, RuntimeBench, instance,
 
 from instar.errors import ProviderError
 from instar.model.environment import Allow, Check, Network
-from instar.model.release import Instance, Release
+from instar.model.release import Command, Instance, Release
 from instar.model.survey import differences
 from instar.providers.base import NetworkPlan, Observed, Probe, Streams
 
@@ -362,6 +363,28 @@ def opened(bench: RuntimeBench, one: Instance, of: Release, command: str) -> tup
     after = shell.survey()
     assert before and after
     return status, tuple(found.name for found in differences(before, after))
+
+
+def test_a_command_in_an_instance_of_its_own_has_its_streams_and_gives_its_status(bench: RuntimeBench) -> None:
+    of = release("web", bench)
+    one = dataclasses.replace(instance(of, bench, "run 1"), command=Command(argv=("true",)))
+    MADE.append((one, of))
+    bench.runtime.create(one, of, bench.image)
+    null = os.open(os.devnull, os.O_RDWR)
+    try:
+        with pytest.raises(ProviderError, match="does not run"):
+            bench.runtime.attach(one, of, Streams(stdin=null, stdout=null, stderr=null))
+        bench.runtime.start(one)
+        bench.until(lambda: seen(bench, one).state == "running")
+        attachment = bench.runtime.attach(one, of, Streams(stdin=null, stdout=null, stderr=null))
+        assert attachment.wait() == 0
+        attachment.resized()
+        attachment.end()
+        attachment.close()
+    finally:
+        os.close(null)
+    destroy(bench, one, of)
+    assert seen(bench, one).state == "absent"
 
 
 def test_what_may_be_reached_is_said_once_and_known_to_everybody(bench: RuntimeBench) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from control_values import DATABASE, NOW, ago, group, release, serving, snapshot
 
-from instar.control.actions import BeginScheduled, EndTask, RunTask
+from instar.control.actions import BeginScheduled, EndTask, Retire, RunTask
 from instar.control.decide import decide
+from instar.control.endings import ending_of
 from instar.control.schedule import Entry, due_now, last_at, next_at
 from instar.control.snapshot import GroupView, Snapshot
 from instar.control.timetable import Timetable
@@ -182,3 +183,9 @@ def test_a_thousand_entries_are_looked_at_when_they_are_due_and_not_before() -> 
         assert due(begin + timedelta(seconds=second)) == []
     assert asked.count == 1_000 and timetable.left_s(begin) == 7_200
     assert due(at("2027-01-01T03:07:02")) == [f"job-{number}" for number in range(7, 1_000, 60)]
+
+
+def test_that_one_ends_is_no_instance_that_ended_by_itself() -> None:
+    (one,) = running("stopped").task_groups
+    ending = ending_of(one, Retire((one.id,), "its task: done"), NOW)
+    assert (ending.reason, ending.why) == ("instar", "its task: done")

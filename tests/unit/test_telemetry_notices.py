@@ -13,7 +13,7 @@ import pytest
 
 from instar.ledger import Ledger
 from instar.model.events import Event
-from instar.model.happenings import AlarmOver, AlarmRaised, RolloutDone, StepJudged
+from instar.model.happenings import AlarmOver, AlarmRaised, RolloutDone, StepJudged, TaskEnded
 from instar.model.instance_happenings import InstancesPlanned
 from instar.telemetry.notices import LOST, Notices, Undelivered
 from instar.views.events import notice_json, sentence
@@ -282,3 +282,17 @@ def test_a_verdict_that_passed_is_no_news(ledger: Ledger, cursor: Path) -> None:
     ledger.record(StepJudged(rollout=1, step=1, passed=False), ENV, 2)
     notices.deliver()
     assert [body["release"] for body in channel.bodies] == [2]
+
+
+def test_of_tasks_only_one_by_the_clock_that_failed_is_news(ledger: Ledger, cursor: Path) -> None:
+    channel = Channel()
+    notices = following(ledger, cursor, channel)
+    nightly = "schedule nightly 2026-11-30T03:00:00Z"
+    for number, (task, outcome) in enumerate(
+        [("before 1", "exit status 1"), ("run 1", "exit status 1"), (nightly, "done"), (nightly, "exit status 1")], 1
+    ):
+        ledger.record(TaskEnded(task=task, outcome=outcome), ENV, number)
+    notices.deliver()
+    (body,) = channel.bodies
+    assert body["release"] == 4
+    assert body["text"] == f"guestbook/dev: task '{nightly}' of release 4 ended: exit status 1"

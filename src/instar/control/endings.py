@@ -14,7 +14,7 @@ def ending_of(group: GroupView, action: Retire, now: datetime) -> Ending:
     """Return how ``group``, which is retired now, comes to its end, or came to it by itself."""
     if group.instance.ending is not None:
         return group.instance.ending
-    if group.state != "dead":
+    if group.state != "dead" or group.instance.command is not None:  # of a command, its task says how it ended
         return Ending(reason="unwell" if action.unwell else "instar", at=now, why=action.reason)
     seen = group.observed
     return Ending(

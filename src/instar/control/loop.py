@@ -256,7 +256,8 @@ class Run:
             is_attended=self.loop.is_attended,
         )
         if not self.asked:
-            snapshot = dataclasses.replace(snapshot, due=self.timetable.due(self.loop.ledger, snapshot))
+            due = self.timetable.due(self.loop.ledger, snapshot)
+            snapshot = dataclasses.replace(snapshot, due=due, scheduled=self.timetable.last)
         tried = frozenset(one for one, at in self.replaced.items() if self.asked or snapshot.now < at + HOT_AGAIN_AFTER)
         return self.health.see(dataclasses.replace(snapshot, tried=tried))
 

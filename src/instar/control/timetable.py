@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from instar.control.schedule import due_now, entries_of, next_at
@@ -20,12 +21,13 @@ class Timetable:
         self._next: dict[str, datetime | None] = {}
         self._watched: set[str] = set()
         self._looked_at: datetime | None = None
+        self.last: Mapping[str, TaskRun] = {}  # what was begun of each entry last, as far as it was looked at
 
     def due(self, ledger: Ledger, snapshot: Snapshot) -> tuple[Occurrence, ...]:
         """Return what is due of the active release's schedule now, and was not begun."""
         active, now = snapshot.active, snapshot.now
         if active is None or not active.configuration.schedule:
-            self._release = None
+            self._release, self.last = None, {}
             return ()
         if self._release != active.number or (self._looked_at is not None and now < self._looked_at):
             self._begin(active, now)
@@ -40,6 +42,7 @@ class Timetable:
         for name in asked:
             if (run := ledger.schedules.last(snapshot.environment.id, name)) is not None:
                 last[name] = run
+        self.last = {**self.last, **last}
         since = active.last_active_at or active.created_at
         entries = (one for one in entries_of(active, last) if one.name in asked)
         found = tuple(one for entry in entries if (one := due_now(entry, since, now)) is not None)
@@ -59,3 +62,4 @@ class Timetable:
         self._release = active.number
         self._next = {name: next_at(task, now) for name, task in active.configuration.schedule.items()}
         self._watched = set(self._next)
+        self.last = {}

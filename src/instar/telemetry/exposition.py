@@ -44,6 +44,7 @@ class _FiguresCollector(Collector):
         yield from _verdicts(self._figures)
         yield from _drift(self._figures)
         yield from _instances(environments)
+        yield from _scheduled(environments)
         yield from _ended(self._figures)
         yield from _traffic(environments)
         yield from _traffic_by_instance(environments)
@@ -120,6 +121,22 @@ def _instances(environments: Environments) -> Iterator[Metric]:
             healthy.add_metric(labels, sum(_answers(group) for group in groups))
             weight.add_metric(labels, sum(group.weight for group in groups) / total if total else 0)
     yield from (instances, healthy, wanted, weight)
+
+
+def _scheduled(environments: Environments) -> Iterator[Metric]:
+    """What was begun by the clock last, of each entry of which something was begun."""
+    labels = (*_PLACE, "entry")
+    began = _gauge("instar_schedule_began_timestamp_seconds", "When the last one began, since the epoch.", labels)
+    failed = _gauge("instar_schedule_failed", "The last one that ended: 1 failed, 0 did not.", labels)
+    running = _gauge("instar_schedule_running", "1: it runs.", labels)
+    for environment, seen in environments:
+        for entry, run in sorted(seen.snapshot.scheduled.items()):
+            of = [*_words(environment), entry]
+            began.add_metric(of, run.began_at.timestamp())
+            running.add_metric(of, float(run.outcome is None))
+            if run.outcome is not None:
+                failed.add_metric(of, float(run.outcome != "done"))
+    yield from (began, failed, running)
 
 
 def _wanted(snapshot: Snapshot) -> int:

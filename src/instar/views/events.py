@@ -29,6 +29,7 @@ from instar.model.happenings import (
     RouterRestored,
     StepJudged,
     TakenOver,
+    TaskEnded,
     UnknownHappening,
     WatchFailed,
 )
@@ -236,6 +237,7 @@ _SENTENCES: Final[Mapping[type[Happening], str]] = {
     RolloutFailed: "{where}: the rollout to release {event.release} was undone{reason}",
     StepJudged: "{where}: the analysis of release {event.release} failed{reason}",
     AlarmRaised: "{where} needs attention{reason}",
+    TaskEnded: "{where}: task '{what.task}' of release {event.release} ended: {what.outcome}",
     AlarmOver: "{where}: the alarm is over; instances are replaced again",
     NamesHeld: "{where}: it is reached by {more}",
     CertificateHeld: "{where}: {names} has a certificate until {what.not_after}",
