@@ -35,6 +35,9 @@ class Cluster:
     def list(self, kind: Kind, namespace: str, labels: Mapping[str, str]) -> tuple[Mapping[str, Any], ...]:
         return self.pods if kind == POD else ({"metadata": {"name": ID}, "spec": {"replicas": 3}},)
 
+    def names(self, kind: Kind, namespace: str, labels: Mapping[str, str]) -> tuple[str, ...]:
+        return tuple(one["metadata"]["name"] for one in self.pods)
+
     def merge(self, kind: Kind, namespace: str, name: str, changes: Mapping[str, Any]) -> bool:
         self.asked.append((name, changes))
         return True

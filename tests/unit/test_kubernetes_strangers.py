@@ -80,6 +80,16 @@ def test_what_a_lying_api_calls_a_group_leads_out_of_no_folder(world: World, stu
     assert not list(tmp_path.rglob("outside.log")) and not (tmp_path.parent / "outside.log").exists()
 
 
+@pytest.mark.parametrize("more", [{}, {"instar/service": "another"}, {**OURS, "instar/ledger": "ffffffff"}])
+def test_a_pod_that_says_only_of_which_group_it_is_is_seen_and_not_taken_for_the_engine_s(
+    more: dict[str, str], world: World, stub: ClusterStub
+) -> None:
+    group = world.create(world.release())
+    stranger(stub, "database-0", {"instar/group": group.id, **more})
+    members = {one.name: one for one in world.provider.members.members(ENV)}
+    assert len(members) == 3 and (members["database-0"].serves, members["database-0"].own) == (True, False)
+
+
 def test_nothing_of_a_stranger_s_is_told_as_what_a_group_printed(world: World, stub: ClusterStub) -> None:
     group = world.create(world.release(), members=1)
     printed = list(world.provider.log_lines(group.id))

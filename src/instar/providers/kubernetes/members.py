@@ -46,7 +46,9 @@ class ClusterMembers:
         }
         pods = {str(one["metadata"]["name"]): one for one in api.list(POD, place.namespace, names.labels)}
         for group in wanted:  # a stranger's may have no other label
-            pods |= {str(one["metadata"]["name"]): one for one in api.list(POD, place.namespace, {GROUP: group})}
+            strangers = [name for name in api.names(POD, place.namespace, {GROUP: group}) if name not in pods]
+            found = ((name, api.find(POD, place.namespace, name)) for name in strangers)
+            pods |= {name: one for name, one in found if one is not None}
         return tuple(_members(pods.values(), wanted, timedelta(milliseconds=place.evidence_ms)))
 
     def mark(self, environment: EnvironmentId, member: Member) -> None:
