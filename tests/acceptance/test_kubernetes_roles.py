@@ -13,7 +13,7 @@ import pytest
 from instar.providers.kubernetes.kinds import DEPLOYMENT
 from kubernetes_author import Author, Requests, authoring
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 WORKER = """\
   worker:
