@@ -51,7 +51,7 @@ def journey(author: Author, door: BadDoor) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", [503, *(pytest.param(one, marks=pytest.mark.long) for one in (409, 429, 500, "refused", "lost", "cut"))]
+    "fault", [pytest.param(one, marks=pytest.mark.long) for one in (409, 429, 500, 503, "refused", "lost", "cut")]
 )
 def test_each_thing_is_answered_badly_the_first_time_that_it_is_asked(author: Author, fault: int | str) -> None:
     door = BadDoor(author.namespace.api, lambda method, path, before: fault if before == 0 else None)
@@ -60,6 +60,18 @@ def test_each_thing_is_answered_badly_the_first_time_that_it_is_asked(author: Au
     finally:
         door.close()
     assert len(door.hit) > 20
+
+
+def test_the_answers_of_what_makes_and_changes_are_lost(author: Author) -> None:
+    def lost(method: str, path: str, before: int) -> str | None:
+        return "lost" if method != "GET" and before == 0 and "review" not in path else None
+
+    door = BadDoor(author.namespace.api, lost)
+    try:
+        journey(author, door)
+    finally:
+        door.close()
+    assert len(door.hit) > 5
 
 
 @pytest.mark.long
