@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,3 +105,28 @@ def test_of_several_that_share_a_ledger_one_comes_back(
     (after,) = fresh.json("status")
     assert after["releases"][0]["image"] == before["releases"][0]["image"]
     fresh.instar("history", "--verify")
+
+
+@pytest.mark.thorough
+def test_what_rm_took_is_put_back_beneath_what_runs(project: Project, tmp_path: Path) -> None:
+    """The state directory is gone, all of it that rm can take, while instances and routers run on."""
+    project.instar("deploy", "dev")
+    (before,) = project.json("status")
+    file = str(tmp_path / "backup.tar")
+    project.instar("backup", "--without-secrets", file)
+    with load.running(project.url(), "--rate", "100", "--connections", "4", "--closing", "4") as traffic:
+        for path in project.home.iterdir():
+            if path.name not in ("run", "layers"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        project.instar("restore", file)
+        project.instar("agent", "--once")
+        report = traffic.stop()
+    assert report["failed"] == 0 and report["served"] > 50, report
+    (after,) = project.json("status")
+    assert after["releases"][0]["image"] == before["releases"][0]["image"]
+    assert project.instance_ids() == {"hello-dev-1-1"}, "what ran runs on"
+    project.instar("taint", "dev", "hello-dev-1-1", "--why", "its log and its record were removed")
+    project.instar("agent", "--once")
+    project.instar("agent", "--once")
+    assert project.get() == "hello from version 1\n"
+    project.instar("drift", "dev")

@@ -7,6 +7,7 @@ secrets/key, secrets/HEX        secrets by their keyed digests, and the key; in 
 certificates/…                  certificates with their keys, accounts; likewise
 recordings/NAME, evidence/NAME  what shells showed, and what drifted instances were like
 machine/config.yaml             the machine's own file
+machine/network.json            the subnet of its instances, for where they still run
 volumes/SERVICE/ENV/NAME/…      the data of volumes, where it was asked for
 manifest.json                   the last member: of each part (what stands before the first "/") how many members, how
                                 many bytes, and the SHA-256 of all of it (:class:`Part`)
@@ -34,6 +35,7 @@ SUMMARY: Final = b"backup.json"
 MANIFEST: Final = b"manifest.json"
 LEDGER: Final = b"ledger/instar.db"
 MACHINE_FILE: Final = b"machine/config.yaml"
+NETWORK: Final = b"machine/network.json"
 SMALL_BYTES: Final = 16 << 20  # of the first and the last member
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 _STATE_ID: Final = re.compile(r"[0-9a-f]{6}")
@@ -42,7 +44,11 @@ _SEGMENT: Final = rb"(?!\.\.?(?:/|\Z))[^/\0]{1,255}"
 _HEX: Final = rb"[0-9a-f]{64}"
 _FILES: Final = re.compile(
     rb"ledger/instar\.db|store/(?:oci-layout|index\.json|blobs/sha256/" + _HEX + rb")|secrets/(?:key|" + _HEX + rb")"
-    rb"|certificates(?:/" + _SEGMENT + rb"){1,8}|(?:recordings|evidence)/" + _SEGMENT + rb"|machine/config\.yaml"
+    rb"|certificates(?:/"
+    + _SEGMENT
+    + rb"){1,8}|(?:recordings|evidence)/"
+    + _SEGMENT
+    + rb"|machine/(?:config\.yaml|network\.json)"
 )
 _IN_VOLUMES: Final = re.compile(rb"volumes(?:/(?!\.)" + _SEGMENT + rb"){2}(?:/" + _SEGMENT + rb"){1,260}")
 _BLOB: Final = re.compile(rb"store/blobs/sha256/(" + _HEX + rb")")

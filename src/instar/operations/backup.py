@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from instar import __version__, durable, locks
-from instar.backup.contents import FORMAT, LEDGER, MACHINE_FILE, KeptEnvironment, Summary
+from instar.backup.contents import FORMAT, LEDGER, MACHINE_FILE, NETWORK, KeptEnvironment, Summary
 from instar.backup.outcomes import Made
 from instar.backup.writing import Member, write
 from instar.errors import BackupError, NotFound, Refused, UsageError
@@ -224,8 +224,8 @@ def _store(workspace: Workspace, selection: Selection) -> Iterator[Member]:
 def _state_files(workspace: Workspace, *, secrets: bool) -> Iterator[Member]:
     for name, path in _paths(workspace.state, secrets=secrets):
         yield from _file(name, path)
-    with contextlib.suppress(FileNotFoundError):
-        yield from _file(MACHINE_FILE, machine_file(workspace.environ))
+    yield from _file(MACHINE_FILE, machine_file(workspace.environ))
+    yield from _file(NETWORK, workspace.state.network)
 
 
 def _paths(state: StateDirectory, *, secrets: bool) -> Iterator[tuple[bytes, Path]]:

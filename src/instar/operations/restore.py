@@ -20,7 +20,7 @@ from typing import Any, Final, Literal
 
 from instar import durable, locks
 from instar.backup import reading
-from instar.backup.contents import LEDGER, MACHINE_FILE, Summary, blob_of, is_of_volumes
+from instar.backup.contents import LEDGER, MACHINE_FILE, NETWORK, Summary, blob_of, is_of_volumes
 from instar.backup.outcomes import Checked, MachineFile, Restored
 from instar.backup.reading import Backup
 from instar.backup.trees import Planting
@@ -45,6 +45,7 @@ Identities = Callable[[], Sequence[Any]]
 _COMPLETE: Final = "complete"
 _BEFORE: Final = "before"
 _MARKS: Final = Path("/run")  # what is global to the host has the state directory's id in its name there
+_DERIVED: Final = ("layers", "steps", "cache")  # known by their hashes, and made again: an rm -r may have left some
 _IMMATERIAL: Final = (
     "crashes",
     "notified",
@@ -147,10 +148,11 @@ def _require_alone(workspace: Workspace, summary: Summary, machine: WhichMachine
         )
     if machine == "new" or summary.state_id is None:
         return
-    root = workspace.state.root
     original = Path(summary.state)
+    if original == workspace.state.root:
+        return  # what carries its digits here is its own
     with contextlib.suppress(OSError):
-        if original != root and durable.read_text(original / "id").strip() == summary.state_id:
+        if durable.read_text(original / "id").strip() == summary.state_id:
             raise Refused(
                 f"cannot restore with the identity of '{original}': it is on this machine",
                 hint="beside it: --machine new; or remove it first (instar uninstall)",
@@ -160,6 +162,11 @@ def _require_alone(workspace: Workspace, summary: Summary, machine: WhichMachine
             f"cannot restore with the identity {summary.state_id}: something on this machine carries it",
             hint=f"ls -d {_MARKS}/instar-{summary.state_id}; beside it: --machine new",
         )
+
+
+def _runs_on(state: StateDirectory, summary: Summary) -> bool:
+    """Tell whether what the original made on this machine still runs: somebody removed its files alone."""
+    return Path(summary.state) == state.root and (_MARKS / f"instar-{summary.state_id}").exists()
 
 
 def _is_complete(state: StateDirectory, summary: Summary) -> bool:
@@ -206,7 +213,7 @@ def _find_something(state: StateDirectory, *, with_volumes: bool) -> str | None:
                 return f"a ledger with a history, '{state.ledger}'"
         except InstarError as error:
             return f"'{state.ledger}' ({error.message})"
-    immaterial = {*_IMMATERIAL, state.ledger.parent.name, state.id_file.name, state.store.name}
+    immaterial = {*_IMMATERIAL, *_DERIVED, state.ledger.parent.name, state.id_file.name, state.store.name}
     immaterial |= {state.snapshots.name} if with_volumes else {state.volumes.name, state.snapshots.name}
     for name in (*state.own_names, "store/blobs/sha256"):
         if name not in immaterial and (found := _first_file(state.root / name)) is not None:
@@ -270,6 +277,9 @@ def _settle(workspace: Workspace, summary: Summary, machine: WhichMachine, *, al
             ledger.record(restored)
     kept = summary.state_id if machine == "same" else None
     try:
+        network = made / os.fsdecode(NETWORK)
+        if kept is not None and _runs_on(workspace.state, summary) and network.exists():
+            network.rename(made / workspace.state.network.name)
         durable.write(made / "id", f"{kept or os.urandom(3).hex()}\n".encode(), mode=0o644)
         os.sync()
         durable.write(made / _COMPLETE, f"{summary.id} {taken_at}\n".encode())
