@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_store_crashes import apart, status
 
+from instar import process
 from instar.errors import HostError, NotFound, Refused
 from instar.host.filesystems import sized
 from instar.model.release import EnvironmentId
@@ -217,3 +219,28 @@ def test_who_is_killed_while_it_is_copied_leaves_no_volume_and_the_next_one_make
     assert code == 0 and killed > 3
     assert looks(copied) == before
     assert sorted(path.name for path in copied.parent.iterdir()) == [".lock", "data"]
+
+
+@SIZES
+def test_a_link_in_the_place_of_a_folder_that_is_just_copied_leads_nowhere(
+    names: Names, kept: LocalSnapshots, size_bytes: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make(names, size_bytes)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "x").write_text("of the machine's own")
+    run, got = process.run, []
+
+    def swapped(argv: Sequence[str | Path], **how: Any) -> process.Completed:
+        """What cp does of a folder that it has listed, when a link has come there before it opens what was in it."""
+        if argv[0] == "cp":
+            (folder / "d").rename(folder / "away")
+            (folder / "d").symlink_to(outside)
+            read = run(["cat", f"{argv[-2]}/d/x"], check=False, pass_fds=how.get("pass_fds", ()))
+            got.append(read.stdout)
+        return run(argv, **how)
+
+    monkeypatch.setattr(process, "run", swapped)
+    made = kept.take_snapshot(ENV, "data", running=True)
+    assert got == [b""]
+    assert (Path(made.where) / "d").readlink() == outside and (Path(made.where) / "away/x").read_text() == "old"

@@ -21,6 +21,7 @@ from instar.errors import HostError
 from instar.host.kernel.namespaces import Unsupported
 
 RDONLY, NOSUID, NODEV, NOEXEC = 0x1, 0x2, 0x4, 0x8
+NOSYMFOLLOW = 0x0020_0000
 _IDMAP = 0x0010_0000
 _PRIVATE = 1 << 18
 

@@ -19,6 +19,7 @@ from typing import Any
 from instar import durable, process
 from instar.errors import CommandFailed, HostError, NotFound, Refused
 from instar.host.filesystems import sized, trees
+from instar.host.kernel import idmap
 from instar.model.release import EnvironmentId
 from instar.model.volume import VolumeSnapshot
 from instar.providers.local import volumes
@@ -182,19 +183,32 @@ def _has_reflinks(folder: Path) -> bool:
 
 
 def _copy(source: Path, made: Path, *, may_change: bool) -> None:
-    """Copy a folder with all that it holds, owners, times and attributes too, to ``made``, and have it on the disk."""
+    """Copy a folder with all that it holds, owners, times and attributes too, to ``made``, and have it on the disk.
+
+    Whoever has the volume may put a link in the place of a folder that is just being copied: ``cp`` is shown it by a
+    mount in which no link leads anywhere, so that nothing else of this machine gets into the copy.
+    """
     _require_room(made.parent, _copied_bytes(source, made.parent))
     try:
+        with idmap.detached(source, attributes=idmap.NOSYMFOLLOW) as tree:
+            _run_cp(source, f"/proc/self/fd/{tree}/.", made, tree, may_change=may_change)
+    except OSError as error:
+        raise HostError(f"cannot copy '{source}': {error.strerror}") from error
+    process.run(["sync", "--file-system", made], timeout_s=_TIMEOUT_S)
+
+
+def _run_cp(source: Path, shown: str, made: Path, tree: int, *, may_change: bool) -> None:
+    try:
         process.run(
-            ["cp", "--archive", "--reflink=auto", "--sparse=auto", "--one-file-system", "-T", "--", source, made],
+            ["cp", "--archive", "--reflink=auto", "--sparse=auto", "--one-file-system", "-T", "--", shown, made],
             timeout_s=_TIMEOUT_S,
+            pass_fds=(tree,),
         )
     except CommandFailed as error:
         said = [line for line in error.output.splitlines() if line.strip()]
         if not (may_change and said and all(line.endswith(_GONE) for line in said)):
-            cause = said[-1].removeprefix("cp: ") if said else error.message
+            cause = said[-1].removeprefix("cp: ").replace(shown, str(source)) if said else error.message
             raise HostError(f"cannot copy '{source}': {cause}") from error
-    process.run(["sync", "--file-system", made], timeout_s=_TIMEOUT_S)
 
 
 def _require_room(folder: Path, needed_bytes: int | None) -> None:
