@@ -176,3 +176,17 @@ def test_it_is_refused_while_an_environment_is_changed_by_others(dev: Project) -
         held.flush()
         assert dev.try_instar("run", "dev", "--", "true").status == 75
     assert left(dev) == []
+
+
+@pytest.mark.thorough
+def test_whenever_it_is_killed_nothing_is_left(dev: Project) -> None:
+    for step in range(14):
+        process = dev.start("run", "dev", "--", "sh", "-c", "sleep 0.3")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.25 + step * 0.09)
+        process.kill()
+        process.communicate()
+        assert dev.try_instar("run", "dev", "--", "true").status == 0
+        assert [name for name in left(dev) if not name.startswith("run--")] == [], f"after {step}"
+    assert dev.instance_ids() == {"hello-dev-1-1"} and answers(dev)
+    dev.instar("history", "--verify")
