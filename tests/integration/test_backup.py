@@ -258,7 +258,8 @@ def _is_refused(bad: Path, empty: Home, tmp_path: Path) -> None:
     with pytest.raises((BackupError, LedgerDamaged)):
         empty.restore(bad, machine="new")
     assert not (empty.path / "ledger").exists() and not (empty.path / "store").exists()
-    assert not (empty.path / "config.yaml").exists()
+    assert not (empty.path / "config.yaml").exists() and not (empty.path / ".restore").exists()
+    assert empty.open().ledger.environments() == (), "what is there works as before"
 
 
 def test_what_is_no_backup_is_told_from_a_damaged_one(tmp_path: Path, empty: Home, encrypted: Path) -> None:

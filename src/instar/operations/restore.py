@@ -102,8 +102,9 @@ def restore(
                     shutil.rmtree(left, ignore_errors=True)
             if not _is_complete(state, backup.summary):
                 _require_nothing(workspace, backup.summary)
-                _read(workspace, backup, file)
-                _settle(workspace, backup.summary, machine, alone=alone)
+                with _undone_unless_complete(state):
+                    _read(workspace, backup, file)
+                    _settle(workspace, backup.summary, machine, alone=alone)
             else:
                 workspace.report(Progress(stage="restore", text="goes on where it was interrupted"))
             kept_volumes = state.volumes.is_dir() and any(state.volumes.iterdir())
@@ -167,6 +168,16 @@ def _require_alone(workspace: Workspace, summary: Summary, machine: WhichMachine
 def _runs_on(state: StateDirectory, summary: Summary) -> bool:
     """Tell whether what the original made on this machine still runs: somebody removed its files alone."""
     return Path(summary.state) == state.root and (_MARKS / f"instar-{summary.state_id}").exists()
+
+
+@contextlib.contextmanager
+def _undone_unless_complete(state: StateDirectory) -> Iterator[None]:
+    """Leave nothing of a restore that fails inside: the machine is as it was, for another backup to be tried."""
+    try:
+        yield
+    finally:
+        if not (state.restore / _COMPLETE).exists():
+            shutil.rmtree(state.restore, ignore_errors=True)
 
 
 def _is_complete(state: StateDirectory, summary: Summary) -> bool:
