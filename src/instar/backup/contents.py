@@ -28,6 +28,7 @@ from instar.errors import BackupDamaged, BackupError, BackupNewer
 from instar.frozen import dataclass
 from instar.model.codec import canonical, from_json, parse
 from instar.model.digest import Digest
+from instar.model.names import NAME
 from instar.store.header import DIRECTORY, HARD_LINK, REGULAR, SYMLINK, Entry, encode
 
 FORMAT: Final = 1
@@ -50,7 +51,8 @@ _FILES: Final = re.compile(
     + _SEGMENT
     + rb"|machine/(?:config\.yaml|network\.json)"
 )
-_IN_VOLUMES: Final = re.compile(rb"volumes(?:/(?!\.)" + _SEGMENT + rb"){2}(?:/" + _SEGMENT + rb"){1,260}")
+_VOLUME: Final = re.compile(rb"volumes(?:/" + NAME.pattern.encode() + rb"){3}")
+_IN_VOLUME: Final = re.compile(rb"(" + _VOLUME.pattern + rb")/" + _SEGMENT + rb"(?:/" + _SEGMENT + rb"){0,259}")
 _BLOB: Final = re.compile(rb"store/blobs/sha256/(" + _HEX + rb")")
 
 
@@ -161,20 +163,28 @@ def require_manifest(data: bytes, parts: Mapping[str, Part], file: str) -> None:
 
 
 def require_member(entry: Entry, file: str) -> None:
-    """Raise BackupDamaged for a member that no backup has: a name that leads elsewhere, what is no file."""
+    """Raise BackupDamaged for a member that no backup has: a name that leads elsewhere, what is no file, what would be
+    taken for a volume and is no folder."""
     if entry.kind == REGULAR and _FILES.fullmatch(entry.name):
         return
-    kinds = (REGULAR, DIRECTORY, SYMLINK, *((HARD_LINK,) if _IN_VOLUMES.fullmatch(entry.link) else ()))
-    if is_of_volumes(entry) and entry.kind in kinds:
+    if is_of_volumes(entry) and (entry.kind != HARD_LINK or _volume_of(entry.link) == _volume_of(entry.name)):
         return
     shown = entry.name[:200].decode("utf-8", "backslashreplace")
     raise damaged(file, f"there is '{shown}' in it, which no backup has")
 
 
 def is_of_volumes(entry: Entry) -> bool:
-    """Tell whether a member is part of a volume's data."""
-    name = entry.name.removesuffix(b"/") if entry.kind == DIRECTORY else entry.name
-    return _IN_VOLUMES.fullmatch(name) is not None
+    """Tell whether a member is a volume, or part of its data."""
+    if entry.kind == DIRECTORY:
+        name = entry.name.removesuffix(b"/")
+        return _VOLUME.fullmatch(name) is not None or _volume_of(name) is not None
+    return entry.kind in (REGULAR, SYMLINK, HARD_LINK) and _volume_of(entry.name) is not None
+
+
+def _volume_of(name: bytes) -> bytes | None:
+    """Return the volume in which a member of this name is."""
+    found = _IN_VOLUME.fullmatch(name)
+    return found[1] if found else None
 
 
 def blob_of(entry: Entry) -> Digest | None:
