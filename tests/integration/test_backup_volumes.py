@@ -161,3 +161,13 @@ def test_they_are_put_back_beside_all_else(home: Home, folder: Path, tmp_path: P
     empty.restore(file, machine="new")
     (folder / "pipe").unlink()
     assert listed(empty.path / "volumes/web/dev/data") == listed(folder)
+
+
+def test_a_file_of_holes_does_not_fill_the_disk(home: Home, folder: Path, tmp_path: Path) -> None:
+    with (folder / "endless").open("wb") as file:
+        file.truncate(1 << 43)
+    with pytest.raises(BackupError, match=r"data/endless': with its holes it has .*, and there is room for"):
+        making.backup(
+            home.open(), tmp_path / "b", keys=[str(KEY.to_public())], key_files=(), secrets=True, volumes=True
+        )
+    assert [one.name for one in tmp_path.iterdir() if "b" in one.name.split(".")] == []

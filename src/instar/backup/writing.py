@@ -17,8 +17,11 @@ from instar import durable
 from instar.backup.contents import MANIFEST, SUMMARY, Summary, Tally, manifest_json
 from instar.errors import BackupError, InstarError
 from instar.model.codec import canonical
+from instar.model.sizes import size_text
 from instar.store.header import BLOCK, REGULAR, Entry, encode, padding
+from instar.store.room import free_room
 
+_LARGE_BYTES: Final = 16 << 20  # room is looked for before what is larger
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -42,12 +45,26 @@ def write(file: Path, summary: Summary, members: Iterable[Member], recipients: S
         handle = os.open(partial, _NEW, 0o600)
         try:
             with os.fdopen(handle, "wb", buffering=1 << 20) as out:
-                _write_all(out, tar(summary, members), recipients)
+                _write_all(out, tar(summary, _with_room(file.parent, members)), recipients)
             size_bytes = partial.stat().st_size
             durable.move(partial, file)
         finally:
             partial.unlink(missing_ok=True)
     return size_bytes
+
+
+def _with_room(folder: Path, members: Iterable[Member]) -> Iterator[Member]:
+    """Yield them. Raises BackupError before one that ``folder`` has no room for: a file of a volume may be holes alone,
+    of any size, and they are written out."""
+    for one in members:
+        if one.entry.size > _LARGE_BYTES and one.entry.size > (free := free_room(folder)[1]):
+            shown = one.entry.name[:200].decode("utf-8", "backslashreplace")
+            raise BackupError(
+                f"cannot back up '{shown}': with its holes it has {size_text(one.entry.size)}, and there is room for "
+                f"{size_text(free)} at '{folder}'",
+                hint="no backup was made; make it shorter, or name a file elsewhere",
+            )
+        yield one
 
 
 def tar(summary: Summary, members: Iterable[Member]) -> Iterator[bytes]:
