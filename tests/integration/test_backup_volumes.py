@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,3 +173,21 @@ def test_a_file_of_holes_does_not_fill_the_disk(home: Home, folder: Path, tmp_pa
             home.open(), tmp_path / "b", keys=[str(KEY.to_public())], key_files=(), secrets=True, volumes=True
         )
     assert [one.name for one in tmp_path.iterdir() if "b" in one.name.split(".")] == []
+
+
+@pytest.mark.parametrize("by", ["a link", "a socket"])
+def test_a_file_that_becomes_something_else_meanwhile_is_left_out(folder: Path, by: str) -> None:
+    """A service that has files change places for ever keeps no machine from being backed up."""
+    write(folder / "swapped", b"x")
+    seen = (folder / "swapped").stat()
+    (folder / "swapped").unlink()
+    if by == "a link":
+        (folder / "swapped").symlink_to("/etc/shadow")
+    else:
+        with contextlib.chdir(folder), socket.socket(socket.AF_UNIX) as made:
+            made.bind("swapped")
+    tree, here = Tree(folder, NAME), os.open(folder, os.O_RDONLY)
+    try:
+        assert list(tree._one(here, b"swapped", NAME + b"swapped", seen, 1)) == []
+    finally:
+        os.close(here)

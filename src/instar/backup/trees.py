@@ -8,6 +8,7 @@ left out. What is put back is only ever created, below one folder, by the same r
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,7 @@ _CHUNK_BYTES: Final = 1 << 20
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_REPLACED: Final = (errno.ENOTDIR, errno.ELOOP, errno.ENXIO)  # by a file, a link, a socket
 _LATEST_S: Final = 0o77777777777
 _XATTRS: Final = ("user.", "security.capability", "system.posix_acl_")
 _XATTRS_BYTES: Final = 512 << 10
@@ -67,8 +69,10 @@ class Tree:
             return
         try:
             descriptor = os.open(one, _FOLDER if stat.S_ISDIR(found.st_mode) else _FILE, dir_fd=folder)
-        except NotADirectoryError:
-            return  # it was replaced meanwhile
+        except OSError as error:
+            if error.errno in _REPLACED:
+                return  # meanwhile
+            raise
         try:
             now = os.fstat(descriptor)
             if stat.S_ISDIR(now.st_mode):
