@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Final
 
 from instar import durable, threads
 from instar.backup.contents import (
+    LEDGER,
     MANIFEST,
     SMALL_BYTES,
     SUMMARY,
@@ -57,7 +58,7 @@ class Backup:
     def members(self) -> Iterator[tuple[Entry, Iterator[memoryview]]]:
         """Yield each member with its data, which is read, or skipped, before the next. Having ended means that all of
         it is what was put in. Raises BackupDamaged."""
-        tally, manifest = Tally(), None
+        tally, manifest, ledgers = Tally(), None, 0
         with self._explained():
             for entry in self._entries:
                 if manifest is not None:
@@ -66,6 +67,9 @@ class Backup:
                     manifest = self._small(entry)
                     continue
                 require_member(entry, self._file)
+                ledgers += entry.name == LEDGER
+                if ledgers > 1:
+                    raise damaged(self._file, "its ledger is there twice")
                 tally.begin(entry)
                 content = self._content(entry, tally)
                 yield entry, content
@@ -73,6 +77,8 @@ class Backup:
                     pass
         if manifest is None:
             raise damaged(self._file, "its manifest is missing")
+        if not ledgers:
+            raise damaged(self._file, "its ledger is missing")
         self.parts = tally.parts()
         require_manifest(manifest, self.parts, self._file)
 
