@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from project import Project, wait_for
+from project import Project, end, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -151,3 +153,21 @@ def test_a_name_outlives_a_router_that_is_killed_and_tables_that_are_taken_away(
     shop.instar("agent", "--once")
     assert asked(shop) == "hello from version 1\n"
     assert Path(shop.home / "allocations/internal/stock.dev.json").exists()
+
+
+@pytest.mark.thorough
+def test_who_is_killed_in_the_middle_gives_no_name_away(shop: Project, stock: Project) -> None:
+    """Each round's moment is later than the one before."""
+    addresses = set()
+    for number in range(6):
+        for project, name in ((stock, "stock/dev"), (shop, "hello/dev")):
+            project.set_version(str(number + 1))
+            command = project.start("deploy", "dev")
+            time.sleep(0.15 + 0.15 * number)  # not awaited: the moment is what varies
+            end(command, signal.SIGKILL)
+            assert project.json("deploy", "dev")["outcome"] in ("done", "unchanged"), name
+        assert asked(shop) == f"hello from version {number + 1}\n"
+        addresses.add((shop.home / "allocations/internal/stock.dev.json").read_text())
+        for name in ("hello/dev", "stock/dev"):
+            assert shop.try_instar("drift", name).status == 0, shop.instar("drift", name).out
+    assert len(addresses) == 1, "it stays"
