@@ -189,3 +189,18 @@ def test_that_one_ends_is_no_instance_that_ended_by_itself() -> None:
     (one,) = running("stopped").task_groups
     ending = ending_of(one, Retire((one.id,), "its task: done"), NOW)
     assert (ending.reason, ending.why) == ("instar", "its task: done")
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        "schedule report by hand often",
+        "schedule report by hand " + "9" * 5_000,
+        "schedule report tomorrow",
+        "schedule report 2026-11-30T03:00:00Z try x",
+        "schedule report 2026-13-30T03:00:00Z",
+    ],
+)
+def test_a_task_that_no_schedule_has_begun_is_of_none(task: str) -> None:
+    """A ledger from elsewhere says what it likes."""
+    assert Occurrence.of(task) is None

@@ -99,6 +99,7 @@ def test_a_log_that_was_begun_anew_is_read_from_its_beginning_and_what_was_seen_
         '{"objectRef":"subresource":"exec"}',
         '{"auditID":1,"user":5,"objectRef":{"resource":"pods","subresource":"exec","namespace":"shop","name":"shop-1"}}',
         '{"auditID":1,"responseStatus":[1],"objectRef":{"resource":"pods","subresource":"exec"}}',
+        '{"auditID":1,"responseStatus":{"code":1e999},"objectRef":{"resource":"pods","subresource":"exec"}}',
         "[" * 100_000 + '"subresource":"exec"',
         "\x00\xff",
     ],

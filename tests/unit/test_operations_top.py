@@ -236,15 +236,16 @@ def test_the_agent_measures_only_for_who_wants_to_know(workspace: SimulatedWorks
     assert {one.name for one in heard.usage[DEV].members} == {"web-dev-1-1", "web-dev-1-2"}
 
 
+@pytest.mark.parametrize("error", [HostError("it can't be told now"), ValueError("what nobody foresaw")])
 def test_what_cannot_be_measured_keeps_the_agent_from_nothing(
-    workspace: SimulatedWorkspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workspace: SimulatedWorkspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     deployed(workspace, tmp_path)
     heard = Heard()
     heard.wants_usage = True
 
     def fails(*_: object) -> Measured:
-        raise HostError("it can't be told now")
+        raise error
 
     monkeypatch.setattr(workspace.simulation.runtime, "measure", fails)
     assert Agent(workspace, heard).once()

@@ -29,13 +29,16 @@ class Occurrence:
     @classmethod
     def of(cls, task: str) -> Occurrence | None:
         """Return what the task of that name is of; None of any other."""
-        match task.split(" "):
-            case [word, entry, "by", "hand", number] if word == SCHEDULED:
-                return cls(entry=entry, number=int(number))
-            case [word, entry, due] if word == SCHEDULED:
-                return cls(entry=entry, due_at=_due(due))
-            case [word, entry, due, "try", number] if word == SCHEDULED:
-                return cls(entry=entry, due_at=_due(due), number=int(number))
+        try:
+            match task.split(" "):
+                case [word, entry, "by", "hand", number] if word == SCHEDULED:
+                    return cls(entry=entry, number=int(number))
+                case [word, entry, due] if word == SCHEDULED:
+                    return cls(entry=entry, due_at=_due(due))
+                case [word, entry, due, "try", number] if word == SCHEDULED:
+                    return cls(entry=entry, due_at=_due(due), number=int(number))
+        except ValueError:  # no schedule of Instar's has called it so
+            return None
         return None
 
 

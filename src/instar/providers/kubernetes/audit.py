@@ -87,7 +87,7 @@ def _note(line: bytes, looks: dict[_Pod, dict[str, Look]]) -> None:
             return
         pod, number = (str(of["namespace"]), str(of["name"])), str(event["auditID"])
         who, by, at = event["user"]["username"], event.get("userAgent"), event.get("requestReceivedTimestamp")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return
     if event.get("stage") == "RequestReceived":
         return  # what became of it is in the next one
