@@ -107,7 +107,10 @@ def _steps(restored: Restored) -> Iterator[str]:
         case "none":
             yield "if that machine had a file of its own (/etc/instar/config.yaml), write it again: docs/machine.md"
         case "there":
-            yield "the machine's own file is there again: look it through, and bring back the files that it names"
+            yield (
+                "the machine's own file is there again: look it through before anything starts, since root runs what "
+                "it names as a command, and bring back the files that it names"
+            )
         case "other":
             yield "the machine's own file is another than in the backup: look it through"
     if restored.missing:
