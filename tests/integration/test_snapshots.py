@@ -244,3 +244,18 @@ def test_a_link_in_the_place_of_a_folder_that_is_just_copied_leads_nowhere(
     made = kept.take_snapshot(ENV, "data", running=True)
     assert got == [b""]
     assert (Path(made.where) / "d").readlink() == outside and (Path(made.where) / "away/x").read_text() == "old"
+
+
+def test_the_room_is_looked_for_also_where_files_go_while_they_are_counted(
+    names: Names, kept: LocalSnapshots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(names, None)
+    fake = tmp_path / "bin/du"
+    fake.parent.mkdir()
+    fake.write_text(f"#!/bin/sh\necho '{1 << 60}\tdata'; echo 'du: cannot access: No such file' >&2; exit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setattr("instar.process.PATH", f"{fake.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(snapshots, "_has_reflinks", lambda folder: False)
+    with pytest.raises(HostError, match="are free"):
+        kept.take_snapshot(ENV, "data", running=True)
+    assert list(kept.snapshots()) == []

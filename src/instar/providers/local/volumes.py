@@ -52,9 +52,11 @@ def _remove_empty(folder: Path) -> None:
 
 
 def used_bytes(folder: Path) -> int | None:
-    """Return how many bytes of the disk a file or a tree takes; None where that cannot be told."""
+    """Return how many bytes of the disk a file or a tree takes, without what goes while it is counted; None where that
+    cannot be told."""
     try:
-        listed = process.run(["du", "-sx", "-B1", "--", folder], timeout_s=_COUNT_TIMEOUT_S)
+        listed = process.run(["du", "-sx", "-B1", "--", folder], timeout_s=_COUNT_TIMEOUT_S, check=False)
     except CommandFailed:
         return None
-    return int(listed.stdout.split()[0])
+    words = listed.stdout.split()
+    return int(words[0]) if words else None
