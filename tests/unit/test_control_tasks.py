@@ -11,9 +11,11 @@ from control_values import DATABASE, HTTP, ago, group, ready, release, serving, 
 
 from instar.control.actions import BeginTask, Create, EndTask, Fail, Finish, Plan, Retire, Route, Start, Wait
 from instar.control.decide import decide
+from instar.control.report import RolloutReport
 from instar.control.snapshot import GroupView, Snapshot
 from instar.control.tasks import GIVEN_UP, runs_alone
 from instar.model.definition import Task, Volume
+from instar.model.progress import Progress
 from instar.model.release import Command, TaskRun
 
 MIGRATE, TIDY = Task(command=("migrate", "--all"), timeout_ms=60_000), Task(command=("tidy",))
@@ -73,6 +75,36 @@ def test_a_task_has_its_time_and_no_more() -> None:
     late = runner(age_s=60)
     (action,) = decide(tasking([run("before 1")], [late]))
     assert action == EndTask(2, "before 1", late.id, "it did not end within 60 s")
+
+
+def test_a_task_that_does_not_begin_ends_when_groups_would_have_to_be_well() -> None:
+    def held_up(age_s: float, ready: int = 0) -> GroupView:
+        one = runner(age_s=age_s)
+        return dataclasses.replace(
+            one, observed=dataclasses.replace(one.observed, ready=ready, reason="exceeded quota")
+        )
+
+    limit_s = BEFORE.health.deadline_ms / 1000
+    assert limit_s < MIGRATE.timeout_ms / 1000
+    assert isinstance(decide(tasking([run("before 1")], [held_up(limit_s - 1)]))[0], Wait)
+    assert isinstance(decide(tasking([run("before 1")], [held_up(limit_s, ready=1)]))[0], Wait)
+    late = held_up(limit_s)
+    why = f"it had not begun after {limit_s:g} s: exceeded quota"
+    assert decide(tasking([run("before 1")], [late])) == (EndTask(2, "before 1", late.id, why),)
+
+
+def test_why_a_task_does_not_begin_is_told_once_for_good_and_then_on_a_line_that_changes() -> None:
+    told: list[Progress] = []
+    one = runner()
+    seen = dataclasses.replace(one.observed, ready=0, reason="exceeded quota")
+    report = RolloutReport(report=told.append)
+    waits = tasking([run("before 1")], [dataclasses.replace(one, observed=seen)])
+    report.waiting(waits)
+    report.waiting(waits)
+    assert [(line.text, line.kind) for line in told] == [
+        ("before 1 · exceeded quota", "warning"),
+        ("before 1 · exceeded quota", "running"),
+    ]
 
 
 def test_a_task_whose_instance_is_gone_is_not_begun_again() -> None:

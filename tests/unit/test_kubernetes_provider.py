@@ -324,6 +324,20 @@ def test_a_task_is_a_job_and_its_end_is_seen(world: World, stub: ClusterStub) ->
     assert (seen.exit_status, seen.signal, seen.out_of_memory) == (137, "SIGKILL", True)
 
 
+def test_a_job_that_cannot_make_its_pod_says_so_in_the_clusters_words(world: World, stub: ClusterStub) -> None:
+    release = world.release(service=dataclasses.replace(SERVICE, before=(Task(command=("migrate",)),)))
+    group = world.create(release, members=1, task="before 1")
+    stub.one("jobs", group.id)["status"] = {}
+    del stub.objects["pods", "shop", f"{group.id}-0"]
+    assert world.provider.observe(ENV, [group]).groups[0].reason is None
+    about = {"kind": "Job", "name": group.id}
+    message = 'Error creating: pods "x" is forbidden: exceeded quota: few'
+    stub.put("events", "shop", {"metadata": {"name": "e"}, "involvedObject": about, "message": message})
+    seen = world.provider.observe(ENV, [group]).groups[0]
+    assert (seen.state, seen.ready) == ("running", 0)
+    assert seen.reason == f"its pod cannot be made: {message}"
+
+
 def test_an_image_is_pushed_once(world: World) -> None:
     world.provider.publish(ENV, world.image)
     world.provider.publish(ENV, world.image)

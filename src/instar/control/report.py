@@ -37,6 +37,7 @@ class RolloutReport:
     told_to_wait: set[tuple[int, bool]] = field(default_factory=set)
     went_back: str | None = None  # why the release that was watched was left again
     told_to_watch: bool = False
+    held_up: dict[str, str] = field(default_factory=dict)  # tasks' instances, and why they were said not to begin
     awaited_at: datetime | None = None  # when it was last said for good how many requests came
 
     def launching(self, snapshot: Snapshot) -> None:
@@ -165,6 +166,7 @@ class RolloutReport:
 
     def waiting(self, snapshot: Snapshot) -> None:
         """Nothing to do but to wait; tell for what."""
+        self._held_up(snapshot)
         rollout = snapshot.environment.rollout
         if rollout is None:
             return
@@ -201,6 +203,16 @@ class RolloutReport:
             unknown = "stays, and finishes its requests" if stays else f"requests had {seconds:.1f} s to finish"
             text = finished if known else unknown
             self.report(Progress(stage="drain", text=f"release {rollout.source} · {text}"))
+
+    def _held_up(self, snapshot: Snapshot) -> None:
+        """Tell why a task that is waited for has not begun: on one line that changes, and once where there is none."""
+        for group in snapshot.task_groups:
+            why = group.observed.reason
+            if group.state == "running" and group.observed.ready == 0 and why is not None:
+                new = self.held_up.get(group.id) != why
+                self.held_up[group.id] = why
+                text = f"{group.instance.task} · {why}"
+                self.report(Progress(stage="task", text=text, kind="warning" if new else "running"))
 
     def _await(self, snapshot: Snapshot, requests: AwaitedRequests) -> None:
         """Tell how many requests came: on one line that changes, and off a terminal once a minute."""

@@ -103,10 +103,20 @@ def _go_on(snapshot: Snapshot, release: Release, task: Task, run: TaskRun) -> Ac
         return Start((group.id,))
     if group.state == "dead":
         return EndTask(release.number, run.name, group.id, _outcome(group))
+    if (outcome := _never_began(snapshot, release, group)) is not None:
+        return EndTask(release.number, run.name, group.id, outcome)
     left = (group.began_at + timedelta(milliseconds=task.timeout_ms) - snapshot.now).total_seconds()
     if left <= 0:
         return EndTask(release.number, run.name, group.id, f"it did not end within {task.timeout_ms / 1000:g} s")
     return Wait(min(_PAUSE_S, left))
+
+
+def _never_began(snapshot: Snapshot, release: Release, group: GroupView) -> str | None:
+    """Return why a task does not begin, once that has been so for as long as its release's groups have to be well."""
+    seen, limit_ms = group.observed, release.service.health.deadline_ms
+    if seen.ready != 0 or seen.reason is None or snapshot.now < group.began_at + timedelta(milliseconds=limit_ms):
+        return None
+    return f"it had not begun after {limit_ms / 1000:g} s: {seen.reason}"
 
 
 def _outcome(group: GroupView) -> str:

@@ -81,13 +81,22 @@ class Look:
             for pod in self.pods.get(group.id, ())
         )
 
+    def silent_jobs(self, groups: Sequence[Instance]) -> frozenset[str]:
+        """Return the Jobs of ``groups`` that run, and have no pod: a Job's status does not say why."""
+        return frozenset(
+            group.id
+            for group in groups
+            if group.task is not None and group.id in self.jobs and not self.pods.get(group.id)
+            if self.observed(group).state == "running"
+        )
+
     @property
     def ready(self) -> Mapping[str, int]:
         """How many pods of each group answer."""
         return {name: _ready(one) for name, one in self.deployments.items()}
 
     def observed(self, group: Instance, warnings: Mapping[str, str] | None = None) -> Observed:
-        """Return how a group is; ``warnings``: what the engine said last of pods, by their names."""
+        """Return how a group is; ``warnings``: what the engine said last of pods and Jobs, by name."""
         anchor, pods = self.anchors.get(group.id), self.pods.get(group.id, ())
         if anchor is None:
             left = any(is_of(one, group.id) for one in pods)
@@ -95,7 +104,7 @@ class Look:
         if anchor["metadata"].get("deletionTimestamp") is not None:
             return Observed(id=group.id, state="ending")
         if group.task is not None:
-            return self._task(group, pods)
+            return self._task(group, pods, warnings or {})
         deployment = self.deployments.get(group.id)
         if deployment is None:  # half made, or somebody took it away: what was to be made is made again
             return Observed(id=group.id, state="absent")
@@ -107,13 +116,16 @@ class Look:
             reason = _scaled(deployment, group) or cause(deployment, pods) or _warned(pods, warnings or {})
         return Observed(id=group.id, state="running", ready=ready, reason=reason)
 
-    def _task(self, group: Instance, pods: Sequence[Object]) -> Observed:
+    def _task(self, group: Instance, pods: Sequence[Object], warnings: Mapping[str, str]) -> Observed:
         job = self.jobs.get(group.id)
         if job is None:
             return Observed(id=group.id, state="absent")
         ended = {one.get("type") for one in _conditions(job) if one.get("status") == "True"}
         if not ended & {"Complete", "Failed", "SuccessCriteriaMet", "FailureTarget"}:
-            return Observed(id=group.id, state="running", ready=sum(map(runs, pods)), reason=cause(job, pods))
+            reason = cause(job, pods)
+            if not pods and (told := warnings.get(group.id)):
+                reason = f"its pod cannot be made: {' '.join(told.split())[:300]}"
+            return Observed(id=group.id, state="running", ready=sum(map(runs, pods)), reason=reason)
         status = 0 if ended & {"Complete", "SuccessCriteriaMet"} else _exit_status(pods)
         found = _terminated(pods)
         return Observed(
@@ -173,7 +185,7 @@ def _scaled(deployment: Object, group: Instance) -> str | None:
 
 
 def last_warnings(events: Iterable[Object]) -> Mapping[str, str]:
-    """Return what was said last of each pod that something is wrong with."""
+    """Return what was said last of each object that something is wrong with."""
     found = sorted(events, key=lambda one: str(one.get("lastTimestamp") or one.get("eventTime") or ""))
     return {str((one.get("involvedObject") or {}).get("name")): str(one.get("message")) for one in found}
 

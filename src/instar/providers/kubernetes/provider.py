@@ -139,8 +139,9 @@ class KubernetesProvider:
         with self._guard:
             self._versions[environment] = look.versions
         traffic = self._traffic(environment).look(look.ready, self._counting(environment, place))
-        silent = look.silent_pods(groups)
-        warnings = _warnings(api, place.namespace) if silent else {}
+        warnings: dict[str, str] = {}
+        for kind, silent in ((POD, look.silent_pods(groups)), (JOB, look.silent_jobs(groups))):
+            warnings |= _warnings(api, place.namespace, kind) if silent else {}
         return Observation(groups=tuple(look.observed(one, warnings) for one in groups), traffic=traffic)
 
     def await_change(self, environment: EnvironmentId, groups: Sequence[Instance], within_s: float) -> bool:
@@ -383,10 +384,10 @@ class KubernetesProvider:
             return self._apis[place.context]
 
 
-def _warnings(api: Api, namespace: str) -> Mapping[str, str]:
-    """Return what the cluster said last of pods that are not well: nothing where it may not be read."""
+def _warnings(api: Api, namespace: str, kind: Kind) -> Mapping[str, str]:
+    """Return what the cluster said last of objects that are not well: nothing where it may not be read."""
     try:
-        fields = {"type": "Warning", "involvedObject.kind": POD.name}
+        fields = {"type": "Warning", "involvedObject.kind": kind.name}
         return last_warnings(api.list(EVENT, namespace, {}, fields))
     except ProviderError as error:
         if error.retry_after_s is not None:
