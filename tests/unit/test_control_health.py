@@ -8,9 +8,14 @@ from typing import Any
 
 from control_values import HTTP, NOW, group, release, snapshot
 
+from instar.control.actions import Plan
+from instar.control.decide import decide
 from instar.control.health import HealthHistory
 from instar.control.snapshot import GroupView, Snapshot
 from instar.model.definition import Health
+from instar.model.environment import Replace
+from instar.providers.base import Observed
+from instar.providers.traits import Traits
 
 SLOW = dataclasses.replace(HTTP, health=Health(kind="http", path="/", interval_ms=5_000, deadline_ms=30_000))
 
@@ -109,3 +114,28 @@ def test_what_is_gone_is_forgotten() -> None:
     seen(health, 0, silent())
     seen(health, 1)
     assert (health.silent, health.quiet, health.proven) == ({}, {}, set())
+
+
+def looked_at(health: HealthHistory, after_s: float, ready: int) -> Snapshot:
+    """Return what a look after so many seconds finds of a group of an engine that heals, with so many that answer."""
+    view = group(1, weight=100, up=ready > 0, age_s=600)
+    scaled = dataclasses.replace(view, observed=Observed(id=view.id, state="running", ready=ready))
+    traits, policy = Traits(heals=True), Replace()
+    made = snapshot([release(1, ran_well=True)], [scaled], active=1, failures=(), traits=traits, replace=policy)
+    return health.see(dataclasses.replace(made, now=NOW + timedelta(seconds=after_s)))
+
+
+def test_what_its_engine_does_not_bring_back_is_replaced_in_the_end() -> None:
+    health, deadline_s = HealthHistory(), HTTP.health.deadline_ms / 1000
+    looked_at(health, 0, 1)
+    looked_at(health, 1, 0)
+    assert decide(looked_at(health, deadline_s, 0)) == ()
+    assert decide(looked_at(health, deadline_s + 1, 0)) == (Plan(1, (1,), "unwell"),)
+
+
+def test_what_its_engine_brings_back_is_left_to_it() -> None:
+    health, deadline_s = HealthHistory(), HTTP.health.deadline_ms / 1000
+    looked_at(health, 0, 0)
+    looked_at(health, deadline_s - 1, 1)
+    looked_at(health, deadline_s, 0)
+    assert decide(looked_at(health, deadline_s + 1, 0)) == ()

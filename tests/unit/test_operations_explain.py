@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from control_values import ago, group, release, serving, snapshot
 
 from instar.control import words
 from instar.control.actions import Action
@@ -15,7 +16,7 @@ from instar.model.explanation import Explanation
 from instar.model.release import EnvironmentId
 from instar.operations.agent import Agent
 from instar.operations.deploy import deploy
-from instar.operations.explain import explain
+from instar.operations.explain import _of_group, explain
 from instar.operations.taint import taint
 from instar.views.explanations import explanation_json, explanation_page
 from simulated.listener import Heard
@@ -114,3 +115,31 @@ def state_configuration(workspace: SimulatedWorkspace) -> typing.Any:
 
 def test_there_are_words_for_all_that_can_be_done() -> None:
     assert words._WORDS.keys() == set(typing.get_args(Action))
+
+
+@pytest.mark.parametrize(("hot", "since_s", "is_told"), [(1, 5, False), (0, 5, True), (0, 0, False)])
+def test_last_requests_that_nobody_counts_are_awaited_where_their_release_goes_and_since_when_is_known(
+    hot: int, since_s: int, is_told: bool
+) -> None:
+    old = group(1, healthy=True, weight=0, sessions=None)
+    releases = [release(1, ran_well=True, last=60), release(2, ran_well=True)]
+    made = snapshot(releases, [old, *serving(2, 1)], active=2, hot=hot, quiet_since={old.id: ago(since_s)})
+    assert bool(_of_group(made, old)) == is_told
+
+
+def test_who_does_not_answer_is_waited_for_and_no_end_of_it_is_promised() -> None:
+    silent = group(1, healthy=False, weight=100, up=False, age_s=600)
+    made = snapshot([release(1, ran_well=True)], [silent], active=1, failures=())
+    assert _of_group(made, silent) == f"{silent.id} to get healthy: GET /healthz answered 500"
+
+
+def test_nothing_is_said_to_be_next_that_the_agent_does_not_do_yet(
+    workspace: SimulatedWorkspace, loaded: Loaded
+) -> None:
+    deploy(workspace, loaded, "dev", image=workspace.bake("one").digest)
+    agent = Agent(workspace, Heard())
+    for _ in range(3):
+        workspace.simulation.runtime.kill(workspace.ledger.instances(DEV)[-1].id)
+        agent.once()
+    missing = 2 - len(workspace.ledger.instances(DEV))
+    assert missing and explained(workspace).next == ()  # a pause comes first, which grows with each replacement

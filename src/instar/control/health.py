@@ -34,9 +34,12 @@ class HealthHistory:
         self.quiet = {group.id: self.quiet.get(group.id, self._quiet_from(snapshot, group)) for group in quiet}
         self.looked = True
         unwell = self.unwell(snapshot) if snapshot.failures is not None else frozenset[str]()
+        healed = snapshot.failures is not None and snapshot.traits.heals
+        lost = frozenset(name for name in unwell if self._is_lost(snapshot, name)) if healed else frozenset[str]()
         well = [group.id for group in snapshot.groups if _serves(group) or group.healthy]
         self.well = {name: self.well.get(name, snapshot.now) for name in well}
-        return dataclasses.replace(snapshot, unwell=unwell, quiet_since=dict(self.quiet), well_since=dict(self.well))
+        seen = dataclasses.replace(snapshot, quiet_since=dict(self.quiet), well_since=dict(self.well))
+        return dataclasses.replace(seen, unwell=unwell, lost=lost)
 
     def _quiet_from(self, snapshot: Snapshot, group: GroupView) -> datetime:
         """Return since when a group has no traffic that is seen so for the first time: whoever has never looked before
@@ -58,6 +61,13 @@ class HealthHistory:
         patience = max(timedelta(milliseconds=MISSES * health.interval_ms), timedelta(seconds=LEAST_S))
         late = group.id in self.proven or snapshot.now >= group.began_at + timedelta(milliseconds=health.deadline_ms)
         return late and snapshot.now >= self.silent[group.id] + patience
+
+    def _is_lost(self, snapshot: Snapshot, name: str) -> bool:
+        """Tell whether the engine that heals a group has had the time for it that a new one has to begin: it may not
+        even try, where somebody had it keep no member."""
+        group = next(one for one in snapshot.groups if one.id == name)
+        time_to_heal = timedelta(milliseconds=snapshot.service_of(group).health.deadline_ms)
+        return snapshot.now >= self.silent[name] + time_to_heal
 
 
 def _serves(group: GroupView) -> bool:

@@ -73,8 +73,9 @@ def to_replace(snapshot: Snapshot, release: Release) -> tuple[str, tuple[GroupVi
     """
     groups = [group for group in snapshot.of(release) if group.state == "running"]
     due = [group for group in groups if is_due(snapshot, group)]
+    beyond_help = snapshot.lost if snapshot.traits.heals else snapshot.unwell
     reasons = {
-        "unwell": tuple(one for one in groups if one.id in snapshot.unwell and not snapshot.traits.heals),
+        "unwell": tuple(one for one in groups if one.id in beyond_help),
         "tainted": tuple(group for group in due if group.instance.taint and group.instance.taint.kind != "drift"),
         "drifted": tuple(due[:1]),
         "old": _too_old(snapshot, release),

@@ -133,7 +133,8 @@ class Snapshot:
     entry last.
     ``tried``: what was replaced in this run already, each as (release, "ended" or "hot"). ``failures``: when
     replacements of the active release were needed lately, or None where a person asked for it just now: then each
-    release gets one at once. ``unwell``: groups that have not answered for so long that they are to be replaced.
+    release gets one at once. ``unwell``: groups that have not answered for so long that they are to be replaced; where
+    the engine heals them, ``lost`` are those that it has not brought back either.
     ``counts``: somebody counts requests; ``uncounted``: and why it can't be told just now how many there were.
     ``network_is_set``: instances reach what the settings say.
     ``rollout_ended_at``: when the last rollout ended, where nobody knows of a group whether requests are still with it.
@@ -165,6 +166,7 @@ class Snapshot:
     tried: frozenset[tuple[int, str]] = field(default_factory=frozenset)
     failures: tuple[datetime, ...] | None = None
     unwell: frozenset[str] = field(default_factory=frozenset)
+    lost: frozenset[str] = field(default_factory=frozenset)
     rollout_ended_at: datetime | None = None
     quiet_since: Mapping[str, datetime] = field(default_factory=dict)
     well_since: Mapping[str, datetime] = field(default_factory=dict)

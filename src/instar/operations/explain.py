@@ -8,8 +8,9 @@ from datetime import timedelta
 from instar import locks
 from instar.control.actions import Wait
 from instar.control.decide import decide
+from instar.control.health import HealthHistory
 from instar.control.observe import observe
-from instar.control.snapshot import GroupView, Snapshot
+from instar.control.snapshot import GroupView, Snapshot, hot_releases, sleeps_when_hot
 from instar.control.steps import awaited, waits_for_somebody
 from instar.control.words import told
 from instar.model.explanation import Explanation
@@ -24,7 +25,7 @@ _DECISIONS = 8  # so many of the last are told
 def explain(workspace: Workspace, environment: EnvironmentState) -> Explanation:
     """Return why ``environment`` is as it is, and what the same decision that the agent makes would be now."""
     provider = workspace.provider(environment.settings.provider)
-    snapshot = observe(workspace.ledger, provider, environment.id)
+    snapshot = HealthHistory().see(observe(workspace.ledger, provider, environment.id, replacing=True))
     return Explanation(
         status=status(workspace, environment),
         decisions=tuple(workspace.ledger.history(environment.id, last=_DECISIONS)),
@@ -73,12 +74,22 @@ def _of_group(snapshot: Snapshot, group: GroupView) -> str:
     drifting = group.release not in (snapshot.environment.active, _target(snapshot))
     if group.state == "ending":
         return f"the end of {group.id}, which was told to stop"
-    if group.state == "running" and not group.healthy and not group.weight and not drifting:
+    if group.state == "running" and not group.healthy and not drifting and (group.silent or not group.weight):
         return f"{group.id} to get healthy{f': {group.cause}' if group.cause else ''}"
-    if drifting and group.routed is not None and not group.weight and not snapshot.drained(group):
+    if drifting and group.routed is not None and not group.weight and _is_awaited(snapshot, group):
         requests = "its last requests" if group.sessions is None else f"{group.sessions} requests"
         return f"{requests} to {group.id}, until {snapshot.drain_deadline(group):%H:%M:%S} UTC at most"
     return ""
+
+
+def _is_awaited(snapshot: Snapshot, group: GroupView) -> bool:
+    """Tell whether its last requests are waited for, and until when is known: nobody waits for such as nobody counts
+    of a release that stays, nor does one look tell since when a group has had no traffic."""
+    staying = {release.number for release in hot_releases(snapshot) if not sleeps_when_hot(snapshot, release)}
+    since = snapshot.quiet_since.get(group.id, snapshot.now)
+    if group.sessions is None and (group.release in staying or since >= snapshot.now):
+        return False
+    return not snapshot.drained(group)
 
 
 def _target(snapshot: Snapshot) -> int | None:

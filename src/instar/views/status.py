@@ -134,7 +134,9 @@ def _advice(status: EnvironmentStatus) -> Page:
     if troubles:
         yield "\n" + "\n".join(f"{status.environment}: {trouble}" for trouble in troubles)
         own = f" ({status.in_charge} does it on its own)" if status.in_charge and not status.alarm else ""
-        yield f"repair it with: instar agent --once, or instar deploy {status.environment.name}{own}"
+        silent = active is not None and any(one.state == "running" and one.reason for one in active.instances)
+        agent = "instar agent, once it has seen it so for long enough" if silent else "instar agent --once"
+        yield f"repair it with: {agent}, or instar deploy {status.environment.name}{own}"
 
 
 def _taints(status: EnvironmentStatus, now: datetime) -> Page:
