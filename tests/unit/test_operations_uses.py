@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,11 @@ from instar.model.digest import Digest
 from instar.model.environment import Environment, Settings
 from instar.model.release import Configuration, EnvironmentId
 from instar.model.uses import Used
-from instar.operations.uses import circle, told_of_missing, users_of, uses_of, uses_status
+from instar.operations.destroy import destroy
+from instar.operations.layers import guarantee
+from instar.operations.uses import circle, host_inside, told_of_missing, users_of, uses_of, uses_status
+from instar.providers.kubernetes.package import KUBERNETES
+from instar.providers.traits import Traits
 from simulated.workspace import SimulatedWorkspace
 
 REDIS, WORKER = EnvironmentId(service="redis", name="dev"), EnvironmentId(service="worker", name="dev")
@@ -77,6 +82,42 @@ def test_what_became_of_it_is_told(workspace: SimulatedWorkspace) -> None:
     ]
     assert users_of(workspace, REDIS) == ("worker/dev",)
     assert users_of(workspace, WORKER) == ()
+
+
+def test_it_is_called_inside_as_its_engine_calls_it(
+    workspace: SimulatedWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release(workspace, REDIS)
+    state = workspace.ledger.get_environment(REDIS)
+    assert host_inside(workspace, state) == "redis.internal"
+    monkeypatch.setattr(workspace, "provider_package", lambda name: KUBERNETES)
+    section = {"namespace": "ns", "registry": "registry.example/redis"}
+    there = dataclasses.replace(
+        state, settings=Settings(provider="kubernetes", internal=True, provider_settings=section)
+    )
+    assert host_inside(workspace, there) == "redis-dev.ns.svc"
+
+
+def test_a_destroy_says_the_name_that_nobody_answers_at(
+    workspace: SimulatedWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release(workspace, REDIS)
+    release(workspace, WORKER, "redis/dev")
+    monkeypatch.setattr("instar.operations.destroy.host_inside", lambda *_: "redis-dev.ns.svc")
+    destroy(workspace, workspace.ledger.get_environment(REDIS), volumes=False)
+    assert "nobody answers there at redis-dev.ns.svc until" in workspace.told[0].text
+
+
+def test_layers_are_told_of_this_machine_alone(workspace: SimulatedWorkspace) -> None:
+    image = workspace.bake("a")
+    service = Service(command=("serve",), port=80, health=Health(kind="none"))
+    ledger = workspace.ledger
+    with ledger.transaction():
+        ledger.save_settings(REDIS, Settings())
+        made = ledger.add_release(REDIS, image.digest, Configuration(service=service), None)
+        ledger.add_instances(REDIS, made.number, 1)
+    assert guarantee(workspace, REDIS, Traits()) is not None
+    assert guarantee(workspace, REDIS, Traits(of_one_machine=False)) is None
 
 
 def test_a_circle_is_found_however_long_it_is(workspace: SimulatedWorkspace) -> None:

@@ -125,8 +125,8 @@ class EnvironmentStatus:
     ``router``: it runs, and under its holder. ``maintenance``: its requests are answered with a page. ``layers``: what
     keeps what it runs on as it was baked. ``alarm``: why the agent replaces nothing any more; ``agent``: the pid
     of this machine's; ``in_charge``: which agent acts there by itself, for people, wherever it is. ``names``: where it
-    is reached through the machine's edge. ``internal``: only environments that use it reach it. ``uses``: which ones it
-    finds by name itself.
+    is reached through the machine's edge. ``internal``: only environments that use it reach it, by its
+    ``inner_name``. ``uses``: which ones it finds by name itself.
     """
 
     environment: EnvironmentId
@@ -144,9 +144,10 @@ class EnvironmentStatus:
     maintenance: bool = False
     names: tuple[str, ...] = ()
     internal: bool = False
+    inner_name: str | None = None
     uses: tuple[UseStatus, ...] = ()
 
     @property
     def reached_at(self) -> tuple[str, ...]:
         """Return the addresses and the names that requests come by."""
-        return (*self.listen, *self.names, *((f"{self.environment.service}.internal",) if self.internal else ()))
+        return (*self.listen, *self.names, *((self.inner_name,) if self.inner_name is not None else ()))

@@ -11,7 +11,7 @@ from instar.operations.ledger import require_none_unread
 from instar.operations.locks import hold_environment
 from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.privilege import require_root_for
-from instar.operations.uses import users_of
+from instar.operations.uses import host_inside, users_of
 from instar.operations.workspace import Workspace
 
 
@@ -23,9 +23,8 @@ def destroy(workspace: Workspace, environment: EnvironmentState, *, volumes: boo
     provider = workspace.provider(environment.settings.provider)
     with hold_environment(workspace, environment_id, take_over=take_over):
         for user in users_of(workspace, environment_id):
-            text = (
-                f"{user} uses it: nobody answers there at {environment_id.service}.internal until it is deployed again"
-            )
+            name = host_inside(workspace, environment)
+            text = f"{user} uses it: nobody answers there at {name} until it is deployed again"
             workspace.report(Progress(stage="note", text=text, kind="warning"))
         workspace.ledger.set_destroying(environment_id)
         with half_way(workspace, f"the destruction of '{environment_id}'"):

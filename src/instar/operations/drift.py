@@ -52,7 +52,7 @@ def drift(
     return DriftReport(
         checked=checked,
         seconds=seconds,
-        layers=guarantee(workspace, state.id),
+        layers=guarantee(workspace, state.id, provider.traits),
         releases={one.id: one.release for one in instances},
         dead=dead,
     )

@@ -11,10 +11,14 @@ from instar.model.release import EnvironmentId
 from instar.model.status import LayerGuarantee
 from instar.operations.installed import installed_providers
 from instar.operations.workspace import Workspace
+from instar.providers.traits import Traits
 
 
-def guarantee(workspace: Workspace, environment: EnvironmentId) -> LayerGuarantee | None:
-    """Return what holds for every layer of an image that something in ``environment`` runs; None where nothing does."""
+def guarantee(workspace: Workspace, environment: EnvironmentId, traits: Traits) -> LayerGuarantee | None:
+    """Return what holds for every layer of an image that something in ``environment`` runs; None where
+    nothing does, and of a provider that runs nothing from this machine's store: of nodes nobody here knows it."""
+    if not traits.of_one_machine:
+        return None
     layers: set[Digest] = set()
     for number in {one.release for one in workspace.ledger.instances(environment)}:
         with contextlib.suppress(LedgerError, StoreError):

@@ -23,7 +23,7 @@ from instar.model.status import (
 )
 from instar.operations.layers import guarantee
 from instar.operations.locks import agent_in_charge, agent_pid, is_here
-from instar.operations.uses import uses_status
+from instar.operations.uses import host_inside, uses_status
 from instar.operations.workspace import Workspace
 
 
@@ -82,9 +82,10 @@ def status(workspace: Workspace, environment: EnvironmentState) -> EnvironmentSt
         alarm=environment.alarm,
         agent=agent_pid(workspace),
         in_charge=agent_in_charge(workspace, provider.traits),
-        layers=guarantee(workspace, environment.id),
+        layers=guarantee(workspace, environment.id, provider.traits),
         maintenance=provider.maintains is not None and provider.maintains.maintenance(environment.id),
         internal=environment.settings.internal,
+        inner_name=host_inside(workspace, environment) if environment.settings.internal else None,
         uses=()
         if snapshot.active is None
         else uses_status(workspace, environment.settings.provider, snapshot.active.configuration),

@@ -92,6 +92,14 @@ def told_of_circle(workspace: Workspace, environment: EnvironmentId, uses: Seque
         )
 
 
+def host_inside(workspace: Workspace, state: EnvironmentState) -> str:
+    """Return by which name instances of the same provider find an environment."""
+    package, at = workspace.provider_package(state.settings.provider), None
+    with contextlib.suppress(Refused):  # behind a gateway by now, and used before
+        at = address_inside_of(package, state.settings, state.id, state.settings)
+    return Used(environment=str(state.id), port=0, at=at).host
+
+
 def users_of(workspace: Workspace, environment: EnvironmentId) -> tuple[str, ...]:
     """Return the environments whose active release uses ``environment``."""
     states, _ = workspace.ledger.readable_environments(None)
