@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from instar.errors import ProviderError
 from instar.model.survey import Seen, differences
 from instar.providers.kubernetes.streams import exit_status
-from instar.providers.kubernetes.survey import read_survey, unknown
+from instar.providers.kubernetes.survey import SCRIPT, read_survey, survey_of, unknown
 
 
 def told(**more: Any) -> bytes:
@@ -52,4 +54,20 @@ def test_a_survey_is_read_line_by_line() -> None:
 @pytest.mark.parametrize("line", ["F zz 1 1 /tmp/a", "F 81a4", "P x y z", "what is this"])
 def test_lines_of_no_known_form_make_it_no_whole_survey(line: str) -> None:
     assert not read_survey(f"P 1 1 a\n{line}\n").whole
-    assert not unknown().whole
+    assert not unknown("nobody looked").whole
+
+
+def test_what_could_not_be_looked_at_is_said_with_why() -> None:
+    assert survey_of(0, "P 1 100 httpd\n").unknown is None
+    assert survey_of(3, "find\n").unknown == "its image has no 'find'"
+    assert survey_of(3, "a thing that somebody says").unknown == "the look at its files ended with exit status 3"
+    assert not survey_of(126, "").whole
+
+
+def test_the_script_says_what_an_image_lacks(tmp_path: Path) -> None:
+    for tool in ("find", "stat"):
+        (tmp_path / tool).symlink_to("/bin/true")
+    ended = subprocess.run(
+        ["/bin/sh", "-c", SCRIPT], env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert survey_of(ended.returncode, ended.stdout).unknown == "its image has no 'head'"

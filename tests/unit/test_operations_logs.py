@@ -66,6 +66,15 @@ def test_the_last_lines_are_the_last_of_all_together() -> None:
     assert words(last=0) == []
 
 
+def test_who_asks_for_a_pod_is_told_which_instance_it_is_of() -> None:
+    with pytest.raises(NotFound) as caught:
+        words(instance="web-dev-1-2-7d9f8c-x2x4z")
+    assert "with those of its instance, 'web-dev-1-2'" in caught.value.message
+    assert caught.value.hint == "instar logs web/dev web-dev-1-2"
+    with pytest.raises(NotFound, match="never had such an instance"):
+        words(instance="web-dev-1-22")
+
+
 def test_only_what_came_since() -> None:
     assert words(since=datetime(2026, 1, 1, 0, 0, 3, tzinfo=UTC)) == ["three", "four"]
     assert words(since=datetime(2026, 1, 1, 0, 0, 4, tzinfo=UTC), instance="web-dev-1-2") == ["four"]

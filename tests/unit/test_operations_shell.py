@@ -16,7 +16,7 @@ from instar.ledger import Ledger
 from instar.model.environment import Settings
 from instar.model.progress import silent
 from instar.model.state import StateDirectory
-from instar.model.survey import Seen
+from instar.model.survey import Seen, Survey
 from instar.operations import shell as operation
 from instar.operations.isolation import require_another
 from instar.operations.shell import ShellRequest, shell
@@ -65,6 +65,16 @@ def kinds(workspace: Any) -> list[str]:
 
 def detail(workspace: Any, kind: str) -> Any:
     return next(event.detail for event in reversed(workspace.ledger.history(ENV)) if event.kind == kind)
+
+
+def test_a_place_that_nobody_could_look_at_is_no_place_where_nothing_differs(
+    workspace: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unseen = Survey(unknown="its image has no 'find'")
+    monkeypatch.setattr("simulated.shell.SimulatedShell.survey", lambda self: unseen)
+    left = have(workspace)
+    assert (left.whole, left.summary) == (False, "nothing was compared: its image has no 'find'")
+    assert detail(workspace, "shell-ended")["different"] == left.summary
 
 
 def test_a_command_in_the_oldest_instance(workspace: Any, capfd: pytest.CaptureFixture[str]) -> None:

@@ -24,19 +24,23 @@ class Tainted:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShellResult:
-    """How it was left. ``differences`` is None where the instance has ended, ``whole`` whether all was compared."""
+    """How it was left. ``differences`` is None where the instance has ended, ``whole`` whether all was compared,
+    ``uncompared`` why nothing could be."""
 
     exit_status: int
     seconds: float
     recording: str
     differences: tuple[Difference, ...] | None
     whole: bool = True
+    uncompared: str | None = None
 
     @property
     def summary(self) -> str:
         """How much differs, in words."""
         if self.differences is None:
             return "the instance has ended"
+        if self.uncompared is not None:
+            return f"nothing was compared: {self.uncompared}"
         count = len(self.differences)
         number = "nothing differs" if not count else "1 difference" if count == 1 else f"{count} differences"
         return number if self.whole else f"{number}, and more than was looked at"

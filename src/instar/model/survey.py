@@ -30,14 +30,16 @@ class Writable:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Survey:
-    """``places`` by their paths inside, ``processes`` by (pid, start time) with what each was started as."""
+    """``places`` by their paths inside, ``processes`` by (pid, start time) with what each was started as. ``unknown``:
+    why nobody could look, None where somebody did."""
 
     places: Mapping[str, Writable] = field(default_factory=dict)
     processes: Mapping[tuple[int, int], str] = field(default_factory=dict)
+    unknown: str | None = None
 
     @property
     def whole(self) -> bool:
-        return all(place.whole for place in self.places.values())
+        return self.unknown is None and all(place.whole for place in self.places.values())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

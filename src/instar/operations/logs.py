@@ -101,6 +101,12 @@ def _known(workspace: Workspace, environment: EnvironmentId, instance: str) -> s
     """Return ``instance`` when ``environment`` has or had it. Raises NotFound, naming the newest few."""
     names = workspace.ledger.instance_names(environment)
     if instance not in names:
+        group = next((one for one in names if instance.startswith(f"{one}-")), None)
+        if group is not None:  # an engine calls what it makes for a group so
+            raise NotFound(
+                f"cannot show logs of '{instance}' alone: they are kept with those of its instance, '{group}'",
+                hint=f"instar logs {environment} {group}",
+            )
         newest = ", ".join(names[: -_NAMED - 1 : -1]) or "it never had one"
         raise NotFound(
             f"cannot find '{instance}': '{environment}' never had such an instance", hint=f"the newest are: {newest}"

@@ -335,6 +335,7 @@ def _leave(visit: _Visit, before: Survey | None, status: int | None, cause: str 
         recording=visit.recorder.path.stem,
         differences=found,
         whole=whole,
+        uncompared=before.unknown or after.unknown if before and after else None,
     )
     _record(visit, _ended(visit.instance, left, status, cause))
     return left

@@ -16,7 +16,7 @@ from instar.providers.kubernetes.kinds import POD
 from instar.providers.kubernetes.names import CONTAINER
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.streams import PROTOCOLS, RemoteCommand
-from instar.providers.kubernetes.survey import SCRIPT, read_survey, unknown
+from instar.providers.kubernetes.survey import SCRIPT, survey_of, unknown
 from instar.waiting import Deadline, until
 
 SHELL: Final = "/bin/sh"
@@ -44,10 +44,10 @@ class ClusterShell:
         if found is None or found["metadata"].get("deletionTimestamp") is not None:
             return None
         if self._toolbox:
-            return unknown()
+            return unknown("a toolbox looks at nothing of the instance's own")
         argv = (SHELL, "-c", SCRIPT, "sh", *self._volumes)
         status, printed = self._api.run(self._place.namespace, self._pod, argv, _LOOKS_S, container=self._container)
-        return read_survey(printed) if status == 0 else unknown()
+        return survey_of(status, printed)
 
     def begin(self, command: str | None, streams: Streams, *, term: str) -> None:
         if self._toolbox:

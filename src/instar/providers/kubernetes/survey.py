@@ -1,6 +1,6 @@
 """What is in a pod's writable places and which processes run there: asked by sh, find, stat and cat of its own image.
 
-Where the image lacks one of them nothing is known, and nothing is guessed.
+Where the image lacks one of them nothing is known, nothing is guessed, and that is said.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from typing import Final
 
 from instar.model.survey import Seen, Survey, Writable
 
+_TOOLS: Final = ("find", "stat", "head", "cat", "tr")
 _MOST_FILES: Final = 5_000
 _FOLDER: Final = 0o040000
 _KIND: Final = 0o170000
+_LACKS: Final = 3
 # A line of a file: F MODE(hex) SIZE MTIME PATH; of a process: P PID START COMMAND.
 SCRIPT: Final = f"""\
-for tool in find stat head cat tr; do command -v "$tool" >/dev/null || exit 3; done
+for tool in {" ".join(_TOOLS)}; do command -v "$tool" >/dev/null || {{ echo "$tool"; exit {_LACKS}; }}; done
 for place in /tmp /run /dev/shm "$@"; do
   find "$place" -xdev -exec stat -c 'F %f %s %Y %n' {{}} + 2>/dev/null | head -n {_MOST_FILES}
 done
@@ -27,9 +29,18 @@ done
 _FILE_FIELDS, _PROCESS_FIELDS = 5, 4
 
 
-def unknown() -> Survey:
+def unknown(why: str) -> Survey:
     """Return that nothing is known."""
-    return Survey(places={"/": Writable(whole=False)})
+    return Survey(places={"/": Writable(whole=False)}, unknown=why)
+
+
+def survey_of(status: int, printed: str) -> Survey:
+    """Return what the script, which ended with ``status``, could tell."""
+    if status == 0:
+        return read_survey(printed)
+    if status == _LACKS and printed.strip() in _TOOLS:
+        return unknown(f"its image has no '{printed.strip()}'")
+    return unknown(f"the look at its files ended with exit status {status}")
 
 
 def read_survey(printed: str) -> Survey:
