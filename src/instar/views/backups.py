@@ -74,7 +74,10 @@ def checked_json(checked: Checked) -> dict[str, Any]:
 def checked_page(checked: Checked) -> Page:
     summary = checked.summary
     yield f"whole: made {_at(summary)} on {summary.machine} by Instar {summary.version}"
-    rows = [(name, f"{one.members} files", size_text(one.size_bytes)) for name, one in checked.parts.items()]
+    rows = [
+        (name, f"{one.members} file{'s' * (one.members != 1)}", size_text(one.size_bytes))
+        for name, one in checked.parts.items()
+    ]
     yield Table(rows=rows)
     yield f"the ledger is verified, {checked.events} events"
     yield from _environments(summary)
