@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from instar.control.tasks import task_name
 from instar.definition import Loaded
 from instar.errors import Refused, UsageError
 from instar.model.environment import Settings
@@ -95,14 +96,19 @@ def _release(workspace: Workspace, loaded: Loaded, name: str, state: Environment
 def _groups(
     workspace: Workspace, settings: Settings, state: EnvironmentState | None, release: Release
 ) -> tuple[Instance, ...]:
-    """Return the groups of a release: those that it has, else those that it would have."""
+    """Return the groups of a release: those that it has, else those that it would have, after the tasks before it."""
     known = workspace.ledger.instances(release.environment) if state is not None else ()
     if found := tuple(one for one in known if one.release == release.number and one.task is None):
         return found
     provider, environment = workspace.provider(settings.provider), release.environment
     stem = f"{environment.service}-{environment.name}-{release.number}"
-    wanted = [
-        (role, members)
+    wanted: list[tuple[str, int, str | None]] = [
+        (role, 1, task_name("before", position, role))
+        for role, service in sorted(release.services.items(), key=lambda one: (one[0] != release.role, one[0]))
+        for position, _ in enumerate(service.before, 1)
+    ]
+    wanted += [
+        (role, members, None)
         for role, service in release.services.items()
         for members in provider.layout(settings.of_role(role), service)
     ]
@@ -115,6 +121,7 @@ def _groups(
             created_at=release.created_at,
             members=members,
             role=role,
+            task=task,
         )
-        for k, (role, members) in enumerate(wanted, 1)
+        for k, (role, members, task) in enumerate(wanted, 1)
     )

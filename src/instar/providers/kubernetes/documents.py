@@ -26,7 +26,8 @@ Object = Mapping[str, Any]
 
 
 def render(site: Site, planned: PlannedEnvironment) -> Mapping[str, str]:
-    """Return the very objects that a deploy would make, and the route as it would be in the end."""
+    """Return the very objects that a deploy would make, tasks before it included, and the route as it would be in the
+    end. Tasks after it are made when it has the traffic, and are left out."""
     place = Place.of(planned.settings)
     names = Names(environment=planned.environment, ledger=site.ledger_name() or "00000000")
     assert planned.release is not None
@@ -66,7 +67,7 @@ def _door(names: Names, place: Place, planned: PlannedEnvironment) -> Object:
     assert planned.release is not None
     service = planned.release.service
     plan = RouterPlan.of(planned.environment, planned.settings, service)
-    serving = (one for one in planned.groups if one.role == planned.release.role)
+    serving = (one for one in planned.groups if one.role == planned.release.role and one.task is None)
     backends = {one.id: Backend(port=service.port or 0, weight=100) for one in serving}
     door = Door(backends=backends).planned(plan)
     if place.gateway is None:
