@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,17 @@ import yaml
 from acceptance.test_kubernetes_members import await_passes, kept, members
 from instar.errors import InstarError
 from instar.providers.kubernetes.api import Api
-from instar.providers.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, POD, ROUTE, SERVICE, SLICE, Kind
+from instar.providers.kubernetes.kinds import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    NAMESPACE,
+    POD,
+    ROUTE,
+    SECRET,
+    SERVICE,
+    SLICE,
+    Kind,
+)
 from instar.providers.kubernetes.kubeconfig import find_config
 from instar.providers.kubernetes.names import GROUP, MAINTENANCE, TAINTED
 from instar.providers.kubernetes.streams import PROTOCOLS
@@ -193,11 +205,102 @@ def ways_around(api: Api, where: str, pod: Mapping[str, Any]) -> Mapping[str, An
     theirs = {"name": "theirs", "labels": {"kubernetes.io/service-name": "shop-prod-1-1"}}
     behind = {"metadata": theirs, "addressType": "IPv4", "endpoints": [{"addresses": ["10.1.2.3"]}]}
     elsewhere = {"metadata": {"annotations": {MAINTENANCE: '{"service": "a", "port": 1, "weights": {}}'}}}
+    gone = {"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "11111111-1111-1111-1111-111111111111"}
+    orphan, held = {"metadata": {"ownerReferences": [gone]}}, {"metadata": {"finalizers": ["example.org/held"]}}
     return {
+        "an anchor that goes": lambda: api.merge(CONFIG_MAP, where, "shop-prod-1-1", orphan),
+        "a Service that goes": lambda: api.merge(SERVICE, where, "shop-prod-1-1", orphan),
+        "a route that goes": lambda: api.merge(ROUTE, where, "shop-prod", orphan),
+        "a pod that goes": lambda: api.merge(POD, where, pod["metadata"]["name"], orphan),
+        "an anchor that stays": lambda: api.merge(CONFIG_MAP, where, "shop-prod-1-1", held),
         "a Deployment of a stranger's": lambda: api.create(DEPLOYMENT, where, maker),
         "endpoints of a stranger's": lambda: api.create(SLICE, where, behind),
         "what Instar reads in a route": lambda: api.merge(ROUTE, where, "shop-prod", elsewhere),
     }
+
+
+AS_INSTAR: Mapping[str, Any] = {
+    "serviceAccountName": "instar",
+    "nodeSelector": {"nowhere": "yes"},  # its image is nowhere either
+    "containers": [{"name": "service", "image": f"registry.example/agent@sha256:{'0' * 64}"}],
+}
+TOKEN = Kind(name="TokenRequest", plural="serviceaccounts/instar/token")
+ASKED = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+
+
+def deployment_as_instar(name: str) -> Mapping[str, Any]:
+    labels = {"app.kubernetes.io/name": name}
+    template = {"metadata": {"labels": labels}, "spec": AS_INSTAR}
+    return {"metadata": {"name": name}, "spec": {"selector": {"matchLabels": labels}, "template": template}}
+
+
+def editor(author: Author, folder: Path) -> Api:
+    """Return the cluster's API as somebody asks it who may edit the namespace, and no more."""
+    namespace = author.namespace
+    body = {
+        "metadata": {"name": "editor"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "mallory"}],
+    }
+    namespace.api.create(KINDS["RoleBinding"], namespace.name, body)
+    config = yaml.safe_load(Path(namespace.environ["KUBECONFIG"]).read_text())
+    for one in config["users"]:
+        one["user"]["as"] = "mallory"
+    file = folder / "editor"
+    file.write_text(json.dumps(config))
+    environ = {**namespace.environ, "KUBECONFIG": str(file)}
+    return Api(find_config(None, environ), environ)
+
+
+def is_refused(change: Callable[[], Any], words: str = "denied request") -> bool:
+    try:
+        change()
+    except InstarError as error:
+        return re.search(words, str(error)) is not None
+    return False
+
+
+def test_nobody_runs_as_instar_but_the_agent_and_the_namespace_can_go(
+    author: Author, administrator: Administrator, tmp_path: Path
+) -> None:
+    author.write()
+    administrator.apply("rbac")
+    administrator.apply("policy")
+    api, where, theirs = administrator.api, author.namespace.name, editor(author, tmp_path)
+    pod = {"metadata": {"name": "theirs"}, "spec": AS_INSTAR}
+    assert until(lambda: is_refused(lambda: theirs.create(POD, where, pod, dry=True)), Deadline.after(20), every_s=0.5)
+
+    of_account = {"kubernetes.io/service-account.name": "instar"}
+    kept = {"metadata": {"name": "t", "annotations": of_account}, "type": "kubernetes.io/service-account-token"}
+    job = {"spec": {"template": {"spec": {**AS_INSTAR, "restartPolicy": "Never"}}}}
+    cron = {"metadata": {"name": "theirs"}, "spec": {"schedule": "* * * * *", "jobTemplate": job}}
+    for what, change in {
+        "a pod of an administrator's": lambda: api.create(POD, where, pod),
+        "a Deployment": lambda: theirs.create(DEPLOYMENT, where, deployment_as_instar("theirs")),
+        "the agent of somebody else's": lambda: theirs.create(DEPLOYMENT, where, deployment_as_instar("instar-agent")),
+        "a CronJob": lambda: theirs.create(Kind(name="CronJob", plural="cronjobs", group="batch"), where, cron),
+        "a token": lambda: theirs.create(TOKEN, where, ASKED),
+        "a token in a Secret": lambda: theirs.create(SECRET, where, kept),
+    }.items():
+        assert is_refused(change), what
+
+    api.create(DEPLOYMENT, where, deployment_as_instar("instar-agent"))
+    agents = {"app.kubernetes.io/name": "instar-agent"}
+    assert until(lambda: api.list(POD, where, agents) != (), Deadline.after(20), every_s=0.5), "the engine makes it"
+    agent = api.list(POD, where, agents)[0]["metadata"]["name"]
+    looks = partial(api.run, where, agent, ("id",), 10)  # that one of the policies is in force says nothing of the last
+    assert until(lambda: is_refused(looks, REFUSED), Deadline.after(20), every_s=0.5)
+    ended = {"spec": {"activeDeadlineSeconds": 1}}
+    assert is_refused(lambda: theirs.merge(POD, where, agent, ended)), "the agent's pod is changed"
+    administrator.become_instar()  # whoever may change the policy may have the token
+
+    labels = {"instar/service": "shop", "instar/environment": "prod", "app.kubernetes.io/managed-by": "instar"}
+    api.create(CONFIG_MAP, where, {"metadata": {"name": "shop-prod-1-1", "labels": labels}})
+    with pytest.raises(InstarError, match="only Instar's account removes") as refused:
+        api.delete(CONFIG_MAP, where, "shop-prod-1-1")
+    assert refused.value.hint is not None and "kubectl create token instar" in refused.value.hint
+    api.delete(NAMESPACE, "", where)
+    assert until(lambda: api.find(NAMESPACE, None, where) is None, Deadline.after(60), every_s=0.5), "it goes whole"
 
 
 def test_what_is_rendered_is_what_the_cluster_would_take(author: Author) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
+from instar.errors import InstarError
 from instar.model.release import EnvironmentId
+from instar.providers.kubernetes.answers import refusal
 from instar.providers.kubernetes.names import ASIDE_AT, EXPOSED, LEASE_NUMBER, MAINTENANCE, PLAN
 from instar.providers.kubernetes.policy import policies
 
@@ -16,9 +19,13 @@ from instar.providers.kubernetes.policy import policies
 def spec(part: str) -> Mapping[str, Any]:
     found = policies(EnvironmentId(service="shop", name="prod"), "shop")
     kind = "ValidatingAdmissionPolicy"
-    (made,) = [one for one in found if one["kind"] == kind and one["metadata"]["name"] == f"instar-shop-prod-{part}"]
-    (bound,) = [one for one in found if one["kind"] != kind and one["metadata"]["name"] == f"instar-shop-prod-{part}"]
-    assert bound["spec"] == {"policyName": f"instar-shop-prod-{part}", "validationActions": ["Deny", "Audit"]}
+    (made,) = [
+        one for one in found if one["kind"] == kind and one["metadata"]["name"] == f"instar.shop.shop.prod.{part}"
+    ]
+    (bound,) = [
+        one for one in found if one["kind"] != kind and one["metadata"]["name"] == f"instar.shop.shop.prod.{part}"
+    ]
+    assert bound["spec"] == {"policyName": f"instar.shop.shop.prod.{part}", "validationActions": ["Deny", "Audit"]}
     result: Mapping[str, Any] = made["spec"]
     assert result["failurePolicy"] == "Fail"
     assert result["matchConstraints"]["namespaceSelector"] == {"matchLabels": {"kubernetes.io/metadata.name": "shop"}}
@@ -76,3 +83,45 @@ def test_what_a_pod_is_given_is_changed_in_place_by_nobody(part: str) -> None:
 def test_what_instar_reads_in_annotations_is_written_by_nobody_else(part: str, name: str) -> None:
     held = f"object.metadata.?annotations[?'{name}'] == oldObject.metadata.?annotations[?'{name}']"
     assert any(held in one["expression"] for one in spec(part)["validations"])
+
+
+@pytest.mark.parametrize("part", ["objects", "labels"])
+def test_nobody_has_the_garbage_collector_delete_what_is_ours(part: str) -> None:
+    told = " ".join(one["expression"] for one in spec(part)["validations"])
+    for one in ("ownerReferences", "finalizers"):
+        assert f"object.metadata.?{one} == oldObject.metadata.?{one}" in told
+    metadata_too = {
+        "objects": {("", "services/status"), ("apps", "deployments/status")},
+        "labels": {("", "pods/status")},
+    }
+    assert {(*one, "UPDATE") for one in metadata_too[part]} <= rules(part)
+
+
+def test_no_two_environments_have_policies_of_one_name() -> None:
+    shop = EnvironmentId(service="shop", name="prod")
+    found = [[one["metadata"]["name"] for one in policies(shop, where)] for where in ("a", "b")]
+    assert not {*found[0]} & {*found[1]}
+    longest = policies(EnvironmentId(service="s" * 40, name="e" * 20), "n" * 63)
+    assert all(len(one["metadata"]["name"]) <= 253 for one in longest)
+
+
+def test_nobody_runs_as_instar_or_gets_its_token() -> None:
+    makers = {one for one in rules("makers") if one[2] == "CREATE"}
+    assert makers | {("", "pods", "CREATE"), ("", "pods", "UPDATE")} <= rules("account")
+    assert {("", "serviceaccounts/token", "CREATE"), ("", "secrets", "CREATE")} <= rules("token")
+    (pattern,) = re.findall(r"matches\('(.*)'\)", spec("inside")["matchConditions"][1]["expression"])
+    assert re.search(pattern, "instar-agent-57d59-c972z") and re.search(pattern, "shop-prod-1-1-x")
+    assert not re.search(pattern, "my-instar-agent-1")
+
+
+@pytest.mark.parametrize("status", [403, 422])
+def test_whom_the_policy_refuses_is_told_of_the_account(status: int) -> None:
+    said = {"message": f"ValidatingAdmissionPolicy 'instar.shop.shop.prod.removal' denied request: {_removal()}"}
+    error = refusal("delete the Deployment 'shop-prod-1-1'", status, json.dumps(said).encode())
+    assert isinstance(error, InstarError) and "system:serviceaccount:shop:instar" in str(error)
+    assert error.hint is not None and "kubectl create token instar" in error.hint
+
+
+def _removal() -> str:
+    (told,) = spec("removal")["validations"]
+    return str(told["message"])

@@ -18,6 +18,11 @@ _TOO_MANY: Final = 429
 _SOON_S: Final = 1.0
 _AT_ONCE_S: Final = 0.2  # of what somebody else has just changed: what is new is read, and decided on again
 _LONGEST_S: Final = 30.0
+_OF_POLICY: Final = "ValidatingAdmissionPolicy 'instar."
+_ACCOUNT: Final = (
+    "where instar kubernetes policy is applied, ask as the account that it is for: a kubeconfig with a token of "
+    "kubectl create token instar -n NAMESPACE (docs/kubernetes.md, For whoever runs the cluster), then the same again"
+)
 _RBAC: Final = "the roles that Instar needs there: instar kubernetes rbac ENV | kubectl apply -f -"
 
 
@@ -44,6 +49,8 @@ def refusal(what: str, status: int, body: bytes, retry_after: str | None = None)
                 f"cannot {what}: the cluster does not accept these credentials ({message})",
                 hint="they may have expired: get a new token or certificate into the kubeconfig, then ask again",
             )
+        case 403 | 422 if _OF_POLICY in message:
+            return ProviderError(f"cannot {what}: {message}", hint=_ACCOUNT)
         case 403 if _is_quota(message):
             return ProviderError(
                 f"cannot {what}: {message}",

@@ -1,7 +1,8 @@
 """A policy by which a cluster itself keeps a release as it was made: ValidatingAdmissionPolicy, without a webhook.
 
 It holds for everybody but Instar's own identity, administrators too: in the namespace, and for what carries the
-environment's labels. The engine's own controllers do what they do (status, scaling, clearing away).
+environment's labels. The engine's own controllers do what they do (status, scaling, clearing away). Whoever may change
+the policy itself may also have the agent run, and get a token of Instar's account: nobody else may.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from instar.model.release import EnvironmentId
+from instar.providers.kubernetes.agent_objects import NAME as AGENT
 from instar.providers.kubernetes.names import (
     ASIDE_AT,
     CONFIGURATION,
@@ -43,35 +45,58 @@ def _left(part: str, names: Sequence[str]) -> str:
 
 _LEFT: Final = _left("labels", (*(f"instar/{one}" for one in _LABELS), POD_TEMPLATE))
 _LEFT_SAID: Final = _left("annotations", _ANNOTATIONS)
+_OWNED: Final = "object.metadata.?ownerReferences == oldObject.metadata.?ownerReferences"
+_HELD_UP: Final = (  # a route's by the gateway's controller, whose account nobody knows here
+    "request.resource.resource == 'httproutes' || object.metadata.?finalizers == oldObject.metadata.?finalizers"
+)
 _MADE_OF: Final = " || ".join(
     f"object.{above}?spec.?template.?metadata.?labels[?'{GROUP}'].hasValue()" for above in ("", "?spec.?jobTemplate.")
 )
 _DIGEST: Final = (
     "has(object.spec.containers) && object.spec.containers.all(c, c.image.matches('@sha256:[0-9a-f]{64}$'))"
 )
+_AS_ACCOUNT: Final = " || ".join(
+    f"object.?spec.{above}?{name}.orValue('') == '{_ACCOUNT}'"
+    for above in ("", "?template.?spec.", "?jobTemplate.?spec.?template.?spec.")
+    for name in ("serviceAccountName", "serviceAccount")
+)
+_TOKEN: Final = (
+    f"request.resource.resource == 'serviceaccounts' ? request.name == '{_ACCOUNT}' : "
+    "object.?type.orValue('') == 'kubernetes.io/service-account-token' && "
+    f"object.metadata.?annotations[?'kubernetes.io/service-account.name'].orValue('') == '{_ACCOUNT}'"
+)
+_OF_POLICY: Final = (
+    "authorizer.group('admissionregistration.k8s.io').resource('validatingadmissionpolicies').check('update').allowed()"
+)
+_AGENT: Final = f"request.resource.resource == 'deployments' && request.name == '{AGENT}' && {_OF_POLICY}"
 _INSIDE: Final = ("pods/exec", "pods/attach", "pods/portforward", "pods/proxy")
 
 
 def policies(environment: EnvironmentId, namespace: str) -> list[Mapping[str, Any]]:
     """Return the policies for one environment, and their bindings."""
     own = {"matchLabels": {SERVICE: environment.service, ENVIRONMENT: environment.name, MANAGED_BY: "instar"}}
-    name = f"instar-{environment.service}-{environment.name}"
+    name = f"instar.{namespace}.{environment.service}.{environment.name}"  # of the whole cluster: no two are the same
     user = f"request.userInfo.username == 'system:serviceaccount:{namespace}:{_ACCOUNT}'"
-    pods = f"request.name.matches('^{environment.service}-{environment.name}-[0-9]+-[0-9]+-')"
+    pods = f"request.name.matches('^({environment.service}-{environment.name}-[0-9]+-[0-9]+|{AGENT})-')"
     behind = (
         "object.metadata.?labels[?'kubernetes.io/service-name'].orValue('')"
         f".matches('^{environment.service}-{environment.name}(-[0-9]+-[0-9]+)?$')"
     )
     allowed = {"name": "others", "expression": f"!({user}) && !({_ENGINE})"}
+    no_agent = {"name": "not-the-agent", "expression": f"!({_AGENT})"}
+    no_keeper = {"name": "not-of-the-policy", "expression": f"!({_OF_POLICY})"}
+    as_account = {"name": "as-the-account", "expression": _AS_ACCOUNT}
     made: list[Mapping[str, Any]] = []
     for part, rules, selector, conditions, validations in (
         ("objects", _OBJECTS, own, [allowed], _AS_MADE),
-        ("removal", _REMOVED, own, [allowed], [_never("only Instar removes what it has made: instar destroy")]),
+        ("removal", _REMOVED, own, [allowed], [_never(_removed_by(namespace))]),
         ("pods", _PODS, _labelled(GROUP), [], _BY_DIGEST),
         ("makers", _MAKERS, None, [allowed, {"name": "of-releases", "expression": _MADE_OF}], [_never(_MADE_BY)]),
         ("endpoints", _ENDPOINTS, None, [allowed, {"name": "own", "expression": behind}], [_never(_REACHED)]),
         ("labels", _CHANGED_PODS, _labelled(GROUP), [allowed], _AS_MADE),
         ("evidence", _EVIDENCE, _labelled(TAINTED), [allowed], [_never(_KEPT)]),
+        ("account", _RUNNING, None, [allowed, as_account, no_agent], [_never(_ONLY_AGENT)]),
+        ("token", _TOKENS, None, [allowed, {"name": "of-the-account", "expression": _TOKEN}, no_keeper], _NO_TOKEN),
         ("inside", _CONNECTED, None, [allowed, {"name": "own-pods", "expression": pods}], [_never(_SHELL)]),
     ):
         constraints: dict[str, Any] = {"resourceRules": rules, "namespaceSelector": _only(namespace)}
@@ -83,7 +108,7 @@ def policies(environment: EnvironmentId, namespace: str) -> list[Mapping[str, An
             "matchConditions": conditions,
             "validations": validations,
         }
-        made += _bound(f"{name}-{part}", {name: one for name, one in spec.items() if one})
+        made += _bound(f"{name}.{part}", {name: one for name, one in spec.items() if one})
     return made
 
 
@@ -117,14 +142,22 @@ def _never(message: str) -> Mapping[str, str]:
     return {"expression": "false", "message": message}
 
 
-_SHELL: Final = "nobody looks into an instance but by Instar, which taints it first"
+def _removed_by(namespace: str) -> str:
+    return (
+        f"only Instar's account removes what it has made: ask as 'system:serviceaccount:{namespace}:{_ACCOUNT}', "
+        "with a kubeconfig for it (docs/kubernetes.md, For whoever runs the cluster)"
+    )
+
+
+_SHELL: Final = "nobody looks into an instance but by Instar, which taints it first, nor into Instar's agent"
 _OBJECTS: Final = [
-    _rule("", ("configmaps", "secrets", "services"), ("UPDATE",)),
-    _rule("apps", ("deployments",), ("UPDATE",)),
-    _rule("batch", ("jobs",), ("UPDATE",)),
-    _rule("policy", ("poddisruptionbudgets",), ("UPDATE",)),
+    # by a status, too, metadata can be written
+    _rule("", ("configmaps", "secrets", "services", "services/status"), ("UPDATE",)),
+    _rule("apps", ("deployments", "deployments/status"), ("UPDATE",)),
+    _rule("batch", ("jobs", "jobs/status"), ("UPDATE",)),
+    _rule("policy", ("poddisruptionbudgets", "poddisruptionbudgets/status"), ("UPDATE",)),
     _rule("networking.k8s.io", ("networkpolicies",), ("UPDATE",)),
-    _rule("autoscaling", ("horizontalpodautoscalers",), ("UPDATE",), "v2"),
+    _rule("autoscaling", ("horizontalpodautoscalers", "horizontalpodautoscalers/status"), ("UPDATE",), "v2"),
     _rule("gateway.networking.k8s.io", ("httproutes",), ("UPDATE",)),
 ]
 _REMOVED: Final = [
@@ -136,12 +169,20 @@ _REMOVED: Final = [
     _rule("gateway.networking.k8s.io", ("httproutes",), ("DELETE",)),
 ]
 _PODS: Final = [_rule("", ("pods",), ("CREATE",))]
-_CHANGED_PODS: Final = [_rule("", ("pods", "pods/resize"), ("UPDATE",))]
-_EVIDENCE: Final = [_rule("", ("pods", "pods/resize"), ("UPDATE", "DELETE"))]
+_CHANGED_PODS: Final = [_rule("", ("pods", "pods/resize", "pods/status"), ("UPDATE",))]
+_EVIDENCE: Final = [_rule("", ("pods", "pods/resize", "pods/status"), ("UPDATE", "DELETE"))]
 _MAKERS: Final = [  # by whose templates the engine makes pods
     _rule("", ("replicationcontrollers",), ("CREATE", "UPDATE")),
     _rule("apps", ("deployments", "replicasets", "statefulsets", "daemonsets"), ("CREATE", "UPDATE")),
     _rule("batch", ("jobs", "cronjobs"), ("CREATE", "UPDATE")),
+]
+_RUNNING: Final = [_rule("", ("pods",), ("CREATE", "UPDATE")), *_MAKERS]
+_ONLY_AGENT: Final = (
+    "as Instar's account runs the agent alone: instar kubernetes agent, applied by who may change policies"
+)
+_TOKENS: Final = [
+    _rule("", ("serviceaccounts/token",), ("CREATE",)),
+    _rule("", ("secrets",), ("CREATE", "UPDATE")),
 ]
 _MADE_BY: Final = "what makes pods with the labels of a release is made by Instar alone"
 _ENDPOINTS: Final = [_rule("discovery.k8s.io", ("endpointslices",), ("CREATE", "UPDATE"))]
@@ -156,9 +197,13 @@ _AS_MADE: Final = [
         "expression": "object.?spec == oldObject.?spec && object.?data == oldObject.?data",
         "message": "what Instar has made is never changed: deploy a new release",
     },
+    # what has an owner that is gone is deleted by the garbage collector
+    {"expression": _OWNED, "message": "whose what Instar has made is (ownerReferences) is never changed"},
+    {"expression": _HELD_UP, "message": "what keeps an object of Instar's from going (finalizers) is never changed"},
     {"expression": _LEFT_SAID, "message": "what Instar keeps in annotations of its own is never changed"},
     {"expression": _LEFT, "message": "the labels by which Instar knows what it has made are never changed"},
 ]
+_NO_TOKEN: Final = [_never("a token of Instar's account is for who may change this policy")]
 _BY_DIGEST: Final = [
     {"expression": _DIGEST, "message": "an instance runs an image by its digest, and never by a tag"},
     {
