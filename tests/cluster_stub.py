@@ -53,6 +53,7 @@ class ClusterStub:
         self.rules: Mapping[str, Any] = {"incomplete": True}
         self.token = "good"
         self.accepts: Mapping[str, Any] = {"type": "Accepted", "status": "True"}
+        self.resolves = False  # else its Gateway says of a route whether the Services that it names are there
         self.pods_are_ready = True
         self.ends_at_once = False
         self.pod_status: Mapping[str, Any] = {}
@@ -129,7 +130,18 @@ class ClusterStub:
         if plural == "httproutes":
             parent, generation = made["spec"]["parentRefs"][0], made["metadata"]["generation"]
             condition = {**self.accepts, "observedGeneration": generation}
-            made["status"] = {"parents": [{"parentRef": parent, "conditions": [condition]}]}
+            conditions = [condition, *self._resolved(made)]
+            made["status"] = {"parents": [{"parentRef": parent, "conditions": conditions}]}
+
+    def _resolved(self, route: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        if not self.resolves:
+            return
+        namespace, generation = route["metadata"]["namespace"], route["metadata"]["generation"]
+        wanted = [one["name"] for rule in route["spec"]["rules"] for one in rule.get("backendRefs", ())]
+        gone = [name for name in wanted if ("services", namespace, name) not in self.objects]
+        status, message = "False" if gone else "True", f"service {gone[0]} not found" if gone else ""
+        found = {"type": "ResolvedRefs", "status": status, "message": message}
+        yield {**found, "observedGeneration": generation}
 
     def _pod(self, owner: Mapping[str, Any], name: str) -> None:
         namespace = owner["metadata"]["namespace"]

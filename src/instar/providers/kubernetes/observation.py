@@ -13,6 +13,7 @@ from typing import Any, Final
 from instar.frozen import dataclass
 from instar.model.release import Instance
 from instar.providers.base import Observed
+from instar.providers.kubernetes.kinds import SERVICE
 from instar.providers.kubernetes.names import GROUP
 
 _BY_SIGNAL: Final = 128
@@ -32,6 +33,7 @@ class Look:
     jobs: Mapping[str, Object]
     pods: Mapping[str, tuple[Object, ...]]
     versions: Mapping[str, str] = field(default_factory=dict)  # by a kind's name: what a watch goes on from
+    unserved: frozenset[str] = frozenset()  # groups whose Service somebody took away
 
     @classmethod
     def of(
@@ -56,6 +58,11 @@ class Look:
         for pod in pods:
             by_group.setdefault(group_of(pod), []).append(pod)
         return replace(self, pods={name: tuple(found) for name, found in by_group.items()})
+
+    def has_served(self, group: Instance) -> bool:
+        """Tell whether a Service was made for a group that is there."""
+        anchor = self.anchors.get(group.id)
+        return anchor is not None and f"made.{SERVICE.name}.{group.id}" in (anchor.get("data") or {})
 
     def is_told_without_pods(self, groups: Sequence[Instance]) -> bool:
         """Tell whether all that is to be said of ``groups`` is said by what made them: as many pods answer as are
@@ -106,7 +113,8 @@ class Look:
         if group.task is not None:
             return self._task(group, pods, warnings or {})
         deployment = self.deployments.get(group.id)
-        if deployment is None:  # half made, or somebody took it away: what was to be made is made again
+        if deployment is None or group.id in self.unserved:
+            # half made, or somebody took it away: what was to be made is made again
             return Observed(id=group.id, state="absent")
         ready = _ready(deployment)
         if _is_beginning(deployment, group):

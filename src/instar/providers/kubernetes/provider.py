@@ -10,6 +10,7 @@ import contextlib
 import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from instar.errors import InstarError, LeaseLost, NotFound, ProviderError
 from instar.model.definition import Service
@@ -138,7 +139,9 @@ class KubernetesProvider:
         look = _look(api, names, place.namespace, groups)
         with self._guard:
             self._versions[environment] = look.versions
-        traffic = self._traffic(environment).look(look.ready, self._counting(environment, place))
+        route = self._traffic(environment)
+        traffic = route.look(look.ready, self._counting(environment, place))
+        look = replace(look, unserved=route.unserved([one.id for one in groups if look.has_served(one)], traffic))
         warnings: dict[str, str] = {}
         for kind, silent in ((POD, look.silent_pods(groups)), (JOB, look.silent_jobs(groups))):
             warnings |= _warnings(api, place.namespace, kind) if silent else {}

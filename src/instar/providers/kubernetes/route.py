@@ -124,6 +124,13 @@ def require_settled(found: Mapping[str, Any], gateway: tuple[str, str]) -> None:
         raise RouterUnreachable(f"{where} cannot send requests of '{name}' yet: {resolved.get('message')}")
 
 
+def is_unresolved(found: Mapping[str, Any]) -> bool:
+    """Tell whether a Gateway says of an HTTPRoute that something is not there which it sends requests to."""
+    parents = (found.get("status") or {}).get("parents") or ()
+    told = [one for parent in parents for one in parent.get("conditions") or () if one.get("type") == "ResolvedRefs"]
+    return any(one.get("status") == "False" for one in told)
+
+
 def _maintained(text: object) -> tuple[tuple[str, int] | None, Mapping[str, int]]:
     """Return what a route in maintenance sends requests to, and the weights that it has after it."""
     try:

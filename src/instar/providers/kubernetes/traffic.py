@@ -6,7 +6,7 @@ Each change is applied to the very version that was read, so that of two who cha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from instar.providers.kubernetes.fence import Fence
 from instar.providers.kubernetes.figures import Counted
 from instar.providers.kubernetes.kinds import ROUTE, SERVICE, SLICE
 from instar.providers.kubernetes.names import Names
-from instar.providers.kubernetes.route import read_route, require_settled, route, said_otherwise
+from instar.providers.kubernetes.route import is_unresolved, read_route, require_settled, route, said_otherwise
 from instar.providers.kubernetes.selecting import read_service, require_selected, selecting_service
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.taking_back import BACK, require_hands, without_others
@@ -77,6 +77,13 @@ class EnvironmentTraffic:
         counted = count({name: one.port for name, one in groups.items()})
         shares = {name: replace(one, served=counted.served.get(name)) for name, one in groups.items()}
         return replace(traffic, groups=shares, uncounted=counted.trouble)
+
+    def unserved(self, names: Sequence[str], traffic: Traffic) -> frozenset[str]:
+        """Return the groups whose Service is gone: no Gateway sends them requests any more, and one refuses all that is
+        new of a route that names them. Nobody is asked of those whose Gateway says that all is there."""
+        if self._place.gateway is None:
+            return frozenset()
+        return self._missing([name for name in names if traffic.plan is None or name not in traffic.groups])
 
     def expose(self, ports: Mapping[str, int], plan: RouterPlan | None) -> None:
         def changed(door: Door | None) -> Door:
@@ -193,6 +200,8 @@ class EnvironmentTraffic:
                 return False
             if found is None:
                 self._fence.admit(None)
+            elif self._place.gateway is not None and is_unresolved(found):
+                after = after.without(tuple(self._missing(after.backends.keys() - after.weights.keys())))
             self._require_known(after)
             if after == before and found is not None and not always:
                 break
@@ -208,6 +217,10 @@ class EnvironmentTraffic:
         if wait:
             self._await(found)
         return True
+
+    def _missing(self, names: Collection[str]) -> frozenset[str]:
+        """Return the groups that have no Service."""
+        return frozenset(one for one in names if self._api.find(SERVICE, self._place.namespace, one) is None)
 
     def _require_known(self, door: Door) -> None:
         """Raise RouterError rather than send requests to a Service that the section does not name: it stands in an
