@@ -14,6 +14,7 @@ from instar.model.definition import Health, Service
 from instar.model.environment import HostNames, Settings
 from instar.model.image import Image
 from instar.model.lease import HeldLease
+from instar.model.progress import Progress
 from instar.model.release import Configuration, EnvironmentId, Instance, Release
 from instar.model.state import StateDirectory
 from instar.providers.kubernetes.package import KUBERNETES
@@ -61,6 +62,7 @@ class World:
         self.held: HeldLease | None = None
         self.settings: dict[EnvironmentId, Settings] = {ENV: settings}
         self.registries = Pushed()
+        self.told: list[Progress] = []
         self.image: Image = simulated_image()
         self.site: Any = SimpleNamespace(
             state=StateDirectory(home, home / "run"),
@@ -69,6 +71,7 @@ class World:
             ledger_name=lambda: "0a1b2c3d",
             held_lease=lambda environment: self.held,
             registries=self.registries,
+            report=self.told.append,
             store=None,
             machine_settings=None,
         )

@@ -12,7 +12,7 @@ from kubernetes_values import ENV, SECTION, SERVICE, SETTINGS, WITHOUT_GATEWAY, 
 
 from cluster_stub import ClusterStub, Fault
 from instar.definition import forms
-from instar.errors import ComponentMissing, InstarError, ProviderError, Refused
+from instar.errors import ComponentMissing, FetchError, InstarError, ProviderError, Refused
 from instar.model.definition import Health, Service, Stop
 from instar.model.environment import HostNames, RolloutRules, Settings
 from instar.model.requests import Compression
@@ -202,3 +202,15 @@ def test_an_environment_stays_in_its_cluster(world: World, section: dict[str, An
         settings = dataclasses.replace(settings, names=WITHOUT_GATEWAY.names)
     with pytest.raises(Refused, match="cannot move 'shop/prod'"):
         look(world, settings)
+
+
+def test_a_registry_without_tls_is_found_before_anything_is_recorded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(what: object) -> bool:
+        raise FetchError("it answers without TLS")
+
+    monkeypatch.setattr(world.registries, "has", refuse)
+    with pytest.raises(FetchError, match="without TLS"):
+        world.provider.preflight(ENV, SETTINGS, SERVICE, launching=True)
+    assert world.provider.preflight(ENV, SETTINGS, SERVICE, launching=False) == ()

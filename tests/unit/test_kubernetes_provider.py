@@ -12,11 +12,22 @@ import pytest
 from kubernetes_values import ENV, SERVICE, SETTINGS, WITHOUT_GATEWAY, World
 
 from cluster_stub import ClusterStub, Fault
-from instar.errors import ProviderError, ProviderUnavailable, Refused, RouterError, RouterUnreachable
+from instar.errors import (
+    FetchError,
+    InstarError,
+    ProviderError,
+    ProviderUnavailable,
+    Refused,
+    RouterError,
+    RouterUnreachable,
+    SourceUnreachable,
+)
 from instar.model.definition import Task
 from instar.model.environment import Check
 from instar.providers.base import RouterPlan, Traffic
+from instar.providers.kubernetes.preflight import require_registry
 from instar.providers.kubernetes.route import said_otherwise
+from instar.providers.kubernetes.settings import Place
 
 PLAN = RouterPlan.of(ENV, SETTINGS, SERVICE)
 
@@ -342,6 +353,25 @@ def test_an_image_is_pushed_once(world: World) -> None:
     world.provider.publish(ENV, world.image)
     world.provider.publish(ENV, world.image)
     assert world.registries.images == [f"registry.example/team/shop@{world.image.digest}"]
+    assert [(one.stage, one.text) for one in world.told] == [
+        ("push", f"{world.image.digest.short} to registry.example/team/shop, which has it not yet")
+    ]
+
+
+def test_a_registry_that_refuses_is_asked_before_anything_is_made(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[InstarError] = [SourceUnreachable("away"), FetchError("it answers without TLS")]
+
+    def refuse(what: object) -> bool:
+        raise asked.pop(0)
+
+    monkeypatch.setattr(world.registries, "has", refuse)
+    place = Place.of(SETTINGS)
+    registries: Any = world.registries
+    require_registry(registries, place)  # a moment's absence is waited for when it is pushed to
+    with pytest.raises(FetchError, match="without TLS"):
+        require_registry(registries, place)
 
 
 def test_a_check_is_asked_through_the_api(world: World, stub: ClusterStub) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from instar.model.image import Image
     from instar.model.lease import HeldLease
     from instar.model.machine import MachineSettings
+    from instar.model.progress import Progress
     from instar.model.reference import Reference
     from instar.model.release import EnvironmentId, Instance, Release
     from instar.model.state import StateDirectory
@@ -61,6 +62,9 @@ class Site(Protocol):
     def ledger_name(self) -> str:
         """Return eight hexadecimal digits that mark what is made for this ledger where others make things too, the
         same whoever shares it; "" before its first event."""
+
+    def report(self, progress: Progress) -> None:
+        """Tell whoever asked what is being done."""
 
     def held_lease(self, environment: EnvironmentId) -> HeldLease | None:
         """Return the lease on ``environment`` that this process has of a shared ledger: its number goes along with what

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -20,6 +21,7 @@ from instar.errors import FetchError, HostError, SourceUnreachable
 from instar.frozen import dataclass
 from instar.model.machine import RegistrySettings
 from instar.model.reference import DOCKER
+from instar.model.state import machine_file
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
@@ -58,6 +60,7 @@ class Transport:
         self._settings[DOCKER] = replace(dockers, tokens=dockers.tokens or _DOCKERS_TOKENS)
         self.patience = patience
         self._proxies = _proxies(environ)
+        self._file = machine_file(environ)
         self._managers: dict[tuple[str | None, str], PoolManager] = {}
         self._guard = threading.Lock()
 
@@ -124,7 +127,7 @@ class Transport:
                 decode_content=False,
             )
         except exceptions.SSLError as error:
-            raise _tls_error(host, error) from error
+            raise _tls_error(host, error, self._file) from error
         except (exceptions.HTTPError, OSError, ValueError) as error:
             raise SourceUnreachable(
                 f"cannot reach '{host}': {_cause(error)}", hint="check the registry's name, the network and its proxy"
@@ -222,16 +225,17 @@ _PROXIED: Final = ("http", "https", "all", "no")
 _NO_TLS: Final = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
 
 
-def _tls_error(host: str, error: Exception) -> FetchError:
+def _tls_error(host: str, error: Exception, file: Path) -> FetchError:
     text, ground = _cause(error), _ground(error)
     if isinstance(ground, ssl.CertificateError):
         return FetchError(
-            f"cannot trust '{host}': {text}", hint=f"registries.'{host}'.ca in the machine's file names whom to trust"
+            f"cannot trust '{host}': {text}",
+            hint=f"registries.'{host}'.ca in the machine's file, {file}, names whom to trust",
         )
     if isinstance(ground, ssl.SSLError) and ground.reason in _NO_TLS:
         return FetchError(
             f"cannot speak TLS with '{host}': it answers without",
-            hint=f"if that is meant, say so in the machine's file: registries: {{'{host}': {{http: true}}}}",
+            hint=f"if that is meant, say so in the machine's file, {file}: registries: {{'{host}': {{http: true}}}}",
         )
     return SourceUnreachable(f"cannot speak TLS with '{host}': {text}")
 

@@ -5,15 +5,18 @@ Nothing is made: what could be made is asked of the API without doing it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-from instar.errors import ComponentMissing, InstarError, ProviderError, Refused
+from instar.errors import ComponentMissing, InstarError, ProviderError, Refused, SourceUnreachable
 from instar.model.definition import Service
+from instar.model.digest import Digest
 from instar.model.environment import Settings
+from instar.model.reference import Reference
 from instar.model.release import EnvironmentId
 from instar.model.requests import Requests
 from instar.providers.kubernetes.api import Api, Object
@@ -33,6 +36,7 @@ from instar.providers.kubernetes.network import unreachable
 from instar.providers.kubernetes.rights import NEEDED, Right
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.taking_back import require_nobody_else
+from instar.registry.registries import Registries
 from instar.threads import at_once
 from instar.waiting import Deadline
 
@@ -135,6 +139,13 @@ def _again(ask: Callable[[], T]) -> T:
             if error.retry_after_s is None or deadline.is_over:
                 raise
             time.sleep(min(error.retry_after_s, _PATIENCE_S))
+
+
+def require_registry(registries: Registries, place: Place) -> None:
+    """Raise what a push would, such as that a registry is without TLS: it is asked for an image that nobody has. One
+    that is away for a while is waited for when it is pushed to."""
+    with contextlib.suppress(SourceUnreachable):
+        registries.has(Reference(repository=place.registry, digest=Digest.of(b"")))
 
 
 def look(api: Api, names: Names, place: Place, services: Sequence[Service]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from instar.model.definition import Service
 from instar.model.environment import Check, Settings
 from instar.model.held import tag_of
 from instar.model.image import Image
+from instar.model.progress import Progress
 from instar.model.reference import Reference
 from instar.model.release import EnvironmentId, Instance, Release
 from instar.providers.base import Observation, Probe, RouterPlan, Streams, Subject
@@ -120,6 +121,8 @@ class KubernetesProvider:
             preflight.require_same_cluster(environment, Place.of(before), place)
         api = self._api(place)
         told = preflight.look(api, self._names(environment), place, services)
+        if launching:
+            preflight.require_registry(self._site.registries, place)
         return (*told, *preflight.notes(api, settings))
 
     def layout(self, settings: Settings, service: Service) -> tuple[int, ...]:
@@ -129,6 +132,8 @@ class KubernetesProvider:
         """Push the image by its digest, where the registry has not got it."""
         where, registries = self._place(environment).registry, self._site.registries
         if not registries.has(Reference(repository=where, digest=image.digest)):
+            text = f"{image.digest.short} to {where}, which has it not yet"
+            self._site.report(Progress(stage="push", text=text))
             tag = tag_of(image.digest, self._site.ledger_name())
             registries.push(self._site.store, image.digest, where, tags=(tag,))
 
