@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from instar.control.forecast import forecast
@@ -150,6 +150,7 @@ def _compared(
         warnings=(
             *((f"the image is not here: it is pulled from {image.pulled_from} first",) if image.pulled_from else ()),
             *(forecast(settings, active, configuration) if release else ()),
+            *(_unasked(workspace, settings.provider) if release else ()),
             *cut_connections(workspace, state, settings),
             *told_of_circle(workspace, environment_id, configuration.uses),
         ),
@@ -172,6 +173,15 @@ def written(value: Settings | Configuration, provider: str) -> dict[str, Any]:
     found = dict(to_json(value))
     own = found.pop("provider_settings", None)
     return {**found, provider: own} if own else found
+
+
+def _unasked(workspace: Workspace, provider: str) -> Iterator[str]:
+    """Say that nobody has asked what is not this machine whether it could do it."""
+    if not workspace.provider_package(provider).traits.of_one_machine:
+        yield (
+            f"what '{provider}' runs it on was not asked: whether it is reached, and has all that this takes, a deploy "
+            "asks before anything is made"
+        )
 
 
 def _not_as_wanted(workspace: Workspace, state: EnvironmentState) -> list[PlannedChange]:
