@@ -133,8 +133,9 @@ def test_traffic_that_was_asked_for_and_not_confirmed_is_not_said_to_be_untouche
 
 
 def test_what_a_provider_has_not_is_one_sentence() -> None:
-    with pytest.raises(Refused, match="cannot open a shell in 'x': its provider does not do that"):
+    with pytest.raises(Refused, match="cannot open a shell in 'x': its provider does not do that") as refused:
         require(EngineSimulation().provider.shells, "open a shell in 'x'")
+    assert "docs/kubernetes.md" in (refused.value.hint or "")
 
 
 @pytest.mark.parametrize(

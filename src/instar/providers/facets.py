@@ -36,7 +36,10 @@ F = TypeVar("F")
 def require(facet: F | None, what: str) -> F:
     """Return a facet. Raises Refused where the provider has it not; ``what`` can't be done without it."""
     if facet is None:
-        raise Refused(f"cannot {what}: its provider does not do that")
+        raise Refused(
+            f"cannot {what}: its provider does not do that",
+            hint="what one may lack is in docs/providers.md; what does not work on a cluster, in docs/kubernetes.md",
+        )
     return facet
 
 
