@@ -402,8 +402,7 @@ def test_who_is_inside_reads_nothing_of_what_is_typed(project: Project) -> None:
             time.sleep(0.1)
         typist.type("sleep 100\n")
         time.sleep(0.5)
-        typist.type("\x03")
-        typist.until("$ ")
+        typist.interrupt("$ ")
         typist.type("cat /tmp/heard; echo $(ls /dev/pts); exit 5\n")
         assert typist.end() == 5
     heard = typist.shown[typist.shown.rindex("exit 5") :]

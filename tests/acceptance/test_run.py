@@ -87,8 +87,7 @@ def test_a_terminal_is_one_inside_with_its_size_and_its_keys(dev: Project) -> No
         typist.until("22 77")
         typist.type("sh -c 'echo be\"\"gun; sleep 600'\n")
         typist.until("begun")
-        typist.type("\x03")
-        typist.until("$ ")
+        typist.interrupt("$ ")
         typist.type("exit 5\n")
         assert typist.end() == 5
         assert "run 1 · release 1 · exit status 5" in typist.shown

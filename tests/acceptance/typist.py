@@ -38,6 +38,17 @@ class Typist:
 
     _looked = 0
 
+    def interrupt(self, prompt: str, *, timeout_s: float = 20) -> None:
+        """Type ^C until the shell's prompt comes, as a person does: a shell that has just begun a program may take it
+        for itself and wait on, and Linux throws away what is printed in that very moment."""
+        deadline = time.monotonic() + timeout_s
+        while prompt not in self.shown[self._looked :]:
+            assert time.monotonic() < deadline, f"no prompt came:\n{self.shown}"
+            self.type("\x03")
+            while self._look(1.0) and prompt not in self.shown[self._looked :]:
+                pass
+        self._looked = len(self.shown)
+
     def resize(self, columns: int, rows: int) -> None:
         fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 

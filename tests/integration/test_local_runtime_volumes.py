@@ -322,7 +322,7 @@ def test_who_is_killed_while_a_volume_is_copied_leaves_nothing_mounted(names: Na
     assert loop_devices_of(folder) == []
 
 
-@pytest.mark.parametrize("killed_at", range(5))
+@pytest.mark.parametrize("killed_at", range(6))
 def test_a_volume_whose_removal_is_killed_is_listed_and_never_comes_back(
     tmp_path: Path, killed_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -346,7 +346,7 @@ def test_a_volume_whose_removal_is_killed_is_listed_and_never_comes_back(
             volumes.remove(names, ENV, "data")
     (kept,) = volumes.stored(names)
     assert (kept.name, kept.where) == ("data", str(folder))
-    assert sized.has_limit(folder) == (killed_at < 4), "what is in it goes before the folder does"
+    assert sized.has_limit(folder) == (killed_at < 5), "what is in it goes before the folder does"
     volumes.remove(names, ENV, "data")
     assert list(volumes.stored(names)) == []
     assert not folder.parent.exists()
