@@ -141,7 +141,9 @@ def test_what_is_not_there_is_said(names: Names, kept: LocalSnapshots) -> None:
     assert list(kept.snapshots()) == [] and not (names.state.snapshots / "guestbook").exists()
 
 
-def test_a_number_is_not_given_again_and_a_damaged_note_is_said(names: Names, kept: LocalSnapshots) -> None:
+def test_a_number_that_is_kept_is_not_given_again_and_a_damaged_note_is_said(
+    names: Names, kept: LocalSnapshots
+) -> None:
     make(names, None)
     first, second = (kept.take_snapshot(ENV, "data", running=False) for _ in range(2))
     kept.remove_snapshot(ENV, "data", 1)
