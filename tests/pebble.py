@@ -61,7 +61,8 @@ class Pebble:
     """An authority whose validations reach 127.0.0.1:``http_port``, whatever the name.
 
     ``settings`` goes into its configuration; ``environ`` into its environment (it rejects one nonce in twenty, and
-    keeps nobody waiting, unless that says otherwise).
+    keeps nobody waiting, unless that says otherwise). Its certificates are of 90 days: whoever orders without naming a
+    profile is given any of those that it has (``profiles``: seconds by name), so it has one.
     """
 
     def __init__(self, folder: Path, http_port: int, *, dns: str | None = None, **environ: str) -> None:
@@ -69,6 +70,7 @@ class Pebble:
         self.http_port = http_port
         self.port, self._management, self._dns_management = free_port(), free_port(), free_port()
         self.dns = dns or f"127.0.0.1:{free_port()}"
+        self.profiles = {"default": 90 * 24 * 3600}
         self._environ = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "5", **environ}
         self.directory = f"https://localhost:{self.port}/dir"
         self.ca = folder / "pebble-ca.pem"
@@ -88,9 +90,7 @@ class Pebble:
             "domainBlocklist": ["blocked.test"],
             "retryAfter": {"authz": 1, "order": 1},
             "profiles": {
-                "default": {"description": "as usual", "validityPeriod": 7776000},
-                "shortlived": {"description": "of six days", "validityPeriod": 518400},
-                "moments": {"description": "of twelve seconds", "validityPeriod": 12},
+                name: {"description": name, "validityPeriod": seconds} for name, seconds in self.profiles.items()
             },
         }
         (self.folder / "pebble.json").write_text(json.dumps({"pebble": config}))

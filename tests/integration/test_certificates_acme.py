@@ -60,6 +60,17 @@ def test_renewal_information_decides_and_the_renewal_says_what_it_replaces(world
     assert "is a replacement of" in pebble.log
 
 
+def test_a_profile_of_the_machine_s_file_is_asked_for(tmp_path: Path, pebble: Pebble, world: World) -> None:
+    usual = World(tmp_path / "usual", pebble, world.door, profile="default").renewals.renew(
+        wanted("a.test"), world.door
+    )
+    assert usual.outcome == "renewed", usual
+    other = World(tmp_path / "other", pebble, world.door, profile="tlsserver").renewals.renew(
+        wanted("b.test"), world.door
+    )
+    assert other.outcome == "failed" and "tlsserver" in str(other.error), other
+
+
 def test_who_does_not_say_when_has_it_renewed_at_two_thirds(world: World) -> None:
     shop = wanted("thirds.test")
     world.renewals.renew(shop, world.door)
