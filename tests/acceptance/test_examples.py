@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import urllib.request
@@ -25,6 +26,9 @@ def test_it_is_valid_and_its_lock_fits(example: Path, author: Author) -> None:
     shutil.copytree(example, folder)
     if (folder / "Makefile").exists():
         subprocess.run(["make", "--silent"], cwd=folder, check=True)
+    for secret in re.findall(r"\{file: (secrets/\w+)\}", (folder / "instar.yaml").read_text()):
+        (folder / secret).parent.mkdir(exist_ok=True)
+        (folder / secret).write_text("for this test")
     result = author.instar("validate", "--file", str(folder / "instar.yaml"))
     assert result.returncode == 0, result.stderr
     assert "its lock fits" in result.stdout

@@ -49,6 +49,16 @@ def test_what_may_not_run_is_passed_over_for_what_may(root: Path) -> None:
     assert run(root, "app") == "/bin/app"
 
 
+def test_where_else_a_program_is_that_is_not_in_path_is_said(root: Path) -> None:
+    (root / "usr/lib/postgresql/15/bin").mkdir(parents=True)
+    (root / "usr/lib/initdb").mkdir()
+    (root / "srv/initdb").symlink_to("/bin/sh")
+    script(root / "opt/initdb", "#!/bin/sh\n", 0o644)
+    script(root / "usr/lib/postgresql/15/bin/initdb", "#!/bin/sh\n")
+    with pytest.raises(Unrunnable, match=r"; '/usr/lib/postgresql/15/bin/initdb' is: say that, or its folder in PATH"):
+        run(root, "initdb")
+
+
 @pytest.mark.parametrize(
     ("command", "cause"),
     [

@@ -56,3 +56,14 @@ def test_an_instance_s_end_says_how() -> None:
     assert detail_line("ended", starved) == "web-dev-1-1: killed: out of memory (exit status 137)"
     stopped = {"instance": "web-dev-1-1", "reason": "instar", "why": "it is no longer needed"}
     assert detail_line("stopping", stopped) == "web-dev-1-1: it is no longer needed"
+
+
+def test_a_task_is_told_by_how_it_ended_and_one_that_failed_by_what_it_said_last() -> None:
+    ended = {
+        "task": "before 1",
+        "outcome": "done",
+        "last_lines": ["2026-11-30T04:57:04.08+00:00 stdout one", "AT stderr  two"],
+    }
+    assert detail_line("task", ended) == "before 1 · done"
+    assert detail_line("task", {**ended, "outcome": "exit status 3"}) == "before 1 · exit status 3: two"
+    assert detail_line("task", {"task": "run 1", "outcome": "exit status 3"}) == "run 1 · exit status 3"

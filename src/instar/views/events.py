@@ -154,6 +154,12 @@ def _ended(what: OfEnding) -> str:
     return f"{what.instance}: {what.why}{status}"
 
 
+def _task(what: TaskEnded) -> str:
+    """Say how it ended and, of one that did not end well, what it printed last."""
+    said = what.last_lines[-1].split(" ", 2)[-1] if what.last_lines and what.outcome != "done" else ""
+    return f"{what.task} · {what.outcome}{_cause(said)}"
+
+
 def _drift(what: DriftFound) -> str:
     return f"{what.instance or 'the environment'}{_cause(_first_finding(what))}"
 
@@ -231,6 +237,7 @@ _WORDS: Final[Mapping[type[Happening], Callable[[Any], str]]] = {
     DriftFound: _drift,
     InstanceEnded: _ended,
     InstanceStopping: _ended,
+    TaskEnded: _task,
 }
 _SENTENCES: Final[Mapping[type[Happening], str]] = {
     RolloutDone: "{where} runs release {event.release}",

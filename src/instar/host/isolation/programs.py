@@ -18,6 +18,7 @@ from instar.frozen import dataclass
 _MAX_LINKS = 40  # as in the kernel. Source: path_resolution(7)
 _MAX_SCRIPTS = 4
 _HEAD_BYTES = 4096
+_MOST_FOLDERS = 20_000  # that are looked through for a program that is not where it was looked for
 _PT_INTERP = 3
 _OTHER_MACHINES = {3: "32-bit x86", 40: "32-bit Arm", 62: "x86-64", 183: "64-bit Arm", 243: "RISC-V"}
 
@@ -74,8 +75,23 @@ def _find(name: str, execution: Execution) -> str:
     places = [str(PurePosixPath(execution.workdir, folder, name)) for folder in folders]
     found = [place for place in places if (file := real_path(execution.root, place)) and file.is_file()]
     if not found:
-        raise Unrunnable(f"command '{name}' is not in the image (looked in {', '.join(folders)})")
+        elsewhere = _elsewhere(name, execution.root)
+        advice = f"; '{elsewhere}' is: say that, or its folder in PATH (image.env)" if elsewhere else ""
+        raise Unrunnable(f"command '{name}' is not in the image (looked in {', '.join(folders)}){advice}")
     return next((place for place in found if _forbids(place, execution) is None), found[0])
+
+
+def _elsewhere(name: str, root: Path) -> str | None:
+    """Return where a program of that name lies outside of PATH, as PostgreSQL's do; None where there is none."""
+    for count, (folder, _, files) in enumerate(os.walk(root)):
+        if count == _MOST_FOLDERS:
+            return None
+        place = Path(folder, name)
+        if name in files and stat.S_ISREG(mode := place.lstat().st_mode) and mode & stat.S_IXOTH:
+            inside = str(PurePosixPath("/", place.relative_to(root)))
+            if inside.isprintable():
+                return inside
+    return None
 
 
 def _check_file(place: str, execution: Execution, scripts_left: int) -> None:
