@@ -237,7 +237,7 @@ class Stop:
     signal: str = field(default="SIGTERM", metadata=key("What tells the service to end.", "signal"))
     grace_ms: int = field(default=10_000, metadata=key("How long it may take to end before it is killed."))
     drain_ms: int = field(default=30_000, metadata=key(
-        "How long requests in flight may take before the service is told to end."))
+        "How long requests in flight and streams may take before the service is told to end; what is left is cut."))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
