@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from instar.bake.baking import Baked, bake
 from instar.bake.debian.keys import looks_secret
+from instar.bake.packed import why_packed
 from instar.frozen import dataclass
 from instar.host.filesystems import trees
 from instar.host.filesystems.layers import LayerImages
@@ -153,6 +154,8 @@ def _why(one: _Member | None, two: _Member | None) -> str:
 
 
 def _why_content(one: _Member, two: _Member) -> str:
+    if packed := why_packed(one.start, two.start):
+        return packed
     if looks_secret(one.start) and looks_secret(two.start):
         return "it looks like a key or a secret, which is another one each time"
     if not one.start or not two.start:
