@@ -16,6 +16,7 @@ from instar.errors import HostError, NotFound, Refused
 from instar.host.filesystems import sized
 from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
+from instar.model.volume import SnapshotCause
 from instar.providers.local import snapshots
 from instar.providers.local.names import Names
 from instar.providers.local.snapshots import LocalSnapshots
@@ -94,7 +95,8 @@ def test_what_a_volume_held_is_kept_and_comes_back(names: Names, kept: LocalSnap
         sized.attach(folder, size_bytes)
         assert folder.is_mount() and looks(folder) == before
     assert [(one.number, one.running) for one in kept.snapshots()] == [(1, False), (2, True)]
-    assert [path.name for path in (names.state.snapshots / "guestbook/dev/data").iterdir() if path.name[0] == "."] == []
+    folder = names.state.snapshots / "guestbook/dev/data"
+    assert sorted(path.name for path in folder.iterdir()) == [".last", "1", "2"]
 
 
 def test_one_that_is_not_mounted_is_left_so(names: Names, kept: LocalSnapshots) -> None:
@@ -138,20 +140,33 @@ def test_what_is_not_there_is_said(names: Names, kept: LocalSnapshots) -> None:
         kept.remove_snapshot(ENV, "data", 2)
     assert caught.value.hint == "there is: 1"
     kept.remove_snapshot(ENV, "data", 1)
-    assert list(kept.snapshots()) == [] and not (names.state.snapshots / "guestbook").exists()
+    assert list(kept.snapshots()) == []
 
 
-def test_a_number_that_is_kept_is_not_given_again_and_a_damaged_note_is_said(
-    names: Names, kept: LocalSnapshots
-) -> None:
+def test_a_number_is_never_given_again_and_a_damaged_note_is_said(names: Names, kept: LocalSnapshots) -> None:
     make(names, None)
     first, second = (kept.take_snapshot(ENV, "data", running=False) for _ in range(2))
     kept.remove_snapshot(ENV, "data", 1)
-    assert kept.take_snapshot(ENV, "data", running=False).number == 3
+    third = kept.take_snapshot(ENV, "data", running=False)
+    kept.remove_snapshot(ENV, "data", 3)
+    assert third.number == 3 and kept.take_snapshot(ENV, "data", running=False).number == 4
+    (names.state.snapshots / "guestbook/dev/data/.last").unlink()  # one of before there was such a note
+    kept.remove_snapshot(ENV, "data", 4)
+    assert kept.take_snapshot(ENV, "data", running=False).number == 5
+    assert list(kept.snapshots(STAGING)) == []
     Path(second.where).with_name("about.json").write_text('{"at": 5}')
     with pytest.raises(HostError, match=r"cannot read '.*about\.json'"):
         list(kept.snapshots())
     assert first.number == 1
+
+
+def test_for_which_rollout_it_was_taken_is_kept_with_it(names: Names, kept: LocalSnapshots) -> None:
+    make(names, None)
+    cause = SnapshotCause(rollout=7, release=3, before=4)
+    kept.take_snapshot(ENV, "data", running=False, cause=cause)
+    kept.take_snapshot(ENV, "data", running=False)
+    assert [one.cause for one in kept.snapshots(ENV)] == [cause, None]
+    assert kept.free_bytes() > 0
 
 
 def test_without_room_nothing_is_begun(names: Names, kept: LocalSnapshots, monkeypatch: pytest.MonkeyPatch) -> None:

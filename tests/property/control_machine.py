@@ -63,7 +63,9 @@ class Machine:
         self.effects.revive()
         self.open()
 
-    def want(self, kind: RolloutKind, *, target: int | None = None, version: str = "1") -> None:
+    def want(
+        self, kind: RolloutKind, *, target: int | None = None, version: str = "1", data: dict[str, int] | None = None
+    ) -> None:
         """Write what is wanted, by the functions of the verbs: in one transaction, and not twice."""
         settings = dataclasses.replace(
             SETTINGS,
@@ -81,7 +83,7 @@ class Machine:
             before = self.ledger.get_environment(ENV).settings
             self.ledger.save_settings(ENV, settings)
             release = self.ledger.get_release(ENV, target)
-            start_rollout(self.workspace, ENV, release, kind, settings_before=before)
+            start_rollout(self.workspace, ENV, release, kind, settings_before=before, data=data)
 
     @property
     def roles(self) -> dict[str, RoleSettings]:
@@ -146,7 +148,15 @@ class Machine:
             sorted(zip(((one.release, one.role) for one in groups), self.world.states(groups), strict=True)),
             [(one.number, one.ran_well) for one in self.ledger.releases(ENV)],
             sorted(self.world.runtime.tasks_run),
+            {} if self.engine else dict(self.world.runtime.data.holds),
+            [] if self.engine else self._kept(),
         )
+
+    def _kept(self) -> list[object]:
+        """Return what snapshots hold, and of which release that is: who is killed before one is written down takes no
+        other."""
+        found = [one for each in self.world.runtime.data.kept.values() for one in each.values()]
+        return [(one.volume, one.number, one.running, one.cause and one.cause.release, held) for one, held in found]
 
     def check(self) -> None:
         """Assert what must hold at rest."""

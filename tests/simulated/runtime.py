@@ -17,11 +17,12 @@ from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, Release
 from instar.model.survey import Seen
 from instar.model.usage import Measured, Usage
-from instar.providers.base import NetworkPlan, Observed, Probe, Shell, StoredVolume, Streams, Subject
+from instar.providers.base import NetworkPlan, Observed, Probe, Shell, Streams, Subject
 from instar.providers.commands import command_of, place_of_command, volumes_of
 from instar.providers.facets import Attachment, Member
 from simulated.behaviour import Behaviour, asked_for, judged
 from simulated.clock import VirtualClock
+from simulated.data import SimulatedVolumes
 from simulated.effects import Effects
 from simulated.names import SimulatedNames
 from simulated.shell import SimulatedAttachment, SimulatedShell
@@ -46,7 +47,7 @@ class Simulated:
     files: dict[str, Seen] = field(default_factory=dict)  # of its /tmp
 
 
-class SimulatedRuntime(SimulatedNames):
+class SimulatedRuntime(SimulatedVolumes, SimulatedNames):
     """Implements ``providers.base.Runtime``. What it holds stands for the machine: it outlives a crash.
 
     Tests give faults with :meth:`behave`, :meth:`kill`, :meth:`reboot`, and look at ``violations``: what must
@@ -60,7 +61,8 @@ class SimulatedRuntime(SimulatedNames):
         self.clock = clock
         self.violations: list[str] = []
         self.has_traffic: Callable[[str], bool] = lambda name: False
-        self.volumes_of: set[tuple[EnvironmentId, str]] = set()
+        self.keep_volumes(clock, effects)
+        self.data.has, self.data.violated = self._having, self.violations.append
         self.warned: tuple[str, ...] = ()
         self.tasks_run: list[tuple[int, str]] = []
         self.checked: list[tuple[str, str]] = []
@@ -188,6 +190,8 @@ class SimulatedRuntime(SimulatedNames):
                     self.tasks_run.append((instance.release, instance.task))
                 self._logs[instance.id].extend(f"{found.started_at.isoformat()} stdout {text}" for text in says)
                 self._look_for_clashes(found)
+                for volume in volumes_of(found.instance, found.release):
+                    self.data.wrote(instance.environment, volume.name, instance.task or str(instance.release))
 
     def observe(self, instances: Sequence[Instance]) -> tuple[Observed, ...]:
         with self._guard:
@@ -283,15 +287,12 @@ class SimulatedRuntime(SimulatedNames):
             if volumes:
                 self.volumes_of = {kept for kept in self.volumes_of if kept[0] != environment}
 
-    @property
-    def snapshots(self) -> None:
-        return None
-
-    def volumes(self) -> tuple[StoredVolume, ...]:
-        return tuple(StoredVolume(environment=of, name=name, where="", used_bytes=0) for of, name in self.volumes_of)
-
-    def remove_volume(self, environment: EnvironmentId, name: str) -> None:
-        self.volumes_of.discard((environment, name))
+    def _having(self, environment: EnvironmentId, name: str) -> list[str]:
+        return [
+            one.instance.id
+            for one in self._machine.values()
+            if one.instance.environment == environment and any(it.name == name for it in one.release.service.volumes)
+        ]
 
     def open_shell(self, instance: Instance, release: Release, *, toolbox: bool, member: Member | None = None) -> Shell:
         with self._guard:

@@ -7,8 +7,9 @@ import sys
 import click
 
 
-def have_typed(what: str, word: str) -> None:
-    """Say ``what`` is removed, and have somebody type ``word`` before it is gone on.
+def have_typed(what: str, word: str, *, left: str = "nothing was removed", instead: str = "add --yes") -> None:
+    """Say ``what`` is removed, and have somebody type ``word`` before it is gone on. ``left`` says how all is where
+    nobody does, ``instead`` what to do where there is no terminal.
 
     Raises click.UsageError where nobody does, click.Abort at a terminal where it is broken off.
     """
@@ -18,7 +19,7 @@ def have_typed(what: str, word: str) -> None:
         if sys.stdin.isatty():
             raise
         click.echo(err=True)
-        hint = "there is no terminal to ask on, so nothing was removed; to skip the question, add --yes"
+        hint = f"there is no terminal to ask on, so {left}; to skip the question, {instead}"
         raise click.UsageError(hint) from None
     if answer != word:
-        raise click.UsageError(f"that is not '{word}': nothing was removed")
+        raise click.UsageError(f"that is not '{word}': {left}")

@@ -173,19 +173,50 @@ def promote(
     help="With the secrets of the active release, where they were changed since: as a new release, whose instances are "
     "started.",
 )
+@click.option(
+    "--with-data",
+    is_flag=True,
+    help="Bring back what volumes with 'snapshot: true' held before the active release came, too. Nothing that has "
+    "them runs meanwhile; what they hold now is kept as another snapshot.",
+)
+@click.option("--yes", is_flag=True, help="With --with-data: don't ask.")
 def rollback(
-    environment: str, file: Path, as_json: bool, take_over: bool, to: int | None, force: bool, keep_secrets: bool
+    environment: str,
+    file: Path,
+    as_json: bool,
+    take_over: bool,
+    to: int | None,
+    force: bool,
+    keep_secrets: bool,
+    with_data: bool,
+    yes: bool,
 ) -> int:
     """Move the traffic of ENV back to a release that ran well.
 
     ENV may be SERVICE/ENV, and then needs no definition here. Nothing is baked; a hot release isn't even started. Its
-    secrets are those that it was made with: which are others than now is said first.
+    secrets are those that it was made with: which are others than now is said first. Volumes stay as they are, unless
+    --with-data.
     """
+    from instar.operations.rollback import data_of_rollback
     from instar.operations.rollback import rollback as run
 
+    if with_data and keep_secrets:
+        raise click.UsageError(
+            "--with-data goes back to the very release that left the data: leave --keep-secrets away"
+        )
     workspace = open_workspace()
     found = find_own_environment(workspace, environment, file)
-    outcome = run(workspace, found, to=to, take_over=take_over, force=force, keep_secrets=keep_secrets)
+    back = data_of_rollback(workspace, found, to) if with_data else None
+    if back is not None:
+        from instar.views.volumes import data_back_lines
+
+        for line in data_back_lines(back):
+            workspace.report(Progress(stage="data", text=line, kind="warning"))
+        if not yes:
+            left, lost = "nothing was changed", f"This takes away what was written since release {back.active} came."
+            have_typed(lost, environment, left=left)
+    data = None if back is None else back.numbers
+    outcome = run(workspace, found, to=to, take_over=take_over, force=force, keep_secrets=keep_secrets, data=data)
     return answer(outcome, workspace.report, as_json)
 
 

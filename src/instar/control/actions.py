@@ -58,6 +58,23 @@ class EndTask:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepData:
+    """Take a snapshot of what a volume holds, for the rollout. ``running``: instances have it."""
+
+    volume: str
+    running: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreData:
+    """Have a volume, which nobody has, hold what it did in a snapshot; ``back``: what it held before the rollout."""
+
+    volume: str
+    snapshot: int
+    back: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Create:
     """Make planned instances; begin them too when ``start``."""
 
@@ -223,6 +240,8 @@ Action = (
     | BeginScheduled
     | RunTask
     | EndTask
+    | KeepData
+    | RestoreData
     | Create
     | Start
     | SetNetwork

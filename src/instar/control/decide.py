@@ -34,6 +34,7 @@ from instar.control.actions import (
     TakeNames,
     Wait,
 )
+from instar.control.data import swap_data
 from instar.control.keep import keep
 from instar.control.replace import replenish_source, retire_all
 from instar.control.roles import by_role
@@ -112,6 +113,9 @@ def _roll_out(snapshot: Snapshot) -> tuple[Action, ...]:
     that is known to be well.
     """
     rollout, target = under_way(snapshot)
+    swapping = swap_data(snapshot)
+    if swapping:
+        return swapping
     first, *others = by_role(snapshot)
     if not is_way_back(rollout, target) or snapshot.environment.active == target.number:
         for one in others:
@@ -122,7 +126,9 @@ def _roll_out(snapshot: Snapshot) -> tuple[Action, ...]:
 
 
 def _by_strategy(snapshot: Snapshot) -> tuple[Action, ...]:
-    strategy = snapshot.environment.settings.rollout.strategy
+    strategy, rollout = snapshot.environment.settings.rollout.strategy, snapshot.environment.rollout
+    if rollout is not None and rollout.stage.data:  # what is beside it has other data
+        return blue_green(snapshot)
     if strategy == "canary" and has_steps(snapshot):
         return canary(snapshot)
     if strategy == "rolling" and has_batches(snapshot):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 
 from instar.control import actions, checks
+from instar.control.data_actions import DataActions
 from instar.control.endings import ending_of
 from instar.control.report import RolloutReport
 from instar.control.shift import whole
@@ -49,6 +50,7 @@ class Executor:
         self._find_image = find_image
         self._bring_secrets = bring_secrets
         self._report = report
+        self._data = DataActions(ledger=ledger, provider=provider, report=report)
 
     def execute(self, snapshot: Snapshot, action: actions.Action) -> None:
         """Do ``action``. Raises ProviderError, RouterError, StoreError or HostError when it can't be done."""
@@ -104,6 +106,10 @@ class Executor:
                 self._begin_scheduled(snapshot, action)
             case actions.RunTask():
                 self._run_task(snapshot, action)
+            case actions.KeepData():
+                self._data.keep(self._rollout(snapshot), action)
+            case actions.RestoreData():
+                self._data.restore(self._rollout(snapshot), action)
             case actions.Smoke():
                 self._smoke(snapshot, action)
             case actions.TakeStep():
@@ -118,7 +124,15 @@ class Executor:
                 self.fail(snapshot, action)
 
     def fail(self, snapshot: Snapshot, action: actions.Fail) -> None:
-        """End the rollout as failed, with the last words of its culprits; the source has the traffic (again)."""
+        """End the rollout as failed, with the last words of its culprits; the source has the traffic (again).
+
+        One that has changed what volumes hold gives that back first; where its target has the traffic, it is done."""
+        rollout = self._ledger.get_rollout(self._rollout(snapshot).id)
+        if rollout.stage.data and self._ledger.get_environment(rollout.environment).active == rollout.target:
+            self._finish(snapshot, actions.Finish(action.reason))
+            return
+        if self._data.give_up(rollout, action):
+            return
         self._end_failed(snapshot, action.reason, self._last_words_of(action.instances))
         self._give_back(snapshot, self._rollout(snapshot))
 

@@ -53,7 +53,8 @@ def replenish_source(snapshot: Snapshot, count: int | None = None) -> tuple[Acti
     source, target = snapshot.source, snapshot.target
     if source is None or snapshot.environment.active != source.number or alone(source):
         return ()
-    if target is not None and alone(target):
+    rollout = snapshot.environment.rollout
+    if target is not None and (alone(target) or (rollout is not None and rollout.stage.data)):
         return ()
     dead = tuple(group.id for group in snapshot.of(source) if group.state == "dead")
     if dead:

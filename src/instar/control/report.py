@@ -14,7 +14,9 @@ from instar.control.snapshot import GroupView, Snapshot, alone, in_flight
 from instar.control.steps import awaited, waits_for_somebody
 from instar.model.progress import Progress, Report
 from instar.model.release import BY_ITSELF, Ending
+from instar.model.sizes import size_text
 from instar.model.status import AwaitedRequests
+from instar.model.volume import VolumeSnapshot
 
 AGAIN_AFTER = timedelta(minutes=1)
 
@@ -90,6 +92,25 @@ class RolloutReport:
 
     def task_ended(self, name: str, outcome: str) -> None:
         self.report(Progress(stage="task", text=f"{name} · {outcome}", kind="done" if outcome == "done" else "failed"))
+
+    def keeping(self, volume: str, copied_bytes: int | None) -> None:
+        """A snapshot of a volume is about to be taken."""
+        text = f"the volume '{volume}' is kept as it is"
+        text += "" if copied_bytes is None else f": copies {size_text(copied_bytes)}, its file system shares none"
+        self.report(Progress(stage="snapshot", text=text, kind="running"))
+
+    def kept(self, snapshot: VolumeSnapshot) -> None:
+        size = f" · {size_text(snapshot.used_bytes)}" if snapshot.used_bytes is not None else ""
+        when = "while instances had it: what they had not written yet is missing" if snapshot.running else "at rest"
+        text = f"the volume '{snapshot.volume}' is kept as snapshot {snapshot.number}{size} · {when}"
+        self.report(Progress(stage="snapshot", text=text, kind="warning" if snapshot.running else "done"))
+
+    def restoring(self, volume: str, number: int) -> None:
+        text = f"the volume '{volume}' gets what it held in snapshot {number}"
+        self.report(Progress(stage="data", text=text, kind="running"))
+
+    def restored(self, volume: str, number: int) -> None:
+        self.report(Progress(stage="data", text=f"the volume '{volume}' holds what it did in snapshot {number}"))
 
     def asking(self, text: str) -> None:
         self.report(Progress(stage="smoke", text=text, kind="running"))

@@ -46,9 +46,10 @@ def together(parts: Iterable[tuple[Action, ...]]) -> tuple[Action, ...]:
 
 def starts_before(snapshot: Snapshot, release: Release) -> bool:
     """Tell whether a role without traffic of ``release`` starts before that of the first one moves: somebody said so,
-    or what it runs first takes a volume that only one release may have at a time."""
+    what it runs first takes a volume that only one release may have at a time, or such a one is kept before."""
     service = release.service
     inside = any(volume.access == "exclusive" for task in service.before for volume in service.volumes_of(task))
+    inside = inside or any(volume.access == "exclusive" and volume.snapshot for volume in service.volumes)
     return inside or snapshot.environment.settings.when(release.role) == "before"
 
 

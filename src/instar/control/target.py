@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from instar.control.actions import Action, Attach, Cut, Fail, Finish, OpenRouter, Preview, Retire, Smoke, Wait
+from instar.control.data import keep_held, keep_shared
 from instar.control.endings import has_fallen, why_ended
 from instar.control.launch import Readiness, has_stayed_well, launch, made
 from instar.control.roles import by_role, starts_before, together
@@ -41,7 +42,8 @@ def moved(snapshot: Snapshot, rollout: Rollout, target: Release) -> bool:
 
     A group that ended by itself has not: while the source is still there, that is a reason to go back to it.
     """
-    if snapshot.environment.active != target.number or any(_fell(group, rollout) for group in snapshot.of(target)):
+    fallen = not rollout.stage.data and any(_fell(group, rollout) for group in snapshot.of(target))
+    if snapshot.environment.active != target.number or fallen:
         return False
     live = {group.id for group in snapshot.of(target) if group.lives}
     if not live or not routed(target):
@@ -57,6 +59,8 @@ def troubled(snapshot: Snapshot, rollout: Rollout, target: Release) -> tuple[Act
     if rollout.stage.abort is not None and snapshot.environment.active != target.number:
         return (Fail(f"aborted: {rollout.stage.abort}" if rollout.stage.abort else "aborted"),)
     fallen = tuple(group for group in snapshot.of(target) if _fell(group, rollout))
+    if fallen and rollout.stage.data and snapshot.environment.active == target.number:
+        return (Retire(tuple(group.id for group in fallen), "it ended", unwell=True),)
     if fallen:
         return (_failure(fallen),)
     worn = tuple(group.id for group in snapshot.of(target) if _worn(snapshot, group, rollout))
@@ -90,15 +94,20 @@ def is_way_back(rollout: Rollout, target: Release) -> bool:
 def _tasks_first(
     snapshot: Snapshot, others: Sequence[Snapshot], target: Release, count: int | None
 ) -> Readiness | None:
-    """Return what the tasks need that run before the target starts, None once all are done."""
+    """Return what the tasks need that run before the target starts, None once all are done. Of what volumes hold, what
+    is to be kept is so before anything may write it."""
+    shared = keep_shared(snapshot)
+    if shared:
+        return Readiness(actions=shared)
     for one in (snapshot, *others):
         release = one.releases[target.number]
         tasks = run_tasks(one, release, "before")
         if tasks.failure:
             return Readiness(cause=tasks.failure, culprits=tasks.culprits)
-        if tasks.actions:
-            of_this = count if one is snapshot else None
-            return launch(one, release, count=of_this, first=tasks.actions, first_alone=tasks.alone)
+        held = keep_held(one, release.service) if tasks.alone or not tasks.actions else ()
+        if held or tasks.actions:
+            of_this, alone_ = count if one is snapshot else None, bool(held) or tasks.alone
+            return launch(one, release, count=of_this, first=held or tasks.actions, first_alone=alone_)
     return None
 
 

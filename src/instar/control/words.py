@@ -59,6 +59,8 @@ _WORDS: Final[dict[type[do.Action], _Words]] = {
     do.BeginScheduled: lambda one: f"begin '{one.occurrence.name}' of {_release(one.release, one.role)}",
     do.RunTask: lambda one: f"make and start {one.instance}, which runs '{one.task}'",
     do.EndTask: lambda one: f"write down how task '{one.task}' of release {one.release} ended: {one.outcome}",
+    do.KeepData: lambda one: f"take a snapshot of the volume '{one.volume}'",
+    do.RestoreData: lambda one: f"have the volume '{one.volume}' hold what it did in snapshot {one.snapshot}",
     do.Create: _create,
     do.Start: lambda one: f"start {_all(one.instances)}",
     do.SetNetwork: lambda one: "let its instances reach what its settings say",

@@ -22,7 +22,8 @@ from instar.definition.shapes import Choice, Decimal, Flag, Installed, ListOf, M
 from instar.entry_points import provider_names
 from instar.model import reference
 from instar.model.architectures import PLATFORMS
-from instar.model.definition import CAPABILITIES, User
+from instar.model.capabilities import CAPABILITIES
+from instar.model.definition import User
 from instar.model.drift import KINDS
 from instar.model.slim import Slim
 

@@ -105,14 +105,14 @@ class Ledger:
         self.begin_rollout, self.end_rollout = rollouts.begin_rollout, rollouts.end_rollout
         self.change_stage, self.get_rollout = rollouts.change_stage, rollouts.get_rollout
         self.add_instances, self.instances = instances.add_instances, instances.instances
-        self.replacements, self.owed = instances.replacements, instances.owed
+        self.replacements, self.owed, self.drifted = instances.replacements, instances.owed, instances.drifted
         self.instance_names, self.instance_releases = instances.instance_names, instances.instance_releases
         self.instances_of_removed, self.provider_records = instances.instances_of_removed, instances.provider_records
         self.set_made, self.set_started, self.taint = instances.set_made, instances.set_started, instances.taint
         self.set_ending, self.endings, self.find_ending = instances.set_ending, instances.endings, instances.find_ending
         self.taint_member, self.set_member_aside = members.taint_member, members.set_member_aside
-        self.remove_member, self.last_rollout = members.remove_member, rollouts.last_rollout
-        self.remove_instance, self.drifted = instances.remove_instance, instances.drifted
+        self.remove_member, self.remove_instance = members.remove_member, instances.remove_instance
+        self.last_rollout, self.last_data_back = rollouts.last_rollout, rollouts.last_data_back
         self.begin_task, self.end_task = tasks.begin_task, tasks.end_task
         self.begin_run, self.given_tasks = tasks.begin_run, tasks.given_tasks
         self.tasks, self.may_have_written = tasks.tasks, tasks.may_have_written

@@ -276,7 +276,7 @@ _CHANGES: Final[Mapping[str, _Change]] = {
     "pinned": _pinned,
     "unpinned": _pinned,
     "rollout": _rollout,
-    **dict.fromkeys(("smoke", "step", "verdict", "paused", "resumed", "abort"), _stage),
+    **dict.fromkeys(("smoke", "step", "verdict", "paused", "resumed", "abort", "data-kept", "data-restored"), _stage),
     "rollout-done": _rollout_ended,
     "rollout-failed": _rollout_ended,
     "launch": _launch,

@@ -25,6 +25,9 @@ _ONE = """
 _LAST = """
     SELECT r.*, r.id AS rollout_id FROM rollouts r
      WHERE r.environment = :environment AND r.state <> 'running' ORDER BY r.id DESC LIMIT 1"""
+_BACK = """
+    SELECT r.*, r.id AS rollout_id FROM rollouts r
+     WHERE r.environment = :environment AND r.state = 'done' AND r.kind = 'rollback' ORDER BY r.id DESC"""
 _BEGIN = """
     INSERT INTO rollouts (id, environment, kind, source, target, actor, started_at, stage)
     VALUES ((SELECT coalesce(max(id), 0) + 1 FROM rollouts),
@@ -57,6 +60,12 @@ class Rollouts:
         row = self._session.row(_LAST, environment=present["id"]) if present is not None else None
         return None if row is None else rollout_value(row, environment)
 
+    def last_data_back(self, environment: EnvironmentId) -> Rollout | None:
+        """Return the last rollback that has brought older data back; None where there was none."""
+        present = self._environments.find_row(environment)
+        rows = self._session.rows(_BACK, environment=present["id"]) if present is not None else ()
+        return next((one for row in rows if (one := rollout_value(row, environment)).stage.data), None)
+
     def begin_rollout(
         self,
         environment_id: EnvironmentId,
@@ -65,10 +74,12 @@ class Rollouts:
         detail: Mapping[str, Any] | None = None,
         *,
         settings_before: Settings | None = None,
+        data: Mapping[str, int] | None = None,
     ) -> Rollout:
         """Write that ``environment_id`` shall move to release ``target``; ``detail`` is for the event that tells of it.
 
-        ``settings_before`` are what it falls back to if that fails.
+        ``settings_before`` are what it falls back to if that fails; ``data`` are the snapshots that volumes are to hold
+        again, by their names.
 
         Raises Refused while it is moving already.
         """
@@ -86,9 +97,9 @@ class Rollouts:
                 target=target,
                 actor=self._events.actor,
                 now=self._events.clock.text(),
-                stage=_stage_text(Stage(settings_before=settings_before)),
+                stage=_stage_text(Stage(settings_before=settings_before, data=data or {})),
             )
-            begins_with = {"settings_before": settings_digest(settings_before)}
+            begins_with = {"settings_before": settings_digest(settings_before), **({"data": data} if data else {})}
             begun = RolloutBegun(
                 rollout=added,
                 kind=kind,

@@ -264,6 +264,9 @@ class Volume:
     size_bytes: int | None = field(default=None, metadata=key(
         "The most that it holds, at least 16M, reserved on the disk. It only grows: a smaller number changes nothing.",
         low=16 << 20, default_about="as much as the disk holds", added=True))
+    snapshot: bool = field(default=False, metadata=key(
+        "Whether what it holds is kept before a release that has `before` tasks, or another `data.version` than the "
+        "one before: `instar rollback --with-data` brings it back.", added=True))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -296,16 +299,6 @@ class Data:
     reads: tuple[int, ...] = field(metadata=key("Numbers of the forms that it can work with, its own among them.",
         low=1, high=1_000_000, minimum=1, unique=True, expected="a list of numbers, such as [3, 4]", default=(),
         default_about="`version` alone"))
-
-
-# in the order of their numbers. Source: capabilities(7), linux/capability.h
-_CAPABILITIES = """
-CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE
-NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN
-SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE
-MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE
-"""
-CAPABILITIES: Final = tuple(_CAPABILITIES.split())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

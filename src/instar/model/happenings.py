@@ -199,6 +199,26 @@ class RolloutAborted(StageChanged):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DataKept(StageChanged):
+    """What a volume held is in a snapshot, before something of the rollout could change it: the data of release
+    ``of``. ``running``: instances had it then."""
+
+    volume: str
+    snapshot: int
+    running: bool
+    of: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataRestored(StageChanged):
+    """A volume holds what it did in a snapshot; ``back``: since the rollout that had changed it is given up."""
+
+    volume: str
+    snapshot: int
+    back: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TaskEnded(Happening):
     task: str
     outcome: str

@@ -319,7 +319,9 @@ class Stage:
     passed, ``smoked`` the instances that passed the smoke checks. ``paused``: somebody said so; ``resumed``: the
     step's own pause is over because somebody said so; ``abort``: why somebody wants it given up. ``settings_before``
     are what the environment falls back to when the rollout fails. ``percent`` is the target's share of the traffic by
-    the last step, ``verdict`` what the last analysis came to; None before the first.
+    the last step, ``verdict`` what the last analysis came to; None before the first. ``data``: which snapshots of
+    volumes are to be brought back, by the volumes' names; ``restored``: those of which that is done. ``kept``: the
+    snapshots of what volumes held before.
     """
 
     step: int = 0
@@ -333,6 +335,9 @@ class Stage:
     settings_before: Settings | None = None
     percent: int | None = field(default=None, metadata=ADDED)
     verdict: Mapping[str, Any] | None = field(default=None, metadata=ADDED)
+    data: Mapping[str, int] = field(default_factory=dict, metadata=ADDED)
+    restored: tuple[str, ...] = field(default=(), metadata=ADDED)
+    kept: Mapping[str, int] = field(default_factory=dict, metadata=ADDED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

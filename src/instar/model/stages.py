@@ -7,6 +7,8 @@ from datetime import datetime
 
 from instar.model.events import detail_of
 from instar.model.happenings import (
+    DataKept,
+    DataRestored,
     RolloutAborted,
     RolloutPaused,
     RolloutResumed,
@@ -34,4 +36,9 @@ def stage_after(stage: Stage, what: StageChanged, at: datetime) -> Stage:
             return replace(stage, paused=False) if stage.paused else replace(stage, resumed=True)
         case RolloutAborted():
             return replace(stage, abort=what.reason)
+        case DataKept():
+            return replace(stage, kept={**stage.kept, what.volume: what.snapshot})
+        case DataRestored():
+            others = tuple(name for name in stage.restored if name != what.volume)
+            return replace(stage, restored=others if what.back else (*others, what.volume))
     raise ValueError(f"nothing of a rollout's stage follows from {type(what).__name__}")

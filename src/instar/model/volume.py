@@ -22,10 +22,20 @@ class KeptVolume:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SnapshotCause:
+    """A rollout before which a volume was kept: from ``release``, whose data it is, to release ``before``."""
+
+    rollout: int
+    release: int
+    before: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class VolumeSnapshot:
     """What a volume held at ``at``. ``number``: unique among those of the volume. ``running``: instances had it then,
     so what they had not written yet is missing. ``where`` it is kept, for people; ``used_bytes``: as
-    :class:`KeptVolume` has it, also where files share their room with others."""
+    :class:`KeptVolume` has it, also where files share their room with others. ``cause``: the rollout that it was taken
+    for; None: somebody asked for it."""
 
     environment: EnvironmentId
     volume: str
@@ -34,3 +44,22 @@ class VolumeSnapshot:
     running: bool
     where: str
     used_bytes: int | None
+    cause: SnapshotCause | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataBack:
+    """What a rollback with data brings back, and what that takes: ``snapshots``, one a volume, of what release
+    ``target`` left when release ``active`` came. ``instances`` stop for it; ``copied_bytes`` are copied meanwhile, None
+    where the file system shares them."""
+
+    environment: EnvironmentId
+    active: int
+    target: int
+    snapshots: tuple[VolumeSnapshot, ...]
+    instances: tuple[str, ...]
+    copied_bytes: int | None
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        return {one.volume: one.number for one in self.snapshots}

@@ -86,13 +86,16 @@ def start_rollout(
     detail: Mapping[str, Any] | None = None,
     *,
     settings_before: Settings | None = None,
+    data: Mapping[str, int] | None = None,
 ) -> None:
     """Begin the rollout to ``release`` unless it is active, or its rollout runs, already. An alarm is over: somebody
-    came."""
+    came. ``data``: the snapshots that volumes are to hold again."""
     state = workspace.ledger.get_environment(environment)
     workspace.ledger.set_alarm(environment, None)
     if state.rollout is None and state.active != release.number:
-        workspace.ledger.begin_rollout(environment, kind, release.number, detail, settings_before=settings_before)
+        workspace.ledger.begin_rollout(
+            environment, kind, release.number, detail, settings_before=settings_before, data=data
+        )
 
 
 def gone_on_with(workspace: Workspace, act: Callable[[], T]) -> T:

@@ -32,6 +32,7 @@ from instar.operations.converge import (
     rollout_half_way,
     start_rollout,
 )
+from instar.operations.data import keeping, refuse_unfinished_data
 from instar.operations.locks import agent_pid, hold_environment, hold_store, keep_from_gc, leader_elsewhere
 from instar.operations.names import require_names
 from instar.operations.old_secrets import remove_old_secrets_if_free
@@ -325,15 +326,19 @@ def _require_and_tell(
     clear_orphans(workspace, provider)
     release = _known_release(workspace, state, image.digest, configuration)
     launching = release is None or state is None or state.active != release.number
+    active = workspace.ledger.get_release(environment, state.active) if state and state.active is not None else None
+    refuse_unfinished_data(state, None)
+    kept = keeping(provider, environment, active, configuration) if launching else ()
     if launching:
         refuse_held_volumes(workspace, environment)
     (first, service), *others = configuration.services.items()
     beside = {"others": dict(others)} if others else {}
     warnings = provider.preflight(environment, settings.of_role(first), service, launching=launching, **beside)
     _tell(workspace, state, settings, (*warnings, *told_of_circle(workspace, environment, configuration.uses)))
-    if release is None and state is not None and state.active is not None:
-        before = workspace.ledger.get_release(environment, state.active).configuration
-        names = ", ".join(configuration.other_secrets(before))
+    for text in kept:
+        workspace.report(Progress(stage="snapshot", text=text))
+    if release is None and active is not None:
+        names = ", ".join(configuration.other_secrets(active.configuration))
         if names:
             workspace.report(Progress(stage="secrets", text=f"other values than before: {names}"))
 

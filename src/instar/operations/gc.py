@@ -3,7 +3,8 @@ that no name needs.
 
 ``retention.py`` says which releases are kept. Images that a tag names (the newest bake of each service) stay too.
 Fetched files stay that the locks of these images name, and those of each service's newest lock, which a bake writes
-down before it fetches anything (``fetch/needs.py``).
+down before it fetches anything (``fetch/needs.py``). Snapshots of volumes that rollouts took stay as long as the
+release whose data they hold; others until somebody removes them.
 
 Bakes, deploys, promotions and gc take turns (the store's lock). Whoever begins to need an image or a secret without
 that lock (a rollback, a pin) looks for it and writes so down under another one (``hold_needs``), under which gc reads
@@ -14,20 +15,22 @@ was killed before that): there is room for it then, and a full disk is what gc i
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 from instar.bake import layers_kept, prune_records
-from instar.errors import Refused
+from instar.errors import EnvironmentBusy, Refused
 from instar.fetch.needs import Needs
 from instar.model.digest import Digest
 from instar.model.garbage import Collection
 from instar.model.happenings import GarbageCollected
 from instar.model.progress import Progress
 from instar.operations import recordings, retention
+from instar.operations.data import old_snapshots, remove_snapshots
 from instar.operations.installed import find_provider
 from instar.operations.layers import layers_in_use
 from instar.operations.ledger import require_none_unread
-from instar.operations.locks import hold_needs, hold_store, is_here
+from instar.operations.locks import hold_environment, hold_needs, hold_store, is_here
 from instar.operations.old_certificates import remove_old_certificates
 from instar.operations.old_secrets import remove_old_secrets
 from instar.operations.retention import environments_with_releases, kept_releases
@@ -57,6 +60,7 @@ def gc(workspace: Workspace, *, dry_run: bool, everything: bool = False) -> Coll
         certificates = remove_old_certificates(workspace, dry_run=dry_run, everything=everything)
         logs = (*_logs(workspace, dry_run), *_logs_of_removed(workspace, dry_run))
         fetched, freed = _fetched(workspace, keep, services if everything else None, dry_run=dry_run)
+    snapshots = tuple(_snapshots(workspace, dry_run))
     found = Collection(
         images=collected.images,
         blobs=collected.blobs,
@@ -66,6 +70,7 @@ def gc(workspace: Workspace, *, dry_run: bool, everything: bool = False) -> Coll
         recordings=recorded,
         secrets=secrets,
         certificates=certificates,
+        snapshots=snapshots,
     )
     if not dry_run and found != Collection(images=(), blobs=0, size_bytes=0):
         done = GarbageCollected(
@@ -143,6 +148,23 @@ def _needed(workspace: Workspace) -> set[Digest]:
             ):
                 needed.add(release.image)
     return needed
+
+
+def _snapshots(workspace: Workspace, dry_run: bool) -> Iterator[str]:
+    """Remove the snapshots that rollouts took of data of releases that are not kept; yield them. Those stay for now
+    whose environment somebody acts on, or is on another machine, or whose provider is not installed here."""
+    for one in environments_with_releases(workspace.ledger):
+        state = one.state
+        if not is_here(workspace, state) or find_provider(workspace, state.settings.provider) is None:
+            continue
+        if not old_snapshots(workspace, state, retention.kept(state, one.releases, one.present)):
+            continue
+        with contextlib.suppress(EnvironmentBusy), hold_environment(workspace, state.id, patient=False):
+            (now,) = (it for it in environments_with_releases(workspace.ledger) if it.state.id == state.id)
+            old = old_snapshots(workspace, now.state, retention.kept(now.state, now.releases, now.present))
+            if not dry_run:
+                remove_snapshots(workspace, now.state, old)
+            yield from (f"{one.environment} {one.volume} {one.number}" for one in old)
 
 
 def _logs(workspace: Workspace, dry_run: bool) -> Iterator[str]:

@@ -6,10 +6,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-from instar.errors import Refused
+from instar.errors import InstarError, Refused
 from instar.model.outcome import RolloutOutcome
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, EnvironmentState, Release
+from instar.model.volume import DataBack
 from instar.operations import retention
 from instar.operations.converge import (
     converge,
@@ -19,6 +20,7 @@ from instar.operations.converge import (
     refuse_other_protocol,
     start_rollout,
 )
+from instar.operations.data import data_back, kept_before, refuse_unfinished_data
 from instar.operations.deploy import begin
 from instar.operations.locks import hold_environment, hold_needs, keep_from_gc
 from instar.operations.origin import origin_of_again
@@ -36,12 +38,14 @@ def rollback(
     take_over: bool = False,
     force: bool = False,
     keep_secrets: bool = False,
+    data: Mapping[str, int] | None = None,
 ) -> RolloutOutcome:
     """Give the traffic to release ``to``, or to the older one that ran well and had the traffic last.
 
     A copy of it that no longer answers is made anew before any traffic moves. ``force``: also to a release that can't
     read the data there is. ``keep_secrets``: with the secrets of the active release, where these are other ones; that
-    is a new release, of ``to``'s image and, but for them, configuration.
+    is a new release, of ``to``'s image and, but for them, configuration. ``data``: the snapshots of volumes that are
+    brought back first, as :func:`data_of_rollback` says; nothing runs that has these volumes meanwhile.
 
     Raises Refused when there is none or it can't, NotFound when ``to`` never was, ImageNotFound when its image is gone.
     """
@@ -52,14 +56,18 @@ def rollback(
         environment = workspace.ledger.get_environment(environment_id)
         refuse_destroying(environment)
         target = _target(workspace, environment, to)
+        refuse_unfinished_data(environment, target.number)
         _require_listen(environment, target)
         refuse_other_protocol(workspace, environment_id, target.service)
-        refuse_held_volumes(workspace, environment_id, but=target.number)
-        unreadable = unreadable_data(workspace, environment_id, target)
+        refuse_held_volumes(workspace, environment_id, but=None if data else target.number)
+        _tell_of_data(workspace, environment, target, data)
+        gone_back = data or (environment.rollout is not None and environment.rollout.stage.data)
+        unreadable = None if gone_back else unreadable_data(workspace, environment_id, target)
         if unreadable is not None and not force:
             raise Refused(
                 f"cannot roll back '{environment_id}' to release {target.number}: {unreadable}",
-                hint="deploy a release that reads it; or, if you know better, add --force (it is recorded)",
+                hint=f"{_with_data_hint(workspace, environment, target)}deploy a release that reads it; or, if you "
+                "know better, add --force (it is recorded)",
             )
         forced = {"forced": unreadable} if unreadable is not None else None
         others = _other_secrets(workspace, environment, target)
@@ -69,8 +77,54 @@ def rollback(
             _tell_of_secrets(workspace, environment, target, others)
             for text in told_of_missing(workspace, environment.settings.provider, target.configuration):
                 workspace.report(Progress(stage="note", text=text, kind="warning"))
-            gone_on_with(workspace, lambda: _begin(workspace, environment_id, target, forced))
+            gone_on_with(workspace, lambda: _begin(workspace, environment_id, target, forced, data))
         return converge(workspace, target, began)
+
+
+def data_of_rollback(workspace: Workspace, environment: EnvironmentState, to: int | None) -> DataBack | None:
+    """Return what a rollback to release ``to``, or to the usual one, with data brings back; None where one is under way
+    already, which is gone on with. Raises Refused, NotFound and HostError as that would."""
+    require_root_for(workspace, environment.settings.provider, "rollback --with-data")
+    refuse_destroying(environment)
+    target = _target(workspace, environment, to)
+    refuse_unfinished_data(environment, target.number)
+    if environment.rollout is not None and environment.rollout.stage.data:
+        return None
+    return data_back(workspace, environment, target.number)
+
+
+def _tell_of_data(
+    workspace: Workspace, environment: EnvironmentState, target: Release, data: Mapping[str, int] | None
+) -> None:
+    """Say that what volumes held can be brought back too, where it is not asked for. Raises Refused where it is, and
+    that is other data by now than was asked for."""
+    if data is not None:
+        found = data_back(workspace, environment, target.number).numbers
+        if found != dict(data):
+            raise Refused(
+                f"cannot roll back '{environment.id}' with its data: other snapshots are there by now",
+                hint="nothing was changed; ask again: it says what it brings back",
+            )
+        return
+    if environment.rollout is None and (text := _kept_text(workspace, environment, target)):
+        text += "; the volumes stay as they are now: with what they held then, instar rollback --with-data"
+        workspace.report(Progress(stage="data", text=text, kind="warning"))
+
+
+def _kept_text(workspace: Workspace, environment: EnvironmentState, target: Release) -> str:
+    """Return which snapshots of ``target``'s data there are, for people: "" where there are none, or none can be read,
+    which keeps nobody from going back."""
+    try:
+        found = kept_before(workspace.provider(environment.settings.provider), environment, target.number)
+    except (InstarError, OSError):
+        return ""
+    of = " and ".join(f"'{one.volume}' (snapshot {one.number}, {one.at:%Y-%m-%d %H:%M} UTC)" for one in found)
+    return f"what release {target.number} left in {of} is kept" if found else ""
+
+
+def _with_data_hint(workspace: Workspace, environment: EnvironmentState, target: Release) -> str:
+    text = _kept_text(workspace, environment, target)
+    return f"{text}: instar rollback --with-data; or " if text else ""
 
 
 def _other_secrets(workspace: Workspace, environment: EnvironmentState, target: Release) -> tuple[str, ...]:
@@ -121,7 +175,13 @@ def _begin_anew(
         )
 
 
-def _begin(workspace: Workspace, environment: EnvironmentId, target: Release, forced: Mapping[str, str] | None) -> None:
+def _begin(
+    workspace: Workspace,
+    environment: EnvironmentId,
+    target: Release,
+    forced: Mapping[str, str] | None,
+    data: Mapping[str, int] | None,
+) -> None:
     """Begin the rollout to ``target``. Raises ImageNotFound and Refused where what it needs is gone."""
     ledger = workspace.ledger
     with hold_needs(workspace):
@@ -134,7 +194,7 @@ def _begin(workspace: Workspace, environment: EnvironmentId, target: Release, fo
             if rollout is not None and rollout.target != target.number:
                 ledger.end_rollout(rollout, "failed", {"reason": "rolled back before it had finished"})
             ledger.put_secrets(values)  # gc on another machine may have taken them out meanwhile
-            start_rollout(workspace, environment, target, "rollback", forced)
+            start_rollout(workspace, environment, target, "rollback", forced, data=data)
 
 
 def _require_listen(environment: EnvironmentState, target: Release) -> None:
@@ -148,10 +208,19 @@ def _require_listen(environment: EnvironmentState, target: Release) -> None:
 def unreadable_data(workspace: Workspace, environment: EnvironmentId, target: Release) -> str | None:
     """Return why ``target`` can't work with the data that is there now; None when it can, or nothing is known.
 
-    The data is of the form of the newest release that had traffic or ran a task: later rollbacks don't change it back.
+    The data is of the form of the newest release that had traffic or ran a task: later rollbacks don't change it back,
+    unless they brought older data.
     """
     wrote = (one for one in workspace.ledger.releases(environment) if one.data is not None)
-    newest = next((one for one in wrote if workspace.ledger.may_have_written(environment, one.number)), None)
+    taken_away = _taken_away(workspace, environment)
+    newest = next(
+        (
+            one
+            for one in wrote
+            if one.number not in taken_away and workspace.ledger.may_have_written(environment, one.number)
+        ),
+        None,
+    )
     if newest is None or newest.data is None or newest.number <= target.number:
         return None
     version, known = newest.data.version, target.data
@@ -159,6 +228,18 @@ def unreadable_data(workspace: Workspace, environment: EnvironmentId, target: Re
         return None
     reads = f"reads {', '.join(map(str, known.reads))} only" if known else "does not say what it reads"
     return f"the data has version {version} since release {newest.number}, and release {target.number} {reads}"
+
+
+def _taken_away(workspace: Workspace, environment: EnvironmentId) -> set[int]:
+    """Return the releases whose data is not there since the last rollback that brought back what was before them."""
+    back = workspace.ledger.last_data_back(environment)
+    if back is None or back.ended_at is None:
+        return set()
+    return {
+        one.number
+        for one in workspace.ledger.releases(environment)
+        if one.number > back.target and (one.last_active_at or one.created_at) <= back.ended_at
+    }
 
 
 def _target(workspace: Workspace, environment: EnvironmentState, to: int | None) -> Release:

@@ -19,8 +19,7 @@ from instar.providers.facets import Snapshots, require
 
 def snapshots(workspace: Workspace, environment: EnvironmentId | None = None) -> tuple[VolumeSnapshot, ...]:
     """Return all that are kept, or those of volumes of ``environment``, the oldest of each volume first."""
-    found = (one for keeper in _snapshots(workspace, environment) for one in keeper.snapshots())
-    return tuple(one for one in found if environment in (None, one.environment))
+    return tuple(one for keeper in _snapshots(workspace, environment) for one in keeper.snapshots(environment))
 
 
 def snapshot(workspace: Workspace, environment: EnvironmentId, name: str, *, take_over: bool = False) -> VolumeSnapshot:
@@ -42,9 +41,7 @@ def restore(
                 hint=f"instar destroy {environment}, which keeps volumes; then restore it, and deploy again",
             )
         keeper = _keeper(workspace, environment)
-        if not any(
-            (one.environment, one.volume, one.number) == (environment, name, number) for one in keeper.snapshots()
-        ):
+        if not any((one.volume, one.number) == (name, number) for one in keeper.snapshots(environment)):
             keeper.restore_snapshot(environment, name, number)  # says which there are
         kept = None
         with contextlib.suppress(NotFound):

@@ -15,7 +15,7 @@ from instar.model.drift import Finding
 from instar.model.environment import HostNames, Network, Settings
 from instar.model.release import EnvironmentId, Instance, Release
 from instar.model.usage import Measured
-from instar.model.volume import VolumeSnapshot
+from instar.model.volume import SnapshotCause, VolumeSnapshot
 from instar.providers.base import (
     Counters,
     EdgeCertificate,
@@ -332,8 +332,9 @@ class Networks(Protocol):
 class Snapshots(Protocol):
     """Keeps what volumes held at a time. Who asks acts alone on the environment of the volume."""
 
-    def snapshots(self) -> Iterable[VolumeSnapshot]:
-        """Return every one, also of volumes that are gone, the oldest of each volume first."""
+    def snapshots(self, environment: EnvironmentId | None = None) -> Iterable[VolumeSnapshot]:
+        """Return every one, or those of volumes of ``environment``, also of volumes that are gone, the oldest of each
+        volume first. Raises HostError for one whose record is damaged."""
 
     def shown(self, environment: EnvironmentId, name: str) -> AbstractContextManager[Path]:
         """Give the folder in which a volume's data is read inside. Raises NotFound, HostError."""
@@ -341,8 +342,14 @@ class Snapshots(Protocol):
     def copied_bytes(self, environment: EnvironmentId, name: str) -> int | None:
         """Return how many bytes a snapshot of a volume copies; None where it shares them. Raises NotFound."""
 
-    def take_snapshot(self, environment: EnvironmentId, name: str, *, running: bool) -> VolumeSnapshot:
-        """Keep what a volume holds now, all of it or nothing. ``running``: instances have it, which may write.
+    def free_bytes(self) -> int:
+        """Return how many bytes snapshots may take of the disk yet."""
+
+    def take_snapshot(
+        self, environment: EnvironmentId, name: str, *, running: bool, cause: SnapshotCause | None = None
+    ) -> VolumeSnapshot:
+        """Keep what a volume holds now, all of it or nothing. ``running``: instances have it, which may write. Its
+        number was never given to another of the volume.
 
         Raises NotFound, HostError.
         """

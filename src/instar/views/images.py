@@ -68,6 +68,7 @@ def collection_json(collection: Collection) -> dict[str, Any]:
         "logs": collection.logs,
         "recordings": collection.recordings,
         "certificates": collection.certificates,
+        "snapshots": collection.snapshots,
     }
 
 
@@ -82,10 +83,12 @@ def collection_page(collection: Collection, *, dry_run: bool) -> Page:
         yield f"{removed} what was recorded of {name}"
     for name in collection.certificates:
         yield f"{removed} the certificate {name}, and its key"
+    for name in collection.snapshots:
+        yield f"{removed} the snapshot {name}, of a release that is not kept"
     counted = (
         f"{len(collection.images)} images, {collection.blobs} blobs, {collection.fetched} fetched files, "
         f"{collection.secrets} secrets, {len(collection.logs)} logs, "
         f"{len(collection.recordings)} recordings and evidence, {len(collection.certificates)} certificates, "
-        f"{size_text(collection.size_bytes)}"
+        f"{len(collection.snapshots)} snapshots, {size_text(collection.size_bytes)}"
     )
     yield f"{'would free' if dry_run else 'freed'}: {counted}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from instar.model.sizes import size_text
-from instar.model.volume import KeptVolume, VolumeSnapshot
+from instar.model.volume import DataBack, KeptVolume, VolumeSnapshot
 from instar.views.page import Page, Table
 
 
@@ -43,6 +43,20 @@ def volumes_page(volumes: Sequence[KeptVolume]) -> Page:
         yield "no volume is kept here"
 
 
+def data_back_lines(back: DataBack) -> Iterator[str]:
+    """Yield what a rollback with data does, and what that costs, a line each."""
+    for one in back.snapshots:
+        taken = ", taken while it was written" if one.running else ""
+        size = f", {size_text(one.used_bytes)}" if one.used_bytes is not None else ""
+        yield (
+            f"the volume '{one.volume}' gets what release {back.target} left in it: snapshot {one.number} of "
+            f"{one.at:%Y-%m-%d %H:%M:%S} UTC{size}{taken}; what it holds now is kept as another snapshot"
+        )
+    stops = ", ".join(back.instances) or "nothing that runs"
+    copied = "" if back.copied_bytes is None else f", and {size_text(back.copied_bytes)} are copied first"
+    yield f"stops {stops}: nothing that has it answers until release {back.target} does{copied}"
+
+
 def snapshots_json(snapshots: Sequence[VolumeSnapshot]) -> list[dict[str, Any]]:
     return [
         {
@@ -54,6 +68,8 @@ def snapshots_json(snapshots: Sequence[VolumeSnapshot]) -> list[dict[str, Any]]:
             "running": one.running,
             "path": one.where,
             "bytes": one.used_bytes,
+            "release": one.cause.release if one.cause is not None else None,
+            "before": one.cause.before if one.cause is not None else None,
         }
         for one in snapshots
     ]
@@ -68,11 +84,13 @@ def snapshots_page(snapshots: Sequence[VolumeSnapshot]) -> Page:
             f"{one.at:%Y-%m-%d %H:%M:%S}",
             "?" if one.used_bytes is None else size_text(one.used_bytes),
             "of a running service" if one.running else "of nothing that ran",
+            "somebody asked" if one.cause is None else f"left by release {one.cause.release} before {one.cause.before}",
             one.where,
         )
         for one in snapshots
     ]
     if rows:
-        yield Table(rows=rows, header=("ENVIRONMENT", "VOLUME", "SNAPSHOT", "AT (UTC)", "SIZE", "TAKEN", "WHERE"))
+        header = ("ENVIRONMENT", "VOLUME", "SNAPSHOT", "AT (UTC)", "SIZE", "TAKEN", "WHY", "WHERE")
+        yield Table(rows=rows, header=header)
     else:
         yield "no snapshot of a volume is kept here: instar volumes snapshot SERVICE/ENV NAME"

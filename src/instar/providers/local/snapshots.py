@@ -1,7 +1,8 @@
 """What volumes held at a time, beside them on this machine: by reflinks where the file system has them, else by copies.
 
-SNAPSHOTS/SERVICE/ENVIRONMENT/VOLUME/NUMBER is one: ``data``, the folder as it was, and ``about.json``, when that was.
-What begins with a dot beside it is being made, or was by one who was killed.
+SNAPSHOTS/SERVICE/ENVIRONMENT/VOLUME/NUMBER is one: ``data``, the folder as it was, and ``about.json``, when that was,
+and for which rollout. ``.last`` beside it is the highest number that was given: it stays when all are removed, so that
+none is given again. ``.making`` is being made or removed, or was by one who was killed.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from instar import durable, process
 from instar.errors import CommandFailed, HostError, NotFound, Refused
 from instar.host.filesystems import sized, trees
 from instar.host.kernel import idmap
+from instar.model.codec import from_json, to_json
 from instar.model.release import EnvironmentId
-from instar.model.volume import VolumeSnapshot
+from instar.model.volume import SnapshotCause, VolumeSnapshot
 from instar.providers.local import volumes
 from instar.providers.local.names import Names
 
 _TIMEOUT_S = 6 * 3_600.0
 _MAKING = ".making"
+_LAST = ".last"
 _FICLONE = 0x4004_9409  # Source: ioctl_ficlonerange(2)
 _GONE = ": No such file or directory"
 
@@ -37,11 +40,12 @@ class LocalSnapshots:
     def __init__(self, names: Names) -> None:
         self._names = names
 
-    def snapshots(self) -> Iterator[VolumeSnapshot]:
-        for folder in sorted(self._names.state.snapshots.glob("*/*/*")):
-            environment = EnvironmentId(service=folder.parents[1].name, name=folder.parent.name)
+    def snapshots(self, environment: EnvironmentId | None = None) -> Iterator[VolumeSnapshot]:
+        wanted = "*/*/*" if environment is None else f"{environment.service}/{environment.name}/*"
+        for folder in sorted(self._names.state.snapshots.glob(wanted)):
+            found = EnvironmentId(service=folder.parents[1].name, name=folder.parent.name)
             for number in _numbers(folder):
-                yield _read(environment, folder.name, number, folder / str(number))
+                yield _read(found, folder.name, number, folder / str(number))
 
     @contextlib.contextmanager
     def shown(self, environment: EnvironmentId, name: str) -> Iterator[Path]:
@@ -55,10 +59,15 @@ class LocalSnapshots:
         with _shown(folder):
             return _copied_bytes(folder, kept)
 
-    def take_snapshot(self, environment: EnvironmentId, name: str, *, running: bool) -> VolumeSnapshot:
+    def free_bytes(self) -> int:
+        return _free_bytes(self._names.state.root)
+
+    def take_snapshot(
+        self, environment: EnvironmentId, name: str, *, running: bool, cause: SnapshotCause | None = None
+    ) -> VolumeSnapshot:
         folder, kept = self._volume(environment, name, "keep"), self._names.snapshots(environment, name)
         kept.mkdir(mode=0o700, parents=True, exist_ok=True)
-        number = max(_numbers(kept), default=0) + 1
+        number = _last_number(kept) + 1
         making = kept / _MAKING
         trees.remove(making)
         making.mkdir(mode=0o700)
@@ -71,8 +80,10 @@ class LocalSnapshots:
                 "at": at.isoformat(),
                 "running": running,
                 "bytes": volumes.used_bytes(making / "data"),
+                **({"cause": to_json(cause)} if cause is not None else {}),
             }
             durable.write(making / "about.json", json.dumps(about).encode())
+            durable.write(kept / _LAST, str(number).encode())
             durable.move(making, kept / str(number))
         finally:
             trees.remove(making)
@@ -84,13 +95,11 @@ class LocalSnapshots:
 
     def remove_snapshot(self, environment: EnvironmentId, name: str, number: int) -> None:
         folder = self._snapshot(environment, name, number)
-        going = folder.with_name(_MAKING)
+        going, last = folder.with_name(_MAKING), _last_number(folder.parent)
         trees.remove(going)
+        durable.write(folder.with_name(_LAST), str(last).encode())
         folder.rename(going)
         trees.remove(going)
-        for parent in (folder.parent, *folder.parents[1:3]):
-            with contextlib.suppress(OSError):
-                parent.rmdir()
 
     def copy_volume(self, source: EnvironmentId, name: str, to: EnvironmentId, as_name: str) -> None:
         folder, made = self._volume(source, name, "copy"), self._names.volumes(to) / as_name
@@ -133,10 +142,20 @@ def _numbers(kept: Path) -> list[int]:
     return sorted(int(path.name) for path in found if path.name.isdecimal() and (path / "about.json").exists())
 
 
+def _last_number(kept: Path) -> int:
+    """Return the highest number that was ever given."""
+    try:
+        given = int(durable.read(kept / _LAST))
+    except (OSError, ValueError):
+        given = 0
+    return max((given, *_numbers(kept)))
+
+
 def _read(environment: EnvironmentId, volume: str, number: int, folder: Path) -> VolumeSnapshot:
     try:
         about: Any = json.loads(durable.read(folder / "about.json"))
         at, running, used = datetime.fromisoformat(about["at"]), about["running"], about["bytes"]
+        cause = from_json(SnapshotCause, about["cause"]) if "cause" in about else None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise HostError(
             f"cannot read '{folder / 'about.json'}': {error}", hint=f"look into '{folder / 'data'}'"
@@ -149,6 +168,7 @@ def _read(environment: EnvironmentId, volume: str, number: int, folder: Path) ->
         running=bool(running),
         where=str(folder / "data"),
         used_bytes=used if isinstance(used, int) else None,
+        cause=cause,
     )
 
 
@@ -211,9 +231,13 @@ def _run_cp(source: Path, shown: str, made: Path, tree: int, *, may_change: bool
             raise HostError(f"cannot copy '{source}': {cause}") from error
 
 
-def _require_room(folder: Path, needed_bytes: int | None) -> None:
+def _free_bytes(folder: Path) -> int:
     status = os.statvfs(folder)
-    free = status.f_bavail * status.f_frsize
+    return status.f_bavail * status.f_frsize
+
+
+def _require_room(folder: Path, needed_bytes: int | None) -> None:
+    free = _free_bytes(folder)
     if needed_bytes is not None and needed_bytes > free:
         raise HostError(
             f"cannot copy the volume: it holds {needed_bytes >> 20} MiB, {free >> 20} MiB are free",

@@ -17,7 +17,7 @@ from instar.host.isolation.runc import CHECK_MARK
 from instar.host.kernel import cgroups
 from instar.host.processes import marks, proc, processes
 from instar.host.processes.proc import Mapped, Status
-from instar.model.definition import CAPABILITIES
+from instar.model.capabilities import CAPABILITIES
 from instar.model.drift import Finding
 from instar.model.printable import printable
 from instar.process import Process

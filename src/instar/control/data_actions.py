@@ -1,0 +1,80 @@
+"""Carries out what is decided of the data in volumes: taken, brought back, and each written down.
+
+A snapshot is written down after it is there. Killed between, the next one finds it by its rollout, and takes no other;
+what is brought back is so again, which changes nothing: nobody has the volume meanwhile.
+"""
+
+from __future__ import annotations
+
+from instar.control.actions import Fail, KeepData, RestoreData
+from instar.control.report import RolloutReport
+from instar.errors import HostError
+from instar.ledger import Ledger
+from instar.model.happenings import DataKept, DataRestored, RolloutAborted
+from instar.model.release import EnvironmentId, Rollout
+from instar.model.volume import SnapshotCause, VolumeSnapshot
+from instar.providers.base import Provider
+from instar.providers.facets import Snapshots, require
+
+
+class DataActions:
+    """One per run of the loop."""
+
+    def __init__(self, *, ledger: Ledger, provider: Provider, report: RolloutReport) -> None:
+        self._ledger = ledger
+        self._provider = provider
+        self._report = report
+
+    def keep(self, rollout: Rollout, action: KeepData) -> None:
+        """Have a snapshot of a volume, for ``rollout``. Raises NotFound, HostError, Refused."""
+        environment, source = rollout.environment, rollout.source
+        assert source is not None
+        keeper = self._keeper(environment)
+        found = _of_rollout(keeper, rollout, action.volume)
+        if found is None:
+            self._report.keeping(action.volume, keeper.copied_bytes(environment, action.volume))
+            cause = SnapshotCause(rollout=rollout.id, release=source, before=rollout.target)
+            found = keeper.take_snapshot(environment, action.volume, running=action.running, cause=cause)
+        kept = DataKept(
+            rollout=rollout.id, volume=action.volume, snapshot=found.number, running=found.running, of=source
+        )
+        self._ledger.change_stage(kept)
+        self._report.kept(found)
+
+    def restore(self, rollout: Rollout, action: RestoreData) -> None:
+        """Have a volume hold what it did in a snapshot. Raises NotFound, HostError, Refused."""
+        keeper = self._keeper(rollout.environment)
+        self._report.restoring(action.volume, action.snapshot)
+        keeper.restore_snapshot(rollout.environment, action.volume, action.snapshot)
+        restored = DataRestored(rollout=rollout.id, volume=action.volume, snapshot=action.snapshot, back=action.back)
+        self._ledger.change_stage(restored)
+        self._report.restored(action.volume, action.snapshot)
+
+    def give_up(self, rollout: Rollout, action: Fail) -> bool:
+        """Have volumes that ``rollout`` changed hold again what they did, before it ends; False where none are.
+
+        Raises HostError where that was begun already, and can't be done.
+        """
+        if not rollout.stage.restored:
+            return False
+        if rollout.stage.abort is not None:
+            raise HostError(
+                f"cannot give the volumes of '{rollout.environment}' back what they held: {action.reason}",
+                hint="nothing runs that has them, and both is kept (instar volumes snapshots); put that right, and ask "
+                f"again: instar rollout abort {rollout.environment}",
+            )
+        self._ledger.change_stage(RolloutAborted(rollout=rollout.id, reason=action.reason))
+        return True
+
+    def _keeper(self, environment: EnvironmentId) -> Snapshots:
+        volumes = self._provider.volumes
+        return require(None if volumes is None else volumes.snapshots, f"keep snapshots of volumes of '{environment}'")
+
+
+def _of_rollout(keeper: Snapshots, rollout: Rollout, volume: str) -> VolumeSnapshot | None:
+    """Return the snapshot that was taken for ``rollout`` by who was killed before it was written down."""
+    for one in keeper.snapshots(rollout.environment):
+        mine = one.cause is not None and one.cause.rollout == rollout.id and one.cause.before == rollout.target
+        if mine and one.volume == volume and one.at >= rollout.started_at:
+            return one
+    return None

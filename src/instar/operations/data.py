@@ -1,0 +1,136 @@
+"""What volumes hold when a release is left: kept before a rollout can change it, and brought back with a rollback."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from instar.control.data import kept_volumes
+from instar.errors import HostError, Refused
+from instar.ledger.roles import release_of
+from instar.model.happenings import SnapshotRemoved
+from instar.model.release import Configuration, EnvironmentId, EnvironmentState, Release
+from instar.model.sizes import size_text
+from instar.model.volume import DataBack, VolumeSnapshot
+from instar.operations.workspace import Workspace
+from instar.providers.base import Provider
+from instar.providers.facets import Snapshots, require
+
+
+def keeping(
+    provider: Provider, environment: EnvironmentId, active: Release | None, wanted: Configuration
+) -> tuple[str, ...]:
+    """Return which volumes are kept before a release as it is ``wanted`` begins, and what is copied for it, a sentence
+    each. Raises Refused where ``provider`` keeps none, HostError where there is no room."""
+    if not any(volume.snapshot for service in wanted.services.values() for volume in service.volumes):
+        return ()
+    keeper = _keeper(provider, environment)
+    found, needed_bytes = [], 0
+    for volume in kept_volumes(active, wanted):
+        copied = keeper.copied_bytes(environment, volume.name)
+        needed_bytes += copied or 0
+        when = "in the gap" if volume.access == "exclusive" else "while instances write it"
+        cost = "shares the room of its files" if copied is None else f"copies {size_text(copied)}"
+        found.append(f"a snapshot of the volume '{volume.name}' is taken first, {when}: {cost}")
+    _require_room(keeper, needed_bytes, f"keep what the volumes of '{environment}' hold")
+    return tuple(found)
+
+
+def kept_before(provider: Provider, state: EnvironmentState, target: int) -> tuple[VolumeSnapshot, ...]:
+    """Return the snapshots that were taken of ``target``'s data before the release that is active now came, the newest
+    of each volume."""
+    keeper = None if provider.volumes is None else provider.volumes.snapshots
+    found: dict[str, VolumeSnapshot] = {}
+    for one in () if keeper is None or state.active is None else keeper.snapshots(state.id):
+        if one.cause is not None and (one.cause.release, one.cause.before) == (target, state.active):
+            found[one.volume] = max(one, found.get(one.volume, one), key=lambda each: each.number)
+    return tuple(found.values())
+
+
+def data_back(workspace: Workspace, state: EnvironmentState, target: int) -> DataBack:
+    """Return what a rollback to ``target`` with data brings back. Raises Refused where nothing was kept, HostError
+    where there is no room."""
+    provider = workspace.provider(state.settings.provider)
+    keeper, found = _keeper(provider, state.id), kept_before(provider, state, target)
+    if not found or state.active is None:
+        raise Refused(
+            f"cannot bring back what release {target} of '{state.id}' left: no snapshot was taken of it before release "
+            f"{state.active}",
+            hint="that is so for volumes with 'snapshot: true' and a release with 'before' tasks or another "
+            "'data.version'; others: instar volumes snapshots. Nothing was changed; without its data: leave "
+            "--with-data away",
+        )
+    copied = [keeper.copied_bytes(state.id, one.volume) for one in found]
+    needed = [
+        (bytes_ or 0) + (one.used_bytes or 0) for bytes_, one in zip(copied, found, strict=True) if bytes_ is not None
+    ]
+    _require_room(keeper, sum(needed), f"bring back what release {target} of '{state.id}' left")
+    return DataBack(
+        environment=state.id,
+        active=state.active,
+        target=target,
+        snapshots=found,
+        instances=_having(workspace, state.id, {one.volume for one in found}),
+        copied_bytes=sum(needed) if needed else None,
+    )
+
+
+def refuse_unfinished_data(state: EnvironmentState | None, target: int | None) -> None:
+    """Raise Refused where a rollback to another release than ``target`` is bringing data back: what runs next would
+    find some of one release's and some of another's."""
+    rollout = None if state is None else state.rollout
+    if state is None or rollout is None or not rollout.stage.data or rollout.target == target:
+        return
+    if state.active != rollout.target:
+        raise Refused(
+            f"cannot change '{state.id}': its rollback to release {rollout.target}, with its data, has not ended",
+            hint=f"finish it: instar rollback {state.id}; or give its volumes back what they held: "
+            f"instar rollout abort {state.id}",
+        )
+
+
+def old_snapshots(workspace: Workspace, state: EnvironmentState, kept: Collection[int]) -> list[VolumeSnapshot]:
+    """Return the snapshots that rollouts took of data of releases that are not ``kept`` any more."""
+    keeper = _find_keeper(workspace, state)
+    return [
+        one
+        for one in (() if keeper is None else keeper.snapshots(state.id))
+        if one.cause is not None and one.cause.release not in kept
+    ]
+
+
+def remove_snapshots(workspace: Workspace, state: EnvironmentState, old: Sequence[VolumeSnapshot]) -> None:
+    """Remove snapshots, and write that down. The caller holds the environment."""
+    keeper = _find_keeper(workspace, state)
+    for one in old if keeper is not None else ():
+        assert keeper is not None
+        keeper.remove_snapshot(one.environment, one.volume, one.number)
+        workspace.ledger.record(SnapshotRemoved(volume=one.volume, snapshot=one.number), one.environment)
+
+
+def _find_keeper(workspace: Workspace, state: EnvironmentState) -> Snapshots | None:
+    volumes = workspace.provider(state.settings.provider).volumes
+    return None if volumes is None else volumes.snapshots
+
+
+def _keeper(provider: Provider, environment: EnvironmentId) -> Snapshots:
+    volumes = provider.volumes
+    return require(None if volumes is None else volumes.snapshots, f"keep snapshots of volumes of '{environment}'")
+
+
+def _having(workspace: Workspace, environment: EnvironmentId, names: Collection[str]) -> tuple[str, ...]:
+    found = []
+    for one in workspace.ledger.instances(environment):
+        service = release_of(one, workspace.ledger.get_release(environment, one.release)).service
+        if one.started_at is not None and any(volume.name in names for volume in service.volumes):
+            found.append(one.id)
+    return tuple(found)
+
+
+def _require_room(keeper: Snapshots, needed_bytes: int, verb: str) -> None:
+    free = keeper.free_bytes()
+    if needed_bytes > free:
+        raise HostError(
+            f"cannot {verb}: {size_text(needed_bytes)} are copied, {size_text(free)} are free; nothing was begun",
+            hint="make room, or remove snapshots that nobody needs: instar volumes snapshots, instar volumes remove "
+            "SERVICE/ENV NAME --snapshot N",
+        )

@@ -1,0 +1,81 @@
+"""Data that a release may change: kept before it comes, and back with a rollback that asks for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from project import Project
+
+pytestmark = pytest.mark.root
+
+
+def describe(project: Project, access: str) -> Path:
+    """Have a service with a volume that each release's tasks change; return the file that they change."""
+    volume = f"  volumes: [{{name: data, path: /var/lib/hello, access: {access}, snapshot: true}}]\n\nenvironments:"
+    project.edit("\nenvironments:", volume)
+    project.edit("instances: 2", "instances: 1")
+    project.edit("command: [/srv/serve]", "command: [sh, -c, 'echo start >>/var/lib/hello/form && exec /srv/serve']")
+    project.instar("deploy", "dev")
+    project.set_version("2")
+    project.edit(
+        "  port: 8080\n", "  port: 8080\n  before: [{command: [sh, -c, 'echo migrated >>/var/lib/hello/form']}]\n"
+    )
+    return project.home / "volumes/hello/dev/data/form"
+
+
+@pytest.mark.parametrize("access", ["exclusive", "shared"])
+def test_what_a_release_leaves_comes_back_with_a_rollback_that_asks_for_it(project: Project, access: str) -> None:
+    form = describe(project, access)
+    planned = project.try_instar("deploy", "dev", "--plan")
+    assert "a snapshot of the volume 'data' is taken first" in planned.out + planned.err
+    assert project.json("volumes", "snapshots") == []
+    deployed = project.instar("deploy", "dev")
+    assert "the volume 'data' is kept as snapshot 1" in deployed.err
+    assert ("while instances had it" in deployed.err) == (access == "shared")
+    newer = form.read_text()
+    assert newer == "start\nmigrated\nstart\n"
+    (kept,) = project.json("volumes", "snapshots")
+    assert (kept["number"], kept["release"], kept["before"], kept["running"]) == (1, 1, 2, access == "shared")
+
+    told = project.try_instar("rollback", "dev", "--with-data")
+    assert (
+        told.status == 64
+        and "takes away what was written since release 2 came" in told.err
+        and "nothing was changed" in told.err
+    )
+    assert "snapshot 1" in told.err and " data     stops hello-dev-" in told.err
+    assert form.read_text() == newer
+    back = project.json("rollback", "dev", "--with-data", "--yes")
+    assert (back["outcome"], back["release"]) == ("done", 1) and back["gap_ms"] > 0
+    assert form.read_text() == "start\nstart\n", "its instance has begun once more"
+    assert project.get() == "hello from version 1\n"
+    again = project.json("rollback", "dev", "--to", "2", "--with-data", "--yes")
+    assert again["outcome"] == "done" and form.read_text() == f"{newer}start\n"
+    plain = project.instar("rollback", "dev")
+    assert "instar rollback --with-data" in plain.err and form.read_text().startswith(newer)
+    project.instar("history", "dev", "--verify")
+
+
+def test_a_rollback_whose_release_does_not_start_leaves_the_data_of_the_one_that_runs(project: Project) -> None:
+    form = describe(project, "exclusive")
+    project.instar("deploy", "dev")
+    newer = form.read_text()
+    snapshot = project.home / "snapshots/hello/dev/data/1/data"
+    (snapshot / "form").unlink()
+    (snapshot / "form").mkdir()  # the release before cannot write there, and ends
+    failed = project.try_instar("rollback", "dev", "--with-data", "--yes")
+    assert failed.status == 1
+    assert form.read_text() == f"{newer}start\n", "the release that runs has begun once more, on its own data"
+    assert project.get() == "hello from version 2\n"
+
+
+def test_nothing_is_begun_where_nothing_was_kept(project: Project) -> None:
+    project.edit("\nenvironments:", "  volumes: [{name: data, path: /var/lib/hello}]\n\nenvironments:")
+    project.edit("instances: 2", "instances: 1")
+    project.instar("deploy", "dev")
+    project.set_version("2")
+    project.instar("deploy", "dev")
+    refused = project.try_instar("rollback", "dev", "--with-data", "--yes")
+    assert refused.status == 1 and "no snapshot was taken of it before release 2" in refused.err
+    assert project.get() == "hello from version 2\n"

@@ -1,0 +1,203 @@
+"""What volumes hold: kept before a release that may change it, back with a rollback, gone with its release."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from instar.control.data import kept_volumes
+from instar.errors import HostError, Refused
+from instar.model.definition import Data, Task, Volume
+from instar.model.environment import Keep, Settings
+from instar.model.outcome import RolloutOutcome
+from instar.operations import converge
+from instar.operations.data import data_back
+from instar.operations.deploy import begin
+from instar.operations.gc import gc
+from instar.operations.locks import hold_environment, keep_from_gc
+from instar.operations.rollback import data_of_rollback, rollback, unreadable_data
+from simulated import EngineSimulation
+from simulated.bare import bare_workspace
+from simulated.data import SimulatedSnapshots
+from simulated.values import ENV, ORIGIN, configuration, image, release
+from simulated.workspace import SimulatedWorkspace
+
+KEPT = Volume(name="data", path="/data", access="exclusive", snapshot=True)
+MIGRATE = (Task(command=("migrate",)),)
+ONE = Settings(listen=("127.0.0.1:8080",), instances=1, keep=Keep(hot=1, releases=1))
+WRITES = {"volumes": (KEPT,), "before": MIGRATE}
+
+
+class World:
+    def __init__(self, path: Path) -> None:
+        self.workspace = SimulatedWorkspace(path)
+
+    @property
+    def data(self) -> SimulatedSnapshots:
+        return self.workspace.simulation.runtime.data
+
+    def said(self, stage: str) -> list[str]:
+        return [one.text for one in self.workspace.told if one.stage == stage]
+
+    def deploy(self, version: str, **fields: object) -> RolloutOutcome:
+        with hold_environment(self.workspace, ENV), keep_from_gc(self.workspace):
+            made = configuration({"VERSION": version}, **{"volumes": (KEPT,), **fields})
+            baked = self.workspace.bake("one")
+            found = begin(self.workspace, ENV, ONE, baked, made, "deploy", project=None, origin=ORIGIN)
+            return converge.converge(self.workspace, found, time.monotonic())
+
+    def back(self, to: int | None = None, *, with_data: bool = False, force: bool = False) -> RolloutOutcome:
+        state = self.workspace.ledger.get_environment(ENV)
+        found = data_of_rollback(self.workspace, state, to) if with_data else None
+        return rollback(self.workspace, state, to=to, force=force, data=None if found is None else found.numbers)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.workspace.ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("before", "wanted", "names"),
+    [
+        ({"volumes": (KEPT,)}, WRITES, ["data"]),
+        ({"volumes": (KEPT,)}, {"volumes": (KEPT,)}, []),
+        ({"volumes": (KEPT,)}, {"volumes": (KEPT,), "data": Data(version=2, reads=(2,))}, ["data"]),
+        ({"volumes": (KEPT,), "data": Data(version=2, reads=(2,))}, {"volumes": (KEPT,)}, ["data"]),
+        ({"volumes": (dataclasses.replace(KEPT, snapshot=False),)}, WRITES, ["data"]),
+        ({"volumes": (KEPT,)}, {"volumes": (dataclasses.replace(KEPT, snapshot=False),), "before": MIGRATE}, []),
+        ({"volumes": ()}, WRITES, []),
+    ],
+)
+def test_what_is_kept_follows_from_both_releases(
+    before: dict[str, object], wanted: dict[str, object], names: list[str]
+) -> None:
+    found = kept_volumes(release(1, **before), configuration(**wanted))
+    assert [one.name for one in found] == names
+    assert kept_volumes(None, configuration(**wanted)) == ()
+
+
+def test_one_that_is_exclusive_for_either_release_is_kept_in_the_gap() -> None:
+    shared = dataclasses.replace(KEPT, access="shared")
+    (found,) = kept_volumes(release(1, volumes=(KEPT,)), configuration(volumes=(shared,), before=MIGRATE))
+    assert found.access == "exclusive"
+
+
+def test_it_is_said_and_taken_before_the_task_and_nothing_else(world: World) -> None:
+    world.deploy("1")
+    assert world.said("snapshot") == []
+    world.deploy("2", before=MIGRATE)
+    assert world.said("snapshot")[0] == "a snapshot of the volume 'data' is taken first, in the gap: copies 1.0 MiB"
+    assert "snapshot 1" in world.said("snapshot")[-1] and "at rest" in world.said("snapshot")[-1]
+    (event,) = (one for one in world.workspace.ledger.history(ENV) if one.kind == "data-kept")
+    assert dict(event.detail) == {"rollout": 2, "volume": "data", "snapshot": 1, "running": False, "of": 1}
+
+
+def test_without_room_nothing_is_begun_and_nothing_stops(world: World) -> None:
+    world.deploy("1")
+    world.data.free, done = 1, len(world.workspace.simulation.effects.names)
+    with pytest.raises(HostError, match=r"1\.0 MiB are copied, 1 B are free; nothing was begun"):
+        world.deploy("2", before=MIGRATE)
+    assert world.workspace.simulation.effects.names[done:] == []
+    assert world.workspace.ledger.get_environment(ENV).rollout is None
+    world.data.free = 1 << 40
+    world.deploy("2", before=MIGRATE)
+    world.data.free, before = 1, world.data.holds
+    with pytest.raises(HostError, match="nothing was begun"):
+        world.back(with_data=True)
+    assert world.data.holds == before and world.workspace.ledger.get_environment(ENV).active == 2
+
+
+def test_a_plain_rollback_says_that_the_data_could_come_back_and_leaves_it(world: World) -> None:
+    world.deploy("1")
+    world.deploy("2", before=MIGRATE)
+    world.back()
+    assert world.said("data") == [
+        "what release 1 left in 'data' (snapshot 1, 2026-01-01 00:00 UTC) is kept; the volumes stay as they are now: "
+        "with what they held then, instar rollback --with-data"
+    ]
+    assert world.data.holds[ENV, "data"] == ("1", "before 1", "2")
+
+
+def test_what_comes_back_can_be_read_again(world: World) -> None:
+    """The form of the data is that of what was brought back, also for who goes further back."""
+    world.deploy("0", data=Data(version=1, reads=(1,)))
+    world.deploy("1", data=Data(version=1, reads=(1,)))
+    world.deploy("2", data=Data(version=2, reads=(1, 2)))
+    with pytest.raises(Refused, match="the data has version 2 since release 3") as caught:
+        world.back()
+    assert caught.value.hint is not None and "instar rollback --with-data" in caught.value.hint
+    assert world.back(with_data=True).outcome == "done"
+    assert world.data.holds[ENV, "data"] == ("1", "2")
+    first = world.workspace.ledger.get_release(ENV, 1)
+    assert unreadable_data(world.workspace, ENV, first) is None
+    assert world.back(1).outcome == "done"
+    world.back(3, force=True)
+    assert unreadable_data(world.workspace, ENV, first) is not None, "it has written since"
+
+
+def test_nothing_else_is_begun_before_a_rollback_with_data_has_ended(world: World) -> None:
+    world.deploy("1")
+    world.deploy("2", before=MIGRATE)
+    ledger = world.workspace.ledger
+    ledger.begin_rollout(ENV, "rollback", 1, data={"data": 1})
+    with pytest.raises(Refused, match="its rollback to release 1, with its data, has not ended"):
+        world.deploy("3")
+    with pytest.raises(Refused, match="has not ended"):
+        world.back(2)
+    assert data_of_rollback(world.workspace, ledger.get_environment(ENV), None) is None
+    assert world.back(with_data=True).outcome == "done"
+    assert world.data.holds[ENV, "data"] == ("1",)
+
+
+def test_what_cannot_be_brought_back_fails_and_the_release_that_runs_goes_on(world: World) -> None:
+    world.deploy("1")
+    world.deploy("2", before=MIGRATE)
+    world.data.fails = "the disk says no"
+    outcome = world.back(with_data=True)
+    assert outcome.outcome == "failed" and "the disk says no" in str(outcome.reason)
+    assert outcome.active == 2 and world.data.holds[ENV, "data"] == ("1", "before 1", "2")
+
+
+def test_other_snapshots_than_were_asked_for_are_refused(world: World) -> None:
+    world.deploy("1")
+    world.deploy("2", before=MIGRATE)
+    state = world.workspace.ledger.get_environment(ENV)
+    with pytest.raises(Refused, match="other snapshots are there by now"):
+        rollback(world.workspace, state, data={"data": 5})
+    assert data_back(world.workspace, state, 1).numbers == {"data": 1}
+    with pytest.raises(Refused, match="no snapshot was taken of it before release 2"):
+        data_back(world.workspace, state, 2)
+
+
+def test_a_snapshot_goes_with_the_release_whose_data_it_holds(world: World) -> None:
+    world.deploy("1")
+    world.deploy("2", before=MIGRATE)
+    world.data.take_snapshot(ENV, "data", running=False)  # somebody asked for it
+    assert gc(world.workspace, dry_run=False).snapshots == ()
+    world.deploy("3", before=MIGRATE)
+    world.deploy("4", before=MIGRATE)
+    assert gc(world.workspace, dry_run=True).snapshots == ("guestbook/dev data 1", "guestbook/dev data 3")
+    with hold_environment(world.workspace, ENV):
+        assert gc(world.workspace, dry_run=False).snapshots == (), "somebody acts on it"
+    assert gc(world.workspace, dry_run=False).snapshots == ("guestbook/dev data 1", "guestbook/dev data 3")
+    assert sorted(one.number for one in world.data.snapshots()) == [2, 4]
+    assert [one.kind for one in world.workspace.ledger.history(ENV)].count("snapshot-removed") == 2
+
+
+def test_a_provider_that_keeps_no_snapshots_says_so_plainly(tmp_path: Path) -> None:
+    world = EngineSimulation()
+    from simulated import CrashableLedger
+
+    ledger = CrashableLedger(tmp_path / "instar.db", actor="ann", clock=world.clock.now)
+    workspace = bare_workspace(world.provider, ledger, tmp_path)
+    wanted = configuration(**WRITES)
+    with pytest.raises(Refused, match="cannot keep snapshots of volumes of 'guestbook/dev': its provider does not"):
+        begin(workspace, ENV, ONE, image(), wanted, "deploy", project=None, origin=ORIGIN)
+    ledger.close()
