@@ -99,7 +99,9 @@ def test_of_several_that_share_a_ledger_one_comes_back(
     project.instar("uninstall", "--yes", "--volumes")
     early = fresh.try_instar("restore", file)
     assert early.status == 1 and "it acted last" in early.err and "--original-is-gone" in early.err
-    fresh.instar("restore", "--original-is-gone", file)
+    asked = fresh.try_instar("restore", "--original-is-gone", file)
+    assert asked.status == 64 and f'  ledger: "{postgres.address(database)}"' in asked.err and not fresh.home.exists()
+    fresh.instar("restore", "--original-is-gone", "--machine-file", file)
     fresh.instar("agent", "--once")
     assert fresh.get() == "hello from version 1\n"
     (after,) = fresh.json("status")

@@ -46,9 +46,16 @@ class Home:
         return backup(self.open(), file, keys=keys, key_files=(), secrets=secrets)
 
     def restore(
-        self, file: Path, *, key: pyrage.x25519.Identity = KEY, machine: WhichMachine = "same", alone: bool = False
+        self,
+        file: Path,
+        *,
+        key: pyrage.x25519.Identity = KEY,
+        machine: WhichMachine = "same",
+        alone: bool = False,
+        wants: Callable[[Path, str], bool] = lambda path, text: True,
     ) -> Restored:
-        return restore(self.open(), file, lambda: [key], machine=machine, alone=alone)
+        workspace = self.open()
+        return restore(workspace, file, lambda: [key], machine=machine, alone=alone, wants_machine_file=wants)
 
     def files(self) -> dict[str, bytes]:
         """Return what lies in it but the ledger, locks, and what a workspace makes by itself."""

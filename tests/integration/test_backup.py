@@ -87,6 +87,44 @@ def test_all_that_is_needed_is_there_again(home: Home, empty: Home, encrypted: P
     assert modes == {0}
 
 
+def test_the_machines_own_file_is_put_there_only_when_somebody_wants_it(
+    home: Home, empty: Home, encrypted: Path, tmp_path: Path
+) -> None:
+    """Root runs what it names."""
+    asked: list[tuple[Path, str]] = []
+
+    def no(path: Path, text: str) -> bool:
+        asked.append((path, text))
+        return False
+
+    def nobody(path: Path, text: str) -> bool:
+        raise UsageError("nobody can be asked")
+
+    move_away(home)
+    with pytest.raises(UsageError):
+        empty.restore(encrypted, wants=nobody)
+    assert not (empty.path / "ledger").exists() and not (empty.path / ".restore").exists()
+    assert empty.restore(encrypted, wants=no).machine_file == "left"
+    assert asked == [(empty.path / "config.yaml", "{}\n")] and not (empty.path / "config.yaml").exists()
+    other = Home(tmp_path / "other", {"INSTAR_CONFIG": str(tmp_path / "mine.yaml")})
+    (tmp_path / "mine.yaml").write_text("{}\n# mine\n")
+    assert other.restore(encrypted, machine="new", wants=nobody).machine_file == "other"
+    assert (tmp_path / "mine.yaml").read_text() == "{}\n# mine\n"
+
+
+def test_where_nobody_can_be_asked_nothing_is_restored(
+    home: Home, empty: Home, encrypted: Path, tmp_path: Path
+) -> None:
+    identity = tmp_path / "identity"
+    identity.write_text(f"{KEY}\n")
+    identity.chmod(0o600)
+    words = ("restore", "-i", str(identity), "--machine", "new", str(encrypted))
+    assert empty.command(*words) == 64
+    assert not (empty.path / "ledger").exists() and not (empty.path / "config.yaml").exists()
+    assert empty.command(*words, "--no-machine-file") == 0
+    assert not (empty.path / "config.yaml").exists() and image_of(empty) == image_of(home)
+
+
 def test_what_is_encrypted_shows_nothing_and_age_alone_reads_it(encrypted: Path, tmp_path: Path) -> None:
     data = encrypted.read_bytes()
     assert data.startswith(b"age-encryption.org/v1\n") and b"swordfish" not in data and b"web/dev" not in data

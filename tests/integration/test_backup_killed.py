@@ -46,7 +46,7 @@ def test_a_restore_that_is_killed_anywhere_goes_on(home: Home, tmp_path: Path) -
     identity.chmod(0o600)
     for at in range(1, 500):
         empty = Home(tmp_path / f"empty{at}")
-        words = ("restore", "-i", str(identity), "--machine", "new", str(encrypted))
+        words = ("restore", "-i", str(identity), "--machine", "new", "--machine-file", str(encrypted))
         status = empty.command(*words, killed_at=at, count=tmp_path / "count")
         if status != -signal.SIGKILL:
             break

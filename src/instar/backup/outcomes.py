@@ -9,7 +9,7 @@ from typing import Literal
 from instar.backup.contents import Part, Summary
 from instar.frozen import dataclass
 
-MachineFile = Literal["there", "other", "none"]
+MachineFile = Literal["there", "other", "none", "left"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +37,8 @@ class Checked:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Restored:
     """What is here now. ``machine_file``: whether the machine's own file is "there" as it was in the backup, is "other"
-    than that, or "none" was in it. ``missing``: environments whose active release is newer than the backup, in a ledger
+    than that, "none" was in it, or it was "left" out since nobody wanted it.
+    ``missing``: environments whose active release is newer than the backup, in a ledger
     that others share: its image is not here."""
 
     summary: Summary

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import click
 
 from instar.cli.options import json_option, open_workspace
 from instar.cli.screen import say, say_json, show
+from instar.model.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,9 +69,22 @@ def backup(
     help="Whether this is the machine of before for those who share its ledger, or another one beside it.",
 )
 @click.option("--original-is-gone", is_flag=True, help="Say that the machine of before will not act any more.")
+@click.option(
+    "--machine-file/--no-machine-file",
+    "with_machine_file",
+    default=None,
+    help="Whether the machine's own file, if it is in the backup and none is here, is put in its place: root runs the "
+    "commands that it names. Without either, it is shown and asked.",
+)
 @json_option
 def restore(
-    file: Path, files: tuple[Path, ...], check: bool, machine: WhichMachine, original_is_gone: bool, as_json: bool
+    file: Path,
+    files: tuple[Path, ...],
+    check: bool,
+    machine: WhichMachine,
+    original_is_gone: bool,
+    with_machine_file: bool | None,
+    as_json: bool,
 ) -> None:
     """Put back what `instar backup` has written to FILE, on a machine where there is nothing of Instar's yet.
 
@@ -90,11 +105,38 @@ def restore(
         else:
             show(backups.checked_page(checked))
         return
-    restored = run(workspace, file, identities, machine=machine, alone=original_is_gone)
+    restored = run(
+        workspace,
+        file,
+        identities,
+        machine=machine,
+        alone=original_is_gone,
+        wants_machine_file=functools.partial(_wants_machine_file, with_machine_file),
+    )
     if as_json:
         say_json(backups.restored_json(restored))
     else:
         show(backups.restored_page(restored, str(workspace.state.root)))
+
+
+def _wants_machine_file(said: bool | None, path: Path, text: str) -> bool:
+    """Show what a backup's machine file says, and ask whether it is wanted, unless that was said."""
+    if said is not None:
+        return said
+    click.echo(
+        f"the backup has a file of that machine's own, for {path}; root runs the commands that it names:", err=True
+    )
+    for line in text.splitlines():
+        click.echo(f"  {printable(line)}", err=True)
+    try:
+        return click.confirm("Put it there?", default=False, err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise click.UsageError(
+            "there is no terminal to ask on, so nothing was restored; to have it, add --machine-file, to leave it "
+            "out --no-machine-file"
+        ) from None
 
 
 def _identities(workspace: MachineWorkspace, files: Sequence[Path]) -> Sequence[Any]:

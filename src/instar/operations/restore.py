@@ -81,12 +81,20 @@ def check_backup(file: Path, identities: Identities, folder: Path) -> Checked:
 
 
 def restore(
-    workspace: Workspace, file: Path, identities: Identities, *, machine: WhichMachine, alone: bool
+    workspace: Workspace,
+    file: Path,
+    identities: Identities,
+    *,
+    machine: WhichMachine,
+    alone: bool,
+    wants_machine_file: Callable[[Path, str], bool],
 ) -> Restored:
     """Make this machine's state directory what the backup in ``file`` has. Nothing runs afterwards.
 
     ``machine``: whether it is the same machine as before for those who share a ledger, and marks what is its own with
-    the same digits. ``alone``: somebody says that the original is gone. Raises Refused where something is here already,
+    the same digits. ``alone``: somebody says that the original is gone. ``wants_machine_file`` is asked, with where it
+    goes and what it says, whether the machine's own file of the backup is put where there is none: root runs what it
+    names. What it raises leaves all as it was. Raises Refused where something is here already,
     or the original may act beside it; HostError without room; BackupError and its kinds, LedgerDamaged.
     """
     state = workspace.state
@@ -100,15 +108,17 @@ def restore(
             for left in durable.leftovers(state.root):
                 if left.name.startswith(f"{state.restore.name}."):
                     shutil.rmtree(left, ignore_errors=True)
+            left_out = False
             if not _is_complete(state, backup.summary):
                 _require_nothing(workspace, backup.summary)
                 with _undone_unless_complete(state):
                     _read(workspace, backup, file)
+                    left_out = _left_machine_file(workspace, wants_machine_file)
                     _settle(workspace, backup.summary, machine, alone=alone)
             else:
                 workspace.report(Progress(stage="restore", text="goes on where it was interrupted"))
             kept_volumes = state.volumes.is_dir() and any(state.volumes.iterdir())
-            was = _machine_file(workspace, state.restore)
+            was: MachineFile = "left" if left_out else _machine_file(workspace, state.restore)
             _place(state)
     return Restored(
         summary=backup.summary,
@@ -322,6 +332,18 @@ def _refused(root: Path, error: OSError) -> HostError:
         f"cannot restore into '{root}': {(error.strerror or str(error)).lower()}",
         hint="nothing of it is in its place yet; ask again when that is put right: it begins anew",
     )
+
+
+def _left_machine_file(workspace: Workspace, wanted: Callable[[Path, str], bool]) -> bool:
+    """Ask about the machine's own file where there is none; tell whether it is left out. Who is killed after that, and
+    before all is complete, is asked again."""
+    path, found = machine_file(workspace.environ), workspace.state.restore / os.fsdecode(MACHINE_FILE)
+    if os.path.lexists(path) or not found.exists():
+        return False
+    if wanted(path, durable.read(found).decode("utf-8", "replace")):
+        return False
+    found.unlink()
+    return True
 
 
 def _machine_file(workspace: Workspace, made: Path) -> MachineFile:

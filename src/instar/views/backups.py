@@ -114,6 +114,8 @@ def _steps(restored: Restored) -> Iterator[str]:
                 "the machine's own file is there again: look it through before anything starts, since root runs what "
                 "it names as a command, and bring back the files that it names"
             )
+        case "left":
+            yield "the machine's own file was left out: write one, where its settings are wanted: docs/machine.md"
         case "other":
             yield "the machine's own file is another than in the backup: look it through"
     if restored.missing:
