@@ -10,14 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from backup_home import KEY, Home, fill, write
+from backup_home import DEV, KEY, Home, fill, write
 
 from instar.backup.trees import DEEPEST, Planting, Tree
-from instar.backup.writing import Member
 from instar.errors import BackupError, Refused
+from instar.model.release import EnvironmentId
 from instar.operations import backup as making
 from instar.operations.backup_volumes import VolumeData
 from instar.store.header import HARD_LINK, REGULAR, SYMLINK, Entry
+from instar.views.backups import made_notes
 
 pytestmark = pytest.mark.root
 NAME = b"volumes/web/dev/data/"
@@ -81,6 +82,21 @@ def test_all_of_it_is_there_again_but_pipes(folder: Path, tmp_path: Path) -> Non
     assert (made / "holes").stat().st_blocks * 512 < 1 << 20
 
 
+def test_what_is_left_out_is_said(home: Home, folder: Path, tmp_path: Path) -> None:
+    os.mknod(folder / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(folder / "socket"))
+    os.mkfifo(folder / "below/pipe")
+    tree = Tree(folder, NAME)
+    names = {member.entry.name for member in tree.members()}
+    assert tree.left_out == {"pipe": 2, "socket": 1, "device": 1}
+    assert not names & {NAME + b"null", NAME + b"socket", NAME + b"pipe"} and NAME + b"same" in names
+    keys, file = [str(KEY.to_public())], tmp_path / "backup.age"
+    made = making.backup(home.open(), file, keys=keys, key_files=(), secrets=True, volumes=True)
+    assert made.left_out == {"web/dev data": tree.left_out}
+    assert any("left out of web/dev data: 1 device, 2 pipes, 1 socket" in line for line in made_notes(made))
+
+
 def test_what_changes_meanwhile_keeps_its_length(folder: Path) -> None:
     write(folder / "a-log", b"x" * 100)
     write(folder / "zz-gone", b"x")
@@ -140,13 +156,12 @@ def home(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     made = Home(tmp_path / "home")
     fill(made)
 
-    class Data(VolumeData):
-        def members(self) -> Iterator[Member]:
-            return Tree(folder, NAME).members()
+    class Keeper:
+        @contextlib.contextmanager
+        def shown(self, environment: EnvironmentId, name: str) -> Iterator[Path]:
+            yield folder
 
-    from instar.model.release import EnvironmentId
-
-    one = Data(environment=EnvironmentId(service="web", name="dev"), name="data", keeper=None, size_bytes=1)  # type: ignore[arg-type]
+    one = VolumeData(environment=DEV, name="data", keeper=Keeper(), size_bytes=1)  # type: ignore[arg-type]
     monkeypatch.setattr(making, "stored_volumes", lambda workspace: (one,))
     return made
 

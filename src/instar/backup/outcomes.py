@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import field
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,8 @@ MachineFile = Literal["there", "other", "none", "left"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Made:
-    """A backup that was written. ``without``: images of older releases that are not here, and so not in it."""
+    """A backup that was written. ``without``: images of older releases that are not here, and so not in it.
+    ``left_out``: of each volume how many of each kind of thing that no backup has."""
 
     summary: Summary
     file: Path
@@ -22,6 +24,7 @@ class Made:
     encrypted: bool
     images: int
     without: tuple[str, ...]
+    left_out: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -28,16 +29,19 @@ _REPLACED: Final = (errno.ENOTDIR, errno.ELOOP, errno.ENXIO)  # by a file, a lin
 _LATEST_S: Final = 0o77777777777
 _XATTRS: Final = ("user.", "security.capability", "system.posix_acl_")
 _XATTRS_BYTES: Final = 512 << 10
+_KINDS: Final = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
 
 
 class Tree:
-    """One folder to be backed up under ``name`` (with "/" at its end)."""
+    """One folder to be backed up under ``name`` (with "/" at its end). ``left_out``: what was found and is not among
+    its members, of each kind how many."""
 
     def __init__(self, folder: str | os.PathLike[str], name: bytes) -> None:
         self._folder = folder
         self._name = name
         self._first_names: dict[tuple[int, int], bytes] = {}
         self._device = 0
+        self.left_out: Counter[str] = Counter()
 
     def members(self) -> Iterator[Member]:
         """Yield the folder and all below it. Raises OSError, BackupError where it is nested too deep."""
@@ -52,12 +56,14 @@ class Tree:
         if depth < 0:
             shown = name.decode("utf-8", "backslashreplace")
             raise BackupError(f"cannot back up '{shown[:200]}': it is nested more than {DEEPEST} deep")
-        yield Member(_entry(name, DIRECTORY, os.fstat(folder), _xattrs(folder)))
+        yield Member(_entry(name, DIRECTORY, os.fstat(folder), self._attributes(folder)))
         for one in sorted(map(os.fsencode, os.listdir(folder))):
             with contextlib.suppress(FileNotFoundError):  # gone meanwhile
                 found = os.stat(one, dir_fd=folder, follow_symlinks=False)
                 if found.st_dev == self._device:
                     yield from self._one(folder, one, name + one, found, depth)
+                else:
+                    self.left_out["other file system"] += 1
 
     def _one(self, folder: int, one: bytes, name: bytes, found: os.stat_result, depth: int) -> Iterator[Member]:
         if stat.S_ISLNK(found.st_mode):
@@ -66,6 +72,7 @@ class Tree:
             yield Member(entry)
             return
         if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+            self.left_out[_KINDS.get(stat.S_IFMT(found.st_mode), "device")] += 1
             return
         try:
             descriptor = os.open(one, _FOLDER if stat.S_ISDIR(found.st_mode) else _FILE, dir_fd=folder)
@@ -84,12 +91,20 @@ class Tree:
 
     def _file(self, descriptor: int, name: bytes, found: os.stat_result) -> Member:
         first = self._first_names.setdefault((found.st_dev, found.st_ino), name) if found.st_nlink > 1 else name
-        entry = _entry(name, REGULAR, found, _xattrs(descriptor))
+        entry = _entry(name, REGULAR, found, self._attributes(descriptor))
         if first != name:
             entry.kind, entry.link = HARD_LINK, first
             return Member(entry)
         entry.size = found.st_size
         return Member(entry, lambda: _content(descriptor, entry.size))
+
+    def _attributes(self, descriptor: int) -> dict[str, bytes]:
+        """Return the attributes that are put back; none where there are more than a tar's header may have."""
+        found = _xattrs(descriptor)
+        if sum(map(len, found.values())) <= _XATTRS_BYTES:
+            return found
+        self.left_out["set of attributes"] += 1
+        return {}
 
 
 class Planting:
@@ -164,13 +179,12 @@ def _entry(name: bytes, kind: bytes, found: os.stat_result, xattrs: dict[str, by
 
 
 def _xattrs(descriptor: int) -> dict[str, bytes]:
-    """Return the attributes that are put back; none where there are more than a tar's header may have."""
     found: dict[str, bytes] = {}
     with contextlib.suppress(OSError):  # a file system that has none
         for name in os.listxattr(descriptor):
             if name.startswith(_XATTRS) and "=" not in name:
                 found[name] = os.getxattr(descriptor, name)
-    return found if sum(map(len, found.values())) <= _XATTRS_BYTES else {}
+    return found
 
 
 def _content(descriptor: int, size: int) -> Iterator[bytes]:

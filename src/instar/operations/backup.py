@@ -87,6 +87,7 @@ def backup(
         encrypted=bool(recipients),
         images=len(images),
         without=without,
+        left_out={str(one): dict(one.left_out) for one in data if one.left_out},
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import field
 
 from instar.backup.trees import Tree
 from instar.backup.writing import Member
@@ -19,12 +21,14 @@ from instar.providers.facets import Snapshots
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VolumeData:
-    """One volume, which ``keeper`` shows. Prints as SERVICE/ENV NAME."""
+    """One volume, which ``keeper`` shows. Prints as SERVICE/ENV NAME. ``left_out``: what was not among its members,
+    once they were read, of each kind how many."""
 
     environment: EnvironmentId
     name: str
     keeper: Snapshots
     size_bytes: int
+    left_out: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
         return f"{self.environment} {self.name}"
@@ -34,7 +38,9 @@ class VolumeData:
         path = f"volumes/{self.environment}/{self.name}/"
         try:
             with self.keeper.shown(self.environment, self.name) as folder:
-                yield from Tree(folder, os.fsencode(path)).members()
+                tree = Tree(folder, os.fsencode(path))
+                yield from tree.members()
+                self.left_out.update(tree.left_out)
         except NotFound:
             return
         except OSError as error:

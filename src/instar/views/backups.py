@@ -35,6 +35,7 @@ def made_json(made: Made) -> dict[str, Any]:
         "encrypted": made.encrypted,
         "images": made.images,
         "without": made.without,
+        "left_out": made.left_out,
     }
 
 
@@ -57,6 +58,9 @@ def made_notes(made: Made) -> Iterator[str]:
         yield f"not in it: the data of volumes ({', '.join(volumes)})"
     if made.summary.volumes:
         yield f"volumes in it, as services were writing them: {', '.join(made.summary.volumes)}"
+    for volume, kinds in sorted(made.left_out.items()):
+        counted = ", ".join(f"{count} {kind}{'s' * (count != 1)}" for kind, count in sorted(kinds.items()))
+        yield f"left out of {volume}: {counted}; what makes them makes them again"
     if made.encrypted:
         yield "the identity that reads it has to be kept elsewhere than on this machine"
 
