@@ -30,6 +30,11 @@ image: {base: debian:bookworm}
 service: {command: [serve], port: 8080, health: {path: /healthz}}
 environments:
   dev: {listen: 127.0.0.1:8080, instances: 2}
+  busy:
+    listen: 127.0.0.1:8090
+    schedule:
+      nightly: {command: [report], cron: "0 3 * * *"}
+      poll: {command: [poll], every: 1h, missed: once}
   careful:
     listen: 127.0.0.1:8100
     rollout: {strategy: canary, steps: [20, {weight: 50, pause: manual}], pause: 5m}
@@ -70,6 +75,23 @@ def test_what_is_as_wanted_is_said_to_be(workspace: SimulatedWorkspace, loaded: 
     assert (found.waits, found.next) == ((), ())
     assert found.decisions[-1].kind == "rollout-done"
     assert "it is as wanted: nothing is to be done" in page(workspace, found)
+
+
+def test_what_the_clock_begins_next_is_named_and_what_is_due_is_next(
+    workspace: SimulatedWorkspace, loaded: Loaded
+) -> None:
+    deploy(workspace, loaded, "busy", image=workspace.bake("one").digest)
+    busy = EnvironmentId(service="web", name="busy")
+    found = explained(workspace, busy)
+    assert found.scheduled is not None and found.scheduled[0] == "poll" and found.next == ()
+    at = found.scheduled[1]
+    assert f"by the clock next: 'poll', at {at:%Y-%m-%d %H:%M:%S} UTC" in page(workspace, found)
+    assert explanation_json(found)["scheduled"] == {"name": "poll", "at": at}
+    workspace.simulation.clock.sleep((at - workspace.ledger.now()).total_seconds() + 5)
+    found = explained(workspace, busy)
+    assert found.next == (f"begin 'schedule poll {at:%Y-%m-%dT%H:%M:%SZ}' of release 1",)
+    deploy(workspace, loaded, "dev", image=workspace.bake("one").digest)
+    assert explained(workspace).scheduled is None
 
 
 def test_what_ended_is_what_is_seen_to_next(workspace: SimulatedWorkspace, loaded: Loaded) -> None:

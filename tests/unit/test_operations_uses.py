@@ -16,9 +16,11 @@ from instar.model.release import Configuration, EnvironmentId
 from instar.model.uses import Used
 from instar.operations.destroy import destroy
 from instar.operations.layers import guarantee
+from instar.operations.status import status
 from instar.operations.uses import circle, host_inside, told_of_missing, users_of, uses_of, uses_status
 from instar.providers.kubernetes.package import KUBERNETES
 from instar.providers.traits import Traits
+from instar.views.status import status_json, status_page
 from simulated.workspace import SimulatedWorkspace
 
 REDIS, WORKER = EnvironmentId(service="redis", name="dev"), EnvironmentId(service="worker", name="dev")
@@ -129,3 +131,14 @@ def test_a_circle_is_found_however_long_it_is(workspace: SimulatedWorkspace) -> 
     assert circle(workspace, own, uses) == (), "one of others' own is theirs"
     release(workspace, EnvironmentId(service="d", name="dev"), "a/dev")
     assert circle(workspace, own, uses) == ("a/dev", "b/dev", "c/dev", "d/dev", "a/dev")
+
+
+def test_status_shows_a_circle_to_each_that_is_in_it(workspace: SimulatedWorkspace) -> None:
+    release(workspace, REDIS, "worker/dev")
+    release(workspace, WORKER, "redis/dev")
+    found = status(workspace, workspace.ledger.get_environment(REDIS))
+    assert found.circle == ("redis/dev", "worker/dev", "redis/dev") == tuple(status_json(found)["circle"])
+    text = "\n".join(line for line in status_page(found, workspace.ledger.now()) if isinstance(line, str))
+    assert "redis/dev uses worker/dev uses redis/dev: that works as long as they are there" in text
+    other = status(workspace, workspace.ledger.get_environment(WORKER))
+    assert other.circle == ("worker/dev", "redis/dev", "worker/dev")

@@ -57,6 +57,11 @@ class Timetable:
         coming = [at for at in self._next.values() if at is not None] if self._release is not None else []
         return max(0.0, (min(coming) - now).total_seconds()) if coming else None
 
+    def next(self) -> tuple[str, datetime] | None:
+        """Return which entry is due next, and when."""
+        coming = {name: at for name, at in self._next.items() if at is not None} if self._release is not None else {}
+        return min(coming.items(), key=lambda one: (one[1], one[0]), default=None)
+
     def _begin(self, active: Release, now: datetime) -> None:
         """Look at all of it: another release may have begun some, or nobody was there to."""
         self._release = active.number

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from instar.frozen import dataclass
 from instar.model.events import Event
 from instar.model.status import EnvironmentStatus
@@ -11,10 +13,12 @@ from instar.model.status import EnvironmentStatus
 class Explanation:
     """``decisions``: the last events, oldest first. ``waits``: what is waited for, a sentence each. ``next``: what
     whoever acts next does at once, in that order; () where nothing is to be done. ``working``: the process of this
-    machine that acts on it just now."""
+    machine that acts on it just now. ``scheduled``: what the clock begins next, with when; None where nothing is to
+    come."""
 
     status: EnvironmentStatus
     decisions: tuple[Event, ...]
     waits: tuple[str, ...]
     next: tuple[str, ...]
     working: int | None
+    scheduled: tuple[str, datetime] | None = None

@@ -126,7 +126,8 @@ class EnvironmentStatus:
     keeps what it runs on as it was baked. ``alarm``: why the agent replaces nothing any more; ``agent``: the pid
     of this machine's; ``in_charge``: which agent acts there by itself, for people, wherever it is. ``names``: where it
     is reached through the machine's edge. ``internal``: only environments that use it reach it, by its
-    ``inner_name``. ``uses``: which ones it finds by name itself.
+    ``inner_name``. ``uses``: which ones it finds by name itself; ``circle``: the way over what those use back to
+    itself, both ends included, () where there is none.
     """
 
     environment: EnvironmentId
@@ -146,6 +147,7 @@ class EnvironmentStatus:
     internal: bool = False
     inner_name: str | None = None
     uses: tuple[UseStatus, ...] = ()
+    circle: tuple[str, ...] = ()
 
     @property
     def reached_at(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Final
 
@@ -51,3 +51,11 @@ class Used:
         """The environment variables that say where it is."""
         word = self.service.upper().replace("-", "_")
         return {f"{word}_HOST": self.host, f"{word}_PORT": str(self.shown_port)}
+
+
+def circle_text(way: Sequence[str]) -> str:
+    """Say what it means that environments use each other in a circle, both ends of which are ``way``'s."""
+    return (
+        f"{' uses '.join(way)}: that works as long as they are there, but on another machine none of them could be "
+        "deployed first"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -12,6 +13,7 @@ from instar.control.health import HealthHistory
 from instar.control.observe import observe
 from instar.control.snapshot import GroupView, Snapshot, hot_releases, sleeps_when_hot
 from instar.control.steps import awaited, waits_for_somebody
+from instar.control.timetable import Timetable
 from instar.control.words import told
 from instar.model.explanation import Explanation
 from instar.model.release import EnvironmentState
@@ -26,11 +28,14 @@ def explain(workspace: Workspace, environment: EnvironmentState) -> Explanation:
     """Return why ``environment`` is as it is, and what the same decision that the agent makes would be now."""
     provider = workspace.provider(environment.settings.provider)
     snapshot = HealthHistory().see(observe(workspace.ledger, provider, environment.id, replacing=True))
+    timetable = Timetable()
+    snapshot = dataclasses.replace(snapshot, due=timetable.due(workspace.ledger, snapshot), scheduled=timetable.last)
     return Explanation(
         status=status(workspace, environment),
         decisions=tuple(workspace.ledger.history(environment.id, last=_DECISIONS)),
         waits=tuple(_waits(snapshot)),
         next=tuple(told(action) for action in decide(snapshot) if not isinstance(action, Wait)),
+        scheduled=timetable.next(),
         working=locks.find_holder(environment_lock(workspace, environment.id)),
     )
 

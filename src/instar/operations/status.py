@@ -23,7 +23,7 @@ from instar.model.status import (
 )
 from instar.operations.layers import guarantee
 from instar.operations.locks import agent_in_charge, agent_pid, is_here
-from instar.operations.uses import host_inside, uses_status
+from instar.operations.uses import circle, host_inside, uses_status
 from instar.operations.workspace import Workspace
 
 
@@ -64,6 +64,7 @@ def status(workspace: Workspace, environment: EnvironmentState) -> EnvironmentSt
     pinned = workspace.ledger.pinned(environment.id)
     releases = {release.number: release for release in (*newest, *pinned)} | dict(snapshot.releases)
     percents = _percents({number: sum(group.weight for group in snapshot.of(one)) for number, one in releases.items()})
+    configuration = snapshot.active.configuration if snapshot.active is not None else None
     return EnvironmentStatus(
         environment=environment.id,
         listen=environment.settings.listen,
@@ -86,9 +87,8 @@ def status(workspace: Workspace, environment: EnvironmentState) -> EnvironmentSt
         maintenance=provider.maintains is not None and provider.maintains.maintenance(environment.id),
         internal=environment.settings.internal,
         inner_name=host_inside(workspace, environment) if environment.settings.internal else None,
-        uses=()
-        if snapshot.active is None
-        else uses_status(workspace, environment.settings.provider, snapshot.active.configuration),
+        uses=() if configuration is None else uses_status(workspace, environment.settings.provider, configuration),
+        circle=() if configuration is None else circle(workspace, environment.id, configuration.uses),
     )
 
 

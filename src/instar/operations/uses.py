@@ -9,7 +9,7 @@ from instar.errors import LedgerDamaged, Refused
 from instar.model.environment import Environment, Settings
 from instar.model.release import Configuration, EnvironmentId, EnvironmentState
 from instar.model.status import UseStatus
-from instar.model.uses import Used
+from instar.model.uses import Used, circle_text
 from instar.operations.workspace import Workspace
 from instar.providers.package import address_inside_of
 
@@ -86,10 +86,7 @@ def told_of_circle(workspace: Workspace, environment: EnvironmentId, uses: Seque
     """Yield what a circle means, where there is one."""
     way = circle(workspace, environment, uses)
     if way:
-        yield (
-            f"{' uses '.join(way)}: that works as long as they are there, but on another machine none of them could be "
-            "deployed first"
-        )
+        yield circle_text(way)
 
 
 def host_inside(workspace: Workspace, state: EnvironmentState) -> str:

@@ -17,6 +17,7 @@ def explanation_json(found: Explanation) -> dict[str, Any]:
         "decisions": [event_json(event) for event in found.decisions],
         "waits": found.waits,
         "next": found.next,
+        "scheduled": {"name": found.scheduled[0], "at": found.scheduled[1]} if found.scheduled else None,
         "in_charge": found.status.in_charge,
         "working": found.working,
     }
@@ -32,6 +33,9 @@ def explanation_page(found: Explanation, now: datetime, *, width: int | None = W
     if found.waits:
         yield "\nit waits for"
         yield from (f"  {text}" for text in found.waits)
+    if found.scheduled is not None:
+        name, at = found.scheduled
+        yield f"\nby the clock next: '{name}', at {at:%Y-%m-%d %H:%M:%S} UTC (instar schedule {status.environment})"
     if not found.next:
         yield "\nnothing is to be done before that" if found.waits else "\nit is as wanted: nothing is to be done"
         return

@@ -14,6 +14,7 @@ from instar.model.status import (
     RolloutStatus,
     TaintStatus,
 )
+from instar.model.uses import circle_text
 from instar.views.page import Page, Table
 from instar.views.releases import origin_line
 from instar.views.units import age
@@ -35,6 +36,7 @@ def status_json(status: EnvironmentStatus) -> dict[str, Any]:
         "maintenance": status.maintenance,
         "internal": status.internal,
         "uses": status.uses,
+        "circle": status.circle,
     }
 
 
@@ -124,6 +126,8 @@ def _advice(status: EnvironmentStatus) -> Page:
     for one in status.uses:
         if one.trouble is not None:
             yield f"\n{status.environment} uses {one.environment}, {one.trouble}; nobody answers at {one.name}"
+    if status.circle:
+        yield f"\n{circle_text(status.circle)}"
     troubles = [f"{one.id}: {one.reason}" for one in active.instances if one.reason] if active else []
     if active and status.reached_at and not status.router:
         troubles.append("its router does not run as it should")
