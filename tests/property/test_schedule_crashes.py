@@ -74,3 +74,37 @@ def test_what_is_due_runs_once_wherever_the_agent_is_killed(engine: bool, tmp_pa
             settle(machine)
             ran(machine, occurrence)
             machine.ledger.close()
+
+
+def test_what_was_missed_is_written_down_once_wherever_the_agent_is_killed(tmp_path: Path) -> None:
+    """Nobody was there for five hours: four are missed, and the last is made up for."""
+
+    def away(path: Path) -> tuple[Machine, Effects]:
+        effects = Effects()
+        machine, _ = due(path, effects, engine=False)
+        settle(machine)
+        machine.world.clock.sleep(5 * 3_600)
+        return machine, effects
+
+    def told(machine: Machine) -> list[tuple[str, int]]:
+        events = [one for one in machine.ledger.history(ENV) if one.kind == "missed"]
+        return [(one.detail["entry"], one.detail["count"]) for one in events]
+
+    whole, effects = away(tmp_path / "whole.db")
+    began = len(effects.names)
+    settle(whole)
+    assert told(whole) == [("report", 4)]
+    assert len(whole.world.runtime.tasks_run) == 2
+    for index in range(len(effects.names) - began):
+        machine, effects = away(tmp_path / f"{index}.db")
+        effects._after = len(effects.names) + index
+        with pytest.raises(Crash):
+            settle(machine)
+        machine.restart()
+        settle(machine)
+        assert told(machine) == [("report", 4)] and len(machine.world.runtime.tasks_run) == 2
+        machine.world.clock.sleep(120)
+        settle(machine)
+        assert told(machine) == [("report", 4)]
+        machine.ledger.close()
+    whole.ledger.close()

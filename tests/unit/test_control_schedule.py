@@ -12,7 +12,7 @@ from control_values import DATABASE, NOW, ago, group, release, serving, snapshot
 from instar.control.actions import BeginScheduled, EndTask, Retire, RunTask
 from instar.control.decide import decide
 from instar.control.endings import ending_of
-from instar.control.schedule import Entry, due_now, last_at, next_at
+from instar.control.schedule import Entry, due_now, last_at, missed, next_at
 from instar.control.snapshot import GroupView, Snapshot
 from instar.control.timetable import Timetable
 from instar.ledger import Ledger
@@ -76,6 +76,43 @@ def test_each_time_comes_once_and_late_only_where_that_is_asked_for(
     entry = Entry(name="nightly", task=dataclasses.replace(NIGHTLY, missed=missed), last=last)
     found = due_now(entry, at("2026-11-29T12:00:00"), at(now))
     assert (None if found is None else found.name) == due
+
+
+QUARTERLY = ScheduledTask(command=("poll",), every_ms=900_000)
+
+
+@pytest.mark.parametrize(
+    ("task", "missed_", "last", "now", "told"),
+    [
+        (NIGHTLY, "skip", None, "2026-11-30T03:00:59", None),
+        (NIGHTLY, "skip", None, "2026-11-30T03:01:01", (1, "30 03:00", "30 03:00")),
+        (NIGHTLY, "skip", None, "2026-12-02T09:00:00", (3, "30 03:00", "02 03:00")),
+        (NIGHTLY, "once", None, "2026-11-30T09:00:00", None),
+        (NIGHTLY, "once", None, "2026-12-02T09:00:00", (2, "30 03:00", "01 03:00")),
+        (NIGHTLY, "skip", "2026-11-30T03:00:00Z", "2026-11-30T09:00:00", None),
+        (NIGHTLY, "skip", "2026-11-30T03:00:00Z", "2026-12-01T09:00:00", (1, "01 03:00", "01 03:00")),
+        (NIGHTLY, "skip", "2026-11-20T03:00:00Z", "2026-11-30T09:00:00", (1, "30 03:00", "30 03:00")),
+        (NIGHTLY, "skip", "2026-12-24T03:00:00Z", "2026-11-30T09:00:00", None),
+        (QUARTERLY, "skip", None, "2026-11-30T09:00:30", (83, "29 12:15", "30 08:45")),  # that of nine may begin yet
+        (QUARTERLY, "once", "2026-11-30T08:00:00Z", "2026-11-30T09:00:30", (3, "30 08:15", "30 08:45")),
+    ],
+)
+def test_what_was_due_and_did_not_begin_is_missed(
+    task: ScheduledTask, missed_: Any, last: str | None, now: str, told: tuple[int, str, str] | None
+) -> None:
+    """The release that has it is there since noon of the 29th."""
+    run = begun(f"schedule one {last}") if last else None
+    entry = Entry(name="one", task=dataclasses.replace(task, missed=missed_), last=run)
+    found = missed(entry, at("2026-11-29T12:00:00"), at(now))
+    seen = None if found is None else (found.count, f"{found.first:%d %H:%M}", f"{found.last:%d %H:%M}")
+    assert seen == told
+
+
+def test_of_very_many_it_is_not_counted_how_many() -> None:
+    minutely = dataclasses.replace(NIGHTLY, cron="* * * * *")
+    found = missed(Entry(name="one", task=minutely), at("2026-11-01T00:00:00"), at("2026-11-30T00:00:00"))
+    assert found is not None and (found.count, found.more) == (1_000, True)
+    assert found.last == at("2026-11-29T23:59:00")
 
 
 def test_what_fails_is_tried_again_as_often_as_is_said_and_what_nobody_saw_is_not() -> None:
@@ -163,6 +200,9 @@ class Asked:
 
     def last(self, environment: object, entry: str) -> None:
         self.count += 1
+
+    def missed_until(self, environment: object) -> dict[str, datetime]:
+        return {}
 
 
 def test_a_thousand_entries_are_looked_at_when_they_are_due_and_not_before() -> None:

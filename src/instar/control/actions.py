@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from instar.control.analysis import Verdict
 from instar.frozen import dataclass
-from instar.model.occurrence import Occurrence
+from instar.model.occurrence import Missed, Occurrence
 from instar.model.release import ONLY_ROLE
 
 
@@ -35,6 +35,14 @@ class BeginScheduled:
     release: int
     occurrence: Occurrence
     role: str = ONLY_ROLE
+
+
+@dataclass(frozen=True, slots=True)
+class NoteMissed:
+    """Write that an entry of a release's schedule was due, and did not begin."""
+
+    release: int
+    missed: Missed
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +246,7 @@ Action = (
     Plan
     | BeginTask
     | BeginScheduled
+    | NoteMissed
     | RunTask
     | EndTask
     | KeepData
@@ -266,4 +275,4 @@ Action = (
 )
 
 # written down, and nothing else: a provider is told nothing
-OF_THE_LEDGER = (Plan, BeginTask, BeginScheduled, Alarm, GoBack, Finish)
+OF_THE_LEDGER = (Plan, BeginTask, BeginScheduled, NoteMissed, Alarm, GoBack, Finish)

@@ -38,7 +38,7 @@ from instar.control.data import swap_data
 from instar.control.keep import keep
 from instar.control.replace import replenish_source, retire_all
 from instar.control.roles import by_role
-from instar.control.schedule import begin_due, go_on
+from instar.control.schedule import begin_due, go_on, note_missed
 from instar.control.snapshot import Snapshot, is_open_for
 from instar.control.strategies.blue_green import blue_green
 from instar.control.strategies.canary import canary, has_steps
@@ -66,7 +66,7 @@ def _decide(snapshot: Snapshot) -> tuple[Action, ...]:
         return ending
     if snapshot.environment.destroying:
         return _tear_down(snapshot)
-    by_clock = go_on(snapshot) or begin_due(snapshot, snapshot.due)
+    by_clock = go_on(snapshot) or note_missed(snapshot) or begin_due(snapshot, snapshot.due)
     if by_clock:
         return by_clock
     names = _take_names(snapshot)

@@ -104,6 +104,8 @@ class Executor:
                 self._end_task(snapshot, action)
             case actions.BeginScheduled():
                 self._begin_scheduled(snapshot, action)
+            case actions.NoteMissed():
+                self._ledger.schedules.note_missed(snapshot.environment.id, action.release, action.missed)
             case actions.RunTask():
                 self._run_task(snapshot, action)
             case actions.KeepData():

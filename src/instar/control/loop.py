@@ -257,7 +257,9 @@ class Run:
         )
         if not self.asked:
             due = self.timetable.due(self.loop.ledger, snapshot)
-            snapshot = dataclasses.replace(snapshot, due=due, scheduled=self.timetable.last)
+            snapshot = dataclasses.replace(
+                snapshot, due=due, missed=self.timetable.missed, scheduled=self.timetable.last
+            )
         tried = frozenset(one for one, at in self.replaced.items() if self.asked or snapshot.now < at + HOT_AGAIN_AFTER)
         return self.health.see(dataclasses.replace(snapshot, tried=tried))
 

@@ -12,16 +12,17 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
 
-from instar.control.actions import Action, BeginScheduled, EndTask, RunTask
+from instar.control.actions import Action, BeginScheduled, EndTask, NoteMissed, RunTask
 from instar.control.endings import words
 from instar.control.snapshot import GroupView, Snapshot, alone
 from instar.frozen import dataclass
 from instar.model.environment import ScheduledTask
-from instar.model.occurrence import Occurrence
+from instar.model.occurrence import Missed, Occurrence
 from instar.model.release import Release, TaskRun
 
 LATE: Final = timedelta(minutes=1)  # what could not begin by then is missed
 DONE: Final = "done"
+_COUNTED: Final = 1_000  # of more that were missed it is not counted how many
 UNKNOWN: Final = "nobody saw how it ended"
 
 
@@ -57,6 +58,34 @@ def due_now(entry: Entry, since: datetime, now: datetime) -> Occurrence | None:
     if due_at is not None and due_at > begun_at and (entry.task.missed == "once" or due_at > now - LATE):
         return Occurrence(entry=entry.name, due_at=due_at)
     return _again(entry, before)
+
+
+def missed(entry: Entry, since: datetime, now: datetime) -> Missed | None:
+    """Return what of an entry was due after ``since``, and after what was begun of it last, and will not begin any
+    more; None: nothing."""
+    before = None if entry.last is None else Occurrence.of(entry.last.name)
+    after = since if before is None or before.due_at is None else max(since, before.due_at)
+    until = now - LATE
+    if entry.task.missed == "once" and (due_at := last_at(entry.task, now)) is not None:
+        until = due_at - timedelta(seconds=1)
+    first, last = next_at(entry.task, after), last_at(entry.task, until)
+    if first is None or last is None or last < first:
+        return None
+    if entry.task.every_ms is not None:
+        count = 1 + round((last - first).total_seconds() * 1000 / entry.task.every_ms)
+        return Missed(entry=entry.name, count=count, first=first, last=last)
+    count, at = 1, next_at(entry.task, first)
+    while at is not None and at <= last and count < _COUNTED:
+        count, at = count + 1, next_at(entry.task, at)
+    return Missed(entry=entry.name, count=count, first=first, last=last, more=at is not None and at <= last)
+
+
+def note_missed(snapshot: Snapshot) -> tuple[Action, ...]:
+    """Return what writes down which occurrences were missed."""
+    active = snapshot.active
+    if active is None or snapshot.environment.destroying:
+        return ()
+    return tuple(NoteMissed(active.number, one) for one in snapshot.missed)
 
 
 def _again(entry: Entry, before: Occurrence | None) -> Occurrence | None:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from instar.frozen import dataclass
 from instar.model.definition import Service
 from instar.model.environment import Settings
-from instar.model.occurrence import Occurrence
+from instar.model.occurrence import Missed, Occurrence
 from instar.model.release import Ending, EnvironmentState, Instance, Release, TaskRun
 from instar.providers.base import Observed, Probe, Routed, RouterPlan
 from instar.providers.traits import Traits
@@ -129,8 +129,8 @@ class Snapshot:
 
     ``groups`` are those that serve, ``task_groups`` those that run a task; ``tasks`` are the target's that were begun.
     ``given_tasks`` are those, not of a release's own, whose instances are there still; ``attended``: of which instances
-    somebody waits for the end. ``due``: what the clock says is to be begun; ``scheduled``: what was begun of each
-    entry last.
+    somebody waits for the end. ``due``: what the clock says is to be begun; ``missed``: what it said, and nobody has
+    begun; ``scheduled``: what was begun of each entry last.
     ``tried``: what was replaced in this run already, each as (release, "ended" or "hot"). ``failures``: when
     replacements of the active release were needed lately, or None where a person asked for it just now: then each
     release gets one at once. ``unwell``: groups that have not answered for so long that they are to be replaced; where
@@ -156,6 +156,7 @@ class Snapshot:
     given_tasks: tuple[TaskRun, ...] = ()
     attended: frozenset[str] = frozenset()
     due: tuple[Occurrence, ...] = ()
+    missed: tuple[Missed, ...] = ()
     scheduled: Mapping[str, TaskRun] = field(default_factory=dict)
     router_running: bool = False
     router_plan: str | None = None  # its fingerprint

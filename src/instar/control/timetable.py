@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
-from instar.control.schedule import due_now, entries_of, next_at
+from instar.control.schedule import Entry, due_now, entries_of, missed, next_at
 from instar.control.snapshot import Snapshot
 from instar.ledger import Ledger
-from instar.model.occurrence import Occurrence
+from instar.model.occurrence import Missed, Occurrence
 from instar.model.release import Release, TaskRun
 
 
@@ -22,10 +22,11 @@ class Timetable:
         self._watched: set[str] = set()
         self._looked_at: datetime | None = None
         self.last: Mapping[str, TaskRun] = {}  # what was begun of each entry last, as far as it was looked at
+        self.missed: tuple[Missed, ...] = ()  # what nobody has begun, nor written down, as the last look has shown
 
     def due(self, ledger: Ledger, snapshot: Snapshot) -> tuple[Occurrence, ...]:
         """Return what is due of the active release's schedule now, and was not begun."""
-        active, now = snapshot.active, snapshot.now
+        active, now, self.missed = snapshot.active, snapshot.now, ()
         if active is None or not active.configuration.schedule:
             self._release, self.last = None, {}
             return ()
@@ -44,13 +45,24 @@ class Timetable:
                 last[name] = run
         self.last = {**self.last, **last}
         since = active.last_active_at or active.created_at
-        entries = (one for one in entries_of(active, last) if one.name in asked)
+        entries = [one for one in entries_of(active, last) if one.name in asked]
+        self.missed = tuple(self._missed(ledger, snapshot, [one for one in entries if one.name not in running], since))
         found = tuple(one for entry in entries if (one := due_now(entry, since, now)) is not None)
         self._watched = (running & active.configuration.schedule.keys()) | {one.entry for one in found}
         for name in asked:
             if (at := self._next[name]) is None or at <= now:
                 self._next[name] = next_at(active.configuration.schedule[name], now)
         return found
+
+    @staticmethod
+    def _missed(ledger: Ledger, snapshot: Snapshot, entries: Sequence[Entry], since: datetime) -> Iterator[Missed]:
+        """Yield what was missed and not written down yet: once for all that was so in a row."""
+        late = [entry for entry in entries if missed(entry, since, snapshot.now) is not None]
+        known = ledger.schedules.missed_until(snapshot.environment.id) if late else {}
+        for entry in late:
+            found = missed(entry, max(since, known.get(entry.name, since)), snapshot.now)
+            if found is not None:
+                yield found
 
     def left_s(self, now: datetime) -> float | None:
         """Return after how many seconds something is due next; None where nothing ever is."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from instar.control import actions as do
+from instar.model.occurrence import Missed
 from instar.model.release import ONLY_ROLE
 
 _Words = Callable[..., str]
@@ -43,6 +44,10 @@ def _wait(one: do.Wait) -> str:
     return f"look again in {one.seconds:g} s"
 
 
+def _times(missed: Missed) -> str:
+    return "once" if missed.count == 1 else f"{missed.count} times{' or more' * missed.more}"
+
+
 def _release(number: int, role: str) -> str:
     return f"release {number}" if role == ONLY_ROLE else f"role '{role}' of release {number}"
 
@@ -57,6 +62,7 @@ _WORDS: Final[dict[type[do.Action], _Words]] = {
     do.Plan: _plan,
     do.BeginTask: lambda one: f"run task '{one.task}' of {_release(one.release, one.role)}",
     do.BeginScheduled: lambda one: f"begin '{one.occurrence.name}' of {_release(one.release, one.role)}",
+    do.NoteMissed: lambda one: f"write down that '{one.missed.entry}' was missed, {_times(one.missed)}",
     do.RunTask: lambda one: f"make and start {one.instance}, which runs '{one.task}'",
     do.EndTask: lambda one: f"write down how task '{one.task}' of release {one.release} ended: {one.outcome}",
     do.KeepData: lambda one: f"take a snapshot of the volume '{one.volume}'",

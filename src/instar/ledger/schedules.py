@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
+
 from instar.ledger.environments import Environments
 from instar.ledger.events import Events
 from instar.ledger.rows import task_value
 from instar.ledger.session import Session
 from instar.ledger.tasks import Tasks
-from instar.model.occurrence import SCHEDULED, Occurrence
+from instar.model.codec import parse, to_json
+from instar.model.events import read
+from instar.model.happenings import OccurrencesMissed
+from instar.model.occurrence import SCHEDULED, Missed, Occurrence
 from instar.model.release import ONLY_ROLE, Command, EnvironmentId, Instance, TaskRun
 
 _NAMED = "SELECT 1 FROM tasks WHERE environment = :environment AND name = :name"
@@ -16,6 +22,9 @@ _LAST = """
      ORDER BY name DESC LIMIT 1"""
 _COUNT = """
     SELECT count(*) AS number FROM tasks WHERE environment = :environment AND name >= :first AND name < :beyond"""
+
+_MISSED = "SELECT detail FROM events WHERE place = :place AND kind = 'missed' ORDER BY seq DESC LIMIT :last"
+_LOOKED_AT = 2_000
 
 
 class Schedules:
@@ -42,6 +51,29 @@ class Schedules:
         first, beyond = f"{SCHEDULED} {entry} by hand ", f"{SCHEDULED} {entry} by hand!"
         row = self._session.row(_COUNT, environment=found, first=first, beyond=beyond)
         return int(row["number"]) if row is not None else 0
+
+    def missed_until(self, environment: EnvironmentId) -> Mapping[str, datetime]:
+        """Return when the last of those was due that were written down as missed, of each entry of which any were.
+
+        The history tells: nothing but the history follows from it.
+        """
+        found: dict[str, datetime] = {}
+        for row in self._session.rows(_MISSED, place=str(environment), last=_LOOKED_AT):
+            what = read("missed", parse(row["detail"]))
+            if isinstance(what, OccurrencesMissed):
+                found.setdefault(what.entry, datetime.fromisoformat(what.last))
+        return found
+
+    def note_missed(self, environment: EnvironmentId, release: int, missed: Missed) -> None:
+        """Write that an entry was due, and did not begin."""
+        what = OccurrencesMissed(
+            entry=missed.entry,
+            count=missed.count,
+            first=str(to_json(missed.first)),
+            last=str(to_json(missed.last)),
+            more=missed.more,
+        )
+        self._events.record(what, environment, release)
 
     def begin(
         self,

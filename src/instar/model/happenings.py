@@ -226,6 +226,18 @@ class TaskEnded(Happening):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class OccurrencesMissed(Happening):
+    """An entry of the schedule was due ``count`` times (``more``: at least), from ``first`` to ``last``, and did not
+    begin, nor will it: nobody was there to, or it could not."""
+
+    entry: str
+    count: int
+    first: str
+    last: str
+    more: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class WatchFailed(Happening):
     """A release did not stay well after its rollout."""
 

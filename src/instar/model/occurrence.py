@@ -42,5 +42,16 @@ class Occurrence:
         return None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Missed:
+    """The times at which an entry was due and did not begin, nor will: ``count`` of them (``more``: at least)."""
+
+    entry: str
+    count: int
+    first: datetime
+    last: datetime
+    more: bool = False
+
+
 def _due(text: str) -> datetime:
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)

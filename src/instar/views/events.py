@@ -23,6 +23,7 @@ from instar.model.happenings import (
     NamesHeld,
     NetworkRestored,
     NoticeLost,
+    OccurrencesMissed,
     ReleaseMade,
     RolloutDone,
     RolloutFailed,
@@ -119,6 +120,12 @@ def detail_line(kind: str, detail: Mapping[str, Any], *, width: int | None = WID
     return text if width is None or len(text) <= width else text[: width - 1] + "…"
 
 
+def _times(what: OccurrencesMissed) -> str:
+    if what.count == 1:
+        return f"at {what.last}"
+    return f"{what.count} times{' or more' * what.more}, from {what.first} to {what.last}"
+
+
 def _made(what: ReleaseMade) -> str:
     origin = f"{origin_line(what.origin)} · " if what.origin else ""
     return f"{origin}configuration={what.configuration.removeprefix('sha256:')}"
@@ -185,6 +192,8 @@ def _more(what: Happening) -> Mapping[str, str]:
             return {"more": _names(what)}
         case CertificateHeld() | CertificateFailed() | CertificateExpiring():
             return {"names": ", ".join(what.names)}
+        case OccurrencesMissed():
+            return {"times": _times(what)}
         case MaintenanceSet():
             return {"state": "on" if what.on else "off"}
         case InstanceEnded():
@@ -238,6 +247,7 @@ _WORDS: Final[Mapping[type[Happening], Callable[[Any], str]]] = {
     InstanceEnded: _ended,
     InstanceStopping: _ended,
     TaskEnded: _task,
+    OccurrencesMissed: lambda what: f"'{what.entry}' did not begin: {_times(what)}",
 }
 _SENTENCES: Final[Mapping[type[Happening], str]] = {
     RolloutDone: "{where} runs release {event.release}",
@@ -245,6 +255,7 @@ _SENTENCES: Final[Mapping[type[Happening], str]] = {
     StepJudged: "{where}: the analysis of release {event.release} failed{reason}",
     AlarmRaised: "{where} needs attention{reason}",
     TaskEnded: "{where}: task '{what.task}' of release {event.release} ended: {what.outcome}",
+    OccurrencesMissed: "{where}: '{what.entry}' of the schedule did not begin when it was due, {times}",
     AlarmOver: "{where}: the alarm is over; instances are replaced again",
     NamesHeld: "{where}: it is reached by {more}",
     CertificateHeld: "{where}: {names} has a certificate until {what.not_after}",
