@@ -22,6 +22,7 @@ from instar.model.progress import silent  # noqa: E402
 from instar.model.release import EnvironmentId, Release  # noqa: E402
 from instar.model.state import StateDirectory  # noqa: E402
 from instar.providers.base import RouterPlan  # noqa: E402
+from instar.providers.doors import Ports  # noqa: E402
 from instar.providers.machine import MachineProvider  # noqa: E402
 from simulated import Effects, SimulatedRouter, SimulatedRuntime, VirtualClock  # noqa: E402  (tests are no package)
 from simulated.values import ENV, configuration, image, note  # noqa: E402
@@ -68,7 +69,8 @@ class Fleet:
             self.ledger.set_active(ENV, release.number)
             self._launch(release, count)
         self.router.ensure(RouterPlan.of(ENV, settings, release.service))
-        targets = self.provider.inspects.targets(self.ledger.instances(ENV), {release.number: 8080})
+        ports = {(release.number, ""): Ports(door="", port=8080)}
+        targets = self.provider.inspects.targets(self.ledger.instances(ENV), ports)
         self.router.attach(ENV, targets)
         self.router.route(ENV, {target.name: 100 for target in targets})
 

@@ -51,10 +51,10 @@ def test_they_are_deployed_as_they_stand(home: Path, tmp_path: Path) -> None:
         if (folder / "Makefile").exists():
             subprocess.run(["make", "--silent"], cwd=folder, check=True)
         project = Project(folder=folder, home=home, ports={"dev": free_port()})
-        usual = next(
-            line.split(":")[-1] for line in (folder / "instar.yaml").read_text().splitlines() if "listen" in line
-        )
-        project.edit(f"127.0.0.1:{usual}", f"127.0.0.1:{project.ports['dev']}")
+        listen = next(line for line in (folder / "instar.yaml").read_text().splitlines() if " listen: " in line)
+        first, *others = re.findall(r"127\.0\.0\.1:\d+", listen)
+        for usual, port in ((first, project.ports["dev"]), *((other, free_port()) for other in others)):
+            project.edit(usual, f"127.0.0.1:{port}")
         projects.append(project)
         project.instar("deploy", "dev", timeout_s=300)
         with urllib.request.urlopen(project.url(path="/"), timeout=10) as served:

@@ -13,7 +13,7 @@ from router_world import ENV, World, until
 
 from instar.providers.local import router as local_router
 from instar.providers.local.proxy import Proxy
-from instar.router import config
+from instar.router import config, plan
 
 pytestmark = pytest.mark.root
 
@@ -29,7 +29,7 @@ def started_by_an_earlier_instar(here: World, monkeypatch: pytest.MonkeyPatch, f
     return text
 
 
-@pytest.mark.parametrize("form", range(1, config.FORM))
+@pytest.mark.parametrize("form", range(1, plan.FORM))
 def test_it_is_as_it_was_made_and_is_not_started_anew(here: World, monkeypatch: pytest.MonkeyPatch, form: int) -> None:
     before = started_by_an_earlier_instar(here, monkeypatch, form)
     processes = here.processes()
@@ -57,7 +57,7 @@ def test_another_form_than_the_file_says_is_a_finding(here: World, monkeypatch: 
         assert any(finding.path.startswith("haproxy.cfg, line ") for finding in here.router.inspect(ENV))
 
 
-@pytest.mark.parametrize("form", range(1, config.FORM))
+@pytest.mark.parametrize("form", range(1, plan.FORM))
 def test_the_next_deploy_brings_the_new_form_under_load(
     here: World, monkeypatch: pytest.MonkeyPatch, form: int
 ) -> None:
@@ -69,7 +69,7 @@ def test_the_next_deploy_brings_the_new_form_under_load(
         load.wait(50)
     assert load.failures == []
     assert load.answers["new"] >= 40
-    assert config.read_plan((here.directory / "haproxy.cfg").read_text()).form == config.FORM
+    assert config.read_plan((here.directory / "haproxy.cfg").read_text()).form == plan.FORM
     assert here.router.inspect(ENV) == ()
     until(lambda: len(here.haproxies()) == 1)
 
@@ -80,7 +80,7 @@ def test_a_plan_of_its_own_brings_it_too(here: World, monkeypatch: pytest.Monkey
         here.router.ensure(here.plan(wait_ms=5_000))
         load.wait(50)
     assert load.failures == []
-    assert config.read_plan((here.directory / "haproxy.cfg").read_text()).form == config.FORM
+    assert config.read_plan((here.directory / "haproxy.cfg").read_text()).form == plan.FORM
     assert here.router.observe(ENV).plan == here.plan(wait_ms=5_000)
 
 

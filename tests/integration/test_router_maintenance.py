@@ -14,7 +14,7 @@ from instar.errors import RouterError
 from instar.model.definition import Headers
 from instar.providers.base import Counters
 from instar.providers.local import router as local_router
-from instar.router import config
+from instar.router import config, plan
 
 pytestmark = pytest.mark.root
 
@@ -130,7 +130,7 @@ def test_a_router_of_an_earlier_instar_gets_it_when_it_is_asked_for(
     with here.load() as load:
         switch(here, on=True)
     assert set(load.failures) == {"status 503"}
-    assert config.read_plan((here.directory / "haproxy.cfg").read_text()).form == config.FORM
+    assert config.read_plan((here.directory / "haproxy.cfg").read_text()).form == plan.FORM
 
 
 def test_what_somebody_changes_is_found_and_put_right(here: World) -> None:

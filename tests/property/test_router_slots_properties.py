@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instar.router.address import Address
-from instar.router.config import RouterFilePlan, read_slots, render
+from instar.router.config import read_slots, render
+from instar.router.plan import RouterFilePlan
 from instar.router.slots import FREE, FULL_HEALTH, Live, Server, Slots, attached, commands, find, weighted, without
 
 PLAN = RouterFilePlan(
@@ -62,9 +63,9 @@ def serving(live: list[Live]) -> list[int]:
 def test_commands_lead_from_anything_to_what_is_wanted(data: st.DataObject) -> None:
     wanted: Slots = data.draw(slots)
     live = data.draw(st.lists(lives, min_size=len(wanted), max_size=len(wanted)))
-    for command in commands(wanted, live):
+    for command in commands(wanted, {"": live}):
         obey(live, command)
-    assert commands(wanted, live) == ()
+    assert commands(wanted, {"": live}) == ()
     for server, seen in zip(wanted, live, strict=True):
         assert seen.address == (server.address if server else FREE)
         assert seen.share == (server.weight if server else 0)
@@ -80,11 +81,11 @@ def test_at_no_moment_nobody_has_the_traffic(before: Slots, after: Slots) -> Non
         for i, server in enumerate(after)
     )
     live = [FREE_SLOT] * size
-    for command in commands(before, live):
+    for command in commands(before, {"": live}):
         obey(live, command)
     had = serving(live)
     keeps = any(server and server.weight for server in after)
-    for command in commands(after, live):
+    for command in commands(after, {"": live}):
         obey(live, command)
         assert not had or not keeps or serving(live), command
 

@@ -10,6 +10,7 @@ from control_values import ENV, HTTP, WORKER, address_of, group, release, snapsh
 from instar.drift.traffic import compare, misled, ports
 from instar.model.release import Rollout
 from instar.providers.base import RouterPlan, RouterState, Target
+from instar.providers.doors import Ports
 
 
 def found(*groups: Any, active: int = 1, **changes: Any) -> list[tuple[str, str]]:
@@ -58,7 +59,7 @@ def test_an_address_and_a_target_that_the_ledger_does_not_know() -> None:
 
 
 def test_workers_are_no_targets() -> None:
-    assert ports([release(1), release(2, WORKER)]) == {1: 8080}
+    assert ports([release(1), release(2, WORKER)]) == {(1, ""): Ports(door="", port=8080)}
 
 
 def test_an_instance_s_address_never_changes_whoever_works_on_the_environment() -> None:

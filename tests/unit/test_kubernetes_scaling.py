@@ -15,8 +15,9 @@ from instar.definition import parse
 from instar.errors import DefinitionError, Refused
 from instar.model.codec import from_json, to_json
 from instar.model.definition import Limits
-from instar.model.environment import Scaling, Settings
+from instar.model.environment import Settings
 from instar.model.release import Instance, Release
+from instar.model.scaling import Scaling
 from instar.providers.base import RouterPlan
 from instar.providers.kubernetes.package import KUBERNETES
 

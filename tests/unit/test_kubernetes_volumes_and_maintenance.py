@@ -16,6 +16,7 @@ from instar.errors import NotFound, Refused, RouterError
 from instar.model.definition import Volume
 from instar.model.release import EnvironmentId
 from instar.providers.base import RouterPlan
+from instar.providers.doors import Ports
 from instar.providers.kubernetes.settings import Place
 
 PLAN = RouterPlan.of(ENV, SETTINGS, SERVICE)
@@ -131,7 +132,7 @@ def test_a_route_in_maintenance_by_a_service_that_no_section_names_is_not_writte
     with pytest.raises(RouterError, match="is the Service 'evil', which"):
         world.provider.route(ENV, {group: 50})
     world.provider.inspects.restore_router(
-        PLAN, world.provider.inspects.targets([world.group(world.release())], {1: 8080})
+        PLAN, world.provider.inspects.targets([world.group(world.release())], {(1, ""): Ports(door="", port=8080)})
     )
     assert set(backends(stub)) == {group}
 

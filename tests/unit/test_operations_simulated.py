@@ -14,9 +14,10 @@ import pytest
 from instar.cancellation import Cancellation
 from instar.errors import Refused, RouterUnreachable
 from instar.ledger import Ledger
-from instar.model.environment import Analysis, Network, RolloutRules, RolloutStep, Scaling, Settings
+from instar.model.environment import Analysis, Network, RolloutRules, RolloutStep, Settings
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId
+from instar.model.scaling import Scaling
 from instar.model.state import StateDirectory
 from instar.operations import converge, deploy
 from instar.providers.facets import require

@@ -12,7 +12,8 @@ from instar.errors import RouterError
 from instar.model.definition import Headers
 from instar.model.requests import Compression, Rate, Requests
 from instar.router.address import Address, parse
-from instar.router.config import FORM, RouterFilePlan, frame, read_plan, read_slots, refilled, render
+from instar.router.config import frame, read_plan, read_slots, refilled, render
+from instar.router.plan import FORM, RouterFilePlan
 from instar.router.slots import Server, Slots, padded
 
 PLAN = RouterFilePlan(

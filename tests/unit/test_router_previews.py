@@ -9,12 +9,13 @@ import pytest
 from instar.errors import RouterError
 from instar.router import config, previews
 from instar.router.address import Address
+from instar.router.plan import RouterFilePlan
 from instar.router.slots import Server, Slots
 
 ONE, TWO = Address("10.1.0.2", 8080), Address("fd00::2", 8080)
 HELD: Slots = (Server(name="one", address=ONE, weight=100), None, Server(name="two", address=TWO))
 AT = "127.0.0.1:8091"
-PLAN = config.RouterFilePlan(
+PLAN = RouterFilePlan(
     listen=("127.0.0.1:8080",),
     protocol="http",
     request_timeout_ms=60_000,

@@ -29,3 +29,7 @@ def take() -> Path | None:
 
 def done() -> int:
     return sum(1 for _ in FOLDER.glob("*.done"))
+
+
+def waiting() -> int:
+    return sum(1 for _ in FOLDER.glob("*.order"))

@@ -1,6 +1,7 @@
-"""Takes orders: POST / keeps one, GET / says how many were carried out."""
+"""Takes orders: POST / keeps one, GET / says how many were carried out. At its second port it says how many wait."""
 
 import os
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import queue_folder
@@ -29,4 +30,14 @@ class Handler(BaseHTTPRequestHandler):
         """The router knows of each request."""
 
 
+class Admin(Handler):
+    def do_GET(self) -> None:
+        self._answer(f"{queue_folder.waiting()} orders wait\n")
+
+    def do_POST(self) -> None:
+        self.send_error(405)
+
+
+admin = ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT_ADMIN"])), Admin)  # noqa: S104  its own network
+threading.Thread(target=admin.serve_forever, daemon=True).start()
 ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()  # noqa: S104  its own network

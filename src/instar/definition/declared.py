@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from instar.definition import forms
+from instar.definition import door_forms, forms
 from instar.definition.problems import Problems
 from instar.definition.section import Key, Reading, Section, built
 from instar.definition.shapes import Choice, Decimal, Either, Flag, ListOf, MapOf, OneOrMore, Shape, Text, Whole
@@ -99,6 +99,8 @@ class Sections:
         expected = declared.expected or one.expected.replace(_SUCH, "a list of sections such as ", 1)
         if origin is Mapping:
             return MapOf(NAMES[declared.names], one, expected)
+        if declared.by_door:
+            return door_forms.ByDoor(one, expected, NAMES["door"], tuple(_words(declared.value)))
         if declared.or_one:
             return OneOrMore(one, expected)
         return ListOf(one, expected, minimum=declared.minimum, unique=declared.unique)
@@ -143,6 +145,14 @@ def _declared(model: type[Any]) -> Iterator[tuple[str, str, Any, Declaration]]:
         declared = (metadata[field] if field in metadata else getattr(model, field)).get("key")
         if declared:
             yield declared.name_of(field), field, hint, declared
+
+
+def _words(values: Any) -> Iterator[str]:
+    """Yield the keys of those of ``values`` that are dataclasses, and what may be taken for one of them."""
+    yield from (
+        name for one in values if dataclasses.is_dataclass(one) for name, *_ in _declared(typing.cast(type, one))
+    )
+    yield from ("tls", "internal", "port", "ports")
 
 
 def read_section(section: Section, text: str, problems: Problems) -> Any:

@@ -15,6 +15,7 @@ from instar.definition import forms
 from instar.definition.shapes import Choice, Installed, ListOf, MapOf, Shape, Text
 from instar.definition.values import NAMES, VALUES
 from instar.model.declaration import Declaration
+from instar.model.doors import Door
 from instar.model.environment import HostNames, Settings
 from instar.model.release import Configuration, OwnNames
 from instar.model.uses import Used
@@ -32,6 +33,8 @@ _UNDECLARED: Final = {  # what is put together of a definition, or kept in anoth
     (Configuration, "role"): Declaration("", "name"),
     (Configuration, "roles"): Declaration("", names="name"),
     (Settings, "listen"): Declaration("", "address"),
+    (Settings, "doors"): Declaration("", names="kept door"),
+    (Door, "listen"): Declaration("", "address"),
     (Used, "environment"): Declaration("", "environment of a service"),
     (Used, "port"): Declaration("", low=1, high=65535),
     (Used, "at"): Declaration("", "host"),

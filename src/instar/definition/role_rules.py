@@ -10,7 +10,10 @@ from instar.definition.problems import Problems, listed, nearest
 from instar.definition.section import Reading, blame, readings
 from instar.definition.shapes import FAILED
 
-_ONE_PORT = "requests go to one role of a service; make the other a service of its own, or remove its port"
+_ONE_PORT = (
+    "requests go to one role of a service, by any of its 'ports'; make the other a service of its own, or "
+    "remove its port"
+)
 _WITHOUT_PORT = "the role has no port, so there is no candidate that could be asked; 'health' says how it is well"
 
 
@@ -100,6 +103,11 @@ def own_mark(one: Reading, name: str) -> tuple[int, int]:
     node = one.node_of("roles")
     found = getattr(node, "entries", {}).get(name)
     return node.mark if found is None else found.key_mark or found.mark
+
+
+def by_name(reading: Reading) -> dict[str, Reading]:
+    """Return the roles, as far as they could be read; none where there is but the service."""
+    return _of(reading)
 
 
 def _of(reading: Reading) -> dict[str, Reading]:

@@ -8,12 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from instar.definition import forms, origin_rules, role_rules, rollout_rules, secret_rules, stage_rules, use_rules
+from instar.definition import (
+    door_rules,
+    forms,
+    origin_rules,
+    role_rules,
+    rollout_rules,
+    secret_rules,
+    stage_rules,
+    use_rules,
+)
 from instar.definition.input_forms import GIT
-from instar.definition.problems import Mark, Problems, listed, nearest
+from instar.definition.problems import Problems, listed, nearest
 from instar.definition.section import REQUIRED, Reading, Section, blame, readings
 from instar.definition.shapes import FAILED
-from instar.definition.source import Listing, Node
 from instar.model.base import SCRATCH, is_debian
 from instar.model.slim import AT_THE_END
 
@@ -159,6 +167,7 @@ def volume(reading: Reading, problems: Problems) -> None:
 
 def service(reading: Reading, problems: Problems) -> None:
     _check_health(reading, problems)
+    door_rules.ports(reading, problems)
     _check_volumes(readings(reading.get("volumes")), problems)
     for key in ("headers", "keep_alive"):
         if key in reading.values and reading.get("protocol") == "tcp":
@@ -193,7 +202,7 @@ def definition(reading: Reading, problems: Problems) -> None:
         role_rules.environment(one, own, problems)
         secret_rules.environment(one, problems)
         if service:
-            _check_environment(one, service, problems)
+            _check_environment(one, service, own, problems)
         rollout_rules.environment(one, service, problems)
 
 
@@ -243,7 +252,7 @@ def _check_sites(environments: dict[str, Reading], problems: Problems) -> None:
     """A name belongs to one environment."""
     taken: dict[str, tuple[str, int]] = {}
     for name, one in environments.items():
-        for section in readings(one.get("listen")):
+        for section in door_rules.sections(one):
             for key, site in _sites(section):
                 found = taken.get(site)
                 if found:
@@ -261,7 +270,7 @@ def _sites(section: Reading) -> Iterator[tuple[str, str]]:
 
 def _check_names_served(one: Reading, service: Reading, problems: Problems) -> None:
     """Requests that come by name are of http, and only names of https have certificates."""
-    listen = one.get("listen")
+    listen = door_rules.of_first(one, service)
     known = listen is not FAILED and FAILED not in listen
     sections = [section for section in readings(listen) if any(_sites(section))]
     if sections and service.get("protocol") == "tcp":
@@ -371,7 +380,7 @@ def _check_addresses(environments: dict[str, Reading], problems: Problems) -> No
     """No two sockets want the same; "all addresses" of one family takes each of that family."""
     taken: dict[tuple[str, str], tuple[str, str, int]] = {}  # (host, port) → (what it is, whose, line)
     for name, one in environments.items():
-        for key, address, mark in _addresses(one):
+        for key, address, mark in door_rules.addresses(one):
             host, _, port = address.rpartition(":")
             every = "[::]" if host.startswith("[") else "0.0.0.0"  # noqa: S104  compared, not listened on
             some = f"some of {every}"
@@ -385,8 +394,9 @@ def _check_addresses(environments: dict[str, Reading], problems: Problems) -> No
                 taken.setdefault(place, (use, name, mark[0]))
 
 
-def _check_environment(one: Reading, service: Reading, problems: Problems) -> None:
+def _check_environment(one: Reading, service: Reading, own: Reading, problems: Problems) -> None:
     port, listen = service.get("port"), one.get("listen")
+    door_rules.environment(one, service, role_rules.by_name(own), problems)
     if port is None and "listen" in one.values:
         advice = f"add {service.path}.port, or remove this"
         blame(one, "listen", problems, f"the service has no port to send requests to; {advice}")
@@ -402,25 +412,6 @@ def _check_environment(one: Reading, service: Reading, problems: Problems) -> No
     _check_names_served(one, service, problems)
     if service.path == "service":  # of roles that is said already
         role_rules.alone(service, one, rollout_rules.instances_of(one, "max"), problems)
-
-
-def _addresses(one: Reading) -> Iterator[tuple[str, str, Mark]]:
-    """Yield every socket of an environment: its key, the address, and where that stands."""
-    listen, node = one.get("listen"), one.node_of("listen")
-    for address, where in zip(() if listen is FAILED else listen, _items(node), strict=False):
-        if isinstance(address, Reading):
-            inner = address.get("address")
-            for each, at in zip(() if inner is FAILED else inner, _items(address.node_of("address")), strict=False):
-                yield from [("listen", each, at.mark)] if each is not FAILED else []
-        elif address not in (FAILED, forms.INTERNAL):
-            yield "listen", address, where.mark
-    preview = one.get("preview")
-    if preview not in (None, FAILED, forms.HEADER):
-        yield "preview", preview, one.node_of("preview").mark
-
-
-def _items(node: Node) -> list[Node]:
-    return node.items if isinstance(node, Listing) else [node]
 
 
 def _refuse_runtime_folder(reading: Reading, problems: Problems) -> None:

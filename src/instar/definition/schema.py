@@ -10,7 +10,7 @@ import dataclasses
 import functools
 from typing import Any, Final, Literal
 
-from instar.definition import forms, origin_rules, rollout_rules, rules, schedule_rules, secret_rules
+from instar.definition import door_forms, forms, origin_rules, rollout_rules, rules, schedule_rules, secret_rules
 from instar.definition.declared import About, Sections
 from instar.definition.layers import OVERRIDABLE, not_overridable
 from instar.definition.section import Key
@@ -19,9 +19,11 @@ from instar.errors import ProviderMissing
 from instar.model import base, environment, image_sources
 from instar.model import definition as model
 from instar.model.codec import to_json
+from instar.model.doors import Door, Port
 from instar.model.overrides import Overrides
 from instar.model.projects import MavenProject, NpmPackages, PythonProjects
 from instar.model.requests import Compression, Rate, Requests
+from instar.model.scaling import Scaling
 from instar.model.slim import Slim
 
 DEFAULT_STEPS: Final = (10, 50)  # of a canary, in percent
@@ -37,8 +39,18 @@ def _health(*, path: str | None = None, tcp: bool = False, **values: Any) -> mod
     return model.Health(kind=kind, path=path, **values)
 
 
-def _service(*, health: model.Health | None = None, port: int | None = None, **values: Any) -> model.Service:
-    return model.Service(health=_chosen(health, port), port=port, **values)
+def _service(
+    *,
+    health: model.Health | None = None,
+    port: int | None = None,
+    ports: dict[str, int | Port] | None = None,
+    **values: Any,
+) -> model.Service:
+    return model.Service(health=_chosen(health, port), port=port, ports=_ports(ports), **values)
+
+
+def _ports(ports: dict[str, int | Port] | None) -> dict[str, Port]:
+    return {name: Port(port=one) if isinstance(one, int) else one for name, one in (ports or {}).items()}
 
 
 def _chosen(health: model.Health | None, port: int | None) -> model.Health:
@@ -55,8 +67,14 @@ def _part(
     return kind(python=python, **values)
 
 
-def _role(*, health: model.Health | None = None, port: int | None = None, **values: Any) -> model.Role:
-    return model.Role(health=_chosen(health, port), port=port, **values)
+def _role(
+    *,
+    health: model.Health | None = None,
+    port: int | None = None,
+    ports: dict[str, int | Port] | None = None,
+    **values: Any,
+) -> model.Role:
+    return model.Role(health=_chosen(health, port), port=port, ports=_ports(ports), **values)
 
 
 def _definition(
@@ -67,11 +85,16 @@ def _definition(
 ) -> model.Definition:
     known = roles or {}
     named = {
-        name: _environment(name=name, roles=_roles(known, fields.pop("roles", {})), **fields)
+        name: _environment(name=name, roles=_roles(known, fields.pop("roles", {})), first=_first(known), **fields)
         for name, fields in (environments or {}).items()
     }
     made = model.Definition(environments=named, roles=known, **values)
     return made if made.first_role is None else dataclasses.replace(made, service=known[made.first_role].service)
+
+
+def _first(roles: dict[str, model.Role]) -> str:
+    """Return how the role is called that the first door leads to."""
+    return next((name for name, role in roles.items() if role.port is not None), door_forms.SERVICE)
 
 
 def _roles(roles: dict[str, model.Role], own: dict[str, dict[str, Any]]) -> dict[str, environment.RoleSettings]:
@@ -84,20 +107,25 @@ def _roles(roles: dict[str, model.Role], own: dict[str, dict[str, Any]]) -> dict
 
 def _environment(
     *,
-    listen: tuple[str | environment.Listen, ...] = (),
+    first: str,
+    listen: tuple[str | environment.Listen, ...] | dict[str, tuple[str | environment.Listen, ...]] = (),
     tls: str | environment.Tls = "acme",
-    instances: int | environment.Scaling = 1,
+    instances: int | Scaling = 1,
     config_file: str | None = None,
     **values: Any,
 ) -> environment.Environment:
     """Addresses and names, which are written together, are apart in what is kept of them; and so are the number of
     instances, and who else may say it."""
-    if isinstance(instances, environment.Scaling):
+    if isinstance(instances, Scaling):
         values["scaling"], instances = instances, instances.min
     source = environment.Tls(kind=tls) if isinstance(tls, str) else tls  # type: ignore[arg-type]
+    by_door = dict(listen) if isinstance(listen, dict) else {first: listen}
+    listen = by_door.pop(first, ())
+    doors = {
+        door.removeprefix(first) if door.startswith(f"{first}.") else door: Door(listen=_addresses(one))
+        for door, one in by_door.items()
+    }
     sections = [one for one in listen if isinstance(one, environment.Listen)]
-    own = [one for one in listen if isinstance(one, str) and one != forms.INTERNAL]
-    addresses = (*own, *(address for one in sections for address in one.address))
     names = environment.HostNames(
         http=tuple(name for one in sections for name in one.http),
         https=tuple(name for one in sections for name in one.https),
@@ -107,7 +135,8 @@ def _environment(
     )
     uses = tuple(one if "/" in one else f"{one}/{values['name']}" for one in values.pop("uses", ()))
     return environment.Environment(
-        listen=addresses,
+        listen=_addresses(listen),
+        doors=doors,
         names=names,
         internal=forms.INTERNAL in listen,
         tls=source,
@@ -115,6 +144,11 @@ def _environment(
         uses=uses,
         **values,
     )
+
+
+def _addresses(listen: tuple[str | environment.Listen, ...]) -> tuple[str, ...]:
+    own = [one for one in listen if isinstance(one, str) and one != forms.INTERNAL]
+    return (*own, *(address for one in listen if isinstance(one, environment.Listen) for address in one.address))
 
 
 def _tls(**values: Any) -> environment.Tls:
@@ -263,6 +297,7 @@ _ABOUT: Final[dict[type[Any] | str, About]] = {
         elsewhere=_SERVICE_ELSEWHERE),
     model.Role: About("a section that says how the role runs, such as {command: [./work]}", make=_role,
         check=rules.service, elsewhere=_ROLE_ELSEWHERE),
+    Port: About("a section such as {port: 9001, protocol: tcp}"),
     model.Health: About("a section such as {path: /healthz}, {tcp: true} or {command: [./check]}", make=_health,
         check=rules.health),
     model.Volume: About("a section such as {name: data, path: /var/lib/app}", check=rules.volume),
@@ -295,7 +330,7 @@ _ABOUT: Final[dict[type[Any] | str, About]] = {
         check=rollout_rules.rollout),
     environment.RolloutStep: About("a section such as {weight: 50, pause: manual}", make=dict),
     environment.Analysis: About("a section such as {max_failed: 1.0}, or {} for the defaults"),
-    environment.Scaling: About("a section such as {min: 2, max: 10}", check=rollout_rules.scaling),
+    Scaling: About("a section such as {min: 2, max: 10}", check=rollout_rules.scaling),
     environment.Replace: About("a section such as {budget: 5, within: 10m}"),
     environment.Drift: About("a section such as {check: 60s, action: replace}"),
     environment.Ignore: About(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from instar.definition import forms
+from instar.definition import door_rules, forms
 from instar.definition.problems import Problems
 from instar.definition.section import Reading, blame
 from instar.definition.shapes import FAILED
@@ -35,7 +35,7 @@ def _uses(one: Reading, service: Any, problems: Problems) -> None:
 
 
 def _listen(one: Reading, problems: Problems) -> None:
-    listen = one.get("listen")
-    if listen is not FAILED and forms.INTERNAL in listen and len(listen) > 1:
+    every = [listen for listen in door_rules.written(one).values() if listen is not FAILED]
+    if any(forms.INTERNAL in listen and len(listen) > 1 for listen in every):
         advice = "with an address or a name beside it, it is reached by others too; environments that use it need none"
         blame(one, "listen", problems, f"'{forms.INTERNAL}' stands alone: {advice}")

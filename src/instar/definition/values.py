@@ -9,6 +9,7 @@ from instar.definition import (
     archive_forms,
     base_forms,
     cluster_forms,
+    door_forms,
     forms,
     input_forms,
     machine_forms,
@@ -72,6 +73,8 @@ NAMES: Final = {
     "variable": VARIABLE,
     "name": NAME,
     "host name": HOST_NAME,
+    "door": Text("a role, or a port of one, such as 'web' or 'web.admin'", door_forms.door, pattern=door_forms.DOOR),
+    "kept door": Text("a port or a role, such as '.admin'", door_forms.kept, pattern=door_forms.KEPT),
     "registry": _REGISTRY,
     "annotation": Text("a name such as 'prometheus.io/scrape'", cluster_forms.annotation, pattern=cluster_forms.KEY),
 }
@@ -101,6 +104,7 @@ VALUES: Final[dict[str, Shape]] = {
     "day": Text("a day such as '2027-01-31'", forms.day, pattern=forms.DAY),
     "size": _SIZE,
     "number of instances": Whole(1, 100),
+    "number of a port": Whole(1, 65535),
     "share": Whole(1, 99, advise=forms.percent),
     "points": Decimal(1, 0, 1_000, advise=forms.percent),
     # files, and what an image is made of

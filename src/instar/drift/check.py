@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Final
 
 from instar.drift.rules import Ignored, sort_out
-from instar.drift.traffic import compare, maintenance_differences, misled, of_first_role, ports
+from instar.drift.traffic import compare, maintenance_differences, misled, ports, routed_of
 from instar.errors import EnvironmentBusy, InstarError, RouterError, StoreError
 from instar.frozen import dataclass
 from instar.ledger import Ledger
@@ -241,10 +241,10 @@ def _router(
     try:
         router = inspects.router(state.id)
         if not at_rest:
-            there = of_first_role(_that_are_there(ledger, instances), releases)
+            there = routed_of(_that_are_there(ledger, instances), releases)
             yield from misled(inspects.targets(there, ports(releases.values())), router)
             return
-        routed = of_first_role(instances, releases)
+        routed = routed_of(instances, releases)
         yield from compare(state, routed, inspects.targets(routed, ports(releases.values())), router)
         if not router.running and not found and _is_missed(ledger, provider, state, releases):
             yield Finding(instance=None, kind="router", path="HAProxy", expected="it runs", observed="nothing runs")

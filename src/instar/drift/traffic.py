@@ -8,6 +8,7 @@ from typing import Final
 from instar.model.drift import Finding
 from instar.model.release import EnvironmentState, Instance, Release
 from instar.providers.base import Provider, RoutedTarget, RouterState, Target
+from instar.providers.doors import Ports
 
 _SAID: Final = {False: "off", True: "on"}
 
@@ -44,7 +45,7 @@ def misled(targets: Sequence[Target], router: RouterState) -> Iterator[Finding]:
     for one in router.targets:
         target = known.get(one.target.name)
         if target is not None and _is_misled(target, one):
-            yield _finding(one, f"{target.address}:{target.port}", f"{one.target.address}:{one.target.port}")
+            yield _finding(one, _shown(target), _shown(one.target))
 
 
 def maintenance_differences(provider: Provider, state: EnvironmentState) -> Iterator[Finding]:
@@ -62,17 +63,23 @@ def maintenance_differences(provider: Provider, state: EnvironmentState) -> Iter
 
 
 def _is_misled(target: Target, routed: RoutedTarget) -> bool:
-    return (target.address, target.port) != (routed.target.address, routed.target.port)
+    return target != routed.target
 
 
-def ports(releases: Iterable[Release]) -> Mapping[int, int]:
-    """Return the port of each release that a router can send requests to, by its number."""
-    return {one.number: one.service.port for one in releases if one.service.port is not None}
+def _shown(target: Target) -> str:
+    more = "".join(f", {door} {port}" for door, port in sorted(target.ports.items()))
+    return f"{target.address}:{target.port}{more}" + (f" for {target.door}" if target.door else "")
 
 
-def of_first_role(instances: Iterable[Instance], releases: Mapping[int, Release]) -> list[Instance]:
-    """Return those that requests can go to: of their release's first role."""
-    return [one for one in instances if one.role == releases[one.release].role]
+def ports(releases: Iterable[Release]) -> Mapping[tuple[int, str], Ports]:
+    """Return what of each role of each release a router can send requests to."""
+    found = {(one.number, role): Ports.of(one, role) for one in releases for role in one.services}
+    return {known: one for known, one in found.items() if one is not None}
+
+
+def routed_of(instances: Iterable[Instance], releases: Mapping[int, Release]) -> list[Instance]:
+    """Return those that requests can go to: of a role with a port."""
+    return [one for one in instances if Ports.of(releases[one.release], one.role) is not None]
 
 
 def _finding(one: RoutedTarget, expected: str, observed: str) -> Finding:

@@ -35,6 +35,7 @@ class Declaration:
         minimum: int = 0,
         unique: bool = False,
         or_one: bool = False,
+        by_door: bool = False,
         names: str = "variable",
         later: tuple[str, ...] = (),
     ) -> None:
@@ -49,6 +50,7 @@ class Declaration:
         self.minimum = minimum
         self.unique = unique
         self.or_one = or_one
+        self.by_door = by_door
         self.names = names
         self.later = later
 
@@ -69,8 +71,8 @@ def key(about: str, value: Any = None, *, added: bool = False, **more: Any) -> M
     More, as :class:`Declaration` has it: ``name``, if it is not the field's without its unit; ``default``, if it is not
     the field's, and ``default_about``, what the reference says of it where its value would not tell; ``low`` and
     ``high``, in the field's unit; of a list ``minimum``, ``unique`` and ``or_one`` (one may stand there without a
-    list); of a section of the author's own names the value of ``names``; ``expected``, what a wrong list or section is
-    told; ``later``, words of a later version.
+    list) and ``by_door`` (and a section with one for each door); of a section of the author's own names the value of
+    ``names``; ``expected``, what a wrong list or section is told; ``later``, words of a later version.
     """
     declared: dict[str, Any] = {"key": Declaration(about, value, **more)}
     return {**declared, "added": True} if added else declared

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final, Literal
 
 from instar.frozen import dataclass
 from instar.model.declaration import key
+from instar.model.doors import Port
 from instar.model.environment import Check, Environment, When
 from instar.model.image_sources import Archive, OtherBase
 from instar.model.projects import INSTALLING, OFFERING, MavenProject, NpmPackages, PythonProjects
@@ -313,6 +314,11 @@ class Service:
     protocol: Literal["http", "h2", "tcp"] = field(default="http", metadata=key(
         "How the service is spoken to: `http`, HTTP/1.1; `h2`, HTTP/2 without TLS, as gRPC is; `tcp`, bytes that the "
         "router does not read.", later=("udp",)))
+    ports: Mapping[str, Port] = field(default_factory=dict, metadata=key(
+        "Further ports, by name: a number, of http, or a section with its protocol. Each can have a door of its own, "
+        "by `listen`; an instance is well when all of them accept connections, besides `health`.",
+        ("number of a port", Port),
+        names="name", expected="a section such as {admin: 9000, feed: {port: 9001, protocol: tcp}}", added=True))
     keep_alive_ms: int | None = field(default=None, metadata=key(
         "How long the service itself keeps an idle connection open (uvicorn, hypercorn and node 5s, nginx 75s): the "
         "router uses its connections to the service for half as long. Never say more than it does.", low=1_000,

@@ -13,7 +13,9 @@ from typing import Any, ClassVar, Final, Literal
 from instar.frozen import dataclass
 from instar.model.codec import ADDED
 from instar.model.declaration import key
+from instar.model.doors import Door
 from instar.model.requests import Compression, Requests
+from instar.model.scaling import Scaling
 
 MACHINE: Final = "machine"
 PAUSE_MS: Final = 30_000  # of a step that says nothing else
@@ -183,17 +185,6 @@ class Network:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Scaling:
-    """How many instances run, by their load: an autoscaler of the provider's own says it, and nobody else."""
-
-    min: int = field(metadata=key("How many instances run at least.", low=1, high=100))
-    max: int = field(metadata=key("How many instances run at most.", low=1, high=100))
-    cpu_percent: int = field(default=70, metadata=key(
-        "How much of `service.limits.cpus` the instances are to use on average, in percent: above it more run, below "
-        "it fewer.", low=1, high=100))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Keep:
     """What is kept of releases before."""
 
@@ -310,11 +301,13 @@ class Settings:
     listen: tuple[str, ...] = field(default=(), metadata=key(
         "Where the service is reached: an address, names that the machine's edge serves, or a list of both; `:8080` is "
         "every IPv4 address of the machine. Or `internal`: environments that use it reach it by its name (`uses`), and "
-        "nobody else does.", ("listening address", Listen), or_one=True,
+        "nobody else does. Of several roles or ports a section with one of these for each, by `ROLE` or `ROLE.PORT` "
+        "(`service.PORT` where there are no roles).", ("listening address", Listen), or_one=True, by_door=True,
         expected="an address such as '127.0.0.1:8080', a section such as {https: [shop.example]}, or a list of them",
         default_about="**required** with a port"))
     names: HostNames = field(default=HostNames(), metadata=ADDED)
     internal: bool = field(default=False, metadata=ADDED)  # only environments that use it reach it
+    doors: Mapping[str, Door] = field(default_factory=dict, metadata=ADDED)  # besides the first: ".PORT", "ROLE" …
     tls: Tls = field(default=Tls(), metadata=key(
         "Where the certificates for names of `https` come from: `acme` (Let's Encrypt, or who the machine's "
         "file names), `internal`, the machine's own small authority, or files.", ("certificates", Tls),
@@ -351,6 +344,11 @@ class Settings:
     keep: Keep = field(default=Keep(), metadata=key("What is kept of releases before."))
 
     provider_settings: Mapping[str, Any] = field(default_factory=dict, metadata=ADDED)  # its section, as JSON has it
+
+    @property
+    def all_listen(self) -> tuple[str, ...]:
+        """Where it listens, by all its doors, the first one's addresses first."""
+        return (*self.listen, *(address for _, door in sorted(self.doors.items()) for address in door.listen))
 
     @property
     def is_reached(self) -> bool:

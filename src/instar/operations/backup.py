@@ -175,7 +175,7 @@ def _environment(workspace: Workspace, ledger: Ledger, state: EnvironmentState) 
         release=state.active,
         image=None if release is None else release.image,
         machine=state.machine,
-        listen=state.settings.listen,
+        listen=state.settings.all_listen,
         names=tuple(dict.fromkeys(site.partition("/")[0] for site in state.settings.names.sites)),
         secrets=release is not None and bool(release.configuration.secrets),
         volumes=() if release is None else _volumes_of(release.configuration),

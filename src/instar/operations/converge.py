@@ -54,12 +54,22 @@ def refuse_other_protocol(workspace: Workspace, environment: EnvironmentId, serv
     a router speaks to all of an environment in the same way."""
     for number in sorted({one.release for one in workspace.ledger.instances(environment)}, reverse=True):
         running = workspace.ledger.get_release(environment, number).service
-        if running.port and service.port and {running.protocol, service.protocol} == {"http", "h2"}:
+        for where, was, wanted in _spoken_otherwise(running, service):
             raise Refused(
-                f"cannot change '{environment}': release {number}, which runs, speaks {running.protocol}, and this one "
-                f"speaks {service.protocol}",
+                f"cannot change '{environment}': release {number}, which runs, speaks {was}{where}, and this one "
+                f"speaks {wanted}",
                 hint="releases of one environment run beside each other behind one router; make another environment",
             )
+
+
+def _spoken_otherwise(running: Service, service: Service) -> Iterator[tuple[str, str, str]]:
+    """Yield the ports of both that are spoken to in ways that no router can do at once: which, and both ways."""
+    if running.port and service.port and {running.protocol, service.protocol} == {"http", "h2"}:
+        yield "", running.protocol, service.protocol
+    for name in sorted(running.ports.keys() & service.ports.keys()):
+        was, wanted = running.ports[name].protocol, service.ports[name].protocol
+        if was != wanted:
+            yield f" at port '{name}'", was, wanted
 
 
 def refuse_held_volumes(workspace: Workspace, environment: EnvironmentId, *, but: int | None = None) -> None:

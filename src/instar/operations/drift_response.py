@@ -21,7 +21,7 @@ from instar import durable
 from instar.control.lease import with_lease
 from instar.control.snapshot import alone
 from instar.drift.check import Checked, check
-from instar.drift.traffic import of_first_role, ports
+from instar.drift.traffic import ports, routed_of
 from instar.errors import EnvironmentBusy, HostError, InstarError, RouterError
 from instar.model.codec import to_json
 from instar.model.drift import Finding
@@ -284,7 +284,7 @@ def _put_right(workspace: Workspace, state: EnvironmentState) -> None:
     plan = RouterPlan.of(state.id, state.settings.of_role(active.role), active.service, services, state.names)
     provider = with_lease(workspace.ledger, workspace.provider(state.settings.provider), state.id)
     inspects = require(provider.inspects, f"put the router of '{state.id}' right")
-    serving = of_first_role([one for one in instances if one.task is None], releases)
+    serving = routed_of([one for one in instances if one.task is None], releases)
     inspects.restore_router(plan, inspects.targets(serving, ports(releases.values())))
     restore_maintenance(provider, state)
     workspace.ledger.record(RouterRestored(), state.id, state.active)

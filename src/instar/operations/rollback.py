@@ -22,6 +22,7 @@ from instar.operations.converge import (
 )
 from instar.operations.data import data_back, kept_before, refuse_unfinished_data
 from instar.operations.deploy import begin
+from instar.operations.doors import told_of_doors
 from instar.operations.locks import hold_environment, hold_needs, keep_from_gc
 from instar.operations.origin import origin_of_again
 from instar.operations.privilege import require_root_for
@@ -75,7 +76,11 @@ def rollback(
             target = _begin_anew(workspace, environment, target, forced)
         else:
             _tell_of_secrets(workspace, environment, target, others)
-            for text in told_of_missing(workspace, environment.settings.provider, target.configuration):
+            settings, configuration = environment.settings, target.configuration
+            for text in (
+                *told_of_missing(workspace, settings.provider, configuration),
+                *told_of_doors(settings, configuration, target.number),
+            ):
                 workspace.report(Progress(stage="note", text=text, kind="warning"))
             gone_on_with(workspace, lambda: _begin(workspace, environment_id, target, forced, data))
         return converge(workspace, target, began)

@@ -67,7 +67,7 @@ def status(workspace: Workspace, environment: EnvironmentState) -> EnvironmentSt
     configuration = snapshot.active.configuration if snapshot.active is not None else None
     return EnvironmentStatus(
         environment=environment.id,
-        listen=environment.settings.listen,
+        listen=environment.settings.all_listen,
         names=reached_at(
             environment.settings.names.only(environment.names.held),
             (workspace.machine_settings or MachineSettings()).edge,

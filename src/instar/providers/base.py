@@ -19,6 +19,7 @@ from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, OwnNames, Release, Served
 from instar.model.requests import Compression, Requests
 from instar.model.survey import Survey
+from instar.providers.doors import DoorPlan
 from instar.providers.traits import Traits
 
 if TYPE_CHECKING:
@@ -140,16 +141,19 @@ class NetworkPlan:
         uses = {(one.environment, one.port): one for release in releases for one in release.configuration.uses}
         more = tuple(uses[known].allow for known in sorted(uses))
         network = replace(settings.network, allow=(*settings.network.allow, *more))
-        return cls(environment=environment, network=network, listen=settings.listen)
+        return cls(environment=environment, network=network, listen=settings.all_listen)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """Where requests can go. ``name`` is an instance's id."""
+    """Where requests can go. ``name`` is an instance's id. ``port`` is that of its role, which ``door`` leads to;
+    ``ports``: those that other doors lead to, by these."""
 
     name: str
     address: str
     port: int
+    door: str = ""
+    ports: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,6 +178,7 @@ class RouterPlan:
     requests: Requests = field(default=Requests(), metadata=ADDED)  # what is taken from clients
     compression: Compression | None = field(default=None, metadata=ADDED)
     stream_timeout_ms: int = field(default=0, metadata=ADDED)  # of streams; 0: that of any request
+    doors: tuple[DoorPlan, ...] = field(default=(), metadata=ADDED)  # besides the first, which all else is about
 
     @property
     def fingerprint(self) -> str:
@@ -217,6 +222,7 @@ class RouterPlan:
             requests=settings.requests if http else Requests(),
             compression=settings.compression if http else None,
             stream_timeout_ms=(service.timeouts.stream_ms or 0) if http else 0,
+            doors=tuple(DoorPlan.of(key, door, service, together) for key, door in sorted(settings.doors.items())),
         )
 
 

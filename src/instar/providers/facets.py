@@ -29,6 +29,7 @@ from instar.providers.base import (
     Subject,
     Target,
 )
+from instar.providers.doors import Ports
 
 F = TypeVar("F")
 
@@ -110,7 +111,7 @@ class Inspects(Protocol):
     def router(self, environment: EnvironmentId) -> RouterState:
         """Return what the router does now, by the addresses of its targets."""
 
-    def targets(self, groups: Sequence[Instance], ports: Mapping[int, int]) -> tuple[Target, ...]:
+    def targets(self, groups: Sequence[Instance], ports: Mapping[tuple[int, str], Ports]) -> tuple[Target, ...]:
         """Return where requests to ``groups`` go, as a router has to know it; ``ports`` are of their releases."""
 
     def restore_router(self, plan: RouterPlan, targets: Sequence[Target]) -> None:

@@ -14,6 +14,7 @@ from instar.model.environment import Check, Settings
 from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, Release
 from instar.providers.base import Observation, Observed, Probe, RouterPlan, RouterState, Subject, Target, Traffic
+from instar.providers.doors import Ports
 from instar.providers.facets import (
     Counts,
     Edge,
@@ -306,9 +307,7 @@ class MachineProvider:
         if plan is not None:
             self._ensure(plan, inside)
         if groups:
-            port = release.service.port
-            assert port is not None
-            targets = _targets(self.runtime, groups, {release.number: port})
+            targets = _targets(self.runtime, groups, _ports(release, groups))
             if len(targets) < len(groups):
                 lost = sorted({one.id for one in groups} - {one.name for one in targets})[0]
                 raise ProviderError(
@@ -412,7 +411,7 @@ class MachineInspection:
     def router(self, environment: EnvironmentId) -> RouterState:
         return self.routes.observe(environment)
 
-    def targets(self, groups: Sequence[Instance], ports: Mapping[int, int]) -> tuple[Target, ...]:
+    def targets(self, groups: Sequence[Instance], ports: Mapping[tuple[int, str], Ports]) -> tuple[Target, ...]:
         return _targets(self.runtime, groups, ports)
 
     def restore_router(self, plan: RouterPlan, targets: Sequence[Target]) -> None:
@@ -425,6 +424,17 @@ class MachineInspection:
         return self.runtime.processes(instance)
 
 
-def _targets(runtime: Runtime, groups: Sequence[Instance], ports: Mapping[int, int]) -> tuple[Target, ...]:
-    found = ((one, runtime.find_address(one)) for one in groups if one.release in ports)
-    return tuple(Target(name=one.id, address=at, port=ports[one.release]) for one, at in found if at is not None)
+def _ports(release: Release, groups: Sequence[Instance]) -> Mapping[tuple[int, str], Ports]:
+    found = {one.role: Ports.of(release, one.role) for one in groups}
+    return {(release.number, role): one for role, one in found.items() if one is not None}
+
+
+def _targets(
+    runtime: Runtime, groups: Sequence[Instance], ports: Mapping[tuple[int, str], Ports]
+) -> tuple[Target, ...]:
+    there = ((one, runtime.find_address(one), ports.get((one.release, one.role))) for one in groups)
+    return tuple(
+        Target(name=one.id, address=at, port=own.port, door=own.door, ports=own.more)
+        for one, at, own in there
+        if at is not None and own is not None
+    )

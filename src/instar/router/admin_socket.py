@@ -25,21 +25,22 @@ from instar.router.edge import answers, certificates, names, tickets
 from instar.router.previews import MAP
 from instar.router.slots import BACKEND
 
-_SLOT = rf"{BACKEND}/s[1-9][0-9]{{0,4}}"
+_BACKEND = rf"{BACKEND}(?::[a-z0-9.-]{{1,127}})?"
+_SLOT = rf"{_BACKEND}/[sd][1-9][0-9]{{0,4}}"
 _MAP, _KEY = re.escape(MAP), r"(?:[1-9][0-9]{0,9}|newest)"
 _NUMBER = r"[0-9]{1,10}"
 _EDGE_MAPS = "|".join(map(re.escape, (names.MAP, answers.ANSWERS)))
 _ALLOWED = re.compile(
     r"show info"
-    rf"|show servers state {BACKEND}"
+    rf"|show servers state {_BACKEND}"
     r"|show stat"
     r"|show trace"
     r"|show acl(?: #[0-9]{1,6})?"
     rf"|set server {_SLOT} weight [0-9]{{1,3}}"
     rf"|set server {_SLOT} state (?:ready|drain|maint)"
     rf"|set server {_SLOT} addr [0-9a-f.:]{{2,45}} port [0-9]{{1,5}}"
-    rf"|show table {BACKEND}"
-    rf"|set table {BACKEND} key [1-9][0-9]{{0,5}} data\.gpt0 {_NUMBER} data\.gpc0 {_NUMBER} data\.gpc1 {_NUMBER}"
+    rf"|show table {_BACKEND}"
+    rf"|set table {_BACKEND} key [1-9][0-9]{{0,5}} data\.gpt0 {_NUMBER} data\.gpc0 {_NUMBER} data\.gpc1 {_NUMBER}"
     rf"|show map (?:{_MAP}|{re.escape(maintenance.MAP)})"
     rf"|add map {re.escape(maintenance.MAP)} on 1"
     rf"|del map {re.escape(maintenance.MAP)} on"

@@ -11,15 +11,11 @@ is, and is held against what that one wrote, until HAProxy is started anew for a
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import field, replace
-from typing import Final, get_args
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 from instar.errors import RouterError
-from instar.frozen import dataclass
-from instar.model.codec import ADDED, canonical, from_json, parse
-from instar.model.definition import Headers
-from instar.model.requests import Compression, Requests
+from instar.model.codec import canonical, from_json, parse
 from instar.router import (
     address,
     bodies,
@@ -34,94 +30,28 @@ from instar.router import (
     waiting,
 )
 from instar.router.address import Address
-from instar.router.slots import BACKEND, FALL, FREE, HEAVIEST, RISE, Server, Slots
+from instar.router.plan import RouterFilePlan, require
+from instar.router.slots import BACKEND, FALL, FIRST, FREE, HEAVIEST, RISE, Server, Slots, backend, letter, seen_from
 
 SOCKET: Final = "INSTAR_SOCKET"  # the holder's environment names HAProxy's socket and the listening descriptors
 LISTEN: Final = "INSTAR_LISTEN_"
 FOLDER: Final = "INSTAR_FOLDER"  # the directory of the file
 DOOR: Final = "INSTAR_DOOR"  # the descriptor where the edge asks
 DOOR_ROOT: Final = "INSTAR_DOOR_ROOT"  # the directory of that socket, which is all that HAProxy sees
-FEWEST_SLOTS, SLOTS_PER_INSTANCE = 16, 6
-LONGEST_MS: Final = 2**31 - 1  # Source: HAProxy 2.6 configuration manual, 2.5 "Time format"
 KEEP_ALIVE_MS: Final = 60_000
 SENT_AHEAD_BYTES: Final = 128 * 1024  # more of it than a service reads would look as if it read nothing
 CLIENT_MS: Final = 60_000  # a client may be silent so long, however soon a service has to answer
-FORM: Final = 6  # of the files that are written now; 1 is that of the first Instar
-WITH_MAINTENANCE: Final = 4  # and those after it
 CHECK_INTERVAL_MS: Final = 200  # a new server waits so long for its first check, whatever fastinter says
 
 _PLAN = "# plan "
 _SERVER = re.compile(
-    r"  server s(?P<slot>\d{1,9}) (?P<address>\S+) weight (?P<weight>\d{1,9})(?: disabled| # (?P<name>\S+))", re.ASCII
+    r"  server s(?P<slot>\d{1,9}) (?P<address>\S+) weight (?P<weight>\d{1,9})(?P<free> disabled)?"
+    r"(?: # (?P<name>\S+)(?: (?P<door>[a-z0-9.-]+)=(?P<at>\S+:\d{1,5}) weight (?P<share>\d{1,9}))?"
+    r"(?P<ports>(?: [a-z0-9.-]+=\d{1,5})*))?",
+    re.ASCII,
 )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RouterFilePlan:
-    """All about a router besides its servers. ``health_path`` None: its own check is a TCP connection.
-
-    ``also`` are addresses that it listens on from before, each part of one of ``listen`` ("every address"): closing a
-    socket would lose who has connected to it and waits. ``preview`` is where requests for one release are told apart:
-    at an address of their own, by a "header", or (None) nowhere. ``door``: the machine's edge asks too. ``inside``:
-    where it listens for instances that find it by name; no server in front comes there.
-    """
-
-    listen: tuple[str, ...]
-    protocol: connections.Protocol
-    request_timeout_ms: int
-    tunnel_timeout_ms: int
-    health_path: str | None
-    instances: int
-    also: tuple[str, ...] = ()
-    preview: str | None = None
-    health_host: str = field(default="localhost", metadata=ADDED)
-    headers: Headers = field(default=Headers(), metadata=ADDED)
-    wait_ms: int = field(default=0, metadata=ADDED)
-    accept_proxy: tuple[str, ...] = field(default=(), metadata=ADDED)
-    keep_alive_ms: int = field(default=0, metadata=ADDED)
-    form: int = field(default=1, metadata=ADDED)
-    door: bool = field(default=False, metadata=ADDED)
-    requests: Requests = field(default=Requests(), metadata=ADDED)
-    compression: Compression | None = field(default=None, metadata=ADDED)
-    stream_timeout_ms: int = field(default=0, metadata=ADDED)
-    inside: tuple[str, ...] = field(default=(), metadata=ADDED)
-
-    @property
-    def http(self) -> bool:
-        return self.protocol != "tcp"
-
-    @property
-    def maintained(self) -> bool:
-        """Its file has maintenance."""
-        return self.http and self.form >= WITH_MAINTENANCE
-
-    @property
-    def slots(self) -> int:
-        """How many servers there must be room for: those of several releases at a time."""
-        return max(FEWEST_SLOTS, SLOTS_PER_INSTANCE * self.instances)
-
-    @property
-    def public(self) -> tuple[Address, ...]:
-        return tuple(address.parse(text) for text in (*self.listen, *self.also))
-
-    @property
-    def for_instances(self) -> tuple[Address, ...]:
-        return tuple(map(address.parse, self.inside))
-
-    @property
-    def preview_address(self) -> Address | None:
-        return None if self.preview in (None, previews.HEADER) else address.parse(self.preview)
-
-    @property
-    def addresses(self) -> tuple[Address, ...]:
-        """All that it listens on, that of the preview last."""
-        return (*self.public, *self.for_instances, *((self.preview_address,) if self.preview_address else ()))
-
-    def after(self, before: RouterFilePlan) -> RouterFilePlan:
-        """Return this plan as it follows ``before`` while that one's router runs."""
-        new = self.addresses
-        kept = [old for old in before.public if old not in new and any(wide.covers(old) for wide in self.public)]
-        return replace(self, also=tuple(map(str, kept)))
+_SERVER_OF_DOOR = re.compile(r"  server d(?P<slot>\d{1,9}) \S+ weight \d{1,9}(?: disabled| # \S+)", re.ASCII)
+_OF_DOOR: Final = f"backend {BACKEND}:"
 
 
 def render(plan: RouterFilePlan, slots: Slots, *, confined: bool) -> str:
@@ -129,13 +59,16 @@ def render(plan: RouterFilePlan, slots: Slots, *, confined: bool) -> str:
 
     Raises RouterError for anything that may not stand in it.
     """
-    _require(plan)
+    require(plan)
+    bound = dict(zip(plan.addresses, variables(plan), strict=False))
     sections = (
         f"{_PLAN}{canonical(plan).decode()}",
         _global(plan, confined),
+        *(line for door in plan.doors for line in _door(plan.of_door(door), door.key, bound, slots, plan.maintained)),
         _defaults(plan),
-        _frontends(plan),
-        _backends(plan),
+        _frontends(plan, bound),
+        *_shared(plan),
+        _backend(plan),
         *(_server(index, server) for index, server in enumerate(slots)),
     )
     return "\n".join(sections) + "\n"
@@ -143,13 +76,23 @@ def render(plan: RouterFilePlan, slots: Slots, *, confined: bool) -> str:
 
 def refilled(text: str, slots: Slots) -> str:
     """Return a file with other servers in its slots: all else in it stays what HAProxy was started with."""
-    kept = [line for line in text.splitlines() if not _SERVER.fullmatch(line)]
+    kept = list[str]()
+    door: Slots = ()
+    for line in text.splitlines():
+        if line.startswith(_OF_DOOR):
+            door = seen_from(line.removeprefix(_OF_DOOR), slots)
+        match = _SERVER_OF_DOOR.fullmatch(line)
+        if match and int(match["slot"]) <= len(door):
+            line = _server_of_door(int(match["slot"]) - 1, door[int(match["slot"]) - 1])  # noqa: PLW2901
+        if not _SERVER.fullmatch(line):
+            kept.append(line)
     return "\n".join([*kept, *(_server(index, server) for index, server in enumerate(slots))]) + "\n"
 
 
 def frame(text: str) -> str:
     """Return what of a file HAProxy must be started anew for: all but comments and what its slots hold."""
     lines = (_SERVER.sub(r"  server s\g<slot>", line) for line in text.splitlines())
+    lines = (_SERVER_OF_DOOR.sub(r"  server d\g<slot>", line) for line in lines)
     return "\n".join(line for line in lines if not line.startswith(_PLAN))
 
 
@@ -165,9 +108,10 @@ def read_plan(text: str) -> RouterFilePlan:
 def read_slots(text: str) -> Slots:
     """Return what a file's slots hold. Raises RouterError."""
     lines = [line for line in text.splitlines() if line.lstrip().startswith("server ")]
-    slots = [line for line in lines if not line.startswith((previews.SERVER, waiting.SERVER))]
+    others = (previews.SERVER, waiting.SERVER)
+    slots = [line for line in lines if not line.startswith(others) and not _SERVER_OF_DOOR.fullmatch(line)]
     found = [_SERVER.fullmatch(line) for line in slots]
-    if not all(match and int(match["slot"]) == count for count, match in enumerate(found, 1)):
+    if not all(match and _is_whole(match) and int(match["slot"]) == count for count, match in enumerate(found, 1)):
         raise _damaged("its server lines are not as Instar wrote them")
     return tuple(_held(match) for match in found if match)
 
@@ -185,11 +129,25 @@ def scripts(plan: RouterFilePlan) -> Mapping[str, str]:
     return {**waits, **({bodies.SCRIPT: bodies.TEXT} if bodies.counted(plan.requests) else {})}
 
 
+def _is_whole(match: re.Match[str]) -> bool:
+    """Tell whether a line is that of a free slot, of one of the first door, or of one of another's alone."""
+    if match["name"] is None:
+        return match["free"] is not None
+    return (match["free"] is None) == (match["door"] is None)
+
+
 def _held(match: re.Match[str]) -> Server | None:
     if match["name"] is None:
         return None
-    found = address.parse(match["address"])
-    return Server(name=match["name"], address=found, weight=int(match["weight"]))
+    found = address.parse(match["at"] or match["address"])
+    ports = dict(one.split("=") for one in match["ports"].split())
+    return Server(
+        name=match["name"],
+        address=found,
+        weight=int(match["share"] or match["weight"]),
+        door=match["door"] or FIRST,
+        ports={key: int(port) for key, port in ports.items()},
+    )
 
 
 def _damaged(why: str) -> RouterError:
@@ -197,67 +155,6 @@ def _damaged(why: str) -> RouterError:
         f"cannot read the router's file: {why}",
         hint="it is not meant to be edited; put back what it was, or remove it: the next deploy writes it anew",
     )
-
-
-def _require(plan: RouterFilePlan) -> None:
-    if not (plan.listen or plan.door or plan.inside) or len(set(plan.addresses)) != len(plan.addresses):
-        raise RouterError("cannot configure a router: it needs addresses to listen on, each one once")
-    preview = plan.preview_address
-    if preview and any(preview.overlaps(one) for one in plan.public):
-        raise RouterError(f"cannot configure a router: '{preview}' cannot be both its own address and its preview's")
-    if plan.form not in range(1, FORM + 1):
-        raise RouterError(f"cannot read the router's file: a newer Instar wrote it (form {plan.form})")
-    _require_check(plan)
-    _require_numbers(plan)
-    _require_requests(plan)
-    if plan.preview and not plan.http:
-        raise RouterError("cannot configure a router: there is no preview of a service that does not speak http")
-    if plan.protocol not in get_args(connections.Protocol):
-        raise RouterError(f"cannot configure a router: it speaks http, h2 or tcp, not {plan.protocol!r}")
-    in_front.require(plan.accept_proxy, "a router")
-
-
-def _require_check(plan: RouterFilePlan) -> None:
-    if plan.health_path is not None and not checking.PATH.fullmatch(plan.health_path):
-        raise RouterError(
-            f"cannot configure a router: {plan.health_path!r} is no path for its health check",
-            hint="letters, digits and /._~!*()@:&;=+,%?- can stand in it; write others as %XX",
-        )
-    if not checking.HOST.fullmatch(plan.health_host):
-        raise RouterError(f"cannot configure a router: {plan.health_host!r} is no host for its health check")
-
-
-def _require_numbers(plan: RouterFilePlan) -> None:
-    for timeout_ms in (plan.request_timeout_ms, plan.tunnel_timeout_ms):
-        if not 0 < timeout_ms <= LONGEST_MS:
-            raise RouterError(f"cannot configure a router: no time-out can be {timeout_ms} ms")
-    if not 0 <= plan.wait_ms <= LONGEST_MS - plan.request_timeout_ms - 1_000:
-        raise RouterError(f"cannot configure a router: no request can wait {plan.wait_ms} ms")
-    if plan.keep_alive_ms and not 1_000 <= plan.keep_alive_ms <= LONGEST_MS:
-        raise RouterError(f"cannot configure a router: no connection is kept open for {plan.keep_alive_ms} ms")
-    if not (0 < plan.headers.size_bytes <= headers.LARGEST_BYTES and 0 < plan.headers.count <= headers.MOST):
-        raise RouterError(
-            f"cannot configure a router: headers cannot have {plan.headers.size_bytes} bytes and {plan.headers.count}"
-            " lines"
-        )
-
-
-def _require_requests(plan: RouterFilePlan) -> None:
-    asked = plan.requests
-    if not plan.http and (asked != Requests() or plan.compression or plan.stream_timeout_ms):
-        raise RouterError("cannot configure a router: it does not read what is not of http")
-    if asked.largest_body_bytes is not None and not 0 < asked.largest_body_bytes <= bodies.LARGEST_BYTES:
-        raise RouterError(f"cannot configure a router: no body can have {asked.largest_body_bytes} bytes at the most")
-    if asked.body_within_ms is not None and not 0 < asked.body_within_ms <= LONGEST_MS:
-        raise RouterError(f"cannot configure a router: no body can take {asked.body_within_ms} ms at the most")
-    if asked.rate and not (0 < asked.rate.requests <= rates.MOST and 0 < asked.rate.within_ms <= rates.LONGEST_MS):
-        rate = f"{asked.rate.requests} requests in {asked.rate.within_ms} ms"
-        raise RouterError(f"cannot configure a router: clients cannot be held to {rate}")
-    if not 0 <= plan.stream_timeout_ms <= LONGEST_MS - plan.wait_ms:
-        raise RouterError(f"cannot configure a router: no time-out can be {plan.stream_timeout_ms} ms")
-    types = plan.compression.types if plan.compression else ()
-    if not all(connections.MEDIA_TYPE.fullmatch(one) for one in types):
-        raise RouterError(f"cannot configure a router: {types!r} are no types of answers")
 
 
 def _global(plan: RouterFilePlan, confined: bool) -> str:
@@ -325,38 +222,51 @@ def _defaults(plan: RouterFilePlan) -> str:
     return "\n".join(lines)
 
 
-def _frontends(plan: RouterFilePlan) -> str:
-    names = variables(plan)
+def _door(
+    plan: RouterFilePlan, key: str, bound: Mapping[Address, str], slots: Slots, maintained: bool
+) -> Iterator[str]:
+    """Yield the sections of a further door, whose ``plan`` has it as its only one: what it has in common with the first
+    is in the sections of that."""
+    yield _defaults(plan)
+    yield _frontends(plan, bound, key, maintained=maintained)
+    yield _backend(plan, key)
+    yield from (_server_of_door(index, server) for index, server in enumerate(seen_from(key, slots)))
+
+
+def _frontends(plan: RouterFilePlan, bound: Mapping[Address, str], key: str = FIRST, *, maintained: bool = True) -> str:
+    """``bound``: the variables of the addresses."""
     limits = [*rates.rules(plan.requests.rate), *bodies.rules(plan.form, plan.requests, grpc=plan.protocol == "h2")]
     sent = headers.rules(plan.form, proxied=bool(plan.accept_proxy)) if plan.http else ()
     rules = [*in_front.rules(plan.accept_proxy), *limits, *sent]
+    own, chosen = f":{key}" if key else "", _selection(plan, key, maintained=maintained and plan.maintained)
     lines: list[str] = []
     if plan.public:
-        binds = [f'  bind "fd@${{{name}}}" # {where}' for name, where in zip(names, plan.public, strict=False)]
-        lines += ["frontend public", *binds, *rules, *_selection(plan)]
+        lines += [f"frontend public{own}", *_binds(plan.public, bound), *rules, *chosen]
     if plan.inside:
-        own = names[len(plan.public) :]
-        binds = [f'  bind "fd@${{{name}}}" # {where}' for name, where in zip(own, plan.for_instances, strict=False)]
         said = headers.rules(plan.form, proxied=False) if plan.http else ()
-        lines += ["frontend inside", *binds, *limits, *said, *_selection(plan)]
+        lines += [f"frontend inside{own}", *_binds(plan.for_instances, bound), *limits, *said, *chosen]
     if plan.door:
-        lines += ["frontend door", *_DOOR, *limits, *_selection(plan)]
+        lines += ["frontend door", *_DOOR, *limits, *chosen]
     if plan.preview_address:
-        lines += previews.frontend(names[len(plan.addresses) - 1], plan.preview_address, rules)
+        lines += previews.frontend(bound[plan.preview_address], plan.preview_address, rules)
     return "\n".join(lines)
 
 
-def _selection(plan: RouterFilePlan) -> list[str]:
+def _binds(addresses: Iterable[Address], bound: Mapping[Address, str]) -> list[str]:
+    return [f'  bind "fd@${{{bound[where]}}}" # {where}' for where in addresses]
+
+
+def _selection(plan: RouterFilePlan, key: str, *, maintained: bool) -> list[str]:
     """Return where a frontend's requests go, and which of them wait before."""
     only = ["!{ req.fhdr(X-Instar-Release) -m found }"] if plan.preview == previews.HEADER else []
-    only += [maintenance.HELD] if plan.maintained else []
+    only += [maintenance.HELD] if maintained else []
     return [
-        *(maintenance.conditions(plan.health_path) if plan.maintained else ()),
+        *(maintenance.conditions(plan.health_path) if maintained else ()),
         *waiting.hold(connections.mode(plan.protocol), plan.wait_ms, only=only),
         *previews.selection(plan.preview),
-        *([maintenance.SELECTION] if plan.maintained else ()),
+        *([maintenance.SELECTION] if maintained else ()),
         *waiting.selection(plan.wait_ms),
-        f"  default_backend {BACKEND}",
+        f"  default_backend {backend(key)}",
     ]
 
 
@@ -364,32 +274,59 @@ def _selection(plan: RouterFilePlan) -> list[str]:
 _DOOR: Final = (f'  bind "fd@${{{DOOR}}}" accept-proxy', f"  timeout http-keep-alive {10 * KEEP_ALIVE_MS}ms")
 
 
-def _backends(plan: RouterFilePlan) -> str:
-    """The last is that of the slots, whose ``server`` lines follow."""
+def _shared(plan: RouterFilePlan) -> Iterator[str]:
+    """Yield the backends besides those of the doors."""
     rules, words = connections.elsewhere(plan.protocol, plan.keep_alive_ms)
-    types = plan.compression.types if plan.compression else ()
-    said = headers.answers(plan.form) if plan.http else ()
-    more = [*connections.streams(plan.stream_timeout_ms), *connections.compression(types), *said]
-    lines = [*previews.backend(plan.preview, [*rules, *more], words)] if plan.preview else []
-    lines += rates.backend(plan.requests.rate)
-    lines += maintenance.backend() if plan.maintained else ()
+    if plan.preview:
+        yield from previews.backend(plan.preview, [*rules, *_answers(plan)], words)
+    yield from rates.backend(plan.requests.rate)
+    yield from maintenance.backend() if plan.maintained else ()
     if plan.wait_ms:
         first, answer_ms = (*plan.public, *plan.for_instances, None)[0], plan.wait_ms + _answer_ms(plan)
         again = waiting.backend(first, answer_ms, plan.accept_proxy) if first else waiting.by_the_edge(answer_ms)
-        lines += again
-    lines += [f"backend {BACKEND}", "  balance roundrobin", served.TABLE]
+        yield from again
+
+
+def _backend(plan: RouterFilePlan, key: str = FIRST) -> str:
+    """The backend of a door; the ``server`` lines of its slots follow."""
+    lines = [f"backend {backend(key)}", "  balance roundrobin", *([served.TABLE] if served.is_counted(key) else ())]
     if plan.http:
-        lines += [*served.RULES, *connections.reuse(plan.protocol, plan.keep_alive_ms), *more]
+        counts = served.RULES if served.is_counted(key) else ()
+        lines += [*counts, *connections.reuse(plan.protocol, plan.keep_alive_ms), *_answers(plan)]
     lines += checking.rules(plan.form, plan.health_path, plan.health_host)
     spoken = connections.server(plan.protocol, plan.keep_alive_ms)
     lines.append(f"  default-server check inter {CHECK_INTERVAL_MS}ms fall {FALL} rise {RISE}{spoken}")
     return "\n".join(lines)
 
 
+def _answers(plan: RouterFilePlan) -> Sequence[str]:
+    """Return the rules of a backend about what comes back."""
+    types = plan.compression.types if plan.compression else ()
+    said = headers.answers(plan.form) if plan.http else ()
+    return [*connections.streams(plan.stream_timeout_ms), *connections.compression(types), *said]
+
+
+def _server_of_door(index: int, server: Server | None) -> str:
+    if server is None:
+        return f"  server {letter('.')}{index + 1} {FREE} weight 0 disabled"
+    return f"  server {letter('.')}{index + 1} {_checked(server).address} weight {server.weight} # {server.name}"
+
+
 def _server(index: int, server: Server | None) -> str:
+    """Return the line of the first door, which says all of a server; of one that has no part in it only in words."""
     if server is None:
         return f"  server s{index + 1} {FREE} weight 0 disabled"
-    checked = Server.of(server.name, server.address.host, server.address.port)
+    checked = _checked(server)
+    ports = "".join(f" {key}={port}" for key, port in sorted(checked.ports.items()))
+    if checked.door == FIRST:
+        return f"  server s{index + 1} {checked.address} weight {server.weight} # {checked.name}{ports}"
+    own = f"{checked.door}={checked.address} weight {server.weight}"
+    return f"  server s{index + 1} {FREE} weight 0 disabled # {checked.name} {own}{ports}"
+
+
+def _checked(server: Server) -> Server:
+    """Raises RouterError for what may not stand in the file."""
     if not 0 <= server.weight <= HEAVIEST:
         raise RouterError(f"cannot route to '{server.name}': no weight can be {server.weight}")
-    return f"  server s{index + 1} {checked.address} weight {server.weight} # {checked.name}"
+    address = server.address
+    return Server.of(server.name, address.host, address.port, door=server.door, ports=server.ports)

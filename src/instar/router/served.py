@@ -19,14 +19,13 @@ from typing import Final
 
 from instar.errors import RouterError
 from instar.model.release import Served
-from instar.router.slots import BACKEND, index_of
+from instar.router.slots import FIRST, backend, index_of
 
 _BEFORE: Final = 100_000  # more than there can be slots
 _BITS: Final = 30
 _FULL: Final = 1 << _BITS
 _ROW = re.compile(r"^0x[0-9a-f]+: key=(\d+) .*?gpt0=(\d+) gpc0=(\d+) gpc1=(\d+)", re.ASCII | re.MULTILINE)
 
-SHOW: Final = f"show table {BACKEND}"
 TABLE: Final = f"  stick-table type integer size {2 * _BEFORE} store gpt0,gpc0,gpc1"
 RULES: Final = (
     "  http-request set-var(txn.began) date(0,ms)",
@@ -39,22 +38,31 @@ RULES: Final = (
 Statistics = Mapping[tuple[str, str], Mapping[str, str]]
 
 
-def totals(statistics: Statistics) -> Mapping[int, Served]:
+def is_counted(door: str) -> bool:
+    """Tell whether what is answered by way of a door counts for its servers: of each role its own port's does."""
+    return "." not in door
+
+
+def show(door: str = FIRST) -> str:
+    return f"show table {backend(door)}"
+
+
+def totals(statistics: Statistics, door: str = FIRST) -> Mapping[int, Served]:
     """Return what the servers of each slot (its index) have answered since HAProxy began, by its own counters."""
     return {
         index: _total(row)
         for (proxy, name), row in statistics.items()
-        if proxy == BACKEND and (index := index_of(name)) is not None
+        if proxy == backend(door) and (index := index_of(name)) is not None
     }
 
 
-def read(statistics: Statistics, table: str) -> Mapping[int, Served]:
+def read(statistics: Statistics, table: str, door: str = FIRST) -> Mapping[int, Served]:
     """Return what the server in each slot has answered."""
     if not _kept(table):
         return {}
     rows = {int(key): (int(high) * _FULL + int(low), int(third)) for key, low, high, third in _ROW.findall(table)}
     found = {}
-    for index, total in totals(statistics).items():
+    for index, total in totals(statistics, door).items():
         requests, failed = rows.get(_BEFORE + index + 1, (0, 0))
         response_ms, _ = rows.get(index + 1, (0, 0))
         since = total.since(Served(requests=requests, failed=failed))
@@ -62,19 +70,19 @@ def read(statistics: Statistics, table: str) -> Mapping[int, Served]:
     return found
 
 
-def beginnings(indices: Iterable[int], statistics: Statistics, table: str) -> Sequence[str]:
+def beginnings(indices: Iterable[int], statistics: Statistics, table: str, door: str = FIRST) -> Sequence[str]:
     """Return the commands that have the counting begin at nought for the slots that servers are about to come to."""
     if not _kept(table):
         return ()
-    before = totals(statistics)
+    before = totals(statistics, door)
     lines = []
     for index in indices:
         if index not in before:
             raise RouterError("cannot change the router: it has not the slots that its file says")
         high, low = divmod(before[index].requests, _FULL)
         lines += [
-            f"set table {BACKEND} key {index + 1} data.gpt0 0 data.gpc0 0 data.gpc1 0",
-            f"set table {BACKEND} key {_BEFORE + index + 1}"
+            f"set table {backend(door)} key {index + 1} data.gpt0 0 data.gpc0 0 data.gpc1 0",
+            f"set table {backend(door)} key {_BEFORE + index + 1}"
             f" data.gpt0 {low} data.gpc0 {high} data.gpc1 {before[index].failed}",
         ]
     return lines

@@ -14,6 +14,7 @@ from instar.errors import InstarError, ProviderError, RouterError
 from instar.model.drift import Finding
 from instar.model.release import EnvironmentId, Instance
 from instar.providers.base import RoutedTarget, RouterPlan, RouterState, Subject, Target
+from instar.providers.doors import Ports
 from instar.providers.kubernetes import audit
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.comparison import Difference, differences, other_writers
@@ -69,10 +70,9 @@ class ClusterInspection:
         )
         return RouterState(running=True, targets=targets, previewed=door.previews)
 
-    def targets(self, groups: Sequence[Instance], ports: Mapping[int, int]) -> tuple[Target, ...]:
-        return tuple(
-            Target(name=one.id, address=one.id, port=ports[one.release]) for one in groups if one.release in ports
-        )
+    def targets(self, groups: Sequence[Instance], ports: Mapping[tuple[int, str], Ports]) -> tuple[Target, ...]:
+        known = ((one.id, ports.get((one.release, one.role))) for one in groups)
+        return tuple(Target(name=name, address=name, port=own.port) for name, own in known if own is not None)
 
     def restore_router(self, plan: RouterPlan, targets: Sequence[Target]) -> None:
         try:

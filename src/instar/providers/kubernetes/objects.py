@@ -12,7 +12,7 @@ from typing import Any, Final
 from instar.model.codec import canonical
 from instar.model.definition import Volume
 from instar.model.digest import Digest
-from instar.model.environment import Scaling
+from instar.model.scaling import Scaling
 from instar.providers.kubernetes.kinds import (
     AUTOSCALER,
     BUDGET,

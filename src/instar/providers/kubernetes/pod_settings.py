@@ -13,8 +13,9 @@ from typing import Any, Final
 from instar.definition.cluster_forms import CONFINING, OWN
 from instar.frozen import dataclass
 from instar.model.codec import to_json
-from instar.model.environment import Scaling, Settings
+from instar.model.environment import Settings
 from instar.model.release import Release
+from instar.model.scaling import Scaling
 from instar.providers.kubernetes.network import ReleaseNetwork, release_network
 from instar.providers.kubernetes.settings import (
     OBJECT_NAME,

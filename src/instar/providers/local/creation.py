@@ -119,6 +119,7 @@ def environment(order: CreationOrder) -> Mapping[str, str]:
         **({"INSTAR_ROLE": instance.role} if instance.role else {}),
     }
     port = {} if service.port is None else {"PORT": str(service.port)}
+    port |= {f"PORT_{name.upper().replace('-', '_')}": str(one.port) for name, one in service.ports.items()}
     return {"PATH": _PATH, "HOME": _HOME, **order.image.config.env, **port, **release.configuration.variables, **own}
 
 

@@ -12,6 +12,7 @@ from typing import Final
 from instar.errors import RouterError, RouterUnreachable
 from instar.providers.local.proxy import Proxy
 from instar.router import config, headers, maintenance
+from instar.router.plan import FORM, RouterFilePlan
 
 _TRIES: Final = 3
 
@@ -31,7 +32,7 @@ def switch(proxy: Proxy, text: str, *, on: bool, page: str) -> None:
     plan = config.read_plan(text)
     if not plan.http:
         raise RouterError("cannot answer with a page: the service speaks tcp, which the router does not read")
-    wanted = replace(plan, form=config.FORM)
+    wanted = replace(plan, form=FORM)
     _require_room(wanted, page)
     proxy.files.write(maintenance.render(on), proxy.files.maintenance)
     converge(proxy)  # nobody is let in while HAProxy is started anew
@@ -58,7 +59,7 @@ def converge(proxy: Proxy) -> None:
     raise RouterError(f"cannot change the router's maintenance: it does not keep what it is told: {todo[0]!r}")
 
 
-def write_files(proxy: Proxy, plan: config.RouterFilePlan) -> None:
+def write_files(proxy: Proxy, plan: RouterFilePlan) -> None:
     """Write what HAProxy reads of it when it starts, where it is missing: then what HAProxy does counts."""
     if not plan.maintained:
         return
@@ -76,7 +77,7 @@ def _seen(proxy: Proxy) -> bool:
         return False
 
 
-def _require_room(plan: config.RouterFilePlan, page: str) -> None:
+def _require_room(plan: RouterFilePlan, page: str) -> None:
     room = min(maintenance.LARGEST_BYTES, headers.buffer_bytes(plan.headers) // 2)
     size = len(page.encode())
     if not 0 < size <= room:

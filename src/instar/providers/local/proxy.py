@@ -15,6 +15,7 @@ from instar.host.processes import processes
 from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
 from instar.process import Process
+from instar.providers.base import Target
 from instar.providers.local.held_haproxy import HeldHaproxy, directory_of, find_processes, label
 from instar.providers.local.names import Names
 from instar.router import admin_socket, config, listener, served, slots, tcp_table, waiting
@@ -22,6 +23,7 @@ from instar.router.address import Address
 from instar.router.components import confinement_possible, haproxy_owner
 from instar.router.edge.files import door
 from instar.router.files import HolderRecord, RouterFiles
+from instar.router.plan import RouterFilePlan
 from instar.router.slots import Live, Slots
 
 _TRIES = 5
@@ -30,6 +32,11 @@ _TRIES = 5
 def place_of(directory: Path) -> EnvironmentId:
     """Return whose router ``directory`` is of."""
     return EnvironmentId(service=directory.parent.name, name=directory.name)
+
+
+def server_of(target: Target) -> slots.Server:
+    """Return what a slot holds of a target."""
+    return slots.Server.of(target.name, target.address, target.port, door=target.door, ports=target.ports)
 
 
 def running(state: StateDirectory, state_id: str) -> set[EnvironmentId]:
@@ -51,27 +58,46 @@ class Proxy(HeldHaproxy):
         self.door = door(state, environment)
         super().__init__(self.files, state_id, Names(state, state_id).router_group(environment))
 
-    def live(self) -> tuple[Live, ...]:
-        return slots.read_state(self.ask(f"show servers state {slots.BACKEND}")[0])
+    def doors(self) -> tuple[str, ...]:
+        """Return the keys of the doors that HAProxy has."""
+        return slots.doors_of(proxy for proxy, row in self.statistics() if row == "BACKEND")
+
+    def live(self, door: str = slots.FIRST) -> tuple[Live, ...]:
+        """Return the slots of a door."""
+        return slots.read_state(self.ask(f"show servers state {slots.backend(door)}")[0])
+
+    def all_live(self, doors: Sequence[str] | None = None) -> Mapping[str, tuple[Live, ...]]:
+        """Return the slots of ``doors``, by their keys; of all that there are (None)."""
+        known = self.doors() if doors is None else doors
+        shown = self.ask(*(f"show servers state {slots.backend(door)}" for door in known))
+        return {door: slots.read_state(text) for door, text in zip(known, shown, strict=True)}
 
     def converge(self, wanted: Slots) -> float:
-        """Make HAProxy's slots hold what is ``wanted``; return the seconds that its commands took."""
-        seconds = 0.0
+        """Make HAProxy's slots hold what is ``wanted``, of all its doors; return the seconds that its commands took."""
+        seconds, doors = 0.0, self._doors_in_file()
         for _ in range(_TRIES):
-            live = self.live()
-            if len(live) != len(wanted):
+            live = self.all_live(doors)
+            if any(len(rows) != len(wanted) for rows in live.values()):
                 raise RouterError("cannot change the router: it has not the slots that its file says")
             todo = slots.commands(wanted, live)
             if not todo:
                 return seconds
-            came = slots.arrivals(wanted, live)
-            if came:
-                statistics, table = self.ask("show stat", served.SHOW)
-                self.ask(*served.beginnings(came, admin_socket.read_statistics(statistics), table))
+            self._begin_counting(wanted, live)
             began = time.monotonic()
             self.ask(*todo)
             seconds += time.monotonic() - began
         raise RouterError(f"cannot change the router: it does not keep what it is told: {todo[0]!r}")
+
+    def _begin_counting(self, wanted: Slots, live: Mapping[str, Sequence[Live]]) -> None:
+        for key, rows in live.items():
+            came = slots.arrivals(wanted, rows, key)
+            if came and served.is_counted(key):
+                statistics, table = self.ask("show stat", served.show(key))
+                self.ask(*served.beginnings(came, admin_socket.read_statistics(statistics), table, key))
+
+    def _doors_in_file(self) -> tuple[str, ...]:
+        text = self.files.read()
+        return self.doors() if text is None else (slots.FIRST, *(one.key for one in config.read_plan(text).doors))
 
     # -- what retired HAProxies still serve ------------------------------------------------------------------------
 
@@ -102,10 +128,10 @@ class Proxy(HeldHaproxy):
 
     # -- starting, replacing, ending -------------------------------------------------------------------------------
 
-    def render(self, plan: config.RouterFilePlan, held: Slots) -> str:
+    def render(self, plan: RouterFilePlan, held: Slots) -> str:
         return config.render(plan, held, confined=os.geteuid() == 0 and confinement_possible())
 
-    def replace(self, plan: config.RouterFilePlan, held: Slots) -> None:
+    def replace(self, plan: RouterFilePlan, held: Slots) -> None:
         """Start HAProxy under a new holder with this file, in place of what runs, without losing a request.
 
         Raises RouterError, and what runs goes on as it was, when the file or an address is refused.
@@ -117,14 +143,14 @@ class Proxy(HeldHaproxy):
             listening = dict(zip(config.variables(plan), sockets, strict=True))
             self.put(self.render(plan, held), listening, record, self._seen(plan))
 
-    def _seen(self, plan: config.RouterFilePlan) -> dict[str, str]:
+    def _seen(self, plan: RouterFilePlan) -> dict[str, str]:
         """Return what the file of a router with a door leaves to variables: what HAProxy sees of that."""
         inside = "/" if confinement_possible() else f"{self.door}/"
         seen = {config.DOOR_ROOT: str(self.door), waiting.DOOR_PATH: f"{inside}{listener.DOOR}"}
         return seen if plan.door else {}
 
     @contextlib.contextmanager
-    def _listening(self, plan: config.RouterFilePlan, record: HolderRecord | None) -> Iterator[list[socket.socket]]:
+    def _listening(self, plan: RouterFilePlan, record: HolderRecord | None) -> Iterator[list[socket.socket]]:
         """Yield the plan's listening sockets in its order: those that are open now, and new ones."""
         with contextlib.ExitStack() as stack:
             found: dict[Address, socket.socket] = {}
@@ -149,7 +175,7 @@ class Proxy(HeldHaproxy):
                     return found
         return listener.door_opened(self.door, *haproxy_owner())
 
-    def write_scripts(self, plan: config.RouterFilePlan) -> None:
+    def write_scripts(self, plan: RouterFilePlan) -> None:
         """HAProxy reads them whenever it starts, so they are there before a file names them."""
         for name, text in config.scripts(plan).items():
             self.files.make()

@@ -20,15 +20,16 @@ from instar.model.drift import Finding
 from instar.model.release import EnvironmentId, Served
 from instar.model.state import StateDirectory
 from instar.providers.base import Counters, RoutedTarget, RouterPlan, RouterState, Target
-from instar.providers.local import maintenance
-from instar.providers.local.proxy import Proxy, describe, place_of, running
+from instar.providers.local import doors, maintenance
+from instar.providers.local.proxy import Proxy, describe, place_of, running, server_of
 from instar.providers.local.survey import printable
-from instar.router import admin_socket, config, listener, previews, served, slots
+from instar.router import config, listener, previews, slots
 from instar.router.edge.files import remove_door
 from instar.router.maintenance import USUAL_PAGE
 from instar.router.maintenance import answered as answered_with_page
+from instar.router.plan import FORM, RouterFilePlan
 from instar.router.previews import Previews
-from instar.router.slots import BACKEND, Live, Server, Slots
+from instar.router.slots import Live, Server, Slots
 from instar.waiting import Deadline, until
 
 _LOCK_WAIT_S: Final = 30.0
@@ -74,10 +75,10 @@ class LocalRouter:
             maintenance.converge(proxy)
 
     def attach(self, environment: EnvironmentId, targets: Sequence[Target]) -> None:
-        servers = [Server.of(target.name, target.address, target.port) for target in targets]
+        servers = [server_of(target) for target in targets]
         with self._changing(environment) as proxy:
             text = self._read(proxy)
-            plan, before = replace(config.read_plan(text), form=config.FORM), config.read_slots(text)
+            plan, before = replace(config.read_plan(text), form=FORM), config.read_slots(text)
             held = slots.attached(before, servers)
             new = proxy.render(plan, held)
             if config.frame(text) != config.frame(new):  # for more slots, or an older Instar started it
@@ -127,18 +128,24 @@ class LocalRouter:
         held, wanted = config.read_slots(text), config.read_plan(text)
         record = proxy.files.record()
         try:
-            state, shown, table = proxy.ask(f"show servers state {BACKEND}", "show stat", served.SHOW)
+            live, statistics, counted = doors.looked(proxy, wanted)
             previewed = proxy.ask(previews.SHOW)[0] if wanted.preview else ""
         except RouterUnreachable:
             unseen = tuple(_routed(server, None, 0, Served()) for _, server in slots.held(held))
             return RouterState(running=record is not None, targets=unseen)
-        statistics = admin_socket.read_statistics(shown)
-        live, sessions, counted = slots.read_state(state), _sessions(statistics), served.read(statistics, table)
-        left = proxy.leftover(proxy.retired(record), [server.address for _, server in slots.held(held)])
+        sessions = doors.sessions(statistics)
+        left = proxy.leftover(
+            proxy.retired(record), [one for _, server in slots.held(held) for one in server.addresses]
+        )
         targets = tuple(
-            _routed(server, live[index], sessions[index] + left[server.address], counted.get(index, Served()))
+            _routed(
+                server,
+                live[server.door][index],
+                sessions.get(index, 0) + sum(left[one] for one in server.addresses),
+                counted[server.door].get(index, Served()),
+            )
             for index, server in slots.held(held)
-            if index < len(live)
+            if server.door in live and index < len(live[server.door])
         )
         plan = _outer(wanted, environment) if record else None
         named = previews.named(held, previews.read(previewed))
@@ -190,16 +197,10 @@ class LocalRouter:
             table = proxy.statistics()
         except RouterUnreachable:
             return Counters(requests=0, failed=0)
-        fronts = [table[name, "FRONTEND"] for name in ("public", "inside", "door") if (name, "FRONTEND") in table]
-        back = table[BACKEND, "BACKEND"]
-        if back["mode"] == "tcp":
-            return Counters(requests=sum(int(front["stot"]) for front in fronts), failed=int(back["econ"]))
         for_previews, failed_for_previews = previews.counted_as_public(table)
-        answered_short = int(back["srv_abrt"])  # one that got no answer at all is among the 5xx, as 502
-        # connections without one are among the requests
-        requests = sum(int(front["req_tot"]) - int(front["ereq"]) for front in fronts)
-        failed = sum(int(front["hrsp_5xx"]) for front in fronts) + answered_short
         refused = answered_with_page(table)
+        each = [doors.counted(table, door) for door in slots.doors_of(name for name, row in table if row == "BACKEND")]
+        requests, failed = sum(one.requests for one in each), sum(one.failed for one in each)
         return Counters(requests=requests - for_previews - refused, failed=failed - failed_for_previews - refused)
 
     def remove(self, environment: EnvironmentId) -> None:
@@ -243,7 +244,7 @@ class LocalRouter:
         if text is not None:
             self._fill(proxy, slots.weighted(config.read_slots(text), {}))
 
-    def _release(self, proxy: Proxy, plan: config.RouterFilePlan, held: Slots, names: Sequence[str]) -> int:
+    def _release(self, proxy: Proxy, plan: RouterFilePlan, held: Slots, names: Sequence[str]) -> int:
         """Take servers from HAProxy and then from the file; return how many sessions that cut."""
         after = slots.without(held, names)
         self._preview(proxy, plan, _previews(proxy, after))
@@ -255,7 +256,7 @@ class LocalRouter:
             proxy.converge(after)  # an HAProxy that died in between has read the file as it was before
         return cut
 
-    def _preview(self, proxy: Proxy, plan: config.RouterFilePlan, wanted: Previews) -> None:
+    def _preview(self, proxy: Proxy, plan: RouterFilePlan, wanted: Previews) -> None:
         """Preview what is ``wanted``: in the file and then in HAProxy."""
         if plan.preview is None:
             proxy.files.previews.unlink(missing_ok=True)
@@ -289,11 +290,11 @@ def _held(proxy: Proxy, text: str | None) -> Slots:
     if text is not None:
         return config.read_slots(text)
     with contextlib.suppress(RouterUnreachable):
-        return slots.seen(proxy.live()) if proxy.exists() else ()
+        return slots.seen(proxy.all_live()) if proxy.exists() else ()
     return ()
 
 
-def _write_previews_anew(proxy: Proxy, plan: config.RouterFilePlan, held: Slots) -> None:
+def _write_previews_anew(proxy: Proxy, plan: RouterFilePlan, held: Slots) -> None:
     if plan.preview:
         proxy.files.make()
         _write_previews(proxy, plan.preview, _previews(proxy, held))
@@ -312,10 +313,10 @@ def _write_previews(proxy: Proxy, kind: str, wanted: Previews) -> None:
 
 def _cut(proxy: Proxy, held: Slots, after: Slots, *, previewed: bool) -> int:
     """Free the slots that ``held`` has and ``after`` hasn't; return how many sessions they had, previews apart."""
-    gone = {index: server.address for index, server in slots.held(held) if after[index] is None}
-    sessions = _sessions(proxy.statistics())
+    gone = {index: server.addresses for index, server in slots.held(held) if after[index] is None}
+    sessions = doors.sessions(proxy.statistics())
     proxy.converge(after)
-    record, addresses = proxy.files.record(), tuple(gone.values())
+    record, addresses = proxy.files.record(), tuple(one for each in gone.values() for one in each)
     in_retired = proxy.cut(proxy.retired(record), addresses)
     if previewed and record:
         proxy.cut((record.haproxy,), addresses)  # they are in no slot, and counted as nobody's
@@ -323,19 +324,30 @@ def _cut(proxy: Proxy, held: Slots, after: Slots, *, previewed: bool) -> int:
 
 
 def _await_proven(proxy: Proxy, held: Slots, names: Sequence[str]) -> None:
-    """Return when HAProxy's checks of all ``names`` have passed. Raises RouterError after five seconds."""
-    wanted = [(index, server) for index, server in slots.held(held) if server.name in names]
+    """Return when HAProxy's checks of all ``names`` have passed, by every door that they have. Raises RouterError after
+    five seconds."""
+    keys = proxy.doors()
+    wanted = [
+        (door, index, server)
+        for door in keys
+        for index, server in slots.held(slots.seen_from(door, held))
+        if server.name in names
+    ]
     missing = list(wanted)
 
     def proven() -> bool:
-        live = proxy.live()
-        missing[:] = [(i, one) for i, one in wanted if not (live[i].proven and live[i].address == one.address)]
+        live = proxy.all_live(keys)
+        missing[:] = [
+            (door, i, one)
+            for door, i, one in wanted
+            if not (live[door][i].proven and live[door][i].address == one.address)
+        ]
         return not missing
 
     if until(proven, Deadline.after(_ATTACH_S), every_s=_POLL_S):
         return
-    index, server = missing[0]
-    row = proxy.statistics()[BACKEND, f"s{index + 1}"]
+    door, index, server = missing[0]
+    row = proxy.statistics()[slots.backend(door), f"{slots.letter(door)}{index + 1}"]
     said = " ".join(row[name] for name in ("check_desc", "check_code", "last_chk") if row[name] not in ("", "0"))
     said = printable(said) or "no answer yet"
     raise RouterError(
@@ -345,21 +357,29 @@ def _await_proven(proxy: Proxy, held: Slots, names: Sequence[str]) -> None:
 
 
 def _require_up(proxy: Proxy, held: Slots) -> None:
-    """Refuse to move the traffic from servers that are well to servers of which none is."""
+    """Refuse to move the traffic from servers that are well to servers of which none is, of any role."""
+    roles = {server.door for _, server in slots.held(held)}
 
-    def up() -> bool:
-        live = proxy.live()
-        wanted = [live[index] for index, server in slots.held(held) if server.weight]
-        others = [live[index] for index, server in slots.held(held) if not server.weight]
-        return not wanted or any(one.up for one in wanted) or not any(one.up and one.share for one in others)
+    def lost() -> list[Server]:
+        live = proxy.all_live(sorted(roles))
+        return [one for door, rows in live.items() for one in _lost(door, rows, held)]
 
-    if not until(up, Deadline.after(_UP_S), every_s=_POLL_S):
-        names = ", ".join(server.name for _, server in slots.held(held) if server.weight)
+    if not until(lambda: not lost(), Deadline.after(_UP_S), every_s=_POLL_S):
+        names = ", ".join(server.name for server in lost())
         raise RouterError(f"cannot route to {names}: the router's checks fail; the traffic stays where it is")
 
 
+def _lost(door: str, live: Sequence[Live], held: Slots) -> list[Server]:
+    """Return those that would get the traffic of a role, where none of them is up, and who has it is."""
+    mine = [(live[index], server) for index, server in slots.held(held) if server.door == door]
+    wanted = [(seen, server) for seen, server in mine if server.weight]
+    served_now = any(seen.up and seen.share for seen, server in mine if not server.weight)
+    return [server for _, server in wanted] if served_now and not any(seen.up for seen, _ in wanted) else []
+
+
 def _routed(server: Server, live: Live | None, sessions: int, counted: Served) -> RoutedTarget:
-    target = Target(name=server.name, address=server.address.host, port=server.address.port)
+    where = server.address
+    target = Target(name=server.name, address=where.host, port=where.port, door=server.door, ports=server.ports)
     if live is None:
         return RoutedTarget(target=target, weight=server.weight, sessions=0, up=False)
     if live.address != server.address or live.maintenance:
@@ -367,21 +387,12 @@ def _routed(server: Server, live: Live | None, sessions: int, counted: Served) -
     return RoutedTarget(target=target, weight=live.share, sessions=sessions, up=live.up, served=counted)
 
 
-def _sessions(statistics: served.Statistics) -> dict[int, int]:
-    """Return how many requests (connections, in tcp mode) each slot has in flight."""
-    return {
-        index: int(row["scur"])
-        for (proxy, name), row in statistics.items()
-        if proxy == BACKEND and (index := slots.index_of(name)) is not None
-    }
-
-
-def _inner(plan: RouterPlan, inside: tuple[str, ...] = ()) -> config.RouterFilePlan:
+def _inner(plan: RouterPlan, inside: tuple[str, ...] = ()) -> RouterFilePlan:
     """Return the plan of its file. One whose names have all gone to another environment, and that has no address, keeps
     its door, where nobody comes until it has names again."""
     door = bool(plan.names.sites or plan.expected or not (plan.listen or inside))
-    return replace(from_json(config.RouterFilePlan, to_json(plan)), form=config.FORM, door=door, inside=inside)
+    return replace(from_json(RouterFilePlan, to_json(plan)), form=FORM, door=door, inside=inside)
 
 
-def _outer(plan: config.RouterFilePlan, environment: EnvironmentId) -> RouterPlan:
+def _outer(plan: RouterFilePlan, environment: EnvironmentId) -> RouterPlan:
     return from_json(RouterPlan, {**to_json(plan), "environment": to_json(environment)})

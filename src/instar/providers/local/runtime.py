@@ -316,9 +316,13 @@ class LocalRuntime:
                 probe = health.ill("it is not running")
             case _:
                 probe = Probe(healthy=True)
-        if probe.healthy and service.health.kind != "none":
-            return probe
-        return self._explained(names, probe, service.port)
+        if not probe.healthy or service.health.kind == "none":
+            return self._explained(names, probe, service.port)
+        for further in service.ports.values():  # requests come there too
+            accepts = health.ask_tcp(str(allocations.get_address(names)), further.port, service.health)
+            if not accepts.healthy:
+                return self._explained(names, accepts, further.port)
+        return probe
 
     def _check(self, names: InstanceNames, instance: Instance, release: Release, check: Check) -> Probe:
         from instar.providers.local import checks

@@ -17,9 +17,9 @@ from instar.model.drift import Finding
 from instar.process import Process
 from instar.providers.local.held_haproxy import HeldHaproxy
 from instar.providers.local.proxy import Proxy
-from instar.router import admin_socket, maintenance, previews
+from instar.router import admin_socket, maintenance, previews, slots
 from instar.router.files import HolderRecord
-from instar.router.slots import BACKEND, Slots
+from instar.router.slots import Slots
 
 _RATES: Final = ("ConnRateLimit", "SessRateLimit", "SslRateLimit")
 _OPEN: Final = "OPEN"
@@ -46,11 +46,12 @@ def differences(proxy: Proxy, text: str | None, held: Slots | None) -> Iterator[
         yield from _map(proxy, text, previews.MAP, proxy.files.previews)
         yield from _map(proxy, text, maintenance.MAP, proxy.files.maintenance)
         yield from _page(proxy, text)
-    live = proxy.live()
-    for index, one in enumerate(live[: len(held)] if held is not None else live):
-        if one.elsewhere or not one.checked:
-            observed = one.elsewhere or "its health is not checked any more"
-            yield _finding(f"slot s{index + 1}, its check", "asks the server itself", observed)
+    for door, live in proxy.all_live().items():
+        for index, one in enumerate(live[: len(held)] if held is not None else live):
+            if one.elsewhere or not one.checked:
+                observed = one.elsewhere or "its health is not checked any more"
+                where = slots.label(index, door).rpartition("/")[2] + (f" of door {door}" if door else "")
+                yield _finding(f"slot {where}, its check", "asks the server itself", observed)
 
 
 def in_force(haproxy: HeldHaproxy, file: Path, text: str | None) -> Iterator[Finding]:
@@ -61,7 +62,7 @@ def in_force(haproxy: HeldHaproxy, file: Path, text: str | None) -> Iterator[Fin
     for (name, row), columns in admin_socket.read_statistics(shown).items():
         if row == "FRONTEND":
             yield from _frontend(name, columns, limits)
-        elif name == BACKEND and row != "BACKEND" and columns["slim"] not in ("", "0"):
+        elif slots.doors_of([name]) and row != "BACKEND" and columns["slim"] not in ("", "0"):
             yield _finding(f"slot {row}, its maxconn", "no limit", columns["slim"])
     for source in _TRACED.findall(traces):
         yield _finding(f"trace {source}", "off", "on")

@@ -17,7 +17,7 @@ from instar.model.digest import Digest
 from instar.model.drift import Finding
 from instar.providers.base import Target
 from instar.providers.local.inspection import haproxy
-from instar.providers.local.proxy import Proxy
+from instar.providers.local.proxy import Proxy, server_of
 from instar.router import config, listener, slots
 from instar.router.address import Address
 from instar.router.files import HaproxyFiles, HolderRecord
@@ -87,7 +87,8 @@ def _live(proxy: Proxy, expected: str | None, held: Slots | None) -> Iterator[Fi
     """Yield what HAProxy does that its file does not say."""
     try:
         if held is not None:
-            yield from _slots(held, proxy.live())
+            for door in proxy.doors():
+                yield from _slots(held, proxy.live(door), door)
         yield from haproxy.differences(proxy, expected, held)
     except RouterUnreachable:
         if proxy.exists():  # one that has just ended is started again
@@ -133,27 +134,28 @@ def _is_of_names(rule: Redirect) -> bool:
     return rule.networks == [IPv4Network(rule.to)] and rule.to not in (IPv4Address(0), IPv4Address(0xFFFFFFFF))
 
 
-def _slots(held: Slots, live: Sequence[Live]) -> Iterator[Finding]:
+def _slots(held: Slots, live: Sequence[Live], door: str) -> Iterator[Finding]:
     if len(live) > len(held):
-        yield _finding(_named(len(held), None), "no such slot", _seen(live[len(held)]))
-    for index, server in enumerate(held):
+        yield _finding(_named(len(held), None, door), "no such slot", _seen(live[len(held)]))
+    for index, server in enumerate(slots.seen_from(door, held)):
         if index >= len(live):
-            yield _finding(_named(index, server), _wanted(server), "no such slot")
-        elif slots.commands((server,), (live[index],)):
-            yield _finding(_named(index, server), _wanted(server), _seen(live[index]))
+            yield _finding(_named(index, server, door), _wanted(server), "no such slot")
+        elif slots.commands((held[index],), {door: (live[index],)}):
+            yield _finding(_named(index, server, door), _wanted(server), _seen(live[index]))
 
 
 def restored(proxy: Proxy, targets: Sequence[Target]) -> Slots:
     """Return what the slots shall hold: the targets that the file names with its weights, or, where nobody can read it,
     those that HAProxy has."""
-    known = {target.name: Server.of(target.name, target.address, target.port) for target in targets}
+    known = {target.name: server_of(target) for target in targets}
     try:
         named = config.read_slots(proxy.files.read() or "")
     except RouterError:
         named = ()
     if not named:
-        by_address = {server.address: server for server in known.values()}
-        return tuple(_weighted(by_address.get(seen.address), seen.share) for seen in proxy.live())
+        by_address = {(server.door, server.address): server for server in known.values()}
+        seen = slots.seen(proxy.all_live())
+        return tuple(_weighted(by_address.get((one.door, one.address)), one.weight) if one else None for one in seen)
     return tuple(_weighted(known.get(server.name), server.weight) if server else None for server in named)
 
 
@@ -161,7 +163,11 @@ def must_be_replaced(proxy: Proxy, text: str, held: Slots) -> bool:
     """Tell whether HAProxy itself must be started anew to be as it was made: its slots can be put right as it runs."""
     record, unsaid = held_by(proxy.files)
     changed = [*haproxy.processes(record), *haproxy.differences(proxy, text, held)]
-    return unsaid is not None or bool(changed) or len(proxy.live()) != len(held) or any(_edges_way(proxy, text))
+    return unsaid is not None or bool(changed) or _has_other_slots(proxy, held) or any(_edges_way(proxy, text))
+
+
+def _has_other_slots(proxy: Proxy, held: Slots) -> bool:
+    return any(len(rows) != len(held) for rows in proxy.all_live().values())
 
 
 def _weighted(server: Server | None, weight: int) -> Server | None:
@@ -191,8 +197,9 @@ def changed_line(file: str, expected: str, text: str) -> Finding:
     return _finding(f"{file}, line {number}", (lines or [""])[-1] if len(lines) > len(there) else "no more", rest)
 
 
-def _named(index: int, server: Server | None) -> str:
-    return f"slot s{index + 1}" + (f" ({server.name})" if server else "")
+def _named(index: int, server: Server | None, door: str) -> str:
+    where = f"slot {slots.letter(door)}{index + 1}" + (f" of door {door}" if door else "")
+    return where + (f" ({server.name})" if server else "")
 
 
 def _wanted(server: Server | None) -> str:

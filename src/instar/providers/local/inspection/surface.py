@@ -112,10 +112,12 @@ def _network(case: Case, inside: facts.Inside) -> Iterator[Finding]:
 
 
 def _listeners(case: Case, inside: facts.Inside) -> Iterator[Finding]:
-    port = case.order.release.service.port
+    service = case.order.release.service
+    ports = [port for port in (service.port, *(one.port for one in service.ports.values())) if port is not None]
     for one in inside.listeners:
-        if not (one.protocol == "tcp" and one.port == port) and not _is_a_client(one, inside):
-            expected = f"tcp port {port} alone" if port else "nothing listens"
+        if not (one.protocol == "tcp" and one.port in ports) and not _is_a_client(one, inside):
+            shown = f"port {ports[0]}" if len(ports) == 1 else f"ports {', '.join(map(str, ports))}"
+            expected = f"tcp {shown} alone" if ports else "nothing listens"
             yield case.finding("listener", str(one), expected, "it listens")
 
 

@@ -1,0 +1,127 @@
+"""The rules of doors: how the ports of a service are reached, in each of its environments. ``rules`` asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from instar.definition.door_forms import SERVICE
+from instar.definition.forms import HEADER, INTERNAL
+from instar.definition.problems import Mark, Problems, listed, nearest
+from instar.definition.section import Reading, blame, readings
+from instar.definition.shapes import FAILED
+from instar.definition.source import Listing, Node
+from instar.definition.source import Mapping as MapNode
+
+ALONE: Final = ""  # of what is written without a door
+
+
+def written(one: Reading) -> Mapping[str, Any]:
+    """Return what an environment listens at, by door as it is written: a list, or FAILED."""
+    listen = one.get("listen")
+    return listen if isinstance(listen, dict) else {ALONE: listen}
+
+
+def nodes(one: Reading) -> Iterator[tuple[Any, Node]]:
+    """Yield each address, word or section of ``listen``, with where it stands."""
+    node = one.node_of("listen")
+    for door, listen in written(one).items():
+        at = node.entries[door] if door != ALONE and isinstance(node, MapNode) else node
+        yield from zip(() if listen is FAILED else listen, _items(at), strict=False)
+
+
+def addresses(one: Reading) -> Iterator[tuple[str, str, Mark]]:
+    """Yield every socket of an environment: its key, the address, and where that stands."""
+    for address, where in nodes(one):
+        if isinstance(address, Reading):
+            inner, node = address.get("address"), address.node_of("address")
+            for each, at in zip(() if inner is FAILED else inner, _items(node), strict=False):
+                yield from [("listen", each, at.mark)] if each is not FAILED else []
+        elif address not in (FAILED, INTERNAL):
+            yield "listen", address, where.mark
+    preview = one.get("preview")
+    if preview not in (None, FAILED, HEADER):
+        yield "preview", preview, one.node_of("preview").mark
+
+
+def _items(node: Node) -> list[Node]:
+    return node.items if isinstance(node, Listing) else [node]
+
+
+def sections(one: Reading) -> list[Reading]:
+    """Return the sections of ``listen``, of all doors."""
+    return [section for listen in written(one).values() for section in readings(listen)]
+
+
+def of_first(one: Reading, service: Reading) -> Any:
+    """Return what is listened at for the port of ``service``: a list, none, or FAILED."""
+    known = written(one)
+    return known[ALONE] if ALONE in known else known.get(_role(service), ())
+
+
+def ports(reading: Reading, problems: Problems) -> None:
+    """Further ports go with a first one, and each is another."""
+    named, first = reading.get("ports"), reading.get("port")
+    if named is FAILED or not named or first is FAILED:
+        return
+    if first is None:
+        blame(reading, "ports", problems, "these are further ones; say the first as 'port', which is checked")
+        return
+    taken = {first: "the first one's"}
+    for name, one in named.items():
+        number = one.get("port") if isinstance(one, Reading) else one
+        if number is FAILED:
+            continue
+        if number in taken:
+            blame(reading, "ports", problems, f"'{name}' is port {number}, which is {taken[number]} already")
+        taken.setdefault(number, f"'{name}'s")
+
+
+def environment(one: Reading, service: Reading, known: Mapping[str, Reading], problems: Problems) -> None:
+    """Each door is of a port that there is. ``known``: the roles, none where there is but the ``service``."""
+    listen = one.get("listen")
+    if not isinstance(listen, dict):
+        return
+    roles = dict(known) or {SERVICE: service}
+    for door, wanted in listen.items():
+        role, _, port = door.partition(".")
+        trouble = _trouble(roles, role, port)
+        if trouble is None and door != _role(service):
+            trouble = _unfit(roles[role], port, wanted)
+        if trouble is not None:
+            node = one.node_of("listen")
+            at = node.entries[door] if isinstance(node, MapNode) else node
+            problems.add(at.key_mark or at.mark, f"{one.path}.listen.{door}: {trouble}")
+    first = _role(service)
+    if service.get("port") not in (None, FAILED) and first not in listen:
+        blame(one, "listen", problems, f"'{first}' is missing: say where its port is reached, or '{first}: {INTERNAL}'")
+
+
+def _trouble(roles: Mapping[str, Reading], role: str, port: str) -> str | None:
+    if role not in roles:
+        near = nearest(role, roles)
+        advice = f"did you mean '{near}'?" if near else f"expected {listed(roles)}"
+        return f"there is no role '{role}'; {advice}"
+    if roles[role].get("port") is None:
+        return f"'{role}' has no port to send requests to; add {roles[role].path}.port, or remove this"
+    named = roles[role].get("ports")
+    if not port or named is FAILED or port in named:
+        return None
+    near = nearest(port, named)
+    advice = f"did you mean '{near}'?" if near else f"add it to {roles[role].path}.ports, or remove this"
+    return f"'{role}' has no port '{port}'; {advice}"
+
+
+def _unfit(role: Reading, port: str, wanted: Any) -> str | None:
+    """Return what a door of a further port can't be."""
+    if wanted is FAILED or not port:
+        return None
+    if INTERNAL in wanted:
+        return f"only the first port is found by name; give it an address, or no door at all (it is '{role.path}.port')"
+    if any(True for section in readings(wanted) for key in section.values if key != "address"):
+        return f"names lead to the first port alone ('{role.path}.port'); give this one an address: 127.0.0.1:9000"
+    return None
+
+
+def _role(service: Reading) -> str:
+    return service.path.partition("roles.")[2] or SERVICE

@@ -1,0 +1,49 @@
+"""What HAProxy says of the doors of one environment's router: the slots, and what was answered by each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from instar.model.release import Served
+from instar.providers.base import Counters
+from instar.providers.local.proxy import Proxy
+from instar.router import admin_socket, served, slots
+from instar.router.plan import RouterFilePlan
+from instar.router.slots import Live
+
+
+def looked(
+    proxy: Proxy, plan: RouterFilePlan
+) -> tuple[Mapping[str, Sequence[Live]], served.Statistics, Mapping[str, Mapping[int, Served]]]:
+    """Return the slots of each door that counts, HAProxy's statistics, and what the servers in those slots answered."""
+    doors = [door for door in (slots.FIRST, *(one.key for one in plan.doors)) if served.is_counted(door)]
+    shown = [f"show servers state {slots.backend(door)}" for door in doors]
+    *each, text = proxy.ask(*shown, *(served.show(door) for door in doors), "show stat")
+    statistics = admin_socket.read_statistics(text)
+    states, tables = each[: len(doors)], each[len(doors) :]
+    live = {door: slots.read_state(state) for door, state in zip(doors, states, strict=True)}
+    counted = {door: served.read(statistics, table, door) for door, table in zip(doors, tables, strict=True)}
+    return live, statistics, counted
+
+
+def counted(table: served.Statistics, door: str) -> Counters:
+    """Return what a door took since HAProxy began."""
+    own = f":{door}" if door else ""
+    named = (f"public{own}", f"inside{own}", *(() if door else ("door",)))
+    fronts = [table[name, "FRONTEND"] for name in named if (name, "FRONTEND") in table]
+    back = table[slots.backend(door), "BACKEND"]
+    if back["mode"] == "tcp":
+        return Counters(requests=sum(int(front["stot"]) for front in fronts), failed=int(back["econ"]))
+    answered_short = int(back["srv_abrt"])  # one that got no answer at all is among the 5xx, as 502
+    # connections without one are among the requests
+    requests = sum(int(front["req_tot"]) - int(front["ereq"]) for front in fronts)
+    return Counters(requests=requests, failed=sum(int(front["hrsp_5xx"]) for front in fronts) + answered_short)
+
+
+def sessions(statistics: served.Statistics) -> dict[int, int]:
+    """Return how many requests (connections, in tcp mode) each slot has in flight, by all doors."""
+    found = dict[int, int]()
+    for (proxy, name), row in statistics.items():
+        if slots.doors_of([proxy]) and (index := slots.index_of(name)) is not None:
+            found[index] = found.get(index, 0) + int(row["scur"])
+    return found

@@ -1,0 +1,134 @@
+"""A service of two ports, each with a door of its own: a rollout moves both, whoever is killed in the middle."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import cast
+
+import load
+import pytest
+from project import Project
+
+from free_ports import free_port
+
+pytestmark = pytest.mark.root
+KILLER = Path(__file__).parent / "killer.py"
+SECOND = '[ "$MODE" = first-alone ] || busybox httpd -p 9000 -h /srv/www\nexec busybox httpd -f -p 8080 -h /srv/www\n'
+
+
+@pytest.fixture
+def shop(project: Project) -> Project:
+    """The project, whose service listens on a second port too."""
+    cast(dict[str, int], project.ports)["admin"] = free_port()
+    project.edit("  port: 8080\n", "  port: 8080\n  ports: {admin: 9000}\n")
+    project.edit("exec busybox httpd -f -p 8080 -h /srv/www\n", SECOND, "app/serve")
+    open_door(project)
+    return project
+
+
+def open_door(project: Project) -> None:
+    first, admin = f"127.0.0.1:{project.ports['dev']}", f"127.0.0.1:{project.ports['admin']}"
+    project.edit(f"    listen: {first}\n", f"    listen: {{service: '{first}', service.admin: '{admin}'}}\n")
+
+
+def both(project: Project) -> tuple[str, str]:
+    return project.get(), project.get("admin")
+
+
+def test_both_doors_follow_a_rollout_and_the_way_back(shop: Project) -> None:
+    shop.instar("deploy", "dev")
+    assert both(shop) == ("hello from version 1\n",) * 2
+    assert shop.json("status", "dev")["listen"] == [f"127.0.0.1:{shop.ports[name]}" for name in ("dev", "admin")]
+    options = ("--rate", "100", "--connections", "4")
+    with load.running(shop.url(), *options) as first, load.running(shop.url("admin"), *options) as second:
+        for version in ("2", "3"):
+            shop.set_version(version)
+            assert shop.json("deploy", "dev")["outcome"] == "done"
+            assert both(shop) == (f"hello from version {version}\n",) * 2
+        shop.instar("rollback", "dev")
+        assert both(shop) == ("hello from version 2\n",) * 2
+        shop.edit(
+            "    config: {GREETING: hello}",
+            "    rollout: {strategy: canary, steps: [30], pause: 1s}\n    config: {GREETING: hello}",
+        )
+        shop.set_version("4")
+        shop.instar("deploy", "dev")
+        reports = first.stop(), second.stop()
+    assert [report["failed"] for report in reports] == [0, 0], reports
+    assert both(shop) == ("hello from version 4\n",) * 2
+    assert shop.json("drift", "dev")["clean"], "neither port is a finding"
+
+
+def test_a_door_comes_and_goes_without_a_release(shop: Project) -> None:
+    first, admin = f"127.0.0.1:{shop.ports['dev']}", f"127.0.0.1:{shop.ports['admin']}"
+    shop.edit(f"{{service: '{first}', service.admin: '{admin}'}}", first)
+    shop.instar("deploy", "dev")
+    with load.running(shop.url(), "--rate", "100", "--connections", "4") as traffic:
+        open_door(shop)
+        assert shop.json("deploy", "dev")["release"] == 1
+        assert shop.get("admin") == "hello from version 1\n"
+        shop.edit(f"{{service: '{first}', service.admin: '{admin}'}}", first)
+        assert shop.json("deploy", "dev")["release"] == 1
+        with pytest.raises(OSError):
+            shop.get("admin")
+        assert traffic.stop()["failed"] == 0
+
+
+def test_a_release_whose_second_port_is_closed_gets_no_traffic(shop: Project) -> None:
+    shop.instar("deploy", "dev")
+    shop.edit("{GREETING: hello}", "{GREETING: hello, MODE: first-alone}")
+    refused = shop.try_instar("deploy", "dev")
+    assert refused.status == 1
+    assert "0 of 1 healthy after 4 s: nothing listens on port 9000" in refused.err, refused.err
+    assert both(shop) == ("hello from version 1\n",) * 2
+
+
+def test_a_way_back_to_before_there_was_that_port_is_told(project: Project) -> None:
+    project.instar("deploy", "dev")
+    cast(dict[str, int], project.ports)["admin"] = free_port()
+    project.edit("  port: 8080\n", "  port: 8080\n  ports: {admin: 9000}\n")
+    project.edit("exec busybox httpd -f -p 8080 -h /srv/www\n", SECOND, "app/serve")
+    open_door(project)
+    project.instar("deploy", "dev")
+    assert both(project) == ("hello from version 1\n",) * 2
+    back = project.instar("rollback", "dev")
+    told = f"release 1 has no port 'admin': nobody answers at 127.0.0.1:{project.ports['admin']}"
+    assert told in " ".join(back.err.split())
+    assert project.get() == "hello from version 1\n"
+    project.instar("rollback", "dev", "--to", "2")
+    assert both(project) == ("hello from version 1\n",) * 2
+
+
+def killed(project: Project, last: int) -> int | None:
+    """Deploy, and kill that at the ``last`` thing that it does; return how many there were, None when it was killed."""
+    count = project.folder.parent / "count"
+    words = [sys.executable, "-IB", str(KILLER), str(last), str(count), "deploy", "dev"]
+    ended = subprocess.run(
+        words, cwd=project.folder, env=project.environ, capture_output=True, text=True, timeout=120, check=False
+    )
+    if ended.returncode == -signal.SIGKILL:
+        return None
+    assert ended.returncode == 0, ended.stderr
+    return int(count.read_text())
+
+
+def test_a_deploy_killed_at_points_all_over_it_loses_no_request_at_either_door(shop: Project) -> None:
+    shop.instar("deploy", "dev")
+    options = ("--rate", "60", "--connections", "3")
+    shop.set_version("2")
+    shop.instar("bake")
+    steps = killed(shop, 10**9)
+    assert steps is not None
+    with load.running(shop.url(), *options) as first, load.running(shop.url("admin"), *options) as second:
+        for version, last in enumerate(range(steps // 8, steps, steps // 4), 3):
+            shop.set_version(str(version))
+            shop.instar("bake")
+            killed(shop, last)
+            assert shop.json("deploy", "dev")["outcome"] in ("done", "unchanged")
+            assert both(shop) == (f"hello from version {version}\n",) * 2
+        reports = first.stop(), second.stop()
+    assert [report["failed"] for report in reports] == [0, 0], reports
+    assert shop.json("drift", "dev")["clean"]

@@ -1,0 +1,133 @@
+"""Doors of several ports: what is read, what is kept, and what is said of what can't be."""
+
+from __future__ import annotations
+
+import pytest
+
+from instar.definition.kept import require_kept
+from instar.definition.load import parse
+from instar.errors import DefinitionError
+from instar.model.codec import from_json, to_json
+from instar.model.definition import Definition
+from instar.model.digest import Digest
+from instar.model.doors import Door, Port
+from instar.model.environment import Settings
+from instar.model.release import EnvironmentId
+from instar.providers.base import RouterPlan
+from instar.providers.doors import DoorPlan
+
+SERVICE = "service: {command: [a], port: 80, ports: {admin: 9000, feed: {port: 9001, protocol: tcp}}}\n"
+ROLES = "roles: {web: {command: [a], port: 80, ports: {admin: 9000}}, worker: {command: [b]}}\n"
+HEAD = "name: shop\nimage: {base: debian:bookworm}\n"
+
+
+def read(listen: str, service: str = SERVICE) -> Definition:
+    return parse(f"{HEAD}{service}environments:\n  a: {{listen: {listen}}}\n", "instar.yaml").definition
+
+
+def told(listen: str, service: str = SERVICE) -> list[str]:
+    with pytest.raises(DefinitionError) as refused:
+        read(listen, service)
+    return [one.message for one in refused.value.problems]
+
+
+def test_each_port_has_a_door_and_the_first_is_kept_as_it_always_was() -> None:
+    found = read("{service: ':81', service.admin: [127.0.0.1:90, '[::1]:90'], service.feed: {address: ':91'}}")
+    assert found.service.ports == {"admin": Port(port=9000), "feed": Port(port=9001, protocol="tcp")}
+    settings = Settings.of(found.environments["a"])
+    assert settings.listen == ("0.0.0.0:81",)
+    assert settings.doors == {
+        ".admin": Door(listen=("127.0.0.1:90", "[::1]:90")),
+        ".feed": Door(listen=("0.0.0.0:91",)),
+    }
+    assert settings.all_listen == ("0.0.0.0:81", "127.0.0.1:90", "[::1]:90", "0.0.0.0:91")
+    require_kept(settings)
+    assert from_json(Settings, to_json(settings)) == settings
+
+
+def test_a_door_is_called_by_its_role() -> None:
+    settings = Settings.of(read("{web: {https: [shop.example]}, web.admin: 127.0.0.1:9000}", ROLES).environments["a"])
+    assert settings.names.https == ("shop.example",)
+    assert settings.doors == {".admin": Door(listen=("127.0.0.1:9000",))}
+
+
+def test_one_door_can_be_written_by_its_role_too() -> None:
+    plain = Settings.of(read("':81'", ROLES).environments["a"])
+    assert Settings.of(read("{web: ':81'}", ROLES).environments["a"]) == plain
+    assert "doors" not in to_json(plain), "what has none is written down as before"
+
+
+@pytest.mark.parametrize(
+    ("listen", "message"),
+    [
+        ("{service.admin: ':90'}", "'service' is missing: say where its port is reached, or 'service: internal'"),
+        ("{service: ':81', service.amin: ':90'}", "'service' has no port 'amin'; did you mean 'admin'?"),
+        ("{service: ':81', web.admin: ':90'}", "there is no role 'web'; expected service"),
+        ("{service: ':81', service.admin: internal}", "only the first port is found by name"),
+        ("{service: ':81', service.admin: {http: a.test}}", "names lead to the first port alone"),
+        ("{service: ':81', service.admin: ':81'}", "0.0.0.0:81 is taken: it listens on 0.0.0.0:81 in line 5"),
+        ("{service: ':81', service.feed: 127.0.0.1:81}", "127.0.0.1:81 is taken: it listens on 0.0.0.0:81 in line 5"),
+        ("{service: ':81', service.a.b: ':90'}", "expected a role, or a port of one, such as 'web' or 'web.admin'"),
+        ("{service: [':81', internal]}", "'internal' stands alone"),
+        ("{htps: [shop.example]}", "unknown key 'htps'; did you mean 'https'?"),
+    ],
+)
+def test_a_door_that_cannot_be_is_refused(listen: str, message: str) -> None:
+    assert any(message in one for one in told(listen)), told(listen)
+
+
+@pytest.mark.parametrize(
+    ("listen", "message"),
+    [
+        ("{web: ':81', worker: ':90'}", "'worker' has no port to send requests to; add roles.worker.port"),
+        ("{web: ':81', wb.admin: ':90'}", "there is no role 'wb'; did you mean 'web'?"),
+        ("{web: ':81', web.metrics: ':90'}", "'web' has no port 'metrics'; add it to roles.web.ports, or remove this"),
+    ],
+)
+def test_a_door_of_a_role_without_that_port_is_refused(listen: str, message: str) -> None:
+    assert any(message in one for one in told(listen, ROLES)), told(listen, ROLES)
+
+
+@pytest.mark.parametrize(
+    ("service", "message"),
+    [
+        ("service: {command: [a], ports: {admin: 9000}}\n", "these are further ones; say the first as 'port'"),
+        ("service: {command: [a], port: 80, ports: {admin: 80}}\n", "'admin' is port 80, which is the first one's"),
+        ("service: {command: [a], port: 80, ports: {b: 81, c: 81}}\n", "'c' is port 81, which is 'b's already"),
+        ("service: {command: [a], port: 80, ports: {b: 70000}}\n", "expected a whole number from 1 to 65535"),
+        ("service: {command: [a], port: 80, ports: {b: {port: 81, protocol: udp}}}\n", "expected http, h2 or tcp"),
+    ],
+)
+def test_ports_that_cannot_be_are_refused(service: str, message: str) -> None:
+    assert any(message in one for one in told("':81'", service)), told("':81'", service)
+
+
+def test_a_second_role_with_a_port_is_refused_and_told_of_ports() -> None:
+    roles = "roles: {web: {command: [a], port: 80}, api: {command: [b], port: 81}}\n"
+    assert any("role 'web' has a port already" in one and "'ports'" in one for one in told("{web: ':81'}", roles))
+
+
+@pytest.mark.parametrize("key", ["..admin", "a.b.c", "A", ".admin\n  bind :1", ""])
+def test_what_a_ledger_keeps_of_doors_is_held_against_their_form(key: str) -> None:
+    with pytest.raises(ValueError, match="doors"):
+        require_kept(Settings(listen=("127.0.0.1:1",), doors={key: Door(listen=("127.0.0.1:2",))}))
+
+
+def test_a_plan_has_all_doors_and_one_without_is_the_same_as_before() -> None:
+    found = read("{service: ':81', service.feed: ':91'}")
+    where, settings = EnvironmentId(service="shop", name="a"), Settings.of(found.environments["a"])
+    plan = RouterPlan.of(where, settings, found.service)
+    assert plan.doors == (
+        DoorPlan(
+            key=".feed",
+            listen=("0.0.0.0:91",),
+            protocol="tcp",
+            request_timeout_ms=60_000,
+            tunnel_timeout_ms=3_600_000,
+        ),
+    )
+    assert from_json(RouterPlan, to_json(plan)) == plan
+    without = RouterPlan.of(where, Settings(listen=("0.0.0.0:81",)), found.service)
+    assert "doors" not in to_json(without)
+    assert without.fingerprint != plan.fingerprint
+    assert Digest(plan.fingerprint)
