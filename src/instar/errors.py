@@ -34,7 +34,9 @@ InstarError
 │   ├── LeaseLost            75  another holder may act on the environment by now
 │   ├── MachineDoubled       75  another machine says that it is this one
 │   └── NotFound                 no such environment, release or instance
+│       └── EnvironmentNotFound  no such environment, and none that is gone
 ├── HostError                 1  this machine refuses (no space, subnet taken, mount fails)
+├── AgentUnreachable       ~  1  no agent answers those who may only look
 ├── ProviderError             1  an instance could not be created or started
 │   └── ProviderUnavailable ~    what runs the instances did not answer, or said: not now
 ├── RouterError               1  the router could not be started, reached or changed
@@ -269,6 +271,15 @@ class MachineDoubled(LedgerError):
 
 class NotFound(LedgerError):
     code = "not-found"
+
+
+class EnvironmentNotFound(NotFound):
+    pass
+
+
+class AgentUnreachable(InstarError):
+    code = "agent-unreachable"
+    retry_after_s = 1.0
 
 
 class HostError(InstarError):

@@ -287,18 +287,27 @@ def on_terminal(argv: Sequence[str | Path], *, environ: Mapping[str, str]) -> in
         signal.signal(signal.SIGINT, before)
 
 
-def attach(argv: Sequence[str | Path], *, stdin: int, stdout: int, stderr: int) -> subprocess.Popen[bytes]:
+def attach(
+    argv: Sequence[str | Path],
+    *,
+    stdin: int,
+    stdout: int,
+    stderr: int,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> subprocess.Popen[bytes]:
     """Start a child that reads and writes descriptors of the caller's, holds no locks, and does not outlive Instar.
 
-    It is sent SIGTERM when the thread that started it ends. The caller waits for it.
+    ``env`` is added to the clean environment. It is sent SIGTERM when the thread that started it ends. The caller waits
+    for it.
     """
     return _start(
         ["setpriv", "--pdeathsig", "TERM", *(os.fspath(word) for word in argv)],
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,
-        env=clean_environment(),
-        cwd=None,
+        env=clean_environment(env),
+        cwd=cwd,
         pass_fds=(),
         start_new_session=True,
     )

@@ -17,7 +17,8 @@ NEW_MOUNTS, NEW_NETWORK = 0x0002_0000, 0x4000_0000  # kinds of namespaces. Sourc
 _PIDFD_GETFD, _OPENAT2 = 438, 437  # the same on every architecture
 _AT_CWD, _RENAME_EXCHANGE = -100, 2
 _HOW = struct.Struct("=QQQ")  # open_how. Source: openat2(2)
-_SET_CHILD_SUBREAPER, _SET_SECUREBITS = 36, 28  # Source: linux/prctl.h
+_SET_PDEATHSIG, _SET_CHILD_SUBREAPER, _SET_SECUREBITS = 1, 36, 28  # Source: linux/prctl.h
+_SOL_SOCKET, _PEERGROUPS, _MOST_GROUPS = 1, 59, 65_536  # as many as a process can have: getgroups(2)
 
 Argument = int | bytes | None
 
@@ -69,6 +70,25 @@ def set_file_owner(user: int, group: int) -> None:
 def adopt_orphans() -> None:
     """Become the parent of processes whose parent below this one ends, so that they can be waited for: prctl(2)."""
     _checked("prctl", _SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_with_parent(number: int) -> None:
+    """Have this process get the signal ``number`` when the thread that forked it ends. Source: prctl(2)."""
+    _checked("prctl", _SET_PDEATHSIG, number, 0, 0, 0)
+
+
+def groups_of_peer(descriptor: int) -> frozenset[int]:
+    """Return the supplementary groups that the other end of a Unix socket had when it connected.
+
+    Python's own getsockopt takes no more than 256 of them. Source: unix(7), SO_PEERGROUPS in asm-generic/socket.h
+    """
+    import array
+    import ctypes
+
+    buffer = ctypes.create_string_buffer(_MOST_GROUPS * 4)
+    length = ctypes.c_uint(len(buffer))
+    _checked("getsockopt", descriptor, _SOL_SOCKET, _PEERGROUPS, ctypes.addressof(buffer), ctypes.addressof(length))
+    return frozenset(array.array("I", buffer.raw[: length.value]))
 
 
 def descriptor_of(process: int, descriptor: int) -> int:

@@ -95,6 +95,8 @@ class MachineWorkspace:
         for path in (*durable.leftovers(self.state.root), self.state.run, *(self.state.root / name for name in own)):
             mounts.unmount_all(path)
             trees.remove(path)
+        with contextlib.suppress(OSError):
+            self.state.readers_socket.unlink(missing_ok=True)
         stays = tuple(sorted(self.state.root.iterdir()))
         if not stays:
             self.state.root.rmdir()
@@ -178,7 +180,7 @@ class MachineWorkspace:
             _require_roots(folder)
             self._require_no_restore()
             return
-        if not os.access(folder, os.F_OK):
+        if _is_missing(folder):
             _close(self.state)
         if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
             raise NotRoot(

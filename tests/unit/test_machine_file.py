@@ -27,6 +27,7 @@ from instar.model.machine import (
     IndexSettings,
     MachineSettings,
     NoticeSettings,
+    ReaderSettings,
     RegistrySettings,
     SecretSettings,
 )
@@ -79,6 +80,7 @@ def test_the_page_and_its_example_are_current() -> None:
             "ci": SecretSettings(variable="SHOP_TOKEN"),
         },
         age=AgeSettings(identities="/etc/instar/age-identities"),
+        readers=ReaderSettings(group="instar-readers"),
         kubernetes=ClusterHere(audit_log="/var/log/kubernetes/audit.log"),
     )
 
@@ -95,6 +97,7 @@ def test_the_schema_is_strict() -> None:
         "indexes",
         "secrets",
         "age",
+        "readers",
         "kubernetes",
     }
     assert schema["properties"]["agent"]["properties"]["check"]["default"] == "5s"

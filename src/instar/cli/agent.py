@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from instar.model.progress import Report
     from instar.model.release import EnvironmentId
     from instar.model.usage import Measured
+    from instar.reading.door import ReadersDoor
     from instar.telemetry.log import Log
     from instar.telemetry.metrics import Metrics
     from instar.telemetry.notices import Channel
@@ -124,6 +125,8 @@ class AgentReporter:
     def __init__(self, log: Log, metrics: Metrics, server: MetricsServer | None) -> None:
         self.log, self.metrics, self.server = log, metrics, server
         self.each_round: Callable[[], None] = lambda: None
+        self.door: ReadersDoor | None = None
+        self.keep_drift: Callable[[Checked], None] = lambda checked: None
         self.began = datetime.now(UTC)
 
     def saw(self, snapshot: Snapshot, seconds: float) -> None:
@@ -138,6 +141,7 @@ class AgentReporter:
 
     def checked(self, checked: Checked) -> None:
         self.metrics.checked(checked)
+        self.keep_drift(checked)
 
     def certified(self, found: Sequence[CertificateStatus]) -> None:
         self.metrics.certified(found)
@@ -156,6 +160,8 @@ class AgentReporter:
 
         systemd.notify(os.environ, "WATCHDOG=1")
         self.each_round()
+        if self.door is not None:
+            self.door.look()
         if self.server is not None:
             self.server.beat()
 
@@ -201,12 +207,14 @@ def _work(
         heard=reporter.happened,
         told=metrics.noticed,
     )
+    readers = _readers(workspace, reporter)
     reload = Reload(os.environ, reporter.log, work.stop, functools.partial(_next_listening, reporter.server, served_at))
     reload.install()
     reporter.each_round = reload.look
 
     def begun() -> None:
         notices.start()
+        readers.open()
         reporter.log.say("info", "begun", f"process {os.getpid()} looks after {workspace.state.root}")
         systemd.notify(os.environ, "READY=1")
 
@@ -214,11 +222,26 @@ def _work(
     if not reload.accepted:
         systemd.notify(os.environ, "STOPPING=1")
     notices.stop()
+    readers.close()
     if reporter.server is not None:
         reporter.server.close()
     if reload.accepted:
         reload.start_again()
     reporter.log.say("info", "ended", "instances keep running")
+
+
+def _readers(workspace: MachineWorkspace, reporter: AgentReporter) -> ReadersDoor:
+    """Return the door for those who may only look, as the machine's file has it."""
+    from instar.reading.door import ReadersDoor
+    from instar.reading.last_drift import keep_last
+
+    settings = workspace.machine_settings
+    group = settings.readers.group if settings is not None else None
+    door = ReadersDoor(workspace.state.readers_socket, group, os.environ, workspace.report)
+    reporter.door = door
+    if group is not None:
+        reporter.keep_drift = functools.partial(keep_last, workspace)
+    return door
 
 
 def _server(address: str, metrics: Metrics) -> MetricsServer:

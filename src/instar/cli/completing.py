@@ -32,7 +32,16 @@ def environments(context: click.Context, _: click.Parameter, typed: str) -> list
     with contextlib.suppress(InstarError, OSError):
         service = service_beside("", file)
     found = [*_declared(file), *(one.name for one in known if one.service == service), *map(str, known)]
-    return _beginning(found, typed)
+    return _beginning([*found, *_of_an_agent()], typed)
+
+
+def _of_an_agent() -> list[str]:
+    """Return those that root's agent tells of, where this user may only look."""
+    from instar.cli.looking import known_environments
+
+    with contextlib.suppress(InstarError, OSError):
+        return known_environments()
+    return []
 
 
 def instances(context: click.Context, _: click.Parameter, typed: str) -> list[str]:

@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from instar.cli import completing
-from instar.cli.options import environment_argument, file_option, find_environment, json_option, open_workspace
-from instar.cli.screen import say_json, show
+from instar.cli.options import environment_argument, file_option, json_option, service_beside
 
 _NUMBER = click.IntRange(1, 2**31 - 1)
 
@@ -25,13 +24,17 @@ def diff(environment: str, before: int | None, after: int | None, file: Path, as
 
     M is the active release by default, and N the one that served before it. Exit status 2: there are differences.
     """
-    from instar.operations.diff import diff as run
-    from instar.views.diffs import diff_json, diff_page
+    from instar.cli.looking import look
+    from instar.reading.questions import Diff
 
-    workspace = open_workspace()
-    found = run(workspace, find_environment(workspace, environment, file), before, after)
-    if as_json:
-        say_json(diff_json(found))
-    else:
-        show(diff_page(found, all_files=all_files))
-    return 0 if found.is_same else 2
+    service = service_beside(environment, file)
+    return look(
+        Diff(
+            environment=environment,
+            service=service,
+            before=before,
+            after=after,
+            all_files=all_files,
+            as_json=as_json,
+        )
+    )

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from instar.cli import completing
-from instar.cli.options import environment_argument, file_option, find_environment, json_option, open_workspace
+from instar.cli.options import (
+    environment_argument,
+    file_option,
+    find_environment,
+    json_option,
+    open_workspace,
+    service_beside,
+)
 from instar.cli.screen import say_json, show
-
-if TYPE_CHECKING:
-    pass
+from instar.errors import NotRoot
 
 
 @click.command()
@@ -25,8 +29,19 @@ def drift(environment: str, instance: str | None, deep: bool, file: Path, as_jso
     """Check that what runs in ENV (or INSTANCE of it) is what was baked; exit 2 when anything is not.
 
     Mounts, processes and their code, limits, kernel settings, network, files, secrets, layers and the router are held
-    against the release. Nothing is changed: the agent replaces what drifted, where drift.action says so.
+    against the release. Nothing is changed: the agent replaces what drifted, where drift.action says so. Whoever may
+    only look (docs/readers.md) sees what the agent found when it last checked.
     """
+    from instar.cli.looking import asks_an_agent, look
+
+    if asks_an_agent():
+        from instar.reading.questions import LastDrift
+
+        if instance is not None or deep:
+            raise NotRoot(
+                "cannot check: that takes root", hint=f"what the agent found last: instar drift {environment}; or sudo"
+            )
+        return look(LastDrift(environment=environment, service=service_beside(environment, file), as_json=as_json))
     from instar.operations.drift import drift as run
     from instar.views.findings import drift_json, drift_page
 

@@ -6,6 +6,7 @@ import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,14 +15,14 @@ from instar.cli.options import (
     DEFAULT_FILE,
     environment_argument,
     file_option,
-    find_environment,
     json_option,
     open_workspace,
-    saying_whose,
     service_beside,
 )
-from instar.cli.screen import moment, say, say_json, show
-from instar.model.progress import Progress
+from instar.cli.screen import moment, say, say_json
+
+if TYPE_CHECKING:
+    from instar.model.log_line import LogLine
 
 
 @click.command()
@@ -30,32 +31,32 @@ from instar.model.progress import Progress
 @json_option
 @click.option("-n", "--last", type=click.IntRange(min=1), metavar="N", help="Only the last N events.")
 @click.option("--verify", is_flag=True, help="Check the whole ledger: its chains of hashes, and that all else follows.")
-def history(environment: str | None, file: Path, as_json: bool, last: int | None, verify: bool) -> None:
+def history(environment: str | None, file: Path, as_json: bool, last: int | None, verify: bool) -> int:
     """Show what happened to ENV (or to all), oldest first: who did what, when. ENV may be gone."""
-    from instar.operations.environments import find_environment_id
-    from instar.views.events import WIDTH, event_json, history_page
+    from instar.cli.looking import look, terminal_width
+    from instar.reading.questions import History
 
-    workspace = open_workspace()
     if verify:
-        verified = workspace.ledger.verify()
-        if as_json:
-            say_json(verified)
-        else:
-            say(f"the chains hold: {verified.events} events, head {verified.head}; the tables follow from them")
-            for name, number in verified.unprovable.items():
-                say(f"of {name} from event {number} on: what had ended before does not follow from events")
-            for name, number in verified.unproven_stages.items():
-                say(f"of {name}: where {number} rollouts were that an older version began does not follow from events")
-        return
-    environment_id = None
-    if environment:
-        with saying_whose(workspace):
-            environment_id = find_environment_id(workspace.ledger, environment, service_beside(environment, file))
-    events = workspace.ledger.history(environment_id, last=last)
+        _verify(as_json=as_json)
+        return 0
+    service = service_beside(environment, file) if environment else None
+    width = terminal_width()
+    return look(History(environment=environment, service=service, last=last, as_json=as_json, width=width))
+
+
+def _verify(*, as_json: bool) -> None:
+    from instar.cli.looking import require_own
+
+    require_own("verify the ledger", "instar history")
+    verified = open_workspace().ledger.verify()
     if as_json:
-        say_json([event_json(event) for event in events])
-    else:
-        show(history_page(events, width=WIDTH if sys.stdout.isatty() else None))
+        say_json(verified)
+        return
+    say(f"the chains hold: {verified.events} events, head {verified.head}; the tables follow from them")
+    for name, number in verified.unprovable.items():
+        say(f"of {name} from event {number} on: what had ended before does not follow from events")
+    for name, number in verified.unproven_stages.items():
+        say(f"of {name}: where {number} rollouts were that an older version began does not follow from events")
 
 
 @click.command()
@@ -91,15 +92,15 @@ def logs(
     role: str | None,
     as_json: bool,
     follow: bool,
-) -> None:
+) -> int:
     """Show what the instances of ENV printed, in the order of time; of one INSTANCE also when it is gone.
 
     With --and, those of other environments among them: instar logs production --and db/production.
 
     Off a terminal each line has its whole time; on one, the time of day here.
     """
-    from instar.operations.logs import Wanted, endings
-    from instar.operations.logs import logs as read
+    from instar.cli.looking import look
+    from instar.reading.questions import Logs
     from instar.views.logs import log_json, log_text
 
     for word, said in (("release", release), ("role", role)):
@@ -112,24 +113,23 @@ def logs(
     if until is not None and follow:
         raise click.UsageError("--follow has no end: leave --until away")
     now = datetime.now(UTC)
-    wanted = Wanted(
+    question = Logs(
+        environments=(environment, *beside),
+        service=None if all("/" in one for one in (environment, *beside)) else service_beside("", file),
         instance=instance,
         release=release,
         role=role,
         last=last,
         since=moment(since, now) if since else None,
         until=moment(until, now) if until else None,
-        matching=_pattern(grep) if grep is not None else None,
+        follow=follow,
     )
-    workspace = open_workspace()
-    states = (find_environment(workspace, one, file) for one in (environment, *beside))
-    found, *others = {state.id: state for state in states}.values()
     short = sys.stdout.isatty()
-    for line in read(workspace, found, wanted, beside=others, follow=follow):
-        say(log_json(line) if as_json else log_text(line, named=instance is None, short=short))
-    for state in (found, *others):
-        for name, how in endings(workspace, state, wanted):
-            workspace.report(Progress(stage="ended", text=f"{name}: {how}"))
+
+    def written(line: LogLine) -> str:
+        return log_json(line) if as_json else log_text(line, named=instance is None, short=short)
+
+    return look(question, matching=_pattern(grep) if grep is not None else None, line=written)
 
 
 def _pattern(text: str) -> re.Pattern[str]:

@@ -13,7 +13,7 @@ import click
 from instar import __version__
 from instar.cli import crashes, signals
 from instar.cli.screen import warn
-from instar.errors import CommandFailed, InstarError, StepFailed, UsageError
+from instar.errors import CommandFailed, InstarError, NotRoot, StepFailed, UsageError
 
 _COMMANDS = {
     "init": "definition",
@@ -196,7 +196,12 @@ def _give_up_what_is_left() -> None:
 def _tell(error: InstarError) -> int:
     output = error.output if isinstance(error, StepFailed | CommandFailed) else ""
     place = f"{error.place}: " if isinstance(error, StepFailed) and error.place else ""
-    warn(place + error.message, error.hint, output.splitlines()[-20:])
+    hint = error.hint
+    if isinstance(error, NotRoot) and error.hint == "ask again with sudo":
+        from instar.cli.looking import readers_may
+
+        hint = "; ".join(filter(None, (error.hint, readers_may())))
+    warn(place + error.message, hint, output.splitlines()[-20:])
     return error.exit_status
 
 

@@ -125,7 +125,10 @@ def saying_whose(workspace: MachineWorkspace) -> Iterator[None]:
         yield
     except NotFound as error:
         if workspace.other_state is not None:
-            raise NotFound(error.message, hint=workspace.other_state) from error
+            from instar.cli.looking import readers_may
+
+            hint = "; ".join(filter(None, (workspace.other_state, readers_may())))
+            raise NotFound(error.message, hint=hint) from error
         raise
 
 

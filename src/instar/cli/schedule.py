@@ -9,10 +9,10 @@ import click
 from instar.cli.options import (
     environment_argument,
     file_option,
-    find_environment,
     find_own_environment,
     json_option,
     open_workspace,
+    service_beside,
 )
 from instar.cli.screen import say_json, show
 
@@ -23,22 +23,23 @@ from instar.cli.screen import say_json, show
 @click.argument("name", required=False, metavar="NAME]")
 @file_option
 @json_option
-def schedule(environment: str, verb: str | None, name: str | None, file: Path, as_json: bool) -> None:
+def schedule(environment: str, verb: str | None, name: str | None, file: Path, as_json: bool) -> int:
     """List what runs by the clock in ENV, when each did last, how that ended, and when it will next.
 
     run NAME begins one now, beside what the clock begins. The definition says what runs: 'schedule' of an environment;
     the agent begins it, in an instance of its own of the active release.
     """
     from instar.operations.schedule import begin_now
-    from instar.operations.schedule import schedule as look
-    from instar.views.schedules import begun_json, begun_page, schedule_json, schedule_page
+    from instar.views.schedules import begun_json, begun_page
 
-    workspace = open_workspace()
     if verb is None:
-        found = look(workspace, find_environment(workspace, environment, file))
-        say_json(schedule_json(found)) if as_json else show(schedule_page(found))
-        return
+        from instar.cli.looking import look
+        from instar.reading.questions import Schedule
+
+        return look(Schedule(environment=environment, service=service_beside(environment, file), as_json=as_json))
+    workspace = open_workspace()
     if name is None:
         raise click.UsageError("which one? instar schedule ENV lists them")
     begun = begin_now(workspace, find_own_environment(workspace, environment, file), name)
     say_json(begun_json(begun)) if as_json else show(begun_page(begun))
+    return 0

@@ -81,6 +81,7 @@ MACHINE: Final = Sections(
         model.IndexSettings: About(
             "a section such as {url: 'https://pypi.example.org/simple'}", check=_index, elsewhere=_INDEX_ELSEWHERE
         ),
+        model.ReaderSettings: About("a section such as {group: instar-readers}"),
         model.AgeSettings: About("a section such as {identities: /etc/instar/age-identities}"),
         model.SecretSettings: About("a section such as {file: /etc/instar/token}", check=secret_rules.source),
     }

@@ -101,6 +101,15 @@ def plain_word(text: str) -> str:
     return text
 
 
+def user_group(text: str) -> str:
+    """The name of a group of users. Root's own would change nothing, and a number is nobody's name."""
+    if not fits(r"[a-z_][a-z0-9_-]{0,31}", text):
+        raise Misfit
+    if text == "root":
+        raise Misfit("root looks at everything without it")
+    return text
+
+
 def machine_path(text: str) -> str:
     """The path of a file of the machine's."""
     if not text.startswith("/") or not text.isprintable():

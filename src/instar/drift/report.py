@@ -12,12 +12,13 @@ from instar.model.status import LayerGuarantee
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DriftReport:
-    """``layers``: what keeps their bytes as they were baked. ``releases``: of which release each instance is.
+    """``seconds``: how long the check took, where that is known. ``layers``: what keeps their bytes as they were baked.
+    ``releases``: of which release each instance is.
 
     ``dead``: those of the instances that have ended, and of which so nothing could be checked."""
 
     checked: Checked
-    seconds: float
+    seconds: float | None
     layers: LayerGuarantee | None
     releases: Mapping[str, int] = field(default_factory=dict)
     dead: tuple[str, ...] = ()

@@ -164,6 +164,16 @@ class AgeSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ReaderSettings:
+    """Who may look at what runs without being root. ``group``: None for nobody."""
+
+    group: str | None = field(default=None, metadata=key(
+        "The group whose members may ask the agent what runs, happened and was printed, without sudo. Whoever is in it "
+        "reads what services print, and what their configuration holds that is no secret.", "group of users",
+        default_about="nobody but root"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterHere:
     """What this machine has of a cluster's own."""
 
@@ -198,5 +208,7 @@ class MachineSettings:
         names="name", expected="a section with one section for each source, such as 'vault: {command: […]}'"))
     age: AgeSettings = field(default=AgeSettings(), metadata=key(
         "By whose keys secrets are read that stand encrypted beside a definition."))
+    readers: ReaderSettings = field(default=ReaderSettings(), metadata=key(
+        "Who may look without being root."))
     kubernetes: ClusterHere = field(default=ClusterHere(), metadata=key(
         "What of a Kubernetes cluster is on this machine."))

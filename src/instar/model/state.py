@@ -28,9 +28,11 @@
 ├── mounts/                layers, mounted once and shared
 ├── instances/INSTANCE/    bundle, root mount, pid files
 ├── sealed/                which blobs and layers were hashed, and what they were like
+├── drift/SERVICE.ENV.json what the agent's last check found, where a group may ask (reading/)
 ├── runc/                  runc's own state
 ├── toolbox/               the BusyBox that shells are shown
 └── routers/               control sockets (short paths: a socket's has at most 107 bytes)
+/run/instar.readers/NAME.sock                        whom a group may ask, of each state directory one (reading/)
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ from instar.frozen import dataclass
 from instar.model.digest import Digest
 
 ROOTS_STATE: Final = Path("/var/lib/instar")
+READERS: Final = Path("/run/instar.readers")
 MACHINE_FILE_VARIABLE: Final = "INSTAR_CONFIG"
 
 
@@ -202,12 +205,26 @@ class StateDirectory:
         return self.run / "sealed"
 
     @property
+    def last_drift(self) -> Path:
+        """What the agent found when it last checked, where others than root may ask for it."""
+        return self.run / "drift"
+
+    @property
     def runc(self) -> Path:
         return self.run / "runc"
 
     @property
     def toolbox(self) -> Path:
         return self.run / "toolbox"
+
+    @property
+    def readers_socket(self) -> Path:
+        """Where the agent answers those who may only look. It lies outside: nobody but root gets to what is in there.
+        Whoever knows the directory's path finds it, and no two directories have one."""
+        import hashlib
+
+        name = hashlib.sha256(bytes(self.root)).hexdigest()[:16]
+        return READERS / f"{'default' if self.root == ROOTS_STATE.resolve() else name}.sock"
 
     @property
     def router_sockets(self) -> Path:

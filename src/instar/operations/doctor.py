@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import grp
 import os
 from collections.abc import Iterator
 
@@ -16,7 +17,21 @@ from instar.operations.workspace import Workspace
 def doctor(workspace: Workspace) -> Diagnosis:
     """Look for each component and, as root, for what on this machine will get in an instance's way. Makes nothing."""
     found = (*installation.warnings(), *workspace.warnings()) if os.geteuid() == 0 else ()
-    return Diagnosis(components=(*workspace.components(), *_agent(workspace)), warnings=found)
+    components = (*workspace.components(), *_agent(workspace), *_readers(workspace))
+    return Diagnosis(components=components, warnings=found)
+
+
+def _readers(workspace: Workspace) -> Iterator[Component]:
+    """Yield who may look without root, where the machine's file names a group."""
+    settings = workspace.machine_settings
+    if settings is None or settings.readers.group is None:
+        return
+    group, found = settings.readers.group, None
+    with contextlib.suppress(KeyError):
+        members = ", ".join(grp.getgrnam(group).gr_mem) or "nobody has it as a further group"
+        found = f"group {group}: {members}; at {workspace.state.readers_socket}"
+    get = f"groupadd --system {group}, then: systemctl reload instar-agent"
+    yield Component(name="readers", purpose="may look without root", found=found, get=get, required=False)
 
 
 def _agent(workspace: Workspace) -> Iterator[Component]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from instar.errors import NotFound, UsageError
+from instar.errors import EnvironmentNotFound, NotFound, UsageError
 from instar.ledger import Ledger
 from instar.model.release import EnvironmentId, EnvironmentState
 
@@ -35,7 +35,7 @@ def _get(ledger: Ledger, environment: EnvironmentId) -> EnvironmentState:
     return found
 
 
-def no_environment(word: str, known: Sequence[str]) -> NotFound:
+def no_environment(word: str, known: Sequence[str]) -> EnvironmentNotFound:
     """Return the error that says which environments are ``known``, the nearest to ``word`` first."""
     from difflib import get_close_matches  # only here: its import is slow
 
@@ -43,7 +43,7 @@ def no_environment(word: str, known: Sequence[str]) -> NotFound:
     near = list(dict.fromkeys(names[name] for name in get_close_matches(word, names, n=2)))[:1]
     ask = f"did you mean {near[0]}? " if near else ""
     hint = f"{ask}there are: {', '.join(near + [name for name in known if name not in near])}"
-    return NotFound(
+    return EnvironmentNotFound(
         f"cannot find '{word}': there is no such environment",
         hint=hint if known else f"make it with: instar deploy {word.rpartition('/')[2]}",
     )

@@ -24,7 +24,7 @@ def drift_json(report: DriftReport) -> dict[str, object]:
         "deep": checked.deep,
         "traffic_compared": checked.at_rest,
         "layers": report.layers,
-        "milliseconds": round(1000 * report.seconds),
+        "milliseconds": None if report.seconds is None else round(1000 * report.seconds),
         "dead": list(report.dead),
     }
 
@@ -44,9 +44,9 @@ def drift_page(report: DriftReport) -> Page:
     as_baked = "as baked" if count > len(report.dead) else "nothing runs there"
     told = as_baked if checked.clean else f"{found} finding{'s' * (found != 1)}"
     ignored = f" · {len(checked.ignored)} ignored" if checked.ignored else ""
-    ms = 1000 * report.seconds
+    took = "" if report.seconds is None else f" · {1000 * report.seconds:.0f} ms"
     layers = f" · layers {report.layers}" if report.layers else ""
-    yield f"{checked.state.id}  {what} · {told}{ignored}{layers} · {ms:.0f} ms"
+    yield f"{checked.state.id}  {what} · {told}{ignored}{layers}{took}"
     for instance in (*checked.instances, None):
         findings = checked.of(instance)
         if findings:
