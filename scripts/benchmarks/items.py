@@ -18,6 +18,7 @@ import idle
 import kubernetes
 import leftovers
 import load
+import looking
 import memory
 import peer
 from figures import Figure
@@ -417,8 +418,7 @@ def many_files(bench: Bench) -> list[Figure]:
     files = many.Many(folder, bench.home)
     ours, others = zip(*((files.bake(), files.tar()) for _ in bench.times(3)), strict=True)
     shutil.rmtree(folder)
-    what = f"bake that copies {many.COUNT:,} small files"
-    return [Figure(what=what, ours=ours, unit="s", beside=others, peer="tar, to another folder")]
+    return [Figure(what=many.WHAT, ours=ours, unit="s", beside=others, peer="tar, to another folder")]
 
 
 ITEMS: Mapping[str, Callable[[Bench], list[Figure]]] = {
@@ -430,6 +430,7 @@ ITEMS: Mapping[str, Callable[[Bench], list[Figure]]] = {
     "memory": peak,
     "scale": scaling,
     "agent": agent,
+    "top": looking.refreshed,
     "drift": drift_checks,
     "edge": by_name,
     "push": pushed,

@@ -10,6 +10,7 @@ from pathlib import Path
 from subject import Subject
 
 COUNT, IN_A_FOLDER = 100_000, 500
+WHAT = f"bake that copies {COUNT:,} small files"
 DEFINITION = """\
 name: many
 image: {base: scratch, files: [{from: tree, to: /data}]}
