@@ -20,7 +20,7 @@ from instar.operations.deploy import begin
 from instar.operations.gc import gc
 from instar.operations.locks import hold_environment, keep_from_gc
 from instar.operations.rollback import data_of_rollback, rollback, unreadable_data
-from simulated import EngineSimulation
+from simulated import Behaviour, EngineSimulation
 from simulated.bare import bare_workspace
 from simulated.data import SimulatedSnapshots
 from simulated.values import ENV, ORIGIN, configuration, image, release
@@ -163,6 +163,15 @@ def test_what_cannot_be_brought_back_fails_and_the_release_that_runs_goes_on(wor
     outcome = world.back(with_data=True)
     assert outcome.outcome == "failed" and "the disk says no" in str(outcome.reason)
     assert outcome.active == 2 and world.data.holds[ENV, "data"] == ("1", "before 1", "2")
+
+
+def test_a_task_that_fails_has_it_said_where_the_data_of_before_is(world: World) -> None:
+    world.deploy("1")
+    world.workspace.simulation.runtime.behave((2, "before 1"), Behaviour(task_exit_status=3))
+    assert world.deploy("2", before=MIGRATE).outcome == "failed"
+    (text,) = world.said("data")
+    assert text.startswith("what 'data' (snapshot 1) held before it is kept; where its tasks have changed that: ")
+    assert "instar volumes restore guestbook/dev NAME N" in text
 
 
 def test_other_snapshots_than_were_asked_for_are_refused(world: World) -> None:

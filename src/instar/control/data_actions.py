@@ -32,7 +32,7 @@ class DataActions:
         keeper = self._keeper(environment)
         found = _of_rollout(keeper, rollout, action.volume)
         if found is None:
-            self._report.keeping(action.volume, keeper.copied_bytes(environment, action.volume))
+            self._report.keeping(action.volume)
             cause = SnapshotCause(rollout=rollout.id, release=source, before=rollout.target)
             found = keeper.take_snapshot(environment, action.volume, running=action.running, cause=cause)
         kept = DataKept(

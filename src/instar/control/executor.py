@@ -151,6 +151,8 @@ class Executor:
         changed = _different(before, snapshot.environment.settings) if before is not None else ()
         if changed:
             self._report.settings_back(changed)
+        if rollout.stage.kept and not rollout.stage.data:
+            self._report.still_kept(environment, rollout.stage.kept)
 
     def _give_back(self, snapshot: Snapshot, rollout: Rollout) -> None:
         """Let the source have all traffic at once, if it is there; the rest is put right once no rollout runs."""

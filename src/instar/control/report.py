@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,7 +13,7 @@ from instar.control.roles import by_role, starts_before
 from instar.control.snapshot import GroupView, Snapshot, alone, in_flight
 from instar.control.steps import awaited, waits_for_somebody
 from instar.model.progress import Progress, Report
-from instar.model.release import BY_ITSELF, Ending
+from instar.model.release import BY_ITSELF, Ending, EnvironmentId
 from instar.model.sizes import size_text
 from instar.model.status import AwaitedRequests
 from instar.model.volume import VolumeSnapshot
@@ -93,17 +93,24 @@ class RolloutReport:
     def task_ended(self, name: str, outcome: str) -> None:
         self.report(Progress(stage="task", text=f"{name} · {outcome}", kind="done" if outcome == "done" else "failed"))
 
-    def keeping(self, volume: str, copied_bytes: int | None) -> None:
-        """A snapshot of a volume is about to be taken."""
-        text = f"the volume '{volume}' is kept as it is"
-        text += "" if copied_bytes is None else f": copies {size_text(copied_bytes)}, its file system shares none"
-        self.report(Progress(stage="snapshot", text=text, kind="running"))
+    def keeping(self, volume: str) -> None:
+        """A snapshot of a volume is about to be taken: what is copied was said before."""
+        self.report(Progress(stage="snapshot", text=f"the volume '{volume}' is kept as it is", kind="running"))
 
     def kept(self, snapshot: VolumeSnapshot) -> None:
         size = f" · {size_text(snapshot.used_bytes)}" if snapshot.used_bytes is not None else ""
         when = "while instances had it: what they had not written yet is missing" if snapshot.running else "at rest"
         text = f"the volume '{snapshot.volume}' is kept as snapshot {snapshot.number}{size} · {when}"
         self.report(Progress(stage="snapshot", text=text, kind="warning" if snapshot.running else "done"))
+
+    def still_kept(self, environment: EnvironmentId, numbers: Mapping[str, int]) -> None:
+        """The rollout has failed before which volumes were kept."""
+        names = " and ".join(f"'{name}' (snapshot {number})" for name, number in sorted(numbers.items()))
+        text = (
+            f"what {names} held before it is kept; where its tasks have changed that: instar destroy {environment}, "
+            f"which keeps volumes, instar volumes restore {environment} NAME N, and deploy the release before"
+        )
+        self.report(Progress(stage="data", text=text, kind="warning"))
 
     def restoring(self, volume: str, number: int) -> None:
         text = f"the volume '{volume}' gets what it held in snapshot {number}"

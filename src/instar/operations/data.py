@@ -16,12 +16,17 @@ from instar.providers.base import Provider
 from instar.providers.facets import Snapshots, require
 
 
+def keeps(wanted: Configuration) -> bool:
+    """Tell whether a release as it is ``wanted`` has a volume that is to be kept, if it comes to that."""
+    return any(volume.snapshot for service in wanted.services.values() for volume in service.volumes)
+
+
 def keeping(
     provider: Provider, environment: EnvironmentId, active: Release | None, wanted: Configuration
 ) -> tuple[str, ...]:
     """Return which volumes are kept before a release as it is ``wanted`` begins, and what is copied for it, a sentence
     each. Raises Refused where ``provider`` keeps none, HostError where there is no room."""
-    if not any(volume.snapshot for service in wanted.services.values() for volume in service.volumes):
+    if not keeps(wanted):
         return ()
     keeper = _keeper(provider, environment)
     found, needed_bytes = [], 0

@@ -19,7 +19,7 @@ from instar.operations.bake import plan as plan_bake
 from instar.operations.certificates import planned_change, read_files
 from instar.operations.connections import cut_connections
 from instar.operations.converge import refuse_other_provider
-from instar.operations.data import keeping
+from instar.operations.data import keeping, keeps
 from instar.operations.deploy import get_declared, own_settings, require_promotion, with_left_roles
 from instar.operations.image_diff import image_diff, planned_diff
 from instar.operations.lock import is_locked
@@ -151,7 +151,7 @@ def _compared(
         warnings=(
             *((f"the image is not here: it is pulled from {image.pulled_from} first",) if image.pulled_from else ()),
             *(forecast(settings, active, configuration) if release else ()),
-            *(keeping(workspace.provider(settings.provider), environment_id, active, configuration) if release else ()),
+            *(_kept(workspace, environment_id, settings, active, configuration) if release else ()),
             *(_unasked(workspace, settings.provider) if release else ()),
             *cut_connections(workspace, state, settings),
             *told_of_circle(workspace, environment_id, configuration.uses),
@@ -159,6 +159,19 @@ def _compared(
         locked=image.locked,
         inside=_inside(workspace, loaded, active, image),
     )
+
+
+def _kept(
+    workspace: Workspace,
+    environment: EnvironmentId,
+    settings: Settings,
+    active: Release | None,
+    configuration: Configuration,
+) -> tuple[str, ...]:
+    """Return which volumes are kept first. Nobody is asked where no volume is to be."""
+    if not keeps(configuration):
+        return ()
+    return keeping(workspace.provider(settings.provider), environment, active, configuration)
 
 
 def _inside(workspace: Workspace, loaded: Loaded, active: Release | None, image: PlannedImage) -> ImageDiff | None:
