@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from typing import cast
 
@@ -17,6 +18,8 @@ from free_ports import free_port
 pytestmark = pytest.mark.root
 KILLER = Path(__file__).parent / "killer.py"
 SECOND = '[ "$MODE" = first-alone ] || busybox httpd -p 9000 -h /srv/www\nexec busybox httpd -f -p 8080 -h /srv/www\n'
+
+ADMIN = "#!/bin/sh\nprintf 'Status: 200 OK\\r\\nContent-Type: text/plain\\r\\n\\r\\nadmin\\n'\n"
 
 
 @pytest.fixture
@@ -132,3 +135,43 @@ def test_a_deploy_killed_at_points_all_over_it_loses_no_request_at_either_door(s
         reports = first.stop(), second.stop()
     assert [report["failed"] for report in reports] == [0, 0], reports
     assert shop.json("drift", "dev")["clean"]
+
+
+def test_names_lead_to_the_port_that_they_are_written_at(shop: Project) -> None:
+    edge, config = free_port(), shop.home / "config.yaml"
+    config.write_text(f"edge: {{http: '127.0.0.1:{edge}', https: '127.0.0.1:{free_port()}'}}\n")
+    config.chmod(0o600)
+    scripts = shop.folder / "app/admin/cgi-bin"
+    scripts.mkdir(parents=True)
+    for name, text in {"hello": ADMIN, "x": ADMIN}.items():
+        (scripts / name).write_text(text)
+        (scripts / name).chmod(0o755)
+    shop.edit("-p 9000 -h /srv/www", "-p 9000 -h /srv/admin", "app/serve")
+    first, admin = f"127.0.0.1:{shop.ports['dev']}", f"127.0.0.1:{shop.ports['admin']}"
+    names = "{service: {http: a.test}, service.admin: {http: [admin.a.test, a.test/cgi-bin/x]}}"
+    shop.edit(f"{{service: '{first}', service.admin: '{admin}'}}", names)
+
+    def asked(name: str, path: str = "/cgi-bin/hello") -> str:
+        request = urllib.request.Request(f"http://127.0.0.1:{edge}{path}", headers={"Host": name})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            text: str = answer.read().decode()
+            return text
+
+    shop.instar("deploy", "dev")
+    assert asked("a.test") == "hello from version 1\n"
+    assert asked("A.test.:80") == "hello from version 1\n"
+    assert asked("admin.a.test") == asked("ADMIN.a.test:80") == "admin\n"
+    assert asked("a.test", "/cgi-bin/x") == asked("a.test", "/cgi-bin/x?y=1") == "admin\n"
+    assert [one.rpartition(":")[0] for one in shop.json("status", "dev")["names"]] == [
+        "http://a.test",
+        "http://admin.a.test",
+        "http://a.test",
+    ]
+    shop.edit("{GREETING: hello}", "{GREETING: hi}")
+    shop.instar("deploy", "dev")
+    assert asked("a.test") == "hi from version 1\n"
+    assert asked("admin.a.test") == "admin\n"
+    assert shop.json("drift", "dev")["clean"]
+    shop.edit(names, "{service: {http: [a.test, admin.a.test]}}")
+    shop.instar("deploy", "dev")
+    assert asked("admin.a.test") == "hi from version 1\n", "it leads elsewhere from the next deploy on"

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.root
 def started_by_an_earlier_instar(here: World, monkeypatch: pytest.MonkeyPatch, form: int = 1) -> str:
     """Start a router with the file that an earlier form has (tests/unit holds it to the letter); return that."""
     with monkeypatch.context() as earlier:
-        earlier.setattr(local_router.config, "FORM", form)
+        earlier.setattr(local_router, "FORM", form)
         here.start("old", "hot")
     text = (here.directory / "haproxy.cfg").read_text()
     assert config.read_plan(text).form == form

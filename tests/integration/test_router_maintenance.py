@@ -123,7 +123,7 @@ def test_a_router_of_an_earlier_instar_gets_it_when_it_is_asked_for(
     here: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as earlier:
-        earlier.setattr(local_router.config, "FORM", 3)
+        earlier.setattr(local_router, "FORM", 3)
         here.start("one")
     switch(here, on=False)
     assert config.read_plan((here.directory / "haproxy.cfg").read_text()).form == 3

@@ -14,7 +14,8 @@ from instar.model.doors import Door, Port
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
 from instar.providers.base import RouterPlan
-from instar.providers.doors import DoorPlan
+from instar.providers.doors import DoorPlan, first_sites
+from instar.router import selection
 
 SERVICE = "service: {command: [a], port: 80, ports: {admin: 9000, feed: {port: 9001, protocol: tcp}}}\n"
 ROLES = "roles: {web: {command: [a], port: 80, ports: {admin: 9000}}, worker: {command: [b]}}\n"
@@ -64,7 +65,15 @@ def test_one_door_can_be_written_by_its_role_too() -> None:
         ("{service: ':81', service.amin: ':90'}", "'service' has no port 'amin'; did you mean 'admin'?"),
         ("{service: ':81', web.admin: ':90'}", "there is no role 'web'; expected service"),
         ("{service: ':81', service.admin: internal}", "only the first port is found by name"),
-        ("{service: ':81', service.admin: {http: a.test}}", "names lead to the first port alone"),
+        (
+            "{service: ':81', service.feed: {http: a.test}}",
+            "only requests of http can come by name, and the port is of",
+        ),
+        ("{service: {http: a.test}, service.admin: {http: a.test}}", "'a.test' is taken: this one has it in line 5"),
+        (
+            "{service: {https: a.b}, service.admin: {https: c.b, hsts: 1h}}",
+            "'hsts' holds for all names of an environment",
+        ),
         ("{service: ':81', service.admin: ':81'}", "0.0.0.0:81 is taken: it listens on 0.0.0.0:81 in line 5"),
         ("{service: ':81', service.feed: 127.0.0.1:81}", "127.0.0.1:81 is taken: it listens on 0.0.0.0:81 in line 5"),
         ("{service: ':81', service.a.b: ':90'}", "expected a role, or a port of one, such as 'web' or 'web.admin'"),
@@ -131,3 +140,23 @@ def test_a_plan_has_all_doors_and_one_without_is_the_same_as_before() -> None:
     assert "doors" not in to_json(without)
     assert without.fingerprint != plan.fingerprint
     assert Digest(plan.fingerprint)
+
+
+def test_names_lead_to_the_door_that_they_are_written_at() -> None:
+    first = "{https: [shop.example, '*.s.example'], redirect: {w.example: shop.example}}"
+    found = read(f"{{web: {first}, web.admin: {{https: [a.s.example]}}}}", ROLES)
+    settings = Settings.of(found.environments["a"])
+    assert settings.names.sites == ("shop.example", "*.s.example", "a.s.example", "w.example")
+    assert settings.doors == {".admin": Door(sites=("a.s.example",))}
+    assert first_sites(settings) == ("shop.example", "*.s.example")
+    plan = RouterPlan.of(EnvironmentId(service="shop", name="a"), settings, found.services["web"])
+    assert (plan.sites, plan.doors[0].sites) == (first_sites(settings), ("a.s.example",))
+    require_kept(settings)
+    assert selection.rules({"a.b": "instances"}) == ()
+    rules = selection.rules({"*.s.example": "one", "s.example/x": "two", "s.example": "one", "a.s.example": "two"})
+    assert [rule.split(" if ")[1] for rule in rules if "use_backend" in rule] == [
+        "{ var(txn.site) -m beg a.s.example/ }",
+        "{ var(txn.site) -m beg s.example/x/ }",
+        "{ var(txn.site) -m beg s.example/ }",
+        r"{ var(txn.site) -m reg ^[^./]+\.s\.example/ }",
+    ]

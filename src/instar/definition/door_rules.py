@@ -118,8 +118,14 @@ def _unfit(role: Reading, port: str, wanted: Any) -> str | None:
         return None
     if INTERNAL in wanted:
         return f"only the first port is found by name; give it an address, or no door at all (it is '{role.path}.port')"
-    if any(True for section in readings(wanted) for key in section.values if key != "address"):
-        return f"names lead to the first port alone ('{role.path}.port'); give this one an address: 127.0.0.1:9000"
+    found = {key for section in readings(wanted) for key in section.values}
+    for key in ("hsts", "client_ca"):
+        if key in found:
+            return f"'{key}' holds for all names of an environment; say it at the first port's"
+    named = role.get("ports")
+    spoken = named.get(port) if isinstance(named, dict) else None
+    if found - {"address"} and isinstance(spoken, Reading) and spoken.get("protocol") == "tcp":
+        return "only requests of http can come by name, and the port is of tcp; give it an address: 127.0.0.1:9000"
     return None
 
 

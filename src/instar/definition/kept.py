@@ -35,6 +35,7 @@ _UNDECLARED: Final = {  # what is put together of a definition, or kept in anoth
     (Settings, "listen"): Declaration("", "address"),
     (Settings, "doors"): Declaration("", names="kept door"),
     (Door, "listen"): Declaration("", "address"),
+    (Door, "sites"): _SITES,
     (Used, "environment"): Declaration("", "environment of a service"),
     (Used, "port"): Declaration("", low=1, high=65535),
     (Used, "at"): Declaration("", "host"),

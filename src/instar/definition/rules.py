@@ -271,9 +271,9 @@ def _sites(section: Reading) -> Iterator[tuple[str, str]]:
 def _check_names_served(one: Reading, service: Reading, problems: Problems) -> None:
     """Requests that come by name are of http, and only names of https have certificates."""
     listen = door_rules.of_first(one, service)
-    known = listen is not FAILED and FAILED not in listen
-    sections = [section for section in readings(listen) if any(_sites(section))]
-    if sections and service.get("protocol") == "tcp":
+    known = all(each is not FAILED and FAILED not in each for each in door_rules.written(one).values())
+    sections = [section for section in door_rules.sections(one) if any(_sites(section))]
+    if any(any(_sites(section)) for section in readings(listen)) and service.get("protocol") == "tcp":
         advice = "the service speaks tcp, which is reached by address: 'listen: 127.0.0.1:8080'"
         blame(one, "listen", problems, f"only requests of http can come by name; {advice}")
     if "tls" in one.values and known and not any(part.get("https") for part in sections):

@@ -122,10 +122,9 @@ def _environment(
     by_door = dict(listen) if isinstance(listen, dict) else {first: listen}
     listen = by_door.pop(first, ())
     doors = {
-        door.removeprefix(first) if door.startswith(f"{first}.") else door: Door(listen=_addresses(one))
-        for door, one in by_door.items()
+        door.removeprefix(first) if door.startswith(f"{first}.") else door: _door(one) for door, one in by_door.items()
     }
-    sections = [one for one in listen if isinstance(one, environment.Listen)]
+    sections = [one for each in (listen, *by_door.values()) for one in each if isinstance(one, environment.Listen)]
     names = environment.HostNames(
         http=tuple(name for one in sections for name in one.http),
         https=tuple(name for one in sections for name in one.https),
@@ -144,6 +143,12 @@ def _environment(
         uses=uses,
         **values,
     )
+
+
+def _door(listen: tuple[str | environment.Listen, ...]) -> Door:
+    sections = [one for one in listen if isinstance(one, environment.Listen)]
+    sites = tuple(site for one in sections for site in (*one.http, *one.https))
+    return Door(listen=_addresses(listen), sites=sites)
 
 
 def _addresses(listen: tuple[str | environment.Listen, ...]) -> tuple[str, ...]:

@@ -22,3 +22,4 @@ class Door:
     """How requests come to a port besides the first one's."""
 
     listen: tuple[str, ...] = ()
+    sites: tuple[str, ...] = ()  # of the environment's names, those that lead here

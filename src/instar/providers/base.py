@@ -19,7 +19,7 @@ from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, OwnNames, Release, Served
 from instar.model.requests import Compression, Requests
 from instar.model.survey import Survey
-from instar.providers.doors import DoorPlan
+from instar.providers.doors import DoorPlan, first_sites
 from instar.providers.traits import Traits
 
 if TYPE_CHECKING:
@@ -179,6 +179,7 @@ class RouterPlan:
     compression: Compression | None = field(default=None, metadata=ADDED)
     stream_timeout_ms: int = field(default=0, metadata=ADDED)  # of streams; 0: that of any request
     doors: tuple[DoorPlan, ...] = field(default=(), metadata=ADDED)  # besides the first, which all else is about
+    sites: tuple[str, ...] = field(default=(), metadata=ADDED)  # names of the first door, where others have some too
 
     @property
     def fingerprint(self) -> str:
@@ -223,6 +224,7 @@ class RouterPlan:
             compression=settings.compression if http else None,
             stream_timeout_ms=(service.timeouts.stream_ms or 0) if http else 0,
             doors=tuple(DoorPlan.of(key, door, service, together) for key, door in sorted(settings.doors.items())),
+            sites=first_sites(settings) if http else (),
         )
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 from instar.frozen import dataclass
 from instar.model.definition import Service
 from instar.model.doors import Door
+from instar.model.environment import Settings
 from instar.model.release import Release
 
 
@@ -47,6 +48,7 @@ class DoorPlan:
     health_host: str = "localhost"
     keep_alive_ms: int = 0
     stream_timeout_ms: int = 0
+    sites: tuple[str, ...] = ()  # what comes by these names, through the machine's edge
 
     @classmethod
     def of(cls, key: str, door: Door, service: Service, others: Iterable[Service] = ()) -> DoorPlan:
@@ -64,4 +66,11 @@ class DoorPlan:
             request_timeout_ms=service.timeouts.request_ms,
             tunnel_timeout_ms=service.timeouts.tunnel_ms,
             stream_timeout_ms=(service.timeouts.stream_ms or 0) if protocol != "tcp" else 0,
+            sites=door.sites if protocol != "tcp" else (),
         )
+
+
+def first_sites(settings: Settings) -> tuple[str, ...]:
+    """Return the names that lead to the first door, where some lead to another."""
+    others, names = {site for door in settings.doors.values() for site in door.sites}, settings.names
+    return tuple(one for one in (*names.http, *names.https) if one not in others) if others else ()

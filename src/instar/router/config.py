@@ -26,6 +26,7 @@ from instar.router import (
     maintenance,
     previews,
     rates,
+    selection,
     served,
     waiting,
 )
@@ -246,7 +247,9 @@ def _frontends(plan: RouterFilePlan, bound: Mapping[Address, str], key: str = FI
         said = headers.rules(plan.form, proxied=False) if plan.http else ()
         lines += [f"frontend inside{own}", *_binds(plan.for_instances, bound), *limits, *said, *chosen]
     if plan.door:
-        lines += ["frontend door", *_DOOR, *limits, *chosen]
+        sites = dict.fromkeys(plan.sites, backend(FIRST))
+        sites |= {site: backend(door.key) for door in plan.doors for site in door.sites}
+        lines += ["frontend door", *_DOOR, *limits, *chosen[:-1], *selection.rules(sites), chosen[-1]]
     if plan.preview_address:
         lines += previews.frontend(bound[plan.preview_address], plan.preview_address, rules)
     return "\n".join(lines)

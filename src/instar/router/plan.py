@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import field, replace
 from typing import Final, get_args
 
@@ -13,6 +13,7 @@ from instar.model.definition import Headers
 from instar.model.requests import Compression, Requests
 from instar.router import address, bodies, checking, connections, headers, in_front, previews, rates
 from instar.router.address import Address
+from instar.router.selection import SITE
 from instar.router.slots import DOOR_KEY
 
 FEWEST_SLOTS, SLOTS_PER_INSTANCE = 16, 6
@@ -37,6 +38,7 @@ class FileDoor:
     stream_timeout_ms: int = 0
     also: tuple[str, ...] = ()
     inside: tuple[str, ...] = ()
+    sites: tuple[str, ...] = ()  # what comes by these names, through the edge
 
     @property
     def public(self) -> tuple[Address, ...]:
@@ -77,6 +79,7 @@ class RouterFilePlan:
     compression: Compression | None = field(default=None, metadata=ADDED)
     stream_timeout_ms: int = field(default=0, metadata=ADDED)
     inside: tuple[str, ...] = field(default=(), metadata=ADDED)
+    sites: tuple[str, ...] = field(default=(), metadata=ADDED)  # of the first door, where others have some too
     doors: tuple[FileDoor, ...] = field(default=(), metadata=ADDED)
 
     @property
@@ -143,6 +146,7 @@ class RouterFilePlan:
             wait_ms=0,
             preview=None,
             door=False,
+            sites=(),
             doors=(),
         )
 
@@ -154,7 +158,16 @@ def _parts(wide: Sequence[Address], old: Sequence[Address]) -> tuple[str, ...]:
 
 def require(plan: RouterFilePlan) -> None:
     """Raise RouterError for what may not stand in a router's file."""
-    if not (plan.listen or plan.door or plan.inside) or len(set(plan.addresses)) != len(plan.addresses):
+    if not (plan.listen or plan.door or plan.inside):
+        raise RouterError("cannot configure a router: it needs addresses to listen on, each one once")
+    _require_one(plan)
+    for door in plan.doors:
+        _require_door(plan, door)
+        _require_one(plan.of_door(door))
+
+
+def _require_one(plan: RouterFilePlan) -> None:
+    if len(set(plan.addresses)) != len(plan.addresses):
         raise RouterError("cannot configure a router: it needs addresses to listen on, each one once")
     preview = plan.preview_address
     if preview and any(preview.overlaps(one) for one in plan.all_public):
@@ -169,16 +182,14 @@ def require(plan: RouterFilePlan) -> None:
     if plan.protocol not in get_args(connections.Protocol):
         raise RouterError(f"cannot configure a router: it speaks http, h2 or tcp, not {plan.protocol!r}")
     in_front.require(plan.accept_proxy, "a router")
-    for door in _checked(plan.doors):
-        require(plan.of_door(door))
 
 
-def _checked(doors: Sequence[FileDoor]) -> Iterator[FileDoor]:
-    keys = [door.key for door in doors]
-    for key in keys:
-        if not DOOR_KEY.fullmatch(key) or keys.count(key) > 1:
-            raise RouterError(f"cannot configure a router: {key!r} is no door of its own")
-    yield from doors
+def _require_door(plan: RouterFilePlan, door: FileDoor) -> None:
+    if not DOOR_KEY.fullmatch(door.key) or [one.key for one in plan.doors].count(door.key) > 1:
+        raise RouterError(f"cannot configure a router: {door.key!r} is no door of its own")
+    named = all(SITE.fullmatch(site) for site in door.sites)
+    if not (door.listen or door.sites) or not named or (door.sites and door.protocol == "tcp"):
+        raise RouterError(f"cannot configure a router: nobody gets to the door {door.key!r} like that")
 
 
 def _require_check(plan: RouterFilePlan) -> None:
