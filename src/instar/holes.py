@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable
 from typing import Final
@@ -51,6 +52,29 @@ def _is_hole(piece: memoryview) -> bool:
 def _write_all(descriptor: int, piece: memoryview) -> None:
     while piece:
         piece = piece[os.write(descriptor, piece) :]
+
+
+def regions(descriptor: int, size: int, at_most: int) -> list[tuple[int, int]] | None:
+    """Return where a file of ``size`` bytes has something, as offsets and lengths; None where that are too many pieces.
+
+    Raises OSError.
+    """
+    found: list[tuple[int, int]] = []
+    at = 0
+    while at < size:
+        try:
+            begin = os.lseek(descriptor, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole from here on
+                break
+            raise
+        if begin >= size:
+            break
+        at = min(os.lseek(descriptor, begin, os.SEEK_HOLE), size)
+        if len(found) >= at_most:
+            return None
+        found.append((begin, at - begin))
+    return found
 
 
 def has_holes(status: os.stat_result) -> bool:

@@ -319,9 +319,9 @@ def test_one_of_a_newer_instar_is_refused(
     home: Home, tmp_path: Path, empty: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("instar.operations.backup.FORMAT", 2)
+        patched.setattr("instar.operations.backup.FORMAT", 3)
         home.back_up(tmp_path / "newer.age")
-    with pytest.raises(BackupNewer, match="in format 2, and format 1 is the newest"):
+    with pytest.raises(BackupNewer, match="in format 3, and format 2 is the newest"):
         empty.restore(tmp_path / "newer.age")
     home.back_up(tmp_path / "schema.age")
     monkeypatch.setattr(restoring, "latest", lambda engine: 1)

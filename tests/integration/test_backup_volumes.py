@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import stat
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +14,12 @@ import pytest
 from backup_home import DEV, KEY, Home, fill, write
 
 from instar.backup.trees import DEEPEST, Planting, Tree
-from instar.errors import BackupError, Refused
+from instar.backup.writing import Member
+from instar.errors import BackupDamaged, BackupError, Refused
 from instar.model.release import EnvironmentId
 from instar.operations import backup as making
 from instar.operations.backup_volumes import VolumeData
+from instar.operations.restore import check_backup
 from instar.store.header import HARD_LINK, REGULAR, SYMLINK, Entry
 from instar.views.backups import made_notes
 
@@ -47,8 +50,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def members(folder: Path) -> Iterator[tuple[Entry, bytes]]:
-    for entry, content in Tree(folder, NAME).members():
-        yield entry, b"".join(content())
+    for entry, content, regions in Tree(folder, NAME).members():
+        data, whole, at = b"".join(content()), bytearray(entry.size if regions is not None else 0), 0
+        for offset, length in regions or ():
+            whole[offset : offset + length] = data[at : at + length]
+            at += length
+        yield entry, data if regions is None else bytes(whole)
 
 
 def plant(root: Path, found: Iterator[tuple[Entry, bytes]]) -> None:
@@ -102,7 +109,7 @@ def test_what_changes_meanwhile_keeps_its_length(folder: Path) -> None:
     write(folder / "zz-gone", b"x")
     found = Tree(folder, NAME).members()
     entries = {}
-    for entry, content in found:
+    for entry, content, _ in found:
         if entry.name == NAME + b"a-log":
             (folder / "a-log").write_bytes(b"short")
             (folder / "zz-gone").unlink()
@@ -115,7 +122,7 @@ def test_a_folder_that_becomes_a_link_leads_nowhere(folder: Path, tmp_path: Path
     secret = tmp_path / "secret"
     write(secret / "shadow", b"of root")
     found = []
-    for entry, content in Tree(folder, NAME).members():
+    for entry, content, _ in Tree(folder, NAME).members():
         if entry.name == NAME:
             (folder / "below/file").unlink()
             (folder / "below").rmdir()
@@ -180,10 +187,56 @@ def test_they_are_put_back_beside_all_else(home: Home, folder: Path, tmp_path: P
     assert listed(empty.path / "volumes/web/dev/data") == listed(folder)
 
 
+def test_holes_take_no_room_in_a_backup_and_are_there_again(home: Home, folder: Path, tmp_path: Path) -> None:
+    parts = {0: b"first", 200 << 20: b"middle" * 10_000, (1 << 28) - 4: b"last"}
+    with (folder / "large").open("wb") as large:
+        for at, data in parts.items():
+            large.seek(at)
+            large.write(data)
+    with (folder / "nothing").open("wb") as nothing:
+        nothing.truncate(1 << 28)
+    file, empty = tmp_path / "backup.tar", Home(tmp_path / "empty")
+    making.backup(home.open(), file, keys=(), key_files=(), secrets=False, volumes=True)
+    assert file.stat().st_size < 4 << 20
+    with tarfile.open(file) as opened:
+        read = {one.name: one for one in opened.getmembers()}
+        assert read["volumes/web/dev/data/large"].size == read["volumes/web/dev/data/nothing"].size == 1 << 28
+        inside = opened.extractfile("volumes/web/dev/data/large")
+        assert inside is not None
+        inside.seek(200 << 20)
+        assert inside.read(6) == b"middle"
+    empty.restore(file, machine="new")
+    made = empty.path / "volumes/web/dev/data"
+    for name in ("large", "nothing"):
+        assert (made / name).stat().st_size == 1 << 28 and (made / name).stat().st_blocks * 512 < 1 << 20
+    with (made / "large").open("rb") as found:
+        for at, data in parts.items():
+            found.seek(at)
+            assert found.read(len(data)) == data
+    data = bytearray(file.read_bytes())
+    at = data.index(b"middlemiddle")
+    data[at : at + 6] = b"muddle"
+    file.write_bytes(data)
+    with pytest.raises(BackupDamaged):
+        Home(tmp_path / "other").restore(file, machine="new")
+
+
+def test_what_is_no_file_of_a_volumes_has_no_holes(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would be written out: a backup of a few bytes that somebody else made could fill the disk."""
+    file, entry = tmp_path / "backup.tar", Entry(name=b"recordings/x.cast", kind=REGULAR, mode=0o600, size=1 << 27)
+    holes = Member(entry, tuple, ())
+    monkeypatch.setattr(making, "_state_files", lambda state, **_: iter([holes]))
+    making.backup(home.open(), file, keys=(), key_files=(), secrets=False)
+    with pytest.raises(BackupDamaged, match="it has a file with holes where no backup has any"):
+        check_backup(file, tuple, tmp_path)
+    with pytest.raises(BackupDamaged, match="with holes"):
+        Home(tmp_path / "empty").restore(file, machine="new")
+
+
 def test_a_file_of_holes_does_not_fill_the_disk(home: Home, folder: Path, tmp_path: Path) -> None:
     with (folder / "endless").open("wb") as file:
         file.truncate(1 << 43)
-    with pytest.raises(BackupError, match=r"data/endless': with its holes it has .*, and there is room for"):
+    with pytest.raises(BackupError, match=r"data/endless': with its holes it has .*, and all such files"):
         making.backup(
             home.open(), tmp_path / "b", keys=[str(KEY.to_public())], key_files=(), secrets=True, volumes=True
         )

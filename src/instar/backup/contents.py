@@ -31,7 +31,8 @@ from instar.model.digest import Digest
 from instar.model.names import NAME
 from instar.store.header import DIRECTORY, HARD_LINK, REGULAR, SYMLINK, Entry, encode
 
-FORMAT: Final = 1
+FORMAT: Final = 2  # from 2 on there are files with holes as such
+SPARSE_LIMIT_BYTES: Final = 1 << 40  # of all such files together: they are hashed with their holes
 SUMMARY: Final = b"backup.json"
 MANIFEST: Final = b"manifest.json"
 LEDGER: Final = b"ledger/instar.db"

@@ -18,12 +18,14 @@ from instar.backup.contents import (
     LEDGER,
     MANIFEST,
     SMALL_BYTES,
+    SPARSE_LIMIT_BYTES,
     SUMMARY,
     Part,
     Summary,
     Tally,
     blob_of,
     damaged,
+    is_of_volumes,
     no_backup,
     read_summary,
     require_manifest,
@@ -46,7 +48,8 @@ class Backup:
         """Read its first member. Raises BackupNewer, BackupDamaged, BackupError."""
         self.encrypted = encrypted
         self._file = file
-        self._members = Members(Stream(chunks, limit_bytes=_LIMIT_BYTES), marked_end=True, limit=_MEMBERS_LIMIT)
+        stream = Stream(chunks, limit_bytes=_LIMIT_BYTES)
+        self._members = Members(stream, marked_end=True, sparse_limit_bytes=SPARSE_LIMIT_BYTES, limit=_MEMBERS_LIMIT)
         self._entries = iter(self._members)
         with self._explained():
             first = next(self._entries, None)
@@ -67,6 +70,8 @@ class Backup:
                     manifest = self._small(entry)
                     continue
                 require_member(entry, self._file)
+                if self._members.is_sparse and not is_of_volumes(entry):
+                    raise damaged(self._file, "it has a file with holes where no backup has any")
                 ledgers += entry.name == LEDGER
                 if ledgers > 1:
                     raise damaged(self._file, "its ledger is there twice")

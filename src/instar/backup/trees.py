@@ -21,6 +21,7 @@ from instar.errors import BackupError
 from instar.store.header import DIRECTORY, HARD_LINK, REGULAR, SYMLINK, Entry
 
 DEEPEST: Final = 256
+_REGIONS: Final = 100_000  # what is of more pieces is taken with its holes
 _CHUNK_BYTES: Final = 1 << 20
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -96,6 +97,10 @@ class Tree:
             entry.kind, entry.link = HARD_LINK, first
             return Member(entry)
         entry.size = found.st_size
+        regions = holes.regions(descriptor, entry.size, _REGIONS) if holes.has_holes(found) else None
+        if regions is not None:
+            return Member(entry, lambda: _content_of(descriptor, regions), regions)
+        os.lseek(descriptor, 0, os.SEEK_SET)
         return Member(entry, lambda: _content(descriptor, entry.size))
 
     def _attributes(self, descriptor: int) -> dict[str, bytes]:
@@ -185,6 +190,12 @@ def _xattrs(descriptor: int) -> dict[str, bytes]:
             if name.startswith(_XATTRS) and "=" not in name:
                 found[name] = os.getxattr(descriptor, name)
     return found
+
+
+def _content_of(descriptor: int, regions: Iterable[tuple[int, int]]) -> Iterator[bytes]:
+    for offset, length in regions:
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        yield from _content(descriptor, length)
 
 
 def _content(descriptor: int, size: int) -> Iterator[bytes]:

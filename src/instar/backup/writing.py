@@ -10,14 +10,16 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from instar import durable
-from instar.backup.contents import MANIFEST, SUMMARY, Summary, Tally, manifest_json
+from instar.backup.contents import MANIFEST, SPARSE_LIMIT_BYTES, SUMMARY, Summary, Tally, manifest_json
 from instar.errors import BackupError, InstarError
 from instar.model.codec import canonical
 from instar.model.sizes import size_text
+from instar.store import sparse
 from instar.store.header import BLOCK, REGULAR, Entry, encode, padding
 from instar.store.room import free_room
 
@@ -26,10 +28,22 @@ _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXE
 
 
 class Member(NamedTuple):
-    """``content`` yields as many bytes as ``entry`` says; fewer or more are an error of the file that they are of."""
+    """``content`` yields as many bytes as ``entry`` says; fewer or more are an error of the file that they are of.
+
+    ``regions``: of a file with holes where it has something, as offsets and lengths; ``content`` yields that alone, and
+    no piece that is of two of them.
+    """
 
     entry: Entry
     content: Callable[[], Iterable[bytes]] = lambda: ()
+    regions: Sequence[sparse.Region] | None = None
+
+    @property
+    def stored_bytes(self) -> int:
+        """How many bytes of data it has in the backup."""
+        if self.regions is None:
+            return self.entry.size
+        return len(sparse.map_of(self.regions)) + sum(length for _, length in self.regions)
 
 
 def write(file: Path, summary: Summary, members: Iterable[Member], recipients: Sequence[Any]) -> int:
@@ -54,15 +68,23 @@ def write(file: Path, summary: Summary, members: Iterable[Member], recipients: S
 
 
 def _with_room(folder: Path, members: Iterable[Member]) -> Iterator[Member]:
-    """Yield them. Raises BackupError before one that ``folder`` has no room for: a file of a volume may be holes alone,
-    of any size, and they are written out."""
+    """Yield them. Raises BackupError before one that ``folder`` has no room for, and for files with holes that have
+    more bytes together than are ever read again: all of them are hashed."""
+    left = SPARSE_LIMIT_BYTES
     for one in members:
-        if one.entry.size > _LARGE_BYTES and one.entry.size > (free := free_room(folder)[1]):
-            shown = one.entry.name[:200].decode("utf-8", "backslashreplace")
+        shown, size = one.entry.name[:200].decode("utf-8", "backslashreplace"), one.stored_bytes
+        if size > _LARGE_BYTES and size > (free := free_room(folder)[1]):
             raise BackupError(
-                f"cannot back up '{shown}': with its holes it has {size_text(one.entry.size)}, and there is room for "
-                f"{size_text(free)} at '{folder}'",
+                f"cannot back up '{shown}': it has {size_text(size)}, and there is room for {size_text(free)} at "
+                f"'{folder}'",
                 hint="no backup was made; make it shorter, or name a file elsewhere",
+            )
+        left -= one.entry.size if one.regions is not None else 0
+        if left < 0:
+            raise BackupError(
+                f"cannot back up '{shown}': with its holes it has {size_text(one.entry.size)}, and all such files of a "
+                f"backup have {size_text(SPARSE_LIMIT_BYTES)} at most",
+                hint="no backup was made; make it shorter",
             )
         yield one
 
@@ -71,8 +93,11 @@ def tar(summary: Summary, members: Iterable[Member]) -> Iterator[bytes]:
     """Yield the bytes of a backup."""
     tally = Tally()
     yield from _small(SUMMARY, canonical(summary))
-    for entry, content in members:
+    for entry, content, regions in members:
         tally.begin(entry)
+        if regions is not None:
+            yield from _sparse(entry, regions, content, tally)
+            continue
         yield encode(entry)
         missing = entry.size
         for chunk in content():
@@ -87,6 +112,35 @@ def tar(summary: Summary, members: Iterable[Member]) -> Iterator[bytes]:
         yield padding(entry.size)
     yield from _small(MANIFEST, manifest_json(tally.parts()))
     yield bytes(2 * BLOCK)
+
+
+def _sparse(
+    entry: Entry, regions: Sequence[sparse.Region], content: Callable[[], Iterable[bytes]], tally: Tally
+) -> Iterator[bytes]:
+    """Yield a file with holes, by the form PAX 1.0; it is counted as it is read again, with its holes."""
+    places, chunks = sparse.map_of(regions), iter(content())
+    size = len(places) + sum(length for _, length in regions)
+    yield encode(replace(entry, size=size), sparse.records_of(entry.name, entry.size))
+    yield places
+
+    def pieces(length: int) -> Iterator[memoryview]:
+        while length:
+            chunk = next(chunks, b"")
+            if not chunk or len(chunk) > length:
+                shown = entry.name.decode("utf-8", "backslashreplace")
+                raise BackupError(f"cannot back up '{shown}': it changed its size while it was read", hint="ask again")
+            length -= len(chunk)
+            yield memoryview(chunk)
+
+    at = 0
+    for offset, length in (*regions, (entry.size, 0)):
+        for hole in sparse.filled((), offset - at, pieces):
+            tally.add(hole)
+        for piece in pieces(length):
+            tally.add(piece)
+            yield bytes(piece)
+        at = offset + length
+    yield padding(size)
 
 
 def _small(name: bytes, data: bytes) -> Iterator[bytes]:

@@ -201,7 +201,7 @@ def _members(
         report(Progress(stage="backup", text=stage, kind="running"))
         for member in members:
             check()
-            yield Member(member.entry, _checking(member.content, check))
+            yield member._replace(content=_checking(member.content, check))
 
 
 def _checking(content: Callable[[], Any], check: Callable[[], None]) -> Callable[[], Iterator[bytes]]:

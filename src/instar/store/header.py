@@ -42,9 +42,10 @@ class Entry:
     xattrs: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def encode(entry: Entry) -> bytes:
-    """Return the blocks that stand before an entry's data. Raises ValueError for what no tar can say."""
-    records = _records(entry)
+def encode(entry: Entry, more: Mapping[bytes, bytes] | None = None) -> bytes:
+    """Return the blocks that stand before an entry's data; ``more`` are PAX records besides its own. Raises ValueError
+    for what no tar can say."""
+    records = {**_records(entry), **(more or {})}
     if not records:
         return _ustar(entry)
     body = b"".join(_record(key, records[key]) for key in sorted(records))

@@ -143,6 +143,11 @@ class Members:
         if any(key.startswith((XATTR_RECORD, sparse.RECORD)) for key in records):
             raise Malformed("it says of all its members what can only be said of one")
 
+    @property
+    def is_sparse(self) -> bool:
+        """The member that was yielded last has holes, which take no room in the archive."""
+        return self._regions is not None
+
     def content(self) -> Iterator[memoryview]:
         """Yield the data of the member that was yielded last."""
         if self._regions is None:

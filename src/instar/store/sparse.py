@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from instar.store.header import BLOCK
+from instar.store.header import BLOCK, padding
 
 OLD_GNU = b"S"
 Region = tuple[int, int]
@@ -57,6 +57,19 @@ def pax_map(records: Mapping[bytes, bytes], take: Callable[[int], bytes]) -> tup
     return _checked(list(zip(numbers[::2], numbers[1::2], strict=True)), size), size, taken
 
 
+def records_of(name: bytes, size: int) -> Mapping[bytes, bytes]:
+    """Return the PAX records of a sparse file, by the form PAX 1.0: its map stands before its data."""
+    numbers = {b"major": b"1", b"minor": b"0", b"name": name, b"realsize": b"%d" % size}
+    return {RECORD + key: value for key, value in numbers.items()}
+
+
+def map_of(regions: Sequence[Region]) -> bytes:
+    """Return the map that stands before the data, in whole blocks."""
+    numbers = [len(regions), *(number for region in regions for number in region)]
+    text = b"".join(b"%d\n" % number for number in numbers)
+    return text + padding(len(text))
+
+
 def name_of(records: Mapping[bytes, bytes]) -> bytes | None:
     return records.get(RECORD + b"name")
 
@@ -66,7 +79,7 @@ def filled(regions: Sequence[Region], size: int, pieces: Callable[[int], Iterato
     at = 0
     for offset, length in (*regions, (size, 0)):
         while at < offset:
-            hole = memoryview(_HOLE)[: offset - at]
+            hole = memoryview(_HOLE)[: min(offset - at, len(_HOLE) - at % len(_HOLE))]  # in whole blocks of the file
             at += len(hole)
             yield hole
         yield from pieces(length)
