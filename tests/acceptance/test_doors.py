@@ -44,7 +44,10 @@ def both(project: Project) -> tuple[str, str]:
 def test_both_doors_follow_a_rollout_and_the_way_back(shop: Project) -> None:
     shop.instar("deploy", "dev")
     assert both(shop) == ("hello from version 1\n",) * 2
-    assert shop.json("status", "dev")["listen"] == [f"127.0.0.1:{shop.ports[name]}" for name in ("dev", "admin")]
+    first_at, admin_at = (f"127.0.0.1:{shop.ports[name]}" for name in ("dev", "admin"))
+    status = shop.json("status", "dev")
+    assert (status["listen"], status["doors"]) == ([first_at, admin_at], {"service.admin": [admin_at]})
+    assert f"service.admin is reached at {admin_at}" in shop.instar("status", "dev").out
     options = ("--rate", "100", "--connections", "4")
     with load.running(shop.url(), *options) as first, load.running(shop.url("admin"), *options) as second:
         for version in ("2", "3"):
@@ -71,6 +74,7 @@ def test_a_door_comes_and_goes_without_a_release(shop: Project) -> None:
     shop.instar("deploy", "dev")
     with load.running(shop.url(), "--rate", "100", "--connections", "4") as traffic:
         open_door(shop)
+        assert f"settings.door.admin.listen  —  →  ['{admin}']" in shop.try_instar("deploy", "dev", "--plan").out
         assert shop.json("deploy", "dev")["release"] == 1
         assert shop.get("admin") == "hello from version 1\n"
         shop.edit(f"{{service: '{first}', service.admin: '{admin}'}}", first)

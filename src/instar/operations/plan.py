@@ -136,7 +136,7 @@ def _compared(
     if state is not None and not release:
         changes += _not_as_wanted(workspace, state)
     after_settings = written(settings, settings.provider)
-    nothing = {name: item for name, item in after_settings.items() if name not in ("listen", "names")}
+    nothing = {name: item for name, item in after_settings.items() if name not in ("listen", "names", "door")}
     before_settings = written(state.settings, settings.provider) if state else nothing
     changes += differences(before_settings, after_settings, "settings.")
     certificate = planned_change(workspace, environment_id, read_files(loaded, environment))
@@ -186,6 +186,9 @@ def _inside(workspace: Workspace, loaded: Loaded, active: Release | None, image:
 def written(value: Settings | Configuration, provider: str) -> dict[str, Any]:
     """Return it as JSON, what is the provider's own under its name, as the definition has it."""
     found = dict(to_json(value))
+    doors = found.pop("doors", None)
+    if doors:
+        found["door"] = {key.removeprefix("."): door for key, door in doors.items()}
     own = found.pop("provider_settings", None)
     return {**found, provider: own} if own else found
 

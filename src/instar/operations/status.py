@@ -10,9 +10,9 @@ from instar.control.snapshot import GroupView, Snapshot
 from instar.control.steps import awaited, waits_for_somebody
 from instar.errors import Cancelled, InstarError, LedgerUnreachable
 from instar.frozen import dataclass
-from instar.model.environment import HostNames
+from instar.model.environment import HostNames, Settings
 from instar.model.machine import EdgeSettings, MachineSettings
-from instar.model.release import EnvironmentState, MemberTaint, Release
+from instar.model.release import Configuration, EnvironmentState, MemberTaint, Release
 from instar.model.status import (
     EnvironmentStatus,
     InstanceStatus,
@@ -65,13 +65,12 @@ def status(workspace: Workspace, environment: EnvironmentState) -> EnvironmentSt
     releases = {release.number: release for release in (*newest, *pinned)} | dict(snapshot.releases)
     percents = _percents({number: sum(group.weight for group in snapshot.of(one)) for number, one in releases.items()})
     configuration = snapshot.active.configuration if snapshot.active is not None else None
+    names, edge = environment.settings.names.only(environment.names.held), _edge(workspace)
     return EnvironmentStatus(
         environment=environment.id,
         listen=environment.settings.all_listen,
-        names=reached_at(
-            environment.settings.names.only(environment.names.held),
-            (workspace.machine_settings or MachineSettings()).edge,
-        ),
+        names=reached_at(names, edge),
+        doors={} if configuration is None else _doors(environment.settings, configuration, names, edge),
         active=environment.active,
         unfinished=environment.rollout.target if environment.rollout else None,
         router=snapshot.router_plan is not None,
@@ -90,6 +89,21 @@ def status(workspace: Workspace, environment: EnvironmentState) -> EnvironmentSt
         uses=() if configuration is None else uses_status(workspace, environment.settings.provider, configuration),
         circle=() if configuration is None else circle(workspace, environment.id, configuration.uses),
     )
+
+
+def _edge(workspace: Workspace) -> EdgeSettings:
+    return (workspace.machine_settings or MachineSettings()).edge
+
+
+def _doors(
+    settings: Settings, configuration: Configuration, names: HostNames, edge: EdgeSettings
+) -> Mapping[str, tuple[str, ...]]:
+    """Return where each door is reached besides the first, as the author names it."""
+    first = configuration.role or "service"
+    return {
+        f"{first}{key}" if key.startswith(".") else key: (*door.listen, *reached_at(names.only(door.sites), edge))
+        for key, door in sorted(settings.doors.items())
+    }
 
 
 def reached_at(names: HostNames, edge: EdgeSettings) -> tuple[str, ...]:
