@@ -59,6 +59,8 @@ class ClusterStub:
         self.pod_status: Mapping[str, Any] = {}
         self.deployment_conditions: list[Mapping[str, Any]] = []
         self.printed = "2026-11-29T12:00:00.000000001Z serving\n"
+        self.goes_by: Mapping[str, Any] | None = None  # the route that its Gateway goes by, whatever it accepts
+        self.unreached: set[str] = set()  # groups that its Gateway answers 503 for
         self.watches = True  # else whoever watches hears nothing
         self._versions = itertools.count(1)
         self._guard = threading.RLock()
@@ -66,7 +68,10 @@ class ClusterStub:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
         self.put("namespaces", "", {"metadata": {"name": "shop"}})
-        self.put("gateways", "gateways", {"metadata": {"name": "public"}})
+        listeners = [{"name": "http", "protocol": "HTTP", "port": self._server.server_address[1]}]
+        status = {"addresses": [{"type": "IPAddress", "value": "127.0.0.1"}]}
+        public = {"metadata": {"name": "public"}, "spec": {"listeners": listeners}, "status": status}
+        self.put("gateways", "gateways", public)
 
     @property
     def url(self) -> str:
@@ -181,6 +186,21 @@ class ClusterStub:
                     self._done(method, parts.path, parse_qs(parts.query), body)
                 return fault.status, fault.body, fault.headers
             return self._done(method, parts.path, parse_qs(parts.query), body)
+
+    def gateway(self, headers: Mapping[str, str]) -> tuple[int, str | None]:
+        """Return what the Gateway answers to a question of Instar's: a status, and where to it redirects."""
+        with self._guard:
+            routes = [one for (plural, _, _), one in self.objects.items() if plural == "httproutes"]
+            found = [one for one in routes if headers["Host"] in one["spec"].get("hostnames", ())]
+            for rule in (self.goes_by or found[0])["spec"]["rules"] if self.goes_by or found else ():
+                asked = [one for match in rule["matches"] for one in match.get("headers", ())]
+                if all(headers.get(one["name"]) == one["value"] for one in asked):
+                    if "filters" in rule:
+                        redirect = rule["filters"][0]["requestRedirect"]
+                        return redirect["statusCode"], f"http://{redirect['hostname']}/"
+                    names = {one["name"] for one in rule.get("backendRefs", ()) if one["weight"]}
+                    return 503 if names <= self.unreached else 200, None
+        return 404, None
 
     def _done(
         self, method: str, path: str, query: Mapping[str, list[str]], body: bytes
@@ -298,6 +318,14 @@ def _handler(stub: ClusterStub) -> type[BaseHTTPRequestHandler]:
 
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if "X-Instar-Route" in self.headers:
+                status, location = stub.gateway(self.headers)  # type: ignore[arg-type]
+                self.send_response(status)
+                self.send_header("Content-Length", "0")
+                if location is not None:
+                    self.send_header("Location", location)
+                self.end_headers()
+                return
             status, told, headers = stub.answer(self.command, self.path, self.headers, body)  # type: ignore[arg-type]
             parts = urlsplit(self.path)
             if "watch" in parse_qs(parts.query) and status == 200:

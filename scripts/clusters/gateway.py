@@ -8,6 +8,7 @@ from typing import Any
 from clusters.api import Api
 from clusters.configuration import GATEWAY, VOLUMES
 from clusters.layout import Layout
+from clusters.parts import GATEWAY_HTTP, GATEWAY_HTTPS
 
 _CLASS = "contour"
 
@@ -82,6 +83,7 @@ def gateway_objects(layout: Layout) -> list[dict[str, Any]]:
             "type": "kubernetes.io/tls",
             "data": {name: base64.b64encode(file.read_bytes()).decode() for name, file in files.items()},
         },
+        *_door_objects(layout),
         {
             "apiVersion": "gateway.networking.k8s.io/v1",
             "kind": "GatewayClass",
@@ -93,6 +95,32 @@ def gateway_objects(layout: Layout) -> list[dict[str, Any]]:
             "kind": "Gateway",
             "metadata": GATEWAY,
             "spec": {"gatewayClassName": _CLASS, "listeners": listeners},
+        },
+    ]
+
+
+def _door_objects(layout: Layout) -> list[dict[str, Any]]:
+    """Return the Service that passes the listeners' ports on to Envoy, as in front of most gateways: it listens on
+    others, and the Gateway's status says this one's address."""
+    name = {"name": "envoy", "namespace": GATEWAY["namespace"]}
+    ports = {"http": (80, GATEWAY_HTTP), "https": (443, GATEWAY_HTTPS)}
+    shown = [{"name": one, "port": port, "targetPort": inner} for one, (port, inner) in ports.items()]
+    inner_ports = [{"name": one, "port": inner, "protocol": "TCP"} for one, (_, inner) in ports.items()]
+    address = layout.control.address
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": name,
+            "spec": {"externalIPs": [address], "ports": shown},
+        },
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {**name, "labels": {"kubernetes.io/service-name": "envoy"}},
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": [address]}],
+            "ports": inner_ports,
         },
     ]
 

@@ -4,7 +4,8 @@
 
 Points are numbered from 1, two for each change: before it is asked, and after it is done and before Instar knows what
 was answered. Questions about rights and trials without effect change nothing, and are not counted; with KILL_CALLS in
-the environment everything that is asked is. COUNT_FILE gets the number when the command came to its end.
+the environment everything that is asked is, of the gateway too. COUNT_FILE gets the number when the command came to
+its end.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ def main() -> None:
     sys.argv = ["instar", *sys.argv[3:]]
     from instar.cli.main import main as command
     from instar.providers.kubernetes.api import Api
+    from instar.providers.kubernetes.gateway import ask as ask_gateway
+    from instar.providers.kubernetes.sight import Sight
 
     guard, count = threading.Lock(), 0
     ask = Api._ask
@@ -46,6 +49,14 @@ def main() -> None:
         point()
         return answer
 
+    def asked(*question: Any) -> object:
+        point()
+        answer = ask_gateway(*question)
+        point()
+        return answer
+
+    if EVERYTHING:
+        Sight.__init__.__defaults__ = (asked, *(Sight.__init__.__defaults__ or ())[1:])
     Api._ask = counted  # type: ignore[method-assign]
     try:
         command()

@@ -92,17 +92,17 @@ class Tamperer:
     def weights(self) -> None:
         found = self.api.find(ROUTE, self.where, "shop-prod")
         assert found is not None
-        (rule,) = found["spec"]["rules"]
+        *others, rule = found["spec"]["rules"]
         rule["backendRefs"].append({"name": "elsewhere", "port": 80, "weight": 1})
-        self.api.merge(ROUTE, self.where, "shop-prod", {"spec": {"rules": [rule]}})
+        self.api.merge(ROUTE, self.where, "shop-prod", {"spec": {"rules": [*others, rule]}})
 
     def filter(self) -> None:
         found = self.api.find(ROUTE, self.where, "shop-prod")
         assert found is not None
-        (rule,) = found["spec"]["rules"]
+        *others, rule = found["spec"]["rules"]
         header = {"set": [{"name": "X-Injected", "value": "1"}]}
         rule["filters"] = [{"type": "RequestHeaderModifier", "requestHeaderModifier": header}]
-        self.api.merge(ROUTE, self.where, "shop-prod", {"spec": {"rules": [rule]}})
+        self.api.merge(ROUTE, self.where, "shop-prod", {"spec": {"rules": [*others, rule]}})
 
     def host(self) -> None:
         self.api.merge(ROUTE, self.where, "shop-prod", {"spec": {"hostnames": ["other.cluster.test"]}})
@@ -110,10 +110,10 @@ class Tamperer:
     def swap_weights(self) -> None:
         found = self.api.find(ROUTE, self.where, "shop-prod")
         assert found is not None
-        (rule,) = found["spec"]["rules"]
+        *others, rule = found["spec"]["rules"]
         first, second = rule["backendRefs"]
         first["weight"], second["weight"] = second["weight"], first["weight"]
-        self.api.merge(ROUTE, self.where, "shop-prod", {"spec": {"rules": [rule]}})
+        self.api.merge(ROUTE, self.where, "shop-prod", {"spec": {"rules": [*others, rule]}})
 
     def _deployment(self) -> Mapping[str, Any]:
         found = self.api.find(DEPLOYMENT, self.where, self.group)

@@ -91,8 +91,8 @@ def at(strategy: str, part: str, moment: str, *, long: bool = True) -> object:
         at("canary", "contour", "shift", long=False),
         at("canary", "kube-controller-manager", "launch", long=False),
         at("canary", "kubelet", "shift"),
-        *(at("blue-green", part, "launch") for part in ("kube-apiserver", "kubelet")),
-        at("rolling", "kubelet", "launch"),  # of other parts: docs/kubernetes.md, "The gateway's word is believed"
+        *(at(one, part, "launch") for one in ("blue-green", "rolling") for part in ("kube-apiserver", "kubelet")),
+        *(at(one, "contour", "launch") for one in ("blue-green", "rolling")),
     ],
 )
 def test_a_part_that_is_killed_in_a_rollout_costs_no_request(

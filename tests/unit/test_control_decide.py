@@ -6,7 +6,7 @@ import dataclasses
 from datetime import timedelta
 
 import pytest
-from control_values import DATABASE, HTTP, NOW, WORKER, group, release, snapshot
+from control_values import DATABASE, HTTP, NOW, WORKER, ago, group, release, snapshot
 
 from instar.control.actions import (
     Attach,
@@ -109,6 +109,18 @@ def test_a_deploy_that_an_engine_keeps_alive_does_neither_unless_its_last_tasks_
     groups = [group(1, weight=0, sessions=None), group(2, weight=100, sessions=None)]
     found = decide(snapshot(releases, groups, active=2, target=2, source=1, traits=Traits(heals=heals)))
     assert found == (Finish(),) if is_over else isinstance(found[0], Wait)
+
+
+def test_what_may_get_requests_by_older_weights_yet_is_not_ended_however_long_it_has_had_none() -> None:
+    releases = [release(1, ran_well=True, last=600), release(2, ran_well=True, last=600)]
+    groups = [group(1, weight=100, sessions=None), group(2, weight=0, sessions=None)]
+    quiet = {one.id: ago(600) for one in groups}
+    made = snapshot(releases, groups, active=1, hot=0, quiet_since=quiet)
+    assert isinstance(decide(made)[0], Retire)
+    (wait,) = decide(dataclasses.replace(made, settled=False))
+    assert isinstance(wait, Wait)
+    rolled = snapshot(releases, groups, active=1, target=1, source=2, kind="rollback", quiet_since=quiet)
+    assert decide(dataclasses.replace(rolled, settled=False)) == (Finish(),), "what stays is not waited for"
 
 
 def test_one_release_stays_hot_and_the_one_before_it_is_retired() -> None:

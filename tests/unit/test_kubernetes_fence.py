@@ -45,7 +45,7 @@ class Operators:
     @property
     def weights(self) -> dict[str, int]:
         rules = self.stub.one("httproutes", "shop-prod")["spec"]["rules"]
-        return {one["name"]: one["weight"] for one in rules[0]["backendRefs"] if one["weight"]}
+        return {one["name"]: one["weight"] for one in rules[-1]["backendRefs"] if one["weight"]}
 
     def back(self) -> None:
         self.take_over()

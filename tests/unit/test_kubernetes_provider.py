@@ -116,7 +116,7 @@ def test_traffic_moves_by_weights_that_are_seen_in_force(world: World, stub: Clu
     assert world.provider.observe(ENV, []).traffic.plan is None, "what the gateway refuses is not in force"
 
     world.provider.withdraw(ENV, [old.id])
-    assert set(stub.one("httproutes", "shop-prod")["spec"]["rules"][0]["backendRefs"][0].values()) >= {new.id}
+    assert set(stub.one("httproutes", "shop-prod")["spec"]["rules"][-1]["backendRefs"][0].values()) >= {new.id}
     world.provider.close(ENV)
     assert world.provider.observe(ENV, []).traffic == Traffic()
 
@@ -138,7 +138,7 @@ def test_a_route_that_is_not_taken_up_is_asked_about_again(
     assert asked.count("PATCH") == 3, "it is said, said otherwise, and said as it is"
     route = stub.one("httproutes", "shop-prod")
     assert route["metadata"]["generation"] == generation + 3
-    shares = {one["name"]: one["weight"] for one in route["spec"]["rules"][0]["backendRefs"]}
+    shares = {one["name"]: one["weight"] for one in route["spec"]["rules"][-1]["backendRefs"]}
     assert shares == {old.id: 60, new.id: 40}
 
 
@@ -166,7 +166,8 @@ def test_a_preview_is_a_rule_of_its_own(world: World, stub: ClusterStub) -> None
     assert rules[0]["matches"][0]["headers"] == [{"name": "X-Instar-Release", "value": "2"}]
     assert rules[0]["backendRefs"][0]["name"] == new.id
     assert world.provider.observe(ENV, []).traffic.previewed == {2: new.id}
-    assert len(rules) == 2
+    previews = [one for one in rules if "X-Instar-Release" in str(one)]
+    assert len(previews) == 1
 
 
 def test_somebody_who_changes_the_route_in_between_is_not_overwritten(world: World, stub: ClusterStub) -> None:

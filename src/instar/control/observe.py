@@ -59,6 +59,7 @@ def observe(
         failures=failures,
         router_running=seen.traffic.running,
         router_plan=seen.traffic.plan,
+        settled=seen.traffic.settled,
         endings=_endings(ledger, environment, failures),
         probation=probation,
         rollout_ended_at=_rollout_ended_at(ledger, environment, groups),

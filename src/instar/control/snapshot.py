@@ -160,6 +160,7 @@ class Snapshot:
     scheduled: Mapping[str, TaskRun] = field(default_factory=dict)
     router_running: bool = False
     router_plan: str | None = None  # its fingerprint
+    settled: bool = True  # no request goes by older weights any more
     network_is_set: bool = True
     previewed: Mapping[int, str] = field(default_factory=dict)
     counts: bool = True
@@ -246,7 +247,10 @@ class Snapshot:
         return {number: tuple(groups) for number, groups in found.items()}
 
     def drained(self, group: GroupView) -> bool:
-        """It has no request in flight, or its time to finish them is over: that decides alone where nobody knows."""
+        """It has no request in flight, or its time to finish them is over: that decides alone where nobody knows. What
+        may get new ones by older weights yet has not, unless another waits for its end to begin."""
+        if not self.settled and group.sessions is None and not alone(self.releases[group.release]):
+            return False
         return group.sessions == 0 or self.now >= self.drain_deadline(group)
 
     def drain_deadline(self, group: GroupView) -> datetime:

@@ -82,6 +82,8 @@ def _of_group(snapshot: Snapshot, group: GroupView) -> str:
     if group.state == "running" and not group.healthy and not drifting and (group.silent or not group.weight):
         return f"{group.id} to get healthy{f': {group.cause}' if group.cause else ''}"
     if drifting and group.routed is not None and not group.weight and _is_awaited(snapshot, group):
+        if not snapshot.settled and group.sessions is None:
+            return f"the end of {group.id}: a gateway that cannot be asked from here may go by older weights yet"
         requests = "its last requests" if group.sessions is None else f"{group.sessions} requests"
         return f"{requests} to {group.id}, until {snapshot.drain_deadline(group):%H:%M:%S} UTC at most"
     return ""

@@ -302,12 +302,14 @@ class Traffic:
     """Where an environment's requests go. ``running``: something takes them. ``plan`` is the fingerprint of the plan in
     force, as :meth:`Provider.expose` was given it; None: it does not work, whatever is there of it. ``groups`` are
     those that are exposed, by id; ``previewed``: release → the group that requests for that very release go to.
+    ``settled``: no request goes by older weights any more; where it is False some may, for a while yet.
     ``counts``: somebody counts requests here; ``uncounted``: and why it cannot be told just now how many there were."""
 
     running: bool = False
     plan: str | None = None
     groups: Mapping[str, Routed] = field(default_factory=dict)
     previewed: Mapping[int, str] = field(default_factory=dict)
+    settled: bool = True
     counts: bool = True
     uncounted: str | None = None
 

@@ -6,7 +6,7 @@ So they need no way into the pods' network from here. Every pod is asked: the fi
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 from instar.errors import InstarError, ProviderUnavailable
@@ -19,6 +19,7 @@ from instar.providers.kubernetes.reading import Limits
 
 _WELL = range(200, 400)
 _MOST_ANSWERED = 1 << 20
+_STATUS_WITHIN_S = 2.0
 WELL_PROBE = Probe(healthy=True)
 
 
@@ -30,6 +31,16 @@ def ask(api: Api, namespace: str, pods: Sequence[str], service: Service, check: 
         return Probe(healthy=False, cause="it has no pod")
     answers = (_asked(api, namespace, pod, service, check) for pod in pods)
     return next((one for one in answers if not one.healthy), WELL_PROBE)
+
+
+def status(api: Api, path: str, headers: Mapping[str, str]) -> int | None:
+    """Return with what a pod answers what is asked of it through the API; None where it does not answer."""
+    try:
+        return api.answer(path, _STATUS_WITHIN_S, headers)[0]
+    except InstarError:
+        raise
+    except Exception:  # the transport's, of whatever kind
+        return None
 
 
 def _asked(api: Api, namespace: str, pod: str, service: Service, check: Check) -> Probe:

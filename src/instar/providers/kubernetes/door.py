@@ -6,6 +6,7 @@ Gateway; without one, a Service selects the pods of a single group. What both ha
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 
@@ -16,17 +17,20 @@ from instar.providers.base import RouterPlan
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Backend:
-    """A group that is exposed: the port of its Service, and its weight; 0 takes no new requests."""
+    """A group that is exposed: the port of its Service, and its weight; 0 takes no new requests. ``asked``: the path at
+    which a gateway passes a question of ours on to it, whatever its weight; None: at none."""
 
     port: int
     weight: int = 0
+    asked: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Door:
     """``plan`` is a fingerprint. ``previews``: release → the group that requests for that very release go to.
     ``maintenance``: the Service, by name and port, that all but previews go to instead. ``version``: the object's, when
-    it was read; None: there is none yet."""
+    it was read; None: there is none yet. ``answers``: the version that a gateway which goes by it names; None: none.
+    """
 
     plan: str | None = None
     hosts: tuple[str, ...] = ()
@@ -36,6 +40,7 @@ class Door:
     previews: Mapping[int, str] = field(default_factory=dict)
     maintenance: tuple[str, int] | None = None
     version: str | None = None
+    answers: str | None = None
 
     @property
     def weights(self) -> Mapping[str, int]:
@@ -53,9 +58,15 @@ class Door:
             request_timeout_ms=plan.request_timeout_ms,
         )
 
-    def exposing(self, ports: Mapping[str, int]) -> Door:
-        """Return it with further groups, by the port of each, that get nothing yet."""
-        new = {name: Backend(port=port) for name, port in ports.items()}
+    def renewed(self) -> Door:
+        """Return it as another version to whoever asks a gateway for it: of no two that are written, the same."""
+        said = [repr(sorted(one.items())) for one in (self.backends, self.previews)]
+        rest = (self.version, self.plan, self.hosts, self.path, self.request_timeout_ms, self.maintenance)
+        return replace(self, answers=hashlib.sha256(repr((*said, rest)).encode()).hexdigest()[:16])
+
+    def exposing(self, ports: Mapping[str, int], asked: str | None = None) -> Door:
+        """Return it with further groups, by the port of each, that get nothing yet, and are asked at a path."""
+        new = {name: Backend(port=port, asked=asked) for name, port in ports.items()}
         return replace(self, backends={**new, **self.backends})
 
     def routing(self, weights: Mapping[str, int]) -> Door:

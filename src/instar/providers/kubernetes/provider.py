@@ -40,8 +40,10 @@ from instar.providers.kubernetes.network import ReleaseNetwork
 from instar.providers.kubernetes.objects import anchor, beginning, claim, group_objects, owned
 from instar.providers.kubernetes.observation import Look, group_of, has_come, is_of, last_warnings
 from instar.providers.kubernetes.pod import Order
+from instar.providers.kubernetes.route import asked_path
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.shell import ClusterShell, open_shell
+from instar.providers.kubernetes.sight import Sight, find_gateway, unseen
 from instar.providers.kubernetes.traffic import EnvironmentTraffic
 from instar.providers.kubernetes.usage import ClusterMeasures
 from instar.providers.kubernetes.volumes import ClusterVolumes
@@ -62,6 +64,7 @@ class KubernetesProvider:
         self._apis: dict[str | None, Api] = {}
         self._fences: dict[EnvironmentId, Fence] = {}
         self._figures: dict[EnvironmentId, Figures] = {}
+        self._sights: dict[EnvironmentId, Sight] = {}
         self._versions: dict[EnvironmentId, Mapping[str, str]] = {}
         self._guard = threading.Lock()
         self.measures = ClusterMeasures(self.place_of)
@@ -123,7 +126,7 @@ class KubernetesProvider:
         told = preflight.look(api, self._names(environment), place, services)
         if launching:
             preflight.require_registry(self._site.registries, place)
-        return (*told, *preflight.notes(api, settings))
+        return (*told, *preflight.notes(api, settings), *unseen(api, place, settings))
 
     def layout(self, settings: Settings, service: Service) -> tuple[int, ...]:
         return (settings.instances,)
@@ -202,7 +205,8 @@ class KubernetesProvider:
 
     def expose(self, release: Release, groups: Sequence[Instance], plan: RouterPlan | None = None) -> None:
         port = release.service.port or 0
-        self._traffic(release.environment).expose({one.id: port for one in groups}, plan)
+        asked = asked_path(release.service)
+        self._traffic(release.environment).expose({one.id: port for one in groups}, plan, asked)
 
     def route(self, environment: EnvironmentId, weights: Mapping[str, int]) -> float | None:
         return self._traffic(environment).route(weights)
@@ -352,7 +356,10 @@ class KubernetesProvider:
 
     def _traffic(self, environment: EnvironmentId) -> EnvironmentTraffic:
         place = self._place(environment)
-        return EnvironmentTraffic(self._api(place), self._names(environment), place, self._fence(environment))
+        api, names, fence = self._api(place), self._names(environment), self._fence(environment)
+        with self._guard:
+            sight = self._sights.setdefault(environment, Sight(names, lambda: find_gateway(api, place)))
+        return EnvironmentTraffic(api, names, place, fence, sight)
 
     def _claim(self, environment: EnvironmentId) -> None:
         self._fence(environment).require_claimed()

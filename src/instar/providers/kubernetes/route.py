@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from instar.errors import RouterError, RouterUnreachable
+from instar.model.definition import Service
 from instar.providers.kubernetes.door import Backend, Door
 from instar.providers.kubernetes.kinds import GATEWAY
 from instar.providers.kubernetes.names import MAINTENANCE, PLAN, Names
 
 HEADER: Final = "X-Instar-Release"
+ASKED: Final = "X-Instar-Route"  # of our own questions: what about
+VERSION: Final = "version"
+_NOWHERE: Final = ".instar.invalid"  # RFC 6761: no such name leads anywhere
+_MOST_RULES: Final = 16  # of an HTTPRoute
+_PATH: Final = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+/?|/")
+_LONGEST_PATH: Final = 256
 
 
 def route(door: Door, names: Names, gateway: tuple[str, str]) -> Mapping[str, Any]:
@@ -22,6 +30,7 @@ def route(door: Door, names: Names, gateway: tuple[str, str]) -> Mapping[str, An
         {"matches": [{**path, "headers": [{"name": HEADER, "value": str(release)}]}]} | _sending(door, {name: 1})
         for release, name in sorted(door.previews.items())
     ]
+    rules += [*_group_rules(door, _MOST_RULES - len(rules) - 2), *_version_rule(door, names, path)]
     shares = {name: 0 if door.maintenance else one.weight for name, one in door.backends.items()}
     main: dict[str, Any] = {"matches": [path], **_sending(door, shares)}
     annotations = {PLAN: door.plan or ""}
@@ -42,6 +51,48 @@ def route(door: Door, names: Names, gateway: tuple[str, str]) -> Mapping[str, An
     if door.version is not None:
         metadata["resourceVersion"] = door.version
     return {"metadata": metadata, "spec": spec}
+
+
+def version_mark(names: Names) -> str:
+    """Return how the versions of an environment's route begin, and no other's."""
+    whose = f"{names.ledger} {names.environment}"
+    return f"{hashlib.sha256(whose.encode()).hexdigest()[:8]}-"
+
+
+def version_host(names: Names, answers: str) -> str:
+    """Return the host that whoever asks for the version is sent to: it says that, and no more."""
+    return f"{version_mark(names)}{answers}{_NOWHERE}"
+
+
+def asked_path(service: Service) -> str:
+    """Return the path at which a group is asked through the gateway: of its health check where that is a plain one."""
+    path = service.health.path if service.health.kind == "http" else None
+    fits = path is not None and len(path) <= _LONGEST_PATH and _PATH.fullmatch(path)
+    return path if path is not None and fits else "/"
+
+
+def _group_rules(door: Door, most: int) -> list[dict[str, Any]]:
+    """Return the rules by which each group is asked for itself, of the newest ones where there is no room for all."""
+    asked = sorted((_number(name), name) for name, one in door.backends.items() if one.asked is not None)
+    made = []
+    for _, name in asked[-most:] if most > 0 else ():
+        one = door.backends[name]
+        match = {"path": {"type": "Exact", "value": one.asked}, "headers": [{"name": ASKED, "value": name}]}
+        made.append({"matches": [match], "backendRefs": [{"name": name, "port": one.port, "weight": 1}]})
+    return made
+
+
+def _number(name: str) -> tuple[int, ...]:
+    return tuple(int(one) for one in name.rsplit("-", 2)[1:] if one.isdigit())
+
+
+def _version_rule(door: Door, names: Names, path: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    if door.answers is not None:
+        to = {"hostname": version_host(names, door.answers), "statusCode": 302}
+        yield {
+            "matches": [{**path, "headers": [{"name": ASKED, "value": VERSION}]}],
+            "filters": [{"type": "RequestRedirect", "requestRedirect": to}],
+        }
 
 
 def said_otherwise(made: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -68,10 +119,11 @@ def read_route(found: Mapping[str, Any]) -> Door:
     rules = spec.get("rules") or []
     previews: dict[int, str] = {}
     main: Mapping[str, Any] = {}
+    asked, answers = _questions(rules)
     for rule in rules:
         release = _previewed(rule)
         if release is None:
-            main = rule
+            main = main if _asks_about(rule) else rule
         elif refs := rule.get("backendRefs"):
             previews[release] = str(refs[0].get("name"))
     annotations = metadata.get("annotations") or {}
@@ -82,6 +134,7 @@ def read_route(found: Mapping[str, Any]) -> Door:
         str(one.get("name")): Backend(
             port=int(one.get("port") or 0),
             weight=int(one.get("weight", 1)) if maintenance is None else weights.get(str(one.get("name")), 0),
+            asked=asked.get(str(one.get("name"))),
         )
         for one in main.get("backendRefs") or ()
         if maintenance is None or (one.get("name"), one.get("port")) != maintenance
@@ -96,6 +149,7 @@ def read_route(found: Mapping[str, Any]) -> Door:
         previews=previews,
         maintenance=maintenance,
         version=metadata.get("resourceVersion"),
+        answers=answers,
     )
 
 
@@ -168,6 +222,28 @@ def _previewed(rule: Mapping[str, Any]) -> int | None:
             if str(header.get("name")).lower() == HEADER.lower() and value.isascii() and value.isdigit():
                 return int(value)
     return None
+
+
+def _asks_about(rule: Mapping[str, Any]) -> str | None:
+    """Return what a rule answers questions of ours about: VERSION, or a group; None: it is no such rule."""
+    headers = (header for match in rule.get("matches") or () for header in match.get("headers") or ())
+    return next((str(one.get("value")) for one in headers if str(one.get("name")).lower() == ASKED.lower()), None)
+
+
+def _questions(rules: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, str], str | None]:
+    """Return at which path each group is asked for itself, and which version the route says that it is."""
+    paths: dict[str, str] = {}
+    version = None
+    for rule in rules:
+        about = _asks_about(rule)
+        if about == VERSION:
+            filters = rule.get("filters") or [{}]
+            host = str((filters[0].get("requestRedirect") or {}).get("hostname") or "")
+            version = host.removesuffix(_NOWHERE).rpartition("-")[2] if host.endswith(_NOWHERE) else None
+        elif about is not None:
+            path = ((rule.get("matches") or [{}])[0].get("path") or {}).get("value")
+            paths |= {about: path} if isinstance(path, str) and _PATH.fullmatch(path) else {}
+    return paths, version
 
 
 def _milliseconds(text: object) -> int:

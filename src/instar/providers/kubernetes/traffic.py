@@ -14,17 +14,19 @@ from instar.errors import Refused, RouterError, RouterUnreachable
 from instar.frozen import dataclass
 from instar.model.release import Served
 from instar.providers.base import RouterPlan, Traffic
+from instar.providers.kubernetes import checks
 from instar.providers.kubernetes.answers import Changed
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.comparison import Difference, added_to_rules, differences, other_writers
 from instar.providers.kubernetes.door import Door
 from instar.providers.kubernetes.fence import Fence
 from instar.providers.kubernetes.figures import Counted
-from instar.providers.kubernetes.kinds import ROUTE, SERVICE, SLICE
-from instar.providers.kubernetes.names import Names
+from instar.providers.kubernetes.kinds import POD, ROUTE, SERVICE, SLICE
+from instar.providers.kubernetes.names import GROUP, Names
 from instar.providers.kubernetes.route import is_unresolved, read_route, require_settled, route, said_otherwise
 from instar.providers.kubernetes.selecting import read_service, require_selected, selecting_service
 from instar.providers.kubernetes.settings import Place
+from instar.providers.kubernetes.sight import Sight
 from instar.providers.kubernetes.taking_back import BACK, require_hands, without_others
 from instar.waiting import Deadline
 
@@ -32,6 +34,7 @@ _IN_FORCE_S: Final = 10.0
 _LOOK_S: Final = 0.05
 _WATCHED_S: Final = 2.0  # then it is asked whether the route is as the watch has it
 _TRIES: Final = 4
+_ERRORS: Final = range(500, 600)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,8 +51,9 @@ class Share:
 class EnvironmentTraffic:
     """The HTTPRoute, or the selecting Service, of one environment."""
 
-    def __init__(self, api: Api, names: Names, place: Place, fence: Fence) -> None:
+    def __init__(self, api: Api, names: Names, place: Place, fence: Fence, sight: Sight) -> None:
         self._fence = fence
+        self._sight = sight
         self._api = api
         self._names = names
         self._place = place
@@ -62,9 +66,13 @@ class EnvironmentTraffic:
         if found is None:
             return Traffic()
         door = self._read(found)
+        settled = True
         try:
             self._require_in_force(found, door, exact=False)
             plan = door.plan
+            if self._place.gateway is not None:
+                plan = None if self._sight.look(door) == "older" else plan
+                settled = self._sight.is_settled(door)
         except (RouterError, RouterUnreachable):
             plan = None
         groups = {
@@ -72,6 +80,7 @@ class EnvironmentTraffic:
             for name, one in door.backends.items()
         }
         traffic = Traffic(running=True, plan=plan, groups=groups, previewed=door.previews, counts=count is not None)
+        traffic = replace(traffic, settled=settled)
         if count is None or not groups:
             return traffic
         counted = count({name: one.port for name, one in groups.items()})
@@ -85,12 +94,12 @@ class EnvironmentTraffic:
             return frozenset()
         return self._missing([name for name in names if traffic.plan is None or name not in traffic.groups])
 
-    def expose(self, ports: Mapping[str, int], plan: RouterPlan | None) -> None:
+    def expose(self, ports: Mapping[str, int], plan: RouterPlan | None, asked: str | None = None) -> None:
         def changed(door: Door | None) -> Door:
             if door is None and plan is None:
                 raise RouterError(f"cannot expose groups of '{self._names.environment}': nothing takes its requests")
             planned = (door or Door()) if plan is None else (door or Door()).planned(plan)
-            return planned.exposing(ports)
+            return planned.exposing(ports, None if self._place.gateway is None else asked)
 
         self._change(changed)
 
@@ -101,6 +110,9 @@ class EnvironmentTraffic:
         def changed(door: Door | None) -> Door | None:
             if door is None and weights:
                 raise RouterError(f"cannot route for '{self._names.environment}': nothing takes its requests")
+            if door is not None and self._place.gateway is not None and door.weights:
+                new = sorted(weights.keys() & door.backends.keys() - door.weights.keys())
+                self._sight.require_reached(door, new, self._answers_so)
             return None if door is None else door.routing(weights)
 
         is_there = self._change(changed, wait=bool(weights))
@@ -155,7 +167,7 @@ class EnvironmentTraffic:
         self._fence.admit(found)
         if found is not None and any(other_writers(found)):
             require_hands(found, self._kind.name)
-            made = self._made(changed(self._read(found)))
+            made = self._made(changed(self._read(found)).renewed())
             taken = self._api.apply(self._kind, self._place.namespace, made, force=True)
             self._api.merge(self._kind, self._place.namespace, self._names.route, without_others(made, taken))
         self._change(changed, always=True)
@@ -235,7 +247,7 @@ class EnvironmentTraffic:
 
     def _apply(self, door: Door) -> Mapping[str, Any]:
         try:
-            return self._api.apply(self._kind, self._place.namespace, self._made(door))
+            return self._api.apply(self._kind, self._place.namespace, self._made(door.renewed()))
         except Refused as error:
             raise Refused(error.message, hint=BACK) from error
 
@@ -248,12 +260,24 @@ class EnvironmentTraffic:
         while True:
             try:
                 self._require_in_force(found, self._read(found), exact=True)
-                return
+                break
             except RouterUnreachable:
                 if deadline.is_over:
                     self._say_again(found)
                     raise
             found = self._newer(found, deadline)
+        if self._place.gateway is not None:
+            self._sight.wait(self._read(found))
+
+    def _answers_so(self, group: str, path: str) -> bool:
+        """Tell whether a pod of a group answers a path with an error of its own, asked through the cluster's API."""
+        door, namespace = self.door(), self._place.namespace
+        pods = self._api.list(POD, namespace, {GROUP: group})
+        if door is None or group not in door.backends or not pods:
+            return False
+        proxied = POD.path(namespace, f"{pods[0]['metadata']['name']}:{door.backends[group].port}", "proxy")
+        headers = {"X-Forwarded-Host": next(iter(door.hosts), "localhost")}
+        return checks.status(self._api, f"{proxied}{path}", headers) in _ERRORS
 
     def _newer(self, found: Mapping[str, Any], deadline: Deadline) -> Mapping[str, Any]:
         """Return the object as it is when somebody has written to it, or after a moment. Raises RouterError."""
@@ -278,7 +302,7 @@ class EnvironmentTraffic:
         if self._place.gateway is None:
             return
         door = self._read(found)
-        said = self._api.apply(self._kind, self._place.namespace, said_otherwise(self._made(door)))
+        said = self._api.apply(self._kind, self._place.namespace, said_otherwise(self._made(door.renewed())))
         self._apply(replace(door, version=said["metadata"]["resourceVersion"]))
 
     def _require_in_force(self, found: Mapping[str, Any], door: Door, *, exact: bool) -> None:
