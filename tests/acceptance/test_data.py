@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from project import Project
 
 pytestmark = pytest.mark.root
+KILLER = Path(__file__).with_name("killer.py")
 
 
 def describe(project: Project, access: str) -> Path:
@@ -79,3 +83,32 @@ def test_nothing_is_begun_where_nothing_was_kept(project: Project) -> None:
     refused = project.try_instar("rollback", "dev", "--with-data", "--yes")
     assert refused.status == 1 and "no snapshot was taken of it before release 2" in refused.err
     assert project.get() == "hello from version 2\n"
+
+
+def killed_back(project: Project, at: int, count: Path) -> int:
+    """Roll back with data, and be killed at the ``at``-th thing that is done; return the exit status."""
+    killing = replace(project, command=(sys.executable, "-IB", KILLER, str(at), count))
+    return killing.try_instar("rollback", "dev", "--with-data", "--yes").status
+
+
+@pytest.mark.thorough
+def test_who_is_killed_while_data_is_brought_back_leaves_one_release_with_its_data(
+    project: Project, tmp_path: Path
+) -> None:
+    """Wherever it is killed, on the real provider: the agent goes on, and each start finds its own release's data."""
+    form, count = describe(project, "exclusive"), tmp_path / "count"
+    project.instar("deploy", "dev")
+    assert killed_back(project, 1_000_000, count) == 0
+    whole = int(count.read_text())
+    assert whole > 50
+    project.instar("rollback", "dev", "--to", "2", "--with-data", "--yes")
+    for at in range(3, whole, max(1, whole // 24)):
+        assert killed_back(project, at, count) == -signal.SIGKILL
+        project.instar("agent", "--once")
+        active = project.json("status", "dev")["active"]
+        lines = form.read_text().split()
+        assert ("migrated" in lines) == (active == 2), f"killed at {at}: release {active} on {lines}"
+        assert project.get() == f"hello from version {active}\n"
+        if active == 1:
+            project.instar("rollback", "dev", "--to", "2", "--with-data", "--yes")
+    project.instar("history", "dev", "--verify")
