@@ -30,7 +30,9 @@ def dev(project: Project) -> Project:
 
 @contextlib.contextmanager
 def agent(project: Project) -> Iterator[None]:
-    process = project.start("agent")
+    process = project.start(
+        "agent", "--notify-command", f"sh -c 'cat >>{project.home}/told; echo >>{project.home}/told'"
+    )
     try:
         yield
     finally:
@@ -57,6 +59,12 @@ def test_the_agent_begins_each_once_and_tries_again_what_fails(dev: Project) -> 
     with agent(dev):
         wait_for(lambda: outcomes(dev, "often") and len(outcomes(dev, "failing")) >= 2, "it begins", timeout_s=60)
     dev.instar("agent", "--once")
+    told = [json.loads(line) for line in (dev.home / "told").read_text().splitlines()]
+    noticed = {one["text"] for one in told if one["kind"] == "task"}
+    assert any("failing" in text and "exit status 3" in text for text in noticed), "who is told of failures hears of it"
+    assert not any("often" in text for text in noticed), "and of nothing that went well"
+    shown = dev.instar("schedule", "dev").out
+    assert "what 'failing' printed last: instar logs hello/dev hello-dev-1-" in shown and "'often' printed" not in shown
     assert set(outcomes(dev, "often")) == {"done"} and set(outcomes(dev, "failing")) == {"exit status 3"}
     often = launched(dev, "often")
     assert len(often) == len(set(often)), "each time once"
@@ -82,7 +90,7 @@ def test_one_is_begun_by_hand_and_a_release_takes_its_schedule_along(dev: Projec
     unknown = dev.try_instar("schedule", "dev", "run", "other")
     assert unknown.status == 1 and "failing, never, often" in unknown.err
     dev.edit(SCHEDULE, "    schedule: {later: {command: ['true'], cron: '0 3 * * *'}}\n")
-    dev.instar("deploy", "dev")
+    assert "no agent runs here" in dev.instar("deploy", "dev").err
     assert [one["name"] for one in dev.json("schedule", "dev")["schedule"]] == ["later"]
     dev.instar("rollback", "dev")
     assert len(dev.json("schedule", "dev")["schedule"]) == 3

@@ -219,7 +219,18 @@ def _carried_out(
         back = watch_release(loop, before.id).report.went_back
     elif back is None and before.rollout is not None and before.rollout.kind != "rollback":
         warn_unwatched(workspace, before.settings, before.id)
+        _warn_unscheduled(workspace, before)
     return report, back
+
+
+def _warn_unscheduled(workspace: Workspace, before: EnvironmentState) -> None:
+    """Say that nobody begins what the release that was brought has by the clock, where no agent runs."""
+    release = workspace.ledger.get_release(before.id, before.rollout.target) if before.rollout else None
+    if release is None or not release.configuration.schedule:
+        return
+    if agent_in_charge(workspace, workspace.provider_package(before.settings.provider).traits) is None:
+        text = "no agent runs here, so nothing begins what its schedule says: instar agent"
+        workspace.report(Progress(stage="note", text=text, kind="warning"))
 
 
 def _came_of_it(workspace: Workspace, before: EnvironmentState) -> tuple[EnvironmentState, Rollout | None]:

@@ -31,6 +31,9 @@ def schedule_page(found: Schedule) -> Page:
         return
     rows = [(one.name, _when(one.task), _at(one.last_due_at), _outcome(one), _at(one.next_at)) for one in found.entries]
     yield Table(rows=rows, header=("NAME", "WHEN", "LAST (UTC)", "WHICH ENDED", "NEXT (UTC)"))
+    for one in found.entries:
+        if one.last is not None and one.last.outcome not in {None, "done"}:
+            yield f"what '{one.name}' printed last: instar logs {found.environment} {one.last.instance}"
     if found.agent is None:
         yield "nobody begins them: no agent runs (instar agent)"
 
