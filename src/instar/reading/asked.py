@@ -68,10 +68,9 @@ def _answer(connection: socket.socket, question: Question, environ: Mapping[str,
     except InstarError as error:
         end = Failure.of(error)
     except OSError as error:
-        if out.failed:
-            return
         end = Failure.of(Refused(f"cannot answer: {error.strerror or type(error).__name__}"))
-    _send(connection, part_line(end))
+    if not out.failed:
+        _send(connection, part_line(end))
 
 
 def _give(out: _Out, question: Question, environ: Mapping[str, str]) -> int:
@@ -91,7 +90,7 @@ class _Out:
 
     def __init__(self, connection: socket.socket, *, ends: bool) -> None:
         self._connection, self._ends, self._size_bytes = connection, ends, 0
-        self.failed = False
+        self.failed = False  # or half of a part is sent: nothing can be after it
 
     def __call__(self, progress: Progress) -> None:
         if threading.current_thread() is threading.main_thread():
@@ -102,11 +101,9 @@ class _Out:
         self._size_bytes = self._size_bytes + len(line) if self._ends else len(line)
         if self._size_bytes > LONGEST_BYTES:
             raise Refused(_LARGE, hint=_LESS)
-        try:
-            _send(self._connection, line)
-        except OSError:
-            self.failed = True
-            raise
+        self.failed = True
+        _send(self._connection, line)
+        self.failed = False
 
 
 class _Limits:
