@@ -27,6 +27,8 @@ from instar.errors import CommandFailed, ComponentMissing
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TAIL_BYTES = 16_384
+ANYWHERE = Path("/")  # where a program of somebody else's runs: never where a command happens to be called
+MASK = 0o022  # and what it makes is for nobody else to write to
 _REST_S = 5.0
 _LOOK_MS = 100  # who may cancel is asked so often
 _PIECE_BYTES = 65_536
@@ -103,12 +105,14 @@ def run(
     stdout: int | IO[bytes] | None = None,
     stderr: int | IO[bytes] | None = None,
     most_bytes: int | None = None,
+    umask: int = -1,
 ) -> Completed:
     """Run ``argv`` to its end and return what it printed.
 
-    ``env`` is added to the clean environment. ``stdout`` and ``stderr`` may name a file; what goes there is not
-    in the result. ``alone`` keeps shared descriptors from the child. On a time-out, when it prints more than
-    ``most_bytes`` (of one without ``input``), or when this thread is interrupted, its whole session group is killed.
+    ``env`` is added to the clean environment; ``umask`` is the caller's where none is said. ``stdout`` and ``stderr``
+    may name a file; what goes there is not in the result. ``alone`` keeps shared descriptors from the child. On a
+    time-out, when it prints more than ``most_bytes`` (of one without ``input``), or when this thread is interrupted,
+    its whole session group is killed.
 
     Raises:
         ComponentMissing: the program is not on this machine.
@@ -124,6 +128,7 @@ def run(
         cwd=cwd,
         pass_fds=tuple(pass_fds) if alone else (*pass_fds, *_shared_descriptors()),
         start_new_session=True,
+        umask=umask,
     )
     with child:
         try:
@@ -160,8 +165,8 @@ def run_bounded(
 ) -> Completed:
     """Run ``argv``, a program of somebody else's, to its end; of what it prints only the last is kept.
 
-    Both its streams are one. It inherits nothing that is shared, and whatever of its session is left when it ends, or
-    when its time is over, is killed.
+    It runs in ``/``, whatever the caller's folder and umask. Both its streams are one. It inherits nothing that is
+    shared, and whatever of its session is left when it ends, or when its time is over, is killed.
 
     Raises:
         ComponentMissing: the program is not on this machine.
@@ -174,9 +179,10 @@ def run_bounded(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=clean_environment(),
-        cwd=None,
+        cwd=ANYWHERE,
         pass_fds=(),
         start_new_session=True,
+        umask=MASK,
     )
     with child:
         try:
@@ -323,6 +329,7 @@ def _start(
     cwd: Path | None,
     pass_fds: tuple[int, ...],
     start_new_session: bool,
+    umask: int = -1,
 ) -> subprocess.Popen[bytes]:
     program = words[0] if "/" in words[0] else shutil.which(words[0], path=env["PATH"])
     if program is None:
@@ -341,6 +348,7 @@ def _start(
             cwd=cwd,
             pass_fds=pass_fds,
             start_new_session=start_new_session,
+            umask=umask,
         )
     except FileNotFoundError as error:
         raise ComponentMissing(f"cannot run {words[0]!r}: {error.strerror}") from error

@@ -154,6 +154,18 @@ def test_a_command_gets_the_body_and_a_clean_environment(tmp_path: Path, monkeyp
     assert (tmp_path / "env").read_text() == "\n"
 
 
+def test_a_command_runs_in_no_folder_of_the_caller_s_and_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = os.umask(0)
+    try:
+        Command([script(tmp_path, f'{{ pwd; umask; }} > "{tmp_path}/where"')]).send(BODY)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "where").read_text().split() == ["/", "0022"]
+
+
 def test_a_command_that_reads_nothing_is_fine(tmp_path: Path) -> None:
     Command([script(tmp_path, "exit 0")]).send(b"x" * 1_000_000)
 

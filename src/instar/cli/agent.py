@@ -278,6 +278,8 @@ def _channels(command: str | None, url: str | None, settings: NoticeSettings) ->
     from instar.telemetry.notices import Command, Webhook
 
     words = shlex.split(command) if command is not None else settings.command
+    if command is not None and words and "/" in words[0]:
+        words = [str(Path(words[0]).absolute()), *words[1:]]  # it is run elsewhere
     if command is not None and not words:
         raise UsageError("cannot notify with an empty command")
     url = url if url is not None else settings.url

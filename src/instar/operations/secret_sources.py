@@ -23,7 +23,6 @@ from instar.model.machine import SecretSettings
 from instar.model.state import machine_file
 
 MAX_BYTES: Final = 1024 * 1024
-_NOWHERE: Final = Path("/")  # many programs take settings, and code, from the folder they are called in: an author's
 MAX_VARIABLE_BYTES: Final = 64 * 1024  # Linux takes one of twice that, its name with it
 MAX_PRINTED_BYTES: Final = 64 * 1024  # by a command, on both its streams
 
@@ -145,7 +144,8 @@ def _printed(settings: SecretSettings, about: str, where: str) -> bytes:
         done = process.run(
             settings.command,
             timeout_s=timeout_s,
-            cwd=_NOWHERE,
+            cwd=process.ANYWHERE,
+            umask=process.MASK,
             check=False,
             alone=True,
             most_bytes=MAX_PRINTED_BYTES,

@@ -159,7 +159,14 @@ def _from_helper(path: Path, name: Any, host: str, environ: Mapping[str, str], t
     passed = {key: environ[key] for key in _PASSED_ON if environ.get(key)}
     try:
         done = process.run(
-            [program, "get"], input=host.encode(), timeout_s=timeout_s, env=passed, check=False, alone=True
+            [program, "get"],
+            input=host.encode(),
+            timeout_s=timeout_s,
+            env=passed,
+            check=False,
+            alone=True,
+            cwd=process.ANYWHERE,
+            umask=process.MASK,
         )
     except ComponentMissing as error:
         raise HostError(f"cannot get credentials for '{host}': '{path}' names {program}, which is not here") from error

@@ -30,7 +30,7 @@ class Channel(Protocol):
 
 
 class Command:
-    """Runs a program with the notice on its standard input; it must exit with 0 within the time."""
+    """Runs a program in ``/`` with the notice on its standard input; it must exit with 0 within the time."""
 
     def __init__(self, argv: Sequence[str], *, timeout_s: float = TIMEOUT_S) -> None:
         self._argv = tuple(argv)
@@ -38,7 +38,14 @@ class Command:
 
     def send(self, body: bytes) -> None:
         try:
-            process.run(self._argv, input=body, timeout_s=self._timeout_s, alone=True)
+            process.run(
+                self._argv,
+                input=body,
+                timeout_s=self._timeout_s,
+                alone=True,
+                cwd=process.ANYWHERE,
+                umask=process.MASK,
+            )
         except (InstarError, OSError) as error:
             raise Undelivered(str(error)) from error
 
