@@ -97,10 +97,11 @@ def test_of_several_that_share_a_ledger_one_comes_back(
     project.instar("backup", "--without-secrets", file)
     own_file.unlink()  # what runs ends by its mark, and the ledger hears nothing of it
     project.instar("uninstall", "--yes", "--volumes")
-    early = fresh.try_instar("restore", file)
+    early = fresh.try_instar("restore", "--machine-file", file)  # which names the ledger that knows it
     assert early.status == 1 and "it acted last" in early.err and "--original-is-gone" in early.err
     asked = fresh.try_instar("restore", "--original-is-gone", file)
-    assert asked.status == 64 and f'  ledger: "{postgres.address(database)}"' in asked.err and not fresh.home.exists()
+    assert asked.status == 64 and f'  ledger: "{postgres.address(database)}"' in asked.err, asked
+    assert [path.name for path in fresh.home.rglob("*") if path.is_file()] == ["restore"], "its lock alone"
     fresh.instar("restore", "--original-is-gone", "--machine-file", file)
     fresh.instar("agent", "--once")
     assert fresh.get() == "hello from version 1\n"

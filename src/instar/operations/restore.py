@@ -291,8 +291,8 @@ def _settle(workspace: Workspace, summary: Summary, machine: WhichMachine, *, al
     name = summary.machine if machine == "same" else workspace.machine
     restored = LedgerRestored(taken_at=taken_at, taken_on=summary.machine, machine=name)
     if summary.shared is not None:
-        _machine_file(workspace, made)  # it may name the ledger
-        restore_shared.settle(workspace, summary, made, restored, alone=alone)
+        with _machine_file_unless_refused(workspace, made):  # it may name the ledger
+            restore_shared.settle(workspace, summary, made, restored, alone=alone)
     else:
         with Ledger(made / "ledger" / "instar.db", actor=workspace.actor) as ledger:
             ledger.record(restored)
@@ -359,6 +359,20 @@ def _machine_file(workspace: Workspace, made: Path) -> MachineFile:
         return "there" if durable.read(path) == data else "other"
     except OSError:
         return "other"
+
+
+@contextlib.contextmanager
+def _machine_file_unless_refused(workspace: Workspace, made: Path) -> Iterator[None]:
+    """Put the machine's own file in its place, and take it away again where the restore is refused."""
+    path = machine_file(workspace.environ)
+    had_one = os.path.lexists(path)
+    _machine_file(workspace, made)
+    try:
+        yield
+    except BaseException:
+        if not had_one:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def _place(state: StateDirectory) -> None:
