@@ -64,13 +64,14 @@ def regions(descriptor: int, size: int, at_most: int) -> list[tuple[int, int]] |
     while at < size:
         try:
             begin = os.lseek(descriptor, at, os.SEEK_DATA)
+            end = os.lseek(descriptor, begin, os.SEEK_HOLE)
         except OSError as error:
-            if error.errno == errno.ENXIO:  # nothing but a hole from here on
+            if error.errno == errno.ENXIO:  # nothing but a hole from here on, or it was made shorter meanwhile
                 break
             raise
         if begin >= size:
             break
-        at = min(os.lseek(descriptor, begin, os.SEEK_HOLE), size)
+        at = min(end, size)
         if len(found) >= at_most:
             return None
         found.append((begin, at - begin))

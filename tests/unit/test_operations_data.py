@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ from instar.errors import HostError, Refused
 from instar.model.definition import Data, Task, Volume
 from instar.model.environment import Keep, Settings
 from instar.model.outcome import RolloutOutcome
+from instar.model.release import Rollout
 from instar.operations import converge
 from instar.operations.data import data_back
 from instar.operations.deploy import begin
+from instar.operations.destroy import destroy
 from instar.operations.gc import gc
 from instar.operations.locks import hold_environment, keep_from_gc
 from instar.operations.rollback import data_of_rollback, rollback, unreadable_data
@@ -26,6 +29,7 @@ from simulated.data import SimulatedSnapshots
 from simulated.values import ENV, ORIGIN, configuration, image, release
 from simulated.workspace import SimulatedWorkspace
 
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 KEPT = Volume(name="data", path="/data", access="exclusive", snapshot=True)
 MIGRATE = (Task(command=("migrate",)),)
 ONE = Settings(listen=("127.0.0.1:8080",), instances=1, keep=Keep(hot=1, releases=1))
@@ -119,8 +123,9 @@ def test_a_plain_rollback_says_that_the_data_could_come_back_and_leaves_it(world
     world.deploy("2", before=MIGRATE)
     world.back()
     assert world.said("data") == [
-        "what release 1 left in 'data' (snapshot 1, 2026-01-01 00:00 UTC) is kept; the volumes stay as they are now: "
-        "with what they held then, instar rollback --with-data"
+        "what release 1 left in 'data' (snapshot 1, 2026-01-01 00:00 UTC) is kept; the volumes stay as they are now. "
+        "To have what they held then too: instar rollback guestbook/dev --to 2, and then instar rollback guestbook/dev "
+        "--with-data"
     ]
     assert world.data.holds[ENV, "data"] == ("1", "before 1", "2")
 
@@ -132,7 +137,7 @@ def test_what_comes_back_can_be_read_again(world: World) -> None:
     world.deploy("2", data=Data(version=2, reads=(1, 2)))
     with pytest.raises(Refused, match="the data has version 2 since release 3") as caught:
         world.back()
-    assert caught.value.hint is not None and "instar rollback --with-data" in caught.value.hint
+    assert caught.value.hint is not None and "instar rollback guestbook/dev --with-data" in caught.value.hint
     assert world.back(with_data=True).outcome == "done"
     assert world.data.holds[ENV, "data"] == ("1", "2")
     first = world.workspace.ledger.get_release(ENV, 1)
@@ -171,7 +176,7 @@ def test_a_task_that_fails_has_it_said_where_the_data_of_before_is(world: World)
     assert world.deploy("2", before=MIGRATE).outcome == "failed"
     (text,) = world.said("data")
     assert text.startswith("what 'data' (snapshot 1) held before it is kept; where its tasks have changed that: ")
-    assert "instar volumes restore guestbook/dev NAME N" in text
+    assert "instar volumes restore guestbook/dev data 1," in text
 
 
 def test_other_snapshots_than_were_asked_for_are_refused(world: World) -> None:
@@ -183,6 +188,25 @@ def test_other_snapshots_than_were_asked_for_are_refused(world: World) -> None:
     assert data_back(world.workspace, state, 1).numbers == {"data": 1}
     with pytest.raises(Refused, match="no snapshot was taken of it before release 2"):
         data_back(world.workspace, state, 2)
+
+
+def test_data_does_not_come_with_a_rollback_that_was_begun_without(world: World) -> None:
+    world.deploy("1")
+    world.deploy("2", before=MIGRATE)
+    state = world.workspace.ledger.get_environment(ENV)
+    plain = Rollout(
+        id=9, environment=ENV, kind="rollback", source=2, target=1, state="running", actor="a", started_at=NOW
+    )
+    with pytest.raises(Refused, match="it is under way without that"):
+        data_of_rollback(world.workspace, dataclasses.replace(state, rollout=plain), None)
+
+
+def test_what_was_kept_of_a_destroyed_environment_stays_as_its_volumes_do(world: World) -> None:
+    world.deploy("1")
+    world.deploy("2", before=MIGRATE)
+    destroy(world.workspace, world.workspace.ledger.get_environment(ENV), volumes=False)
+    assert gc(world.workspace, dry_run=False).snapshots == ()
+    assert [one.number for one in world.data.snapshots()] == [1]
 
 
 def test_a_snapshot_goes_with_the_release_whose_data_it_holds(world: World) -> None:

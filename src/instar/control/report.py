@@ -106,9 +106,10 @@ class RolloutReport:
     def still_kept(self, environment: EnvironmentId, numbers: Mapping[str, int]) -> None:
         """The rollout has failed before which volumes were kept."""
         names = " and ".join(f"'{name}' (snapshot {number})" for name, number in sorted(numbers.items()))
+        back = ", ".join(f"instar volumes restore {environment} {name} {number}" for name, number in numbers.items())
         text = (
             f"what {names} held before it is kept; where its tasks have changed that: instar destroy {environment}, "
-            f"which keeps volumes, instar volumes restore {environment} NAME N, and deploy the release before"
+            f"which keeps volumes, {back}, and deploy the definition of the release before"
         )
         self.report(Progress(stage="data", text=text, kind="warning"))
 

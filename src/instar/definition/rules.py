@@ -273,9 +273,13 @@ def _check_names_served(one: Reading, service: Reading, problems: Problems) -> N
     listen = door_rules.of_first(one, service)
     known = all(each is not FAILED and FAILED not in each for each in door_rules.written(one).values())
     sections = [section for section in door_rules.sections(one) if any(_sites(section))]
-    if any(any(_sites(section)) for section in readings(listen)) and service.get("protocol") == "tcp":
+    is_tcp = service.get("protocol") == "tcp"
+    if is_tcp and any(any(_sites(section)) for section in readings(listen)):
         advice = "the service speaks tcp, which is reached by address: 'listen: 127.0.0.1:8080'"
         blame(one, "listen", problems, f"only requests of http can come by name; {advice}")
+    elif is_tcp and sections:
+        advice = "reach the others by address too, or make the one that speaks http the first"
+        blame(one, "listen", problems, f"no port is found by name where the first one speaks tcp; {advice}")
     if "tls" in one.values and known and not any(part.get("https") for part in sections):
         blame(one, "tls", problems, "there are no names of 'https' that need a certificate; remove it")
 

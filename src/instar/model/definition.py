@@ -316,7 +316,7 @@ class Service:
         "router does not read.", later=("udp",)))
     ports: Mapping[str, Port] = field(default_factory=dict, metadata=key(
         "Further ports, by name: a number, of http, or a section with its protocol. Each can have a door of its own, "
-        "by `listen`; an instance is well when all of them accept connections, besides `health`.",
+        "by `listen`; a new instance is well once all of them accept connections, besides `health`.",
         ("number of a port", Port),
         names="name", expected="a section such as {admin: 9000, feed: {port: 9001, protocol: tcp}}", added=True))
     keep_alive_ms: int | None = field(default=None, metadata=key(

@@ -157,6 +157,8 @@ def _snapshots(workspace: Workspace, dry_run: bool) -> Iterator[str]:
         state = one.state
         if not is_here(workspace, state) or find_provider(workspace, state.settings.provider) is None:
             continue
+        if state.active is None and state.rollout is None:  # destroyed: as its volumes stay, so does what was kept
+            continue
         if not old_snapshots(workspace, state, retention.kept(state, one.releases, one.present)):
             continue
         with contextlib.suppress(EnvironmentBusy), hold_environment(workspace, state.id, patient=False):

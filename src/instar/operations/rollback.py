@@ -95,6 +95,12 @@ def data_of_rollback(workspace: Workspace, environment: EnvironmentState, to: in
     refuse_unfinished_data(environment, target.number)
     if environment.rollout is not None and environment.rollout.stage.data:
         return None
+    if environment.rollout is not None and environment.rollout.target == target.number:
+        raise Refused(
+            f"cannot bring data back with the rollout of '{environment.id}' to release {target.number}: "
+            "it is under way without that",
+            hint=f"nothing was changed; let it end, or: instar rollout abort {environment.id}",
+        )
     return data_back(workspace, environment, target.number)
 
 
@@ -112,7 +118,11 @@ def _tell_of_data(
             )
         return
     if environment.rollout is None and (text := _kept_text(workspace, environment, target)):
-        text += "; the volumes stay as they are now: with what they held then, instar rollback --with-data"
+        name = environment.id
+        text += (
+            f"; the volumes stay as they are now. To have what they held then too: instar rollback {name} --to "
+            f"{environment.active}, and then instar rollback {name} --with-data"
+        )
         workspace.report(Progress(stage="data", text=text, kind="warning"))
 
 
@@ -129,7 +139,7 @@ def _kept_text(workspace: Workspace, environment: EnvironmentState, target: Rele
 
 def _with_data_hint(workspace: Workspace, environment: EnvironmentState, target: Release) -> str:
     text = _kept_text(workspace, environment, target)
-    return f"{text}: instar rollback --with-data; or " if text else ""
+    return f"{text}: instar rollback {environment.id} --with-data; or " if text else ""
 
 
 def _other_secrets(workspace: Workspace, environment: EnvironmentState, target: Release) -> tuple[str, ...]:

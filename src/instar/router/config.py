@@ -249,7 +249,7 @@ def _frontends(plan: RouterFilePlan, bound: Mapping[Address, str], key: str = FI
     if plan.door:
         sites = dict.fromkeys(plan.sites, backend(FIRST))
         sites |= {site: backend(door.key) for door in plan.doors for site in door.sites}
-        lines += ["frontend door", *_DOOR, *limits, *chosen[:-1], *selection.rules(sites), chosen[-1]]
+        lines += ["frontend door", *_DOOR, *limits, *chosen[:-1], *selection.rules(sites, backend(FIRST)), chosen[-1]]
     if plan.preview_address:
         lines += previews.frontend(bound[plan.preview_address], plan.preview_address, rules)
     return "\n".join(lines)

@@ -172,6 +172,8 @@ def _require_one(plan: RouterFilePlan) -> None:
     preview = plan.preview_address
     if preview and any(preview.overlaps(one) for one in plan.all_public):
         raise RouterError(f"cannot configure a router: '{preview}' cannot be both its own address and its preview's")
+    if not all(SITE.fullmatch(site) for site in plan.sites):
+        raise RouterError("cannot configure a router: a name that leads to it is none")
     if plan.form not in range(1, FORM + 1):
         raise RouterError(f"cannot read the router's file: a newer Instar wrote it (form {plan.form})")
     _require_check(plan)

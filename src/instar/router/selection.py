@@ -18,10 +18,10 @@ _WHERE: Final = (
 )
 
 
-def rules(sites: Mapping[str, str]) -> Sequence[str]:
-    """Return the rules of the frontend that the edge asks. ``sites``: site → the backend of its door, of all doors; of
-    no rule are those that only one backend has."""
-    if len(set(sites.values())) < 2:
+def rules(sites: Mapping[str, str], first: str) -> Sequence[str]:
+    """Return the rules of the frontend that the edge asks. ``sites``: site → the backend of its door, of all doors.
+    None are needed where all lead to ``first``, the backend of what no rule chooses."""
+    if set(sites.values()) <= {first}:
         return ()
     return [*_WHERE, *_choices(sites)]
 

@@ -64,7 +64,7 @@ class KubernetesProvider:
         self._apis: dict[str | None, Api] = {}
         self._fences: dict[EnvironmentId, Fence] = {}
         self._figures: dict[EnvironmentId, Figures] = {}
-        self._sights: dict[EnvironmentId, Sight] = {}
+        self._sights: dict[EnvironmentId, tuple[Place, Sight]] = {}
         self._versions: dict[EnvironmentId, Mapping[str, str]] = {}
         self._guard = threading.Lock()
         self.measures = ClusterMeasures(self.place_of)
@@ -358,7 +358,10 @@ class KubernetesProvider:
         place = self._place(environment)
         api, names, fence = self._api(place), self._names(environment), self._fence(environment)
         with self._guard:
-            sight = self._sights.setdefault(environment, Sight(names, lambda: find_gateway(api, place)))
+            known = self._sights.get(environment)
+            if known is None or known[0] != place:  # a deploy may name another gateway
+                known = self._sights[environment] = (place, Sight(names, lambda: find_gateway(api, place)))
+        sight = known[1]
         return EnvironmentTraffic(api, names, place, fence, sight)
 
     def _claim(self, environment: EnvironmentId) -> None:
