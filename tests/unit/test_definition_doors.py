@@ -85,15 +85,6 @@ def test_a_door_that_cannot_be_is_refused(listen: str, message: str) -> None:
     assert any(message in one for one in told(listen)), told(listen)
 
 
-@pytest.mark.parametrize("first", ["':81'", "internal"])
-def test_names_of_a_further_port_never_lead_to_the_first_which_has_none(first: str) -> None:
-    found = read(f"{{web: {first}, web.admin: {{https: [a.s.example]}}}}", ROLES)
-    settings = Settings.of(found.environments["a"])
-    plan = RouterPlan.of(EnvironmentId(service="shop", name="a"), settings, found.services["web"])
-    sites = dict.fromkeys(plan.sites, "first") | {site: "admin" for door in plan.doors for site in door.sites}
-    assert [rule for rule in selection.rules(sites, "first") if "use_backend admin" in rule and "a.s.example" in rule]
-
-
 def test_no_port_has_a_name_where_the_first_speaks_tcp() -> None:
     service = "service: {command: [a], port: 5432, protocol: tcp, ports: {web: 9001}}\n"
     (problem,) = told("{service: '127.0.0.1:5432', service.web: {https: [shop.example]}}", service)

@@ -13,8 +13,8 @@ from instar.model.definition import Headers
 from instar.model.requests import Compression, Rate, Requests
 from instar.router.address import Address, parse
 from instar.router.config import frame, read_plan, read_slots, refilled, render
-from instar.router.plan import FORM, RouterFilePlan
-from instar.router.slots import Server, Slots, padded
+from instar.router.plan import FORM, FileDoor, RouterFilePlan
+from instar.router.slots import Server, Slots, backend, padded
 
 PLAN = RouterFilePlan(
     listen=("127.0.0.1:8080", "[::1]:8080"),
@@ -110,6 +110,22 @@ def test_bodies_are_counted_at_every_door_where_that_is_asked_for() -> None:
     plain = render(new, HELD, confined=True)
     assert "body" not in plain and frame(plain) != frame(text)
     assert frame(render(replace(limited, requests=Requests()), HELD, confined=True)) == frame(plain)
+
+
+def test_names_of_a_further_port_never_lead_to_the_first_which_has_none() -> None:
+    further = FileDoor(
+        key=".admin",
+        listen=(),
+        protocol="http",
+        request_timeout_ms=60_000,
+        tunnel_timeout_ms=3_600_000,
+        sites=("a.s.example",),
+    )
+    for sites in ((), ("s.example",)):
+        text = render(replace(PLAN, form=FORM, door=True, sites=sites, doors=(further,)), HELD, confined=True)
+        door = text.partition("\nfrontend door\n")[2].partition("\ndefaults\n")[0].partition("\nbackend ")[0]
+        chosen = [line.split() for line in door.splitlines() if "beg a.s.example/" in line]
+        assert [words[:2] for words in chosen] == [["use_backend", backend(".admin")]], door
 
 
 def test_limits_are_in_the_file_only_where_they_are_asked_for() -> None:

@@ -102,10 +102,11 @@ def _socket(workspace: MachineWorkspace) -> Path | None:
 
 
 def _has_own(workspace: MachineWorkspace) -> bool:
-    """Tell whether the caller has a ledger."""
+    """Tell whether the caller has a ledger in which anything happened: any verb that was refused made an empty one."""
     if workspace.environ.get("INSTAR_HOME") and not os.access(workspace.state.root, os.X_OK):
         return False
-    return bool(workspace.environ.get("INSTAR_LEDGER")) or workspace.state.ledger.exists()
+    is_there = bool(workspace.environ.get("INSTAR_LEDGER")) or workspace.state.ledger.exists()
+    return is_there and bool(workspace.ledger.history(None, last=1))
 
 
 def _answer(workspace: MachineWorkspace, question: Question, matching: re.Pattern[str] | None) -> Answer:
@@ -131,12 +132,7 @@ def _is_own(workspace: MachineWorkspace, question: Question) -> bool:
     several = question.environments if isinstance(question, Logs) else (getattr(question, "environment", None),)
     service = getattr(question, "service", None)
     try:
-        return all(
-            bool(workspace.ledger.history(None, last=1))
-            if word is None
-            else find_environment_id(workspace.ledger, word, service) is not None
-            for word in several
-        )
+        return all(word is None or find_environment_id(workspace.ledger, word, service) is not None for word in several)
     except EnvironmentNotFound:
         return False
 

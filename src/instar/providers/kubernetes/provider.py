@@ -361,8 +361,7 @@ class KubernetesProvider:
             known = self._sights.get(environment)
             if known is None or known[0] != place:  # a deploy may name another gateway
                 known = self._sights[environment] = (place, Sight(names, lambda: find_gateway(api, place)))
-        sight = known[1]
-        return EnvironmentTraffic(api, names, place, fence, sight)
+        return EnvironmentTraffic(api, names, place, fence, known[1])
 
     def _claim(self, environment: EnvironmentId) -> None:
         self._fence(environment).require_claimed()
