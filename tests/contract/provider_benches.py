@@ -173,10 +173,14 @@ def kubernetes(home: Path, *, gateway: bool = True) -> Iterator[ProviderBench]:
         bench.close()
 
 
-BENCHES = [
-    pytest.param(machine, id="simulated machine"),
-    pytest.param(engine, id="simulated engine"),
+# what these run are programs, which read, print and end
+REAL_BENCHES = [
     pytest.param(trial, id="trial"),
     pytest.param(local, id="local", marks=pytest.mark.root),
     pytest.param(kubernetes, id="kubernetes", marks=pytest.mark.cluster),
+]
+BENCHES = [
+    pytest.param(machine, id="simulated machine"),
+    pytest.param(engine, id="simulated engine"),
+    *REAL_BENCHES,
 ]

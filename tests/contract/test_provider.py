@@ -6,110 +6,15 @@ Each call is made again when its error says so; nothing else is told of the engi
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import time
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 
 import pytest
-from provider_benches import BENCHES, STUBBORN, STUBBORN_STOP, ProviderBench, patiently
+from provider_benches import STUBBORN, STUBBORN_STOP, patiently
+from provider_stage import ENV, Stage
 
 from instar.errors import InstarError
-from instar.model.definition import Service
-from instar.model.release import Configuration, EnvironmentId, Instance, Release
 from instar.model.usage import MemberUsage
-from instar.providers.base import Observed, RouterPlan, Traffic
-
-ENV = EnvironmentId(service="port", name="dev")
-_serials = itertools.count(1)
-
-
-class Stage:
-    """A provider, a release, and its groups."""
-
-    def __init__(self, bench: ProviderBench) -> None:
-        self.bench = bench
-        self.provider = bench.provider
-        self.made: list[Instance] = []
-        self.release = self.release_of(bench.service, 1)
-        self.plan = RouterPlan.of(ENV, bench.settings, bench.service)
-
-    def release_of(self, service: Service, number: int) -> Release:
-        return Release(
-            environment=ENV,
-            number=number,
-            image=self.bench.image.digest,
-            configuration=Configuration(service=service),
-            created_at=datetime.now(UTC),
-        )
-
-    def group(self, members: int) -> Instance:
-        serial = next(_serials)
-        return Instance(
-            id=f"port-dev-{self.release.number}-{serial}",
-            serial=serial,
-            environment=ENV,
-            release=self.release.number,
-            created_at=datetime.now(UTC),
-            members=members,
-        )
-
-    def create(self, members: int) -> Instance:
-        one = self.group(members)
-        self.made.append(one)
-        patiently(lambda: self.provider.create(one, self.release, self.bench.image))
-        return one
-
-    def run(self, *, least: int = 1) -> list[Instance]:
-        """Have all groups of the layout running and well; ``least`` so many: a release of one group has two while that
-        is replaced."""
-        layout = self.provider.layout(self.bench.settings, self.bench.service)
-        groups = [self.create(members) for members in (layout * least)[: max(least, len(layout))]]
-        for one in groups:
-            patiently(lambda one=one: self.provider.start(one))  # type: ignore[misc]
-        self.bench.until(lambda: all(self.is_well(one) for one in groups))
-        return groups
-
-    def seen(self, one: Instance) -> Observed:
-        return patiently(lambda: self.provider.observe(ENV, [one])).groups[0]
-
-    def is_well(self, one: Instance) -> bool:
-        seen = self.seen(one)
-        if seen.ready is not None:
-            return seen.state == "running" and seen.ready == one.members
-        return seen.state == "running" and self.provider.ask(one, self.release).healthy
-
-    def traffic(self) -> Traffic:
-        return patiently(lambda: self.provider.observe(ENV, ())).traffic
-
-    def expose(self, groups: list[Instance], plan: RouterPlan | None = None) -> None:
-        patiently(lambda: self.provider.expose(self.release, groups, plan))
-
-    def route(self, weights: Mapping[str, int]) -> None:
-        patiently(lambda: self.provider.route(ENV, weights))
-        self.bench.until(lambda: self.weights() == weights)
-
-    def weights(self) -> dict[str, int]:
-        return {name: one.weight for name, one in self.traffic().groups.items() if one.weight}
-
-    def destroy(self, one: Instance) -> None:
-        self.bench.until(lambda: patiently(lambda: self.provider.destroy(one, self.release)))
-
-    def clear(self) -> None:
-        patiently(lambda: self.provider.close(ENV))
-        for one in self.made:
-            self.destroy(one)
-        self.provider.forget(ENV, [one.id for one in self.made], volumes=True)
-
-
-@pytest.fixture(params=BENCHES)
-def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with request.param(tmp_path_factory.mktemp("home")) as bench:
-        made = Stage(bench)
-        try:
-            yield made
-        finally:
-            made.clear()
+from instar.providers.base import Traffic
 
 
 def test_its_groups_take_traffic_by_weight_and_go_without_a_trace(stage: Stage) -> None:

@@ -221,12 +221,12 @@ class TrialProvider:
         return self._root / "logs" / name
 
     def _seen(self, group: Instance) -> Observed:
-        folder, (child, _) = self._folder(group), self._processes(group)
+        folder, (child, keeper) = self._folder(group), self._processes(group)
         if not folder.exists() or (folder / "ending").exists():
             return Observed(id=group.id, state="ending" if folder.exists() else "absent")
-        if child is not None:
-            return Observed(id=group.id, state="running", address=_address(group))
         status = _text(folder / "exit")
+        if not status and (child is not None or keeper is not None):  # a keeper writes down how it ended
+            return Observed(id=group.id, state="running", address=_address(group))
         state: Literal["created", "stopped"] = "stopped" if (folder / "pid").exists() else "created"
         return Observed(id=group.id, state=state, exit_status=int(status) if status else None)
 
