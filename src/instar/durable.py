@@ -28,6 +28,17 @@ LIMIT_BYTES: Final = 64 << 20  # of what is read whole
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}")
 
 
+def is_missing(path: Path) -> bool:
+    """Tell whether there is nothing at ``path``. What nobody here may look at may be there."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False  # whoever reads it says why not
+    return False
+
+
 def reader(path: Path) -> BufferedReader:
     """Open a regular file to read it, without waiting. Raises OSError: EINVAL for anything else."""
     descriptor = os.open(path, _READ)

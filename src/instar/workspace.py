@@ -138,7 +138,8 @@ class MachineWorkspace:
             found = self.look_at_ledger()
         except InstarError as error:
             return listed(found=None, get=": ".join(filter(None, (error.message, error.hint))))
-        return listed(found="none yet" if found is None else f"schema {found}", get="")
+        none = "none yet" if self.other_state is None else "none of your own; root's takes sudo"
+        return listed(found=none if found is None else f"schema {found}", get="")
 
     def _require_nobody_on_an_older_one(self) -> None:
         """Before the ledger gets the schema of this version: a command of the version before would be refused by it in
@@ -166,7 +167,7 @@ class MachineWorkspace:
     @functools.cached_property
     def machine_settings(self) -> MachineSettings | None:
         """Return what the machine's own file says, None where there is none. Raises MachineFileError, HostError."""
-        if not self.environ.get(MACHINE_FILE_VARIABLE) and _is_missing(machine_file(self.environ)):
+        if not self.environ.get(MACHINE_FILE_VARIABLE) and durable.is_missing(machine_file(self.environ)):
             return None  # to import what reads it would take longer than to find that there is nothing to read
         from instar.definition.machine import load_machine
 
@@ -180,7 +181,7 @@ class MachineWorkspace:
             _require_roots(folder)
             self._require_no_restore()
             return
-        if _is_missing(folder):
+        if durable.is_missing(folder):
             _close(self.state)
         if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
             raise NotRoot(
@@ -191,7 +192,7 @@ class MachineWorkspace:
 
     def _require_no_restore(self) -> None:
         """Raise Refused while a restore is under way here, or was killed: what is there may be half of it."""
-        if _is_missing(self.state.restore):
+        if durable.is_missing(self.state.restore):
             return
         from instar.operations.restore import half_done
 
@@ -383,16 +384,6 @@ def ledger_address(environ: Mapping[str, str], configured: str | None) -> str | 
             hint="postgresql://USER@HOST/DATABASE; without any, the ledger is a file of this machine",
         )
     return address
-
-
-def _is_missing(path: Path) -> bool:
-    try:
-        path.lstat()
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False  # whoever reads it says why not
-    return False
 
 
 def _close(state: StateDirectory) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import tempfile
@@ -71,7 +72,7 @@ def test_a_group_looks_at_all_that_runs_and_changes_nothing(
     project.set_version("2")
     project.instar("deploy", "dev")
     (project.home / "config.yaml").write_text(f"readers: {{group: {GROUP}}}\n")
-    assert "belongs to root" in ask("status", "hello/dev")[2]
+    assert "it takes root" in ask("status", "hello/dev")[2]
     with agent(project) as process:
         wait_for(lambda: "may look" in (process.stdout.readline() if process.stdout else ""), "no readers")
         check_answers(ask)
@@ -127,3 +128,40 @@ def check_killed_meanwhile(ask: Asking, process: subprocess.Popen[str]) -> None:
     process.wait()
     _, err = following.communicate(timeout=30)
     assert following.returncode == 1 and "the agent ended while it answered" in err
+
+
+MACHINE_OF_ROOTS = """
+mount --make-rprivate / && mount -t tmpfs tmpfs /var/lib && mkdir -m 700 /var/lib/instar &&
+exec setpriv --reuid 61234 --regid 61234 --groups "$1" -- "${@:2}"
+"""  # its own of all that is below /var/lib
+
+
+@pytest.mark.parametrize("groups", [str(group_number()), "61234"], ids=["member", "stranger"])
+def test_on_roots_machine_nothing_is_made_and_nothing_is_told_of_nothing(
+    project: Project, nowhere: Path, groups: str
+) -> None:
+    os.chown(nowhere, 61_234, 61_234)
+    environ = {"PATH": os.environ["PATH"], "HOME": str(nowhere)}
+    for words in (
+        "status",
+        "history",
+        "images",
+        "gc",
+        "volumes",
+        "certificates",
+        "rollback hello/dev",
+        "backup b -r x",
+    ):
+        script = ["unshare", "--mount", "bash", "-c", MACHINE_OF_ROOTS, "_", groups]
+        done = subprocess.run(
+            [*script, project.command[0], *words.split()],
+            cwd="/", env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (1, ""), (words, done)
+        verb = words.split()[0]
+        assert (
+            f"cannot run 'instar {verb}" in done.stderr
+            and "it takes root" in done.stderr
+            and f"sudo instar {verb}" in done.stderr
+        )
+    assert not list(nowhere.iterdir())

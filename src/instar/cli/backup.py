@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from instar.cli.options import json_option, open_workspace
+from instar.cli.options import any_workspace, json_option, open_workspace
 from instar.cli.screen import say, say_json, show
 from instar.model.printable import printable
 
@@ -45,7 +45,14 @@ def backup(
     from instar.operations.backup import backup as run
     from instar.views import backups
 
-    made = run(open_workspace(), file, keys=keys, key_files=key_files, secrets=not without_secrets, volumes=volumes)
+    made = run(
+        open_workspace(of_machine=True),
+        file,
+        keys=keys,
+        key_files=key_files,
+        secrets=not without_secrets,
+        volumes=volumes,
+    )
     if as_json:
         say_json(backups.made_json(made))
         return
@@ -95,7 +102,7 @@ def restore(
     from instar.operations.restore import restore as run
     from instar.views import backups
 
-    workspace = open_workspace()
+    workspace = any_workspace() if check else open_workspace(of_machine=True)
     identities = functools.partial(_identities, workspace, files)
     if check:
         with tempfile.TemporaryDirectory(prefix="instar-check-") as folder:

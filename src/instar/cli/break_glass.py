@@ -113,7 +113,7 @@ def replay(word: str, speed: float, as_list: bool, file: Path, as_json: bool) ->
     from instar.operations.replay import find_recordings, listed, play
     from instar.views.break_glass import recordings_json, recordings_page
 
-    found, of_environment = find_recordings(open_workspace(), word, lambda: service_beside(word, file))
+    found, of_environment = find_recordings(open_workspace(of_machine=True), word, lambda: service_beside(word, file))
     if of_environment or as_list or as_json:
         recorded = list(listed(found))
         if as_json:

@@ -28,7 +28,7 @@ def certificates(context: click.Context, ca: bool, as_json: bool) -> None:
     if ca:
         from instar.operations.certificates import authority_root
 
-        click.echo(authority_root(open_workspace()), nl=False)
+        click.echo(authority_root(open_workspace(of_machine=True)), nl=False)
     elif context.invoked_subcommand is None:
         context.invoke(list_certificates, as_json=as_json)
 
@@ -42,7 +42,7 @@ def list_certificates(environment: str | None = None, file: Path = Path(), as_js
     from instar.operations.certificates import certificates as look
     from instar.views.certificates import certificates_json, certificates_page
 
-    workspace, now = open_workspace(), datetime.now(UTC)
+    workspace, now = open_workspace(of_machine=True), datetime.now(UTC)
     found = look(workspace, find_environment(workspace, environment, file).id if environment else None)
     if as_json:
         say_json(certificates_json(found, now))
@@ -63,7 +63,7 @@ def renew(which: str, force: bool, file: Path, as_json: bool) -> int:
     from instar.operations.certificates import renew as order
     from instar.views.certificates import renewals_json
 
-    workspace = open_workspace()
+    workspace = open_workspace(of_machine=True)
     if "." in which or which.startswith("*"):
         done = order(workspace, name=which.lower().rstrip("."), force=force)
     else:

@@ -82,12 +82,12 @@ def _declared(file: Path) -> list[str]:
 
 def _ledger() -> Iterator[Ledger]:
     """Yield the ledger where there is one that can be read as it is: none gets a newer schema by a key."""
-    from instar.cli.options import open_workspace
+    from instar.cli.options import any_workspace
     from instar.ledger.sqlite import is_behind
 
     _give_up_after(_PATIENCE_S)
     with contextlib.suppress(InstarError, OSError):
-        workspace = open_workspace()
+        workspace = any_workspace()
         if workspace.has_ledger and workspace.look_at_ledger() and not is_behind(workspace.state.ledger):
             yield workspace.ledger
 

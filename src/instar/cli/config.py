@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from instar.cli.options import environment_argument, file_option, json_option, load_definition, open_workspace
+from instar.cli.options import any_workspace, environment_argument, file_option, json_option, load_definition
 from instar.cli.screen import say_json, show
 
 
@@ -26,7 +26,7 @@ def config(environment: str, file: Path, as_json: bool, with_usual: bool) -> Non
     from instar.operations.settings import held_settings
     from instar.views.settings import settings_json, settings_page
 
-    workspace = open_workspace()
+    workspace = any_workspace()
     held = held_settings(workspace, load_definition(file), environment)
     if held.active is None and workspace.other_state is not None:
         workspace.report(Progress(stage="note", text=f"what runs is not known: {workspace.other_state}"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from instar.cli.options import file_option, json_option, load_definition, open_workspace
+from instar.cli.options import any_workspace, file_option, json_option, load_definition, open_workspace
 from instar.cli.screen import Screen, say, say_json, show
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def lock(file: Path, as_json: bool, update: bool, check: bool, packages: tuple[s
     wanted = frozenset(packages) or "all" if update else None
     if check:
         return _check_lock(loaded, wanted, as_json)  # type: ignore[arg-type]
-    workspace = open_workspace()
+    workspace = any_workspace()
     locked = run(
         loaded,
         cache=user_cache(),
@@ -120,7 +120,7 @@ def _check_lock(loaded: Loaded, update: frozenset[str] | Literal["all"] | None, 
     from instar.operations.stage_sandbox import sandbox_opener
     from instar.views.bakes import lock_check_json, lock_check_page
 
-    workspace = open_workspace()
+    workspace = any_workspace()
     find, sandbox = base_finder(workspace), sandbox_opener(workspace)
     found = check(loaded, cache=user_cache(), report=Screen(), update=update, find_base=find, open_sandbox=sandbox)
     path = lock_path(loaded)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from instar.cli.options import (
+    any_workspace,
     json_option,
-    open_workspace,
 )
 from instar.cli.screen import say_json, show, warn
 from instar.errors import ComponentMissing
@@ -20,7 +20,7 @@ def doctor(as_json: bool) -> None:
     from instar.operations.doctor import doctor as look
     from instar.views.components import diagnosis_json, diagnosis_page
 
-    diagnosis = look(open_workspace())
+    diagnosis = look(any_workspace())
     if as_json:
         say_json(diagnosis_json(diagnosis))
     else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from instar.cli import completing
-from instar.cli.options import file_option, load_definition, open_workspace
+from instar.cli.options import file_option, load_definition, workspace_for
 from instar.cli.screen import say
 from instar.entry_points import find_provider, provider_names
 from instar.errors import ProviderMissing, UsageError
@@ -58,7 +58,8 @@ def _command(provider: str, name: str, document: Document) -> click.Command:
     def command(environment: str, image: str | None, out: Path | None, file: Path) -> int:
         from instar.operations.documents import document as make
 
-        texts = make(open_workspace(), load_definition(file), environment, provider, document, image=image)
+        loaded = load_definition(file)
+        texts = make(workspace_for(loaded, environment), loaded, environment, provider, document, image=image)
         if out is None:
             say("---\n".join(texts.values()).rstrip("\n"))
             return 0

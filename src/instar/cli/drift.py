@@ -8,6 +8,7 @@ import click
 
 from instar.cli import completing
 from instar.cli.options import (
+    any_workspace,
     environment_argument,
     file_option,
     find_environment,
@@ -32,9 +33,10 @@ def drift(environment: str, instance: str | None, deep: bool, file: Path, as_jso
     against the release. Nothing is changed: the agent replaces what drifted, where drift.action says so. Whoever may
     only look (docs/readers.md) sees what the agent found when it last checked.
     """
-    from instar.cli.looking import asks_an_agent, look
+    from instar.cli.looking import look
+    from instar.cli.ownership import asks_an_agent
 
-    if asks_an_agent():
+    if asks_an_agent(any_workspace()):
         from instar.reading.questions import LastDrift
 
         if instance is not None or deep:

@@ -29,7 +29,7 @@ def list_images(as_json: bool) -> None:
     from instar.operations.images import images as run
     from instar.views.images import images_json, images_page
 
-    found = run(open_workspace())
+    found = run(open_workspace(of_machine=True))
     if as_json:
         say_json(images_json(found))
     else:
@@ -43,7 +43,7 @@ def show_image(image: str, as_json: bool) -> None:
     """Show one image: IMAGE is a digest, the beginning of one, or a service's name (its newest bake)."""
     from instar.views.images import image_page
 
-    found = open_workspace().store.find(image)
+    found = open_workspace(of_machine=True).store.find(image)
     if as_json:
         say_json(found)
         return
@@ -65,7 +65,7 @@ def join_images(image: tuple[str, ...], as_json: bool) -> None:
 
     if len(image) < 2:
         raise click.UsageError("write two images or more, each for another platform")
-    joined = run(open_workspace(), image)
+    joined = run(open_workspace(of_machine=True), image)
     if as_json:
         say_json(joined_json(joined))
     else:
@@ -78,7 +78,7 @@ def remove_image(image: str) -> None:
     """Remove an image that no release needs. Its layers go with the next gc."""
     from instar.operations.gc import remove_image as run
 
-    say(f"removed {run(open_workspace(), image)}")
+    say(f"removed {run(open_workspace(of_machine=True), image)}")
 
 
 @click.command()
@@ -96,7 +96,7 @@ def export(image: str, file: Path, compression: Literal["zstd", "gzip"]) -> None
 
     IMAGE is a digest, the beginning of one, or a service's name (its newest bake).
     """
-    store = open_workspace().store
+    store = open_workspace(of_machine=True).store
     found = store.find(image)
     digest = store.export(found.digest, file, compression=compression)
     say(f"wrote {file}: {digest}")
@@ -143,7 +143,7 @@ def gc(dry_run: bool, everything: bool, name: str | None, yes: bool, file: Path,
     from instar.operations.gc import gc as run
     from instar.views.images import collection_json, collection_page
 
-    collection = run(open_workspace(), dry_run=dry_run, everything=everything)
+    collection = run(open_workspace(of_machine=True), dry_run=dry_run, everything=everything)
     if as_json:
         say_json(collection_json(collection))
     else:
@@ -157,7 +157,7 @@ def _in_registry(name: str, file: Path, *, change: bool, as_json: bool) -> None:
 
     named = name or declared_registry(file, "--registry HOST/PATH")
     try:
-        found = run(open_workspace(), repository(named), change=change)
+        found = run(open_workspace(of_machine=True), repository(named), change=change)
     except ValueError as error:
         raise click.UsageError(f"cannot look into '{named}': {error}") from error
     if as_json:

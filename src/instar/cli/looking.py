@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -11,14 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instar.cli.options import open_workspace
+from instar.cli.options import any_workspace
+from instar.cli.ownership import asks_an_agent, has_own, readers_socket, require_not_roots
 from instar.cli.screen import say, show
-from instar.errors import EnvironmentNotFound, NotRoot
+from instar.errors import EnvironmentNotFound
 from instar.model.log_line import LogLine
 from instar.model.progress import Progress
-from instar.model.state import ROOTS_STATE, StateDirectory
 from instar.reading.answers import Answer, Json, Part, Shown, answer
-from instar.reading.questions import FOR_READERS, Environments, Logs, Question
+from instar.reading.questions import Environments, Logs, Question
 
 if TYPE_CHECKING:
     from instar.model.usage import EnvironmentConsumption
@@ -34,7 +33,7 @@ def look(
 ) -> int:
     """Have ``question`` answered, show the answer as it comes, and return its exit status. ``line`` is how lines of
     logs are shown, ``figures`` shows what is used."""
-    workspace = open_workspace()
+    workspace = any_workspace()
     status = [0]
     for part in _ended(_answer(workspace, question, matching), status):
         match part:
@@ -53,65 +52,22 @@ def look(
     return status[0]
 
 
-def asks_an_agent() -> bool:
-    """Tell whether what runs here is another's, whose agent says who may look."""
-    workspace = open_workspace()
-    return _socket(workspace) is not None and not _has_own(workspace)
-
-
-def require_own(verb: str, instead: str) -> None:
-    """Raise NotRoot where ``verb`` would be another's agent's to do."""
-    if asks_an_agent():
-        raise NotRoot(f"cannot {verb}: that takes root", hint=f"without, there is: {instead}; or ask again with sudo")
-
-
-def readers_may() -> str | None:
-    """Say what a group may do here that is not root; None where none may."""
-    if os.geteuid() == 0:
-        return None
-    from instar.reading.client import group_of
-
-    path = _socket(open_workspace())
-    group = None if path is None else group_of(path)
-    return None if group is None else f"the group '{group}' may only look, without root: {', '.join(FOR_READERS)}"
-
-
 def known_environments() -> list[str]:
     """Return which environments another's agent tells of, for a shell that completes a word."""
     import json
 
-    workspace = open_workspace()
-    if _socket(workspace) is None or _has_own(workspace):
+    workspace = any_workspace()
+    if not asks_an_agent(workspace):
         return []
     found = [json.loads(part.text) for part in _answer(workspace, Environments(), None) if isinstance(part, Json)]
     return [str(name) for name in found[0]]
 
 
-def _socket(workspace: MachineWorkspace) -> Path | None:
-    """Return where an agent of another's state directory answers; None where one's own is meant, or none answers."""
-    if os.geteuid() == 0:
-        return None
-    if workspace.environ.get("INSTAR_HOME"):
-        root = workspace.state.root
-        if os.access(root, os.R_OK | os.W_OK | os.X_OK):
-            return None
-        path = workspace.state.readers_socket
-    else:
-        path = StateDirectory(ROOTS_STATE.resolve(), Path("/run/instar")).readers_socket
-    return path if path.is_socket() else None
-
-
-def _has_own(workspace: MachineWorkspace) -> bool:
-    """Tell whether the caller has a ledger in which anything happened: any verb that was refused made an empty one."""
-    if workspace.environ.get("INSTAR_HOME") and not os.access(workspace.state.root, os.X_OK):
-        return False
-    is_there = bool(workspace.environ.get("INSTAR_LEDGER")) or workspace.state.ledger.exists()
-    return is_there and bool(workspace.ledger.history(None, last=1))
-
-
 def _answer(workspace: MachineWorkspace, question: Question, matching: re.Pattern[str] | None) -> Answer:
-    path = _socket(workspace)
-    if path is None or (_has_own(workspace) and _is_own(workspace, question)):
+    path = readers_socket(workspace)
+    if path is None:
+        require_not_roots(workspace)
+    if path is None or (has_own(workspace) and _is_own(workspace, question)):
         try:
             return (yield from answer(workspace, question, matching=matching))
         except EnvironmentNotFound as error:

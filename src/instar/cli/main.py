@@ -198,9 +198,10 @@ def _tell(error: InstarError) -> int:
     place = f"{error.place}: " if isinstance(error, StepFailed) and error.place else ""
     hint = error.hint
     if isinstance(error, NotRoot) and error.hint == "ask again with sudo":
-        from instar.cli.looking import readers_may
+        from instar.cli.options import any_workspace
+        from instar.cli.ownership import readers_may
 
-        hint = "; ".join(filter(None, (error.hint, readers_may())))
+        hint = "; ".join(filter(None, (error.hint, readers_may(any_workspace()))))
     warn(place + error.message, hint, output.splitlines()[-20:])
     return error.exit_status
 

@@ -82,9 +82,35 @@ def environment_argument(command: F) -> F:
     return click.argument("environment", metavar="ENV", shell_complete=completing.environments)(command)
 
 
-def open_workspace() -> MachineWorkspace:
-    """Return the workspace of this process's environment, with progress on stderr."""
+def open_workspace(*, of_machine: bool = False) -> MachineWorkspace:
+    """Return the workspace of this process's environment, with progress on stderr.
+
+    ``of_machine``: the command is about what the machine itself keeps, not about what a ledger says. Raises NotRoot
+    where that is root's, and the caller has nothing of their own.
+    """
+    from instar.cli.ownership import require_not_roots
+
+    workspace = any_workspace()
+    require_not_roots(workspace, of_machine=of_machine)
+    return workspace
+
+
+def any_workspace() -> MachineWorkspace:
+    """Return the same for a command that also makes sense where all there is is root's: it asks root's agent, makes
+    nothing, or needs no more than a folder of the caller's own."""
     return MachineWorkspace(os.environ, Screen(), cancellation=CANCELLATION)
+
+
+def workspace_for(loaded: Loaded, environment: str) -> MachineWorkspace:
+    """Return the workspace in which ``environment`` of a definition is, or is to be: of a provider that needs no root
+    it is the caller's own, and their first one makes it. Raises NotRoot, ProviderMissing; UsageError for none such."""
+    from instar.operations.deploy import get_declared
+    from instar.operations.privilege import may_use
+
+    workspace = any_workspace()
+    if may_use(workspace, get_declared(loaded, environment).provider):
+        return workspace
+    return open_workspace()
 
 
 def load_definition(file: Path) -> Loaded:
@@ -125,9 +151,9 @@ def saying_whose(workspace: MachineWorkspace) -> Iterator[None]:
         yield
     except NotFound as error:
         if workspace.other_state is not None:
-            from instar.cli.looking import readers_may
+            from instar.cli.ownership import readers_may
 
-            hint = "; ".join(filter(None, (workspace.other_state, readers_may())))
+            hint = "; ".join(filter(None, (workspace.other_state, readers_may(workspace))))
             raise NotFound(error.message, hint=hint) from error
         raise
 

@@ -22,6 +22,7 @@ from instar.cli.options import (
     plan_option,
     take_names_option,
     take_over_option,
+    workspace_for,
 )
 from instar.cli.screen import say, say_json, show
 from instar.model.progress import Progress, Report
@@ -80,8 +81,8 @@ def deploy(
 
     if watch and detach:
         raise click.UsageError("--detach leaves the rollout to the agent, which watches too; leave --watch away")
-    workspace = open_workspace()
     loaded = load_definition(file)
+    workspace = workspace_for(loaded, environment)
     if plan_only:
         from instar.operations.plan import plan
 

@@ -36,7 +36,7 @@ def push(image: str, name: str | None, file: Path, as_json: bool) -> None:
         repository, tag = tagged(to)
     except ValueError as error:
         raise click.UsageError(f"cannot push to '{to}': {error}") from error
-    _say(run(open_workspace(), image, repository, tag=tag), as_json=as_json)
+    _say(run(open_workspace(of_machine=True), image, repository, tag=tag), as_json=as_json)
 
 
 @click.command()
@@ -59,7 +59,7 @@ def pull(reference: str, all_platforms: bool, as_json: bool) -> None:
         what = read(reference)
     except ValueError as error:
         raise click.UsageError(f"cannot pull '{reference}': {error}") from error
-    _say(run(open_workspace(), what, every_platform=all_platforms), as_json=as_json)
+    _say(run(open_workspace(of_machine=True), what, every_platform=all_platforms), as_json=as_json)
 
 
 @click.command("import")
@@ -76,7 +76,7 @@ def import_image(file: Path, which: str | None, as_json: bool) -> None:
     from instar.operations.transfers import import_image as run
     from instar.views.transfers import imported_json
 
-    image = run(open_workspace(), file, which)
+    image = run(open_workspace(of_machine=True), file, which)
     if as_json:
         say_json(imported_json(image))
     else:

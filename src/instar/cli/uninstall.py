@@ -43,7 +43,7 @@ def uninstall(volumes: bool, leave: tuple[str, ...], yes: bool) -> None:
     from instar.operations.uninstall import plan_uninstall
     from instar.operations.uninstall import uninstall as run
 
-    workspace = open_workspace()
+    workspace = open_workspace(of_machine=True)
     plan = plan_uninstall(workspace, leave=leave)
     if not yes:
         lines = _what_goes(workspace, plan, volumes=volumes)

@@ -30,7 +30,7 @@ def list_volumes(as_json: bool = False) -> None:
     from instar.operations.volumes import volumes as look
     from instar.views.volumes import volumes_json, volumes_page
 
-    kept = look(open_workspace())
+    kept = look(open_workspace(of_machine=True))
     if as_json:
         say_json(volumes_json(kept))
     else:
@@ -53,7 +53,7 @@ def snapshot(environment: str, name: str, take_over: bool) -> None:
     from instar.model.sizes import size_text
     from instar.operations.snapshots import snapshot as take
 
-    made = take(open_workspace(), place_of(environment), name, take_over=take_over)
+    made = take(open_workspace(of_machine=True), place_of(environment), name, take_over=take_over)
     size = f", {size_text(made.used_bytes)}" if made.used_bytes is not None else ""
     say(f"snapshot {made.number} of '{name}' of {made.environment}{size}, in {made.where}")
 
@@ -65,7 +65,7 @@ def list_snapshots(as_json: bool) -> None:
     from instar.operations.snapshots import snapshots
     from instar.views.volumes import snapshots_json, snapshots_page
 
-    found = snapshots(open_workspace())
+    found = snapshots(open_workspace(of_machine=True))
     if as_json:
         say_json(snapshots_json(found))
     else:
@@ -85,7 +85,7 @@ def restore(environment: str, name: str, number: int, take_over: bool) -> None:
     from instar.operations.snapshots import restore as run
 
     found = place_of(environment)
-    kept = run(open_workspace(), found, name, number, take_over=take_over)
+    kept = run(open_workspace(of_machine=True), found, name, number, take_over=take_over)
     before = "" if kept is None else f"; what it held before is snapshot {kept}"
     say(f"'{name}' of {found} holds what it did in snapshot {number}{before}")
 
@@ -107,7 +107,7 @@ def copy(environment: str, name: str, to: str, as_name: str | None, take_over: b
     source, target, called = place_of(environment), place_of(to), as_name or name
     if not re.fullmatch(NAME, called):
         raise click.UsageError(f"'{called}' is no volume's name: small letters, digits and hyphens")
-    copy_volume(open_workspace(), source, name, target, called, take_over=take_over)
+    copy_volume(open_workspace(of_machine=True), source, name, target, called, take_over=take_over)
     say(f"'{called}' of {target} holds what '{name}' of {source} did")
 
 
@@ -125,7 +125,7 @@ def remove(environment: str, name: str, number: int | None, take_over: bool, yes
     from instar.operations.snapshots import remove_snapshot
     from instar.operations.volumes import remove_volume, volumes
 
-    workspace, found = open_workspace(), place_of(environment)
+    workspace, found = open_workspace(of_machine=True), place_of(environment)
     if number is not None:
         if not yes:
             have_typed(f"This removes snapshot {number} of '{name}' of {environment}.", name)

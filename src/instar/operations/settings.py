@@ -53,6 +53,8 @@ def _running(
     workspace: Workspace, loaded: Loaded, environment: Environment, environment_id: EnvironmentId
 ) -> tuple[int | None, tuple[PlannedChange, ...]]:
     """Return the active release, and what runs with other values than the definition's."""
+    if not workspace.has_ledger and not workspace.is_ledger_lost:  # none is made by looking
+        return None, ()
     state = workspace.ledger.find_environment(environment_id)
     if state is None or state.active is None:
         return None, ()
