@@ -36,6 +36,7 @@ InstarError
 │   └── NotFound                 no such environment, release or instance
 │       └── EnvironmentNotFound  no such environment, and none that is gone
 ├── HostError                 1  this machine refuses (no space, subnet taken, mount fails)
+│   └── HalfDone                 it had begun, and may have happened or not
 ├── AgentUnreachable       ~  1  no agent answers those who may only look
 ├── ProviderError             1  an instance could not be created or started
 │   └── ProviderUnavailable ~    what runs the instances did not answer, or said: not now
@@ -284,6 +285,10 @@ class AgentUnreachable(InstarError):
 
 class HostError(InstarError):
     code = "host"
+
+
+class HalfDone(HostError):
+    code = "half-done"
 
 
 class ProviderError(InstarError):

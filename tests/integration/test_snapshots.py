@@ -12,8 +12,8 @@ import pytest
 from test_store_crashes import apart, status
 
 from instar import process
-from instar.errors import HostError, NotFound, Refused
-from instar.host.filesystems import sized
+from instar.errors import HalfDone, HostError, NotFound, Refused
+from instar.host.filesystems import sized, trees
 from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
 from instar.model.volume import SnapshotCause
@@ -216,6 +216,73 @@ def test_who_is_killed_while_it_is_brought_back_leaves_the_one_or_the_other(
     assert code == 0 and seen == {"new", "old"}
     kept.restore_snapshot(ENV, "data", 1)
     assert not folder.with_name(".data.restored").exists()
+
+
+@SIZES
+def test_what_cannot_be_removed_of_before_keeps_nothing_from_coming_back(
+    names: Names, kept: LocalSnapshots, size_bytes: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has come back by then; whoever replaces the volume next has to remove it."""
+    folder = make(names, size_bytes)
+    kept.take_snapshot(ENV, "data", running=False)
+    (folder / "d/x").write_text("new")
+    remove = trees.remove
+
+    def refused(path: Path) -> None:
+        if path.name == ".data.restored" and (path / "d").exists():
+            raise HostError(f"cannot remove '{path}': immutable")
+        remove(path)
+
+    monkeypatch.setattr(trees, "remove", refused)
+    kept.restore_snapshot(ENV, "data", 1)
+    if size_bytes is not None:
+        sized.attach(folder, size_bytes)
+    assert (folder / "d/x").read_text() == "old"
+    left = folder.with_name(".data.restored")
+    if size_bytes is None:
+        assert (left / "d/x").read_text() == "new"
+    left.mkdir(exist_ok=True)
+    (left / "d").mkdir(exist_ok=True)
+    with pytest.raises(HostError, match="immutable"):
+        kept.restore_snapshot(ENV, "data", 1)
+    monkeypatch.undo()
+    kept.restore_snapshot(ENV, "data", 1)
+    assert not left.exists()
+
+
+@SIZES
+def test_a_disk_that_fails_says_whether_it_has_come_back(
+    names: Names, kept: LocalSnapshots, size_bytes: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make(names, size_bytes)
+    kept.take_snapshot(ENV, "data", running=False)
+    (folder / "d/x").write_text("new")
+
+    def full(*words: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("instar.syscalls.exchange", full)
+        patched.setattr(Path, "rename", full)
+        with pytest.raises(HostError, match="cannot replace what") as caught:
+            kept.restore_snapshot(ENV, "data", 1)
+    assert not isinstance(caught.value, HalfDone)
+    if size_bytes is not None:
+        sized.attach(folder, size_bytes)
+    assert (folder / "d/x").read_text() == "new"
+    calls = []
+
+    def late(of: Path) -> None:
+        calls.append(of)
+        if len(calls) > (size_bytes is not None):
+            full()
+
+    monkeypatch.setattr("instar.durable.sync", late)
+    with pytest.raises(HalfDone, match="cannot be sure of what"):
+        kept.restore_snapshot(ENV, "data", 1)
+    monkeypatch.undo()
+    kept.restore_snapshot(ENV, "data", 1)
+    assert (folder / "d/x").read_text() == "old"
 
 
 def test_who_is_killed_while_it_is_copied_leaves_no_volume_and_the_next_one_makes_it(

@@ -15,6 +15,7 @@ import pytest
 from control_machine import Machine
 from control_scenarios import ON_AN_ENGINE, SCENARIOS, SHORTLY
 
+from instar.model.happenings import RolloutAborted
 from simulated import Crash, Effects
 from simulated.values import ENV
 
@@ -83,6 +84,34 @@ def test_a_kill_at_any_point_changes_nothing_about_the_end(name: str, part: str,
     for when, index in [("before", 0), *points]:
         ended = killed(tmp_path / f"{when}-{index}.db", name, (when, index))
         assert ended == expected, f"killed {when} effect {index}"
+
+
+WITH_DATA = [name for name in SCENARIOS if name.startswith("back with its data")]
+
+
+@pytest.mark.parametrize("name", WITH_DATA)
+def test_a_kill_at_any_point_of_bringing_data_back_and_then_a_word_to_give_up(name: str, tmp_path: Path) -> None:
+    """Whoever is killed, wherever, and then gives up instead of going on: what runs has its own data."""
+    _, count = without_a_crash(tmp_path / "whole.db", name)
+    given_up = 0
+    for index in range(count):
+        with prepared(tmp_path / f"{index}.db", name) as machine:
+            before = dict(machine.world.runtime.data.holds)
+            machine.effects._after = len(machine.effects.names) + index
+            with contextlib.suppress(Crash):
+                SCENARIOS[name][2](machine)
+                machine.settle()
+            machine.restart()
+            state = machine.ledger.get_environment(ENV)
+            source = None if state.rollout is None else state.rollout.source
+            if state.rollout is not None and state.active == source:
+                machine.ledger.change_stage(RolloutAborted(rollout=state.rollout.id, reason=""))
+                given_up += 1
+            machine.settle()
+            machine.check()
+            if machine.ledger.get_environment(ENV).active == source:
+                assert machine.world.runtime.data.holds == before, f"killed after effect {index}"
+    assert given_up > 5
 
 
 @pytest.mark.long

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from instar.errors import HostError, NotFound
+from instar.errors import HalfDone, HostError, NotFound
 from instar.model.release import EnvironmentId
 from instar.model.volume import SnapshotCause, VolumeSnapshot
 from instar.providers.base import StoredVolume
@@ -29,6 +29,8 @@ class SimulatedSnapshots:
         self.violated: Callable[[str], None] = lambda text: None
         self.free = 1 << 40
         self.fails = ""  # who restores is told so
+        self.fails_once = False
+        self.half_done = False  # the next one who restores is told that it may have happened or not; it has
 
     def wrote(self, environment: EnvironmentId, name: str, word: str) -> None:
         """Something has a volume from now on, and writes into it."""
@@ -73,12 +75,16 @@ class SimulatedSnapshots:
     def restore_snapshot(self, environment: EnvironmentId, name: str, number: int) -> None:
         _, held = self.kept[environment, name][number]
         if self.fails:
-            raise HostError(self.fails)
+            text, self.fails = self.fails, "" if self.fails_once else self.fails
+            raise HostError(text)
         having = self.has(environment, name)
         if having:
             self.violated(f"what '{name}' holds is replaced under {', '.join(having)}")
         with self._effects.step(f"restore {name}"):
             self.holds[environment, name] = held
+        if self.half_done:
+            self.half_done = False
+            raise HalfDone(f"cannot be sure of what '{name}' holds")
 
     def remove_snapshot(self, environment: EnvironmentId, name: str, number: int) -> None:
         with self._effects.step(f"remove snapshot {number} of {name}"):

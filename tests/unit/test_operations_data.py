@@ -23,7 +23,8 @@ from instar.operations.destroy import destroy
 from instar.operations.gc import gc
 from instar.operations.locks import hold_environment, keep_from_gc
 from instar.operations.rollback import data_of_rollback, rollback, unreadable_data
-from simulated import Behaviour, EngineSimulation
+from instar.operations.rollout import abort
+from simulated import Behaviour, Crash, EngineSimulation
 from simulated.bare import bare_workspace
 from simulated.data import SimulatedSnapshots
 from simulated.values import ENV, ORIGIN, configuration, image, release
@@ -167,6 +168,62 @@ def test_what_cannot_be_brought_back_fails_and_the_release_that_runs_goes_on(wor
     world.data.fails = "the disk says no"
     outcome = world.back(with_data=True)
     assert outcome.outcome == "failed" and "the disk says no" in str(outcome.reason)
+    assert outcome.active == 2 and world.data.holds[ENV, "data"] == ("1", "before 1", "2")
+
+
+def begun_back(world: World, *, die_after: str) -> None:
+    """Go back with data, and be killed after ``die_after``."""
+    world.deploy("1")
+    world.deploy("2", before=MIGRATE)
+    effects = world.workspace.simulation.effects
+    effects.watch(lambda name: setattr(effects, "_after", len(effects.names) - 1) if name == die_after else None)
+    with pytest.raises(Crash):
+        world.back(with_data=True)
+    effects.revive()
+    effects._watchers.pop()
+
+
+def test_who_gives_up_what_another_was_killed_at_has_the_data_of_the_release_that_runs(world: World) -> None:
+    begun_back(world, die_after="restore data")
+    assert world.data.holds[ENV, "data"] == ("1",), "it was brought back, and that was not written down"
+    change = abort(world.workspace, world.workspace.ledger.get_environment(ENV))
+    assert change.outcome is not None and change.outcome.outcome == "failed" and change.outcome.active == 2
+    assert world.data.holds[ENV, "data"] == ("1", "before 1", "2")
+    kinds = [one.kind for one in world.workspace.ledger.history(ENV)]
+    assert kinds[kinds.index("data-begun") :].count("data-restored") == 1
+    world.workspace.ledger.verify()
+
+
+def test_what_may_have_been_brought_back_and_cannot_be_given_back_starts_nothing(world: World) -> None:
+    begun_back(world, die_after="restore data")
+    world.data.fails = "the disk says no"
+    with pytest.raises(HostError, match="cannot give the volumes of 'guestbook/dev' back what they held") as caught:
+        abort(world.workspace, world.workspace.ledger.get_environment(ENV))
+    assert caught.value.hint is not None
+    assert "'data' holds, or may hold, what release 1 left (snapshot 1), and what release 2 left is snapshot 2" in (
+        caught.value.hint
+    )
+    assert world.workspace.simulation.runtime.traces() == ()
+    world.data.fails = ""
+    change = abort(world.workspace, world.workspace.ledger.get_environment(ENV))
+    assert change.outcome is not None and change.outcome.active == 2
+    assert world.data.holds[ENV, "data"] == ("1", "before 1", "2")
+
+
+def test_who_goes_on_with_what_may_have_been_brought_back_and_fails_gives_it_back(world: World) -> None:
+    begun_back(world, die_after="restore data")
+    world.data.fails, world.data.fails_once = "the disk says no", True
+    outcome = world.back(with_data=True)
+    assert outcome.outcome == "failed" and outcome.active == 2
+    assert world.data.holds[ENV, "data"] == ("1", "before 1", "2")
+
+
+def test_a_provider_that_does_not_know_whether_it_came_back_has_it_given_back(world: World) -> None:
+    world.deploy("1")
+    world.deploy("2", before=MIGRATE)
+    world.data.half_done = True
+    outcome = world.back(with_data=True)
+    assert outcome.outcome == "failed" and "cannot be sure" in str(outcome.reason)
     assert outcome.active == 2 and world.data.holds[ENV, "data"] == ("1", "before 1", "2")
 
 

@@ -49,8 +49,10 @@ def swap_data(snapshot: Snapshot) -> tuple[Action, ...]:
         return ()
     stage = rollout.stage
     if stage.abort is not None:
-        given = {name: stage.kept[name] for name in stage.restored}
-        return (given and (_stopped(snapshot, set(given)) or _restore(dict(list(given.items())[:1]), back=True))) or ()
+        changed = stage.changed
+        if not changed:
+            return ()
+        return _stopped(snapshot, set(changed)) or (RestoreData(changed[0], stage.kept[changed[0]], back=True),)
     left = {name: number for name, number in stage.data.items() if name not in stage.restored}
     if not left:
         return ()
@@ -60,11 +62,7 @@ def swap_data(snapshot: Snapshot) -> tuple[Action, ...]:
     if stopping:
         return stopping
     name, number = next(iter(left.items()))
-    return _restore({name: number}) if name in stage.kept else (KeepData(name, running=False),)
-
-
-def _restore(numbers: dict[str, int], *, back: bool = False) -> tuple[Action, ...]:
-    return tuple(RestoreData(name, number, back=back) for name, number in numbers.items())
+    return (RestoreData(name, number),) if name in stage.kept else (KeepData(name, running=False),)
 
 
 def _stopped(snapshot: Snapshot, names: set[str]) -> tuple[Action, ...]:

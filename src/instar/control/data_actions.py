@@ -1,16 +1,17 @@
 """Carries out what is decided of the data in volumes: taken, brought back, and each written down.
 
-A snapshot is written down after it is there. Killed between, the next one finds it by its rollout, and takes no other;
-what is brought back is so again, which changes nothing: nobody has the volume meanwhile.
+A snapshot is written down after it is there. Killed between, the next one finds it by its rollout, and takes no other.
+That a volume gets other data is written down before it does, and after it: killed between, it may hold either, and who
+goes on does it again, while who gives up gives back what was kept. Nobody has the volume meanwhile.
 """
 
 from __future__ import annotations
 
 from instar.control.actions import Fail, KeepData, RestoreData
 from instar.control.report import RolloutReport
-from instar.errors import HostError
+from instar.errors import HalfDone, HostError, InstarError
 from instar.ledger import Ledger
-from instar.model.happenings import DataKept, DataRestored, RolloutAborted
+from instar.model.happenings import DataBegun, DataKept, DataRestored, RolloutAborted
 from instar.model.release import EnvironmentId, Rollout
 from instar.model.volume import SnapshotCause, VolumeSnapshot
 from instar.providers.base import Provider
@@ -45,23 +46,42 @@ class DataActions:
         """Have a volume hold what it did in a snapshot. Raises NotFound, HostError, Refused."""
         keeper = self._keeper(rollout.environment)
         self._report.restoring(action.volume, action.snapshot)
-        keeper.restore_snapshot(rollout.environment, action.volume, action.snapshot)
-        restored = DataRestored(rollout=rollout.id, volume=action.volume, snapshot=action.snapshot, back=action.back)
-        self._ledger.change_stage(restored)
+        changed = action.volume in rollout.stage.changed
+        if not changed:
+            begun = DataBegun(rollout=rollout.id, volume=action.volume, snapshot=action.snapshot)
+            self._ledger.change_stage(begun)
+        try:
+            keeper.restore_snapshot(rollout.environment, action.volume, action.snapshot)
+        except HalfDone:
+            raise
+        except InstarError:
+            if not changed:  # else who was killed before may have done it
+                self._restored(rollout, action.volume, rollout.stage.kept[action.volume], back=True)
+            raise
+        self._restored(rollout, action.volume, action.snapshot, back=action.back)
         self._report.restored(action.volume, action.snapshot)
+
+    def _restored(self, rollout: Rollout, volume: str, snapshot: int, *, back: bool) -> None:
+        self._ledger.change_stage(DataRestored(rollout=rollout.id, volume=volume, snapshot=snapshot, back=back))
 
     def give_up(self, rollout: Rollout, action: Fail) -> bool:
         """Have volumes that ``rollout`` changed hold again what they did, before it ends; False where none are.
 
         Raises HostError where that was begun already, and can't be done.
         """
-        if not rollout.stage.restored:
+        stage = rollout.stage
+        if not stage.changed:
             return False
-        if rollout.stage.abort is not None:
+        if stage.abort is not None:
+            where = "; ".join(
+                f"'{name}' holds, or may hold, what release {rollout.target} left (snapshot {stage.data[name]}), and "
+                f"what release {rollout.source} left is snapshot {stage.kept[name]}"
+                for name in stage.changed
+            )
             raise HostError(
                 f"cannot give the volumes of '{rollout.environment}' back what they held: {action.reason}",
-                hint="nothing runs that has them, and both is kept (instar volumes snapshots); put that right, and ask "
-                f"again: instar rollout abort {rollout.environment}",
+                hint=f"{where}. Nothing runs that has them; put that right, and ask again: instar rollout abort "
+                f"{rollout.environment}",
             )
         self._ledger.change_stage(RolloutAborted(rollout=rollout.id, reason=action.reason))
         return True

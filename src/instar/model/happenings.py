@@ -210,6 +210,14 @@ class DataKept(StageChanged):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DataBegun(StageChanged):
+    """A volume is about to hold what it did in a snapshot: until it is said that it does, it may or may not."""
+
+    volume: str
+    snapshot: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DataRestored(StageChanged):
     """A volume holds what it did in a snapshot; ``back``: since the rollout that had changed it is given up."""
 

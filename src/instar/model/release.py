@@ -320,8 +320,8 @@ class Stage:
     step's own pause is over because somebody said so; ``abort``: why somebody wants it given up. ``settings_before``
     are what the environment falls back to when the rollout fails. ``percent`` is the target's share of the traffic by
     the last step, ``verdict`` what the last analysis came to; None before the first. ``data``: which snapshots of
-    volumes are to be brought back, by the volumes' names; ``restored``: those of which that is done. ``kept``: the
-    snapshots of what volumes held before.
+    volumes are to be brought back, by the volumes' names; ``begun``: those of which that was begun, and may have
+    happened or not; ``restored``: those of which it is done. ``kept``: the snapshots of what volumes held before.
     """
 
     step: int = 0
@@ -338,6 +338,12 @@ class Stage:
     data: Mapping[str, int] = field(default_factory=dict, metadata=ADDED)
     restored: tuple[str, ...] = field(default=(), metadata=ADDED)
     kept: Mapping[str, int] = field(default_factory=dict, metadata=ADDED)
+    begun: tuple[str, ...] = field(default=(), metadata=ADDED)
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """Return the volumes that hold, or may hold, what they did not when the rollout began."""
+        return tuple(name for name in self.kept if name in self.begun or name in self.restored)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

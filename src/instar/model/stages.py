@@ -7,6 +7,7 @@ from datetime import datetime
 
 from instar.model.events import detail_of
 from instar.model.happenings import (
+    DataBegun,
     DataKept,
     DataRestored,
     RolloutAborted,
@@ -38,7 +39,14 @@ def stage_after(stage: Stage, what: StageChanged, at: datetime) -> Stage:
             return replace(stage, abort=what.reason)
         case DataKept():
             return replace(stage, kept={**stage.kept, what.volume: what.snapshot})
+        case DataBegun():
+            return replace(stage, begun=(*_without(stage.begun, what.volume), what.volume))
         case DataRestored():
-            others = tuple(name for name in stage.restored if name != what.volume)
-            return replace(stage, restored=others if what.back else (*others, what.volume))
+            others = _without(stage.restored, what.volume)
+            restored = others if what.back else (*others, what.volume)
+            return replace(stage, begun=_without(stage.begun, what.volume), restored=restored)
     raise ValueError(f"nothing of a rollout's stage follows from {type(what).__name__}")
+
+
+def _without(names: tuple[str, ...], name: str) -> tuple[str, ...]:
+    return tuple(one for one in names if one != name)

@@ -357,7 +357,8 @@ class Snapshots(Protocol):
 
     def restore_snapshot(self, environment: EnvironmentId, name: str, number: int) -> None:
         """Have a volume, which no instance has and which may be gone, hold what it did then. Killed at any point, it
-        holds that or what it held before. Raises NotFound, HostError."""
+        holds that or what it held before. Raises NotFound and HostError where it holds what it held before, and
+        HalfDone where it may hold either."""
 
     def remove_snapshot(self, environment: EnvironmentId, name: str, number: int) -> None:
         """Raises NotFound, HostError."""

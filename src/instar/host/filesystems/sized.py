@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from instar import durable, locks, process, syscalls
-from instar.errors import CommandFailed, EnvironmentBusy, HostError
+from instar.errors import CommandFailed, EnvironmentBusy, HalfDone, HostError
 from instar.host.filesystems import trees
 from instar.host.kernel import loop_devices, mounts
 from instar.host.processes import proc
@@ -104,31 +104,45 @@ def replaced(folder: Path) -> Iterator[Path]:
     """Give the name of a folder to be made; what it is filled with inside is what ``folder`` holds in the end, in place
     of what it did, and without a limit until it is attached with one. Killed at any point, it holds one of both.
 
-    Nobody has the folder, which may be missing. Raises HostError.
+    Nobody has the folder, which may be missing. Raises HostError where it holds what it did, HalfDone where it may hold
+    either. That what it held before cannot be removed is no reason: the next one that replaces it has to.
     """
     new = _restored(folder)
     with _locked(folder):
         _recover(folder)
+        trees.remove(new)
         try:
             yield new
             _take_place(new, folder)
         finally:
-            trees.remove(new)
+            with contextlib.suppress(HostError):
+                trees.remove(new)
 
 
 def _take_place(new: Path, folder: Path) -> None:
-    if has_limit(folder):
-        mounts.unmount_all(folder)
-        new.rename(_old(folder))
+    """Have ``folder`` be what ``new`` is. Raises HostError where it isn't, HalfDone where it may be."""
+    limited = has_limit(folder)
+    try:
+        if limited:
+            mounts.unmount_all(folder)
+            _require_bare(folder)
+            new.rename(_old(folder))
+            durable.sync(folder.parent)
+            _image(folder).unlink()  # from here on it is what was restored that is moved back
+        elif folder.exists():
+            syscalls.exchange(new, folder)
+        else:
+            new.rename(folder)
+    except OSError as error:
+        raise HostError(f"cannot replace what '{folder}' holds: {error.strerror}") from error
+    try:
         durable.sync(folder.parent)
-        _image(folder).unlink()  # from here on it is what was restored that is moved back
-        durable.sync(folder.parent)
-        _recover(folder)
-    elif folder.exists():
-        syscalls.exchange(new, folder)
-    else:
-        new.rename(folder)
-    durable.sync(folder.parent)
+        if limited:
+            _recover(folder)
+            durable.sync(folder.parent)
+    except (HostError, OSError) as error:
+        cause = error.message if isinstance(error, HostError) else error.strerror
+        raise HalfDone(f"cannot be sure of what '{folder}' holds: {cause}") from error
 
 
 def _image(folder: Path) -> Path:
@@ -153,7 +167,7 @@ def _recover(folder: Path) -> None:
         mounts.unmount_all(_room(folder))
         _room(folder).rmdir()
     _image(folder).with_suffix(".img.new").unlink(missing_ok=True)
-    if _restored(folder).exists():
+    with contextlib.suppress(HostError):  # without worth, and in nobody's way but who replaces the folder
         trees.remove(_restored(folder))
     if not _old(folder).exists():
         return
@@ -251,14 +265,19 @@ def _grow_in_use(image: Path) -> None:
 
 
 def _mount(folder: Path) -> None:
+    _require_bare(folder)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    _mount_image(_image(folder), folder)
+
+
+def _require_bare(folder: Path) -> None:
+    """Raise HostError where something lies below a file system that is not mounted."""
     with contextlib.suppress(FileNotFoundError):
         if any(folder.iterdir()):
             raise HostError(
                 f"cannot mount '{folder}': there are files in it, put there while it was not mounted",
                 hint="move them away; what the volume holds is in the file beside it, and is shown once it is mounted",
             )
-    folder.mkdir(mode=0o700, exist_ok=True)
-    _mount_image(_image(folder), folder)
 
 
 def _mount_image(image: Path, target: Path) -> None:

@@ -112,9 +112,12 @@ class LocalSnapshots:
             self._fill(folder, made, may_change=True)
 
     def _fill(self, source: Path, folder: Path, *, may_change: bool) -> None:
-        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with sized.replaced(folder) as new:
-            _copy(source, new, may_change=may_change)
+        try:
+            folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with sized.replaced(folder) as new:
+                _copy(source, new, may_change=may_change)
+        except OSError as error:
+            raise HostError(f"cannot fill '{folder}': {error.strerror}; it holds what it did") from error
 
     def _volume(self, environment: EnvironmentId, name: str, verb: str) -> Path:
         folder = self._names.volumes(environment) / name
