@@ -116,7 +116,9 @@ def test_what_another_stage_builds_is_said(folder: Path) -> None:
     )
     copied = left["Dockerfile:6: COPY --from=build /out/server /server"]
     assert copied.endswith("copy it: {from: …, to: /server}")
-    assert left["Dockerfile:8: EXPOSE 8080/tcp 9090"] == "'9090': a service has one port, 8080 here"
+    assert left["Dockerfile:8: EXPOSE 8080/tcp 9090"].startswith(
+        "'9090': if it listens there too, add service.ports: {port-9090: 9090}, and a door: environments.ENV.listen"
+    )
 
 
 def test_a_here_document_is_read_line_by_line(folder: Path) -> None:
@@ -142,12 +144,12 @@ def test_a_here_document_is_read_line_by_line(folder: Path) -> None:
         ("COPY . /", "COPY . /", "nothing is copied over the whole image"),
         ("USER root", "root", "never as root"),
         ("ENV DB_PASSWORD=x", "DB_PASSWORD", "looks like a secret"),
-        ("EXPOSE 53/udp", "53/udp", "one port, of TCP"),
+        ("EXPOSE 53/udp", "53/udp", "requests come to ports of TCP"),
         ("ONBUILD RUN x", "ONBUILD", "there is no key for it"),
         ("RUN set -eux; if true; then npm ci; fi", "npm", "needs the network"),
         ("RUN X=1 apt-get install -y gd || true", "gd", "under image.packages"),
         ("RUN if true; then sudo pip install gd; fi", "gd", "as image.python"),
-        ("EXPOSE \u00b2", "\u00b2", "one port, of TCP"),
+        ("EXPOSE \u00b2", "\u00b2", "requests come to ports of TCP"),
         ("COPY **.no /x/", "**.no", "there is no '**.no' here"),
         ("what is this", "WHAT is this", "there is no key for it"),
     ],

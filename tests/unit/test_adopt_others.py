@@ -18,7 +18,7 @@ COMPOSE = """
 services:
   web:
     build: .
-    ports: ["127.0.0.1:8081:8000", "9000:9000"]
+    ports: ["127.0.0.1:8081:8000", "9000:9000", "5432:5432", "8082:8000"]
     environment: {GREETING: hello, DB_PASSWORD: x, DEBUG: false, FROM_HOST: "${X}"}
     volumes: ["data:/data", "./conf:/etc/conf:ro", {type: tmpfs, target: /x}]
     depends_on: [db]
@@ -49,6 +49,12 @@ def test_the_service_that_is_built_is_carried_over(folder: Path) -> None:
     service, dev = definition.service, definition.environments["dev"]
     assert service.command == ("python3", "-m", "http.server", "8000")
     assert (service.port, [str(one) for one in dev.listen]) == (8000, ["127.0.0.1:8081"])
+    assert {name: (one.port, one.protocol) for name, one in service.ports.items()} == {
+        "port-9000": (9000, "http"), "port-5432": (5432, "tcp")
+    }  # fmt: skip
+    assert {name: door.listen for name, door in dev.doors.items()} == {
+        ".port-9000": ("127.0.0.1:9000",), ".port-5432": ("127.0.0.1:5432",)
+    }  # fmt: skip
     assert (dev.instances, dict(dev.config)) == (2, {"GREETING": "hello", "DEBUG": "false"})
     assert (service.limits.memory_bytes, service.limits.cpus_milli) == (512 << 20, 500)
     assert (service.health.path, service.health.interval_ms, service.stop.grace_ms) == ("/healthz", 500, 20_000)
@@ -56,9 +62,10 @@ def test_the_service_that_is_built_is_carried_over(folder: Path) -> None:
     assert (definition.image.user.uid, definition.image.user.gid) == (1001, 1001)
     left = {origin.where.removeprefix("compose.yaml: services."): why for origin, why in draft.left}
     assert set(left) == {
-        "web.ports[1]", "web.environment.DB_PASSWORD", "web.environment.FROM_HOST", "web.volumes[1]", "web.volumes[2]",
+        "web.ports[3]", "web.environment.DB_PASSWORD", "web.environment.FROM_HOST", "web.volumes[1]", "web.volumes[2]",
         "web.networks", "web.privileged", "db",
     }  # fmt: skip
+    assert "'8082:8000': write" in left["web.ports[3]"]
     assert "secrets/db_password" in left["web.environment.DB_PASSWORD"]
 
 

@@ -158,6 +158,8 @@ def test_the_schema_is_strict() -> None:
         ("registries: {a.example: {password: x}}\n", "registries.a.example: unknown key 'password'"),
         ("name: shop\n", "1:1: there is no 'name' here; a service stands in its own instar.yaml"),
         ("- agent\n", "1:1: expected a section such as"),
+        ("readers: {}\n", "1:1: readers: 'group' is missing; expected a group of users"),
+        ("age: {}\n", "1:1: age: 'identities' is missing; expected an absolute path"),
         ("agent: {}\n---\nagent: {}\n", "a file holds one machine's file"),
     ],
 )

@@ -16,7 +16,7 @@ from instar.errors import NotFound
 from instar.model.environment import Settings
 from instar.model.log_line import LogLine
 from instar.model.release import EnvironmentId, EnvironmentState
-from instar.operations.logs import Wanted, logs
+from instar.operations.logs import Wanted, endings, logs
 from instar.views.logs import log_json, log_text
 
 ENV = EnvironmentId(service="web", name="dev")
@@ -106,3 +106,22 @@ def test_a_line_is_shown_whole_off_a_terminal_and_as_an_object_for_programs() ->
         "line": "\x1b[31m\u2028x",
     }
     assert json.loads(log_json(LogLine.of("web-dev-1-1", "no time")))["at"] is None
+
+
+def endings_told(shown: set[str], **asked: Any) -> list[str]:
+    ended = SimpleNamespace(at=datetime(2026, 1, 1, tzinfo=UTC))
+    ledger = SimpleNamespace(
+        instances=lambda environment: [SimpleNamespace(id="web-dev-1-3", release=1, role="")],
+        instance_names=lambda environment: list(KEPT),
+        get_release=lambda environment, number: None,
+        instance_releases=lambda environment: [(f"web-dev-1-{number}", 1) for number in range(1, 4)],
+        find_ending=lambda name: ended,
+    )
+    workspace: Any = SimpleNamespace(provider=lambda name: SimpleNamespace(has_log=lambda name: True), ledger=ledger)
+    return [name for name, _ in endings(workspace, STATE, Wanted(release=1, **asked), shown)]
+
+
+def test_a_few_lines_bring_no_word_of_every_instance_that_a_release_had() -> None:
+    assert endings_told(set()) == ["web-dev-1-1", "web-dev-1-2", "web-dev-1-3"]
+    assert endings_told({"web-dev-1-2"}, last=3) == ["web-dev-1-2", "web-dev-1-3"], "one that is there still is told of"
+    assert endings_told(set(), matching=re.compile("x")) == ["web-dev-1-3"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from instar.model.environment import HostNames
+from instar.model.doors import Door
+from instar.model.environment import HostNames, Settings
 from instar.model.machine import EdgeSettings
-from instar.operations.status import reached_at
+from instar.operations.status import doors_reached, reached_at
+from simulated.values import configuration
 
 NAMES = HostNames(http=("shop.test/api",), https=("shop.example",), redirect={"www.shop.example": "shop.example"})
 
@@ -24,3 +26,18 @@ def test_a_port_of_the_machine_s_edge_is_said() -> None:
         "https://shop.example:8443",
         "https://www.shop.example:8443",
     )
+
+
+def test_each_door_is_told_of_the_first_one_too() -> None:
+    doors = {".admin": Door(listen=("127.0.0.1:9000",)), ".public": Door(sites=("shop.example", "www.shop.example"))}
+    settings = Settings(listen=("127.0.0.1:8080",), names=NAMES, doors=doors)
+    assert doors_reached(settings, configuration(), NAMES, EdgeSettings(), None) == {
+        "service": ("127.0.0.1:8080", "http://shop.test/api"),
+        "service.admin": ("127.0.0.1:9000",),
+        "service.public": ("https://shop.example", "https://www.shop.example"),
+    }
+    alone = Settings(internal=True)
+    assert doors_reached(alone, configuration(), HostNames(), EdgeSettings(), "shop.internal") == {
+        "service": ("shop.internal",)
+    }
+    assert doors_reached(Settings(), configuration(), HostNames(), EdgeSettings(), None) == {}, "a worker has none"

@@ -171,17 +171,20 @@ def _traffic(draft: Draft, service: Mapping[str, Any], origin: Origin) -> None:
         inside = inside.partition("/")[0]
         target = number(inside)
         if target is None or not 0 < target < 65536 or str(port).endswith("/udp"):
-            draft.leave(at, f"'{port}': a service has one port, of TCP")
-        elif draft.listen is not None:
-            draft.leave(at, f"'{port}': a service has one port, {draft.port[0] if draft.port else ''} here")
+            draft.leave(at, f"'{port}': requests come to ports of TCP")
+            continue
+        host, _, shown = outside.rpartition(":")
+        try:
+            door = DraftValue(yaml=scalar(forms.address(f"{host or '127.0.0.1'}:{shown or inside}")), origin=at)
+        except ValueError:
+            draft.leave(at, f"'{outside}': it is reached at an address of this machine's: environments.ENV.listen")
+            continue
+        if draft.listen is None:
+            draft.port, draft.listen = (target, at), door
+        elif draft.port is not None and target in (draft.port[0], *draft.further_listen):
+            draft.leave(at, f"'{port}': write {door.yaml} into environments.ENV.listen too, in a list")
         else:
-            draft.port = (target, at)
-            host, _, shown = outside.rpartition(":")
-            listen = f"{host or '127.0.0.1'}:{shown or inside}"
-            try:
-                draft.listen = DraftValue(yaml=scalar(forms.address(listen)), origin=at)
-            except ValueError:
-                draft.leave(at, f"'{outside}': it is reached at an address of this machine's: environments.ENV.listen")
+            draft.further_listen[target] = door
     deploy = service.get("deploy")
     replicas = deploy.get("replicas") if isinstance(deploy, dict) else None
     if isinstance(replicas, int) and 1 < replicas <= 100:

@@ -13,7 +13,7 @@ from typing import Final
 from instar.adopt.bases import PATH, begin, known_image, start_as, variables_of
 from instar.adopt.commands import carry_line
 from instar.adopt.copies import copy
-from instar.adopt.draft import Draft, DraftValue, Origin, looks_secret, number, scalar, time
+from instar.adopt.draft import Draft, DraftValue, Origin, looks_secret, number, port_name, scalar, time
 from instar.adopt.instructions import Instruction, pairs, substituted
 from instar.adopt.maven import maven_use
 from instar.adopt.reading import StageReading, split
@@ -159,11 +159,12 @@ def _expose(reading: StageReading, one: Instruction, origin: Origin) -> None:
         text, _, protocol = word.partition("/")
         port = number(text)
         if protocol == "udp" or port is None or not 0 < port < 65536:
-            reading.draft.leave(origin, f"'{word}': a service has one port, of TCP")
+            reading.draft.leave(origin, f"'{word}': requests come to ports of TCP")
         elif reading.draft.port is None:
             reading.draft.port = (port, origin)
-        else:
-            reading.draft.leave(origin, f"'{word}': a service has one port, {reading.draft.port[0]} here")
+        elif port != reading.draft.port[0]:
+            why = f"'{word}': if it listens there too, add service.ports: {{{port_name(port)}: {port}}}, and a door"
+            reading.draft.leave(origin, f"{why}: environments.ENV.listen: {{service.{port_name(port)}: ADDRESS}}")
 
 
 def _cmd(reading: StageReading, one: Instruction, origin: Origin) -> None:

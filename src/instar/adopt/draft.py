@@ -89,6 +89,7 @@ class Draft:
     limits: dict[str, DraftValue] = field(default_factory=dict)
     volumes: dict[str, Origin] = field(default_factory=dict)  # by path
     listen: DraftValue | None = None
+    further_listen: dict[int, DraftValue] = field(default_factory=dict)  # by the port inside
     instances: DraftValue | None = None
     config: dict[str, DraftValue] = field(default_factory=dict)
     left: list[tuple[Origin, str]] = field(default_factory=list)
@@ -171,6 +172,11 @@ class Draft:
             yield f"  port: {self.port[0]}{_remark(self.port[1])}"
         if self.port is not None and self.port[0] in _OTHER_PROTOCOLS:
             yield f"  protocol: tcp{_remark(self.port[1])}"
+        if self.further_listen:
+            yield "  ports:"
+        for number, door in self.further_listen.items():
+            value = f"{{port: {number}, protocol: tcp}}" if number in _OTHER_PROTOCOLS else str(number)
+            yield f"    {port_name(number)}: {value}{_remark(door.origin)}"
         if self.health is not None:
             yield _line(2, "health", self.health)
         made = next((self.packages[name] for name in _MAKING_CODE if name in self.packages), None)
@@ -187,9 +193,9 @@ class Draft:
     def _environment(self) -> Iterator[str]:
         if self.port is not None:
             host_port = self.port[0] if self.port[0] >= 1024 else 8080
-            yield _line(
-                4, "listen", self.listen or DraftValue(yaml=f'"127.0.0.1:{host_port}"', origin=Origin(where=""))
-            )
+            first = self.listen or DraftValue(yaml=f'"127.0.0.1:{host_port}"', origin=Origin(where=""))
+            further = {f"service.{port_name(number)}": where for number, where in self.further_listen.items()}
+            yield from _section(4, "listen", {"service": first, **further}) if further else [_line(4, "listen", first)]
         if self.instances is not None:
             yield _line(4, "instances", self.instances)
         yield from _section(4, "config", self.config)
@@ -253,6 +259,11 @@ def _section(indent: int, key: str, parts: dict[str, DraftValue]) -> Iterator[st
     if parts:
         yield f"{' ' * indent}{key}:"
         yield from (_line(indent + 2, scalar(name), part) for name, part in parts.items())
+
+
+def port_name(number: int) -> str:
+    """Return what a port besides the first one is called."""
+    return f"port-{number}"
 
 
 def _remark(origin: Origin) -> str:

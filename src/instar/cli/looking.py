@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from instar.cli.options import any_workspace
 from instar.cli.ownership import asks_an_agent, has_own, readers_socket, require_not_roots
@@ -22,6 +22,8 @@ from instar.reading.questions import Environments, Logs, Question
 if TYPE_CHECKING:
     from instar.model.usage import EnvironmentConsumption
     from instar.workspace import MachineWorkspace
+
+_LOOKS: Final = (1_000, 30_000)  # lines
 
 
 def look(
@@ -103,16 +105,28 @@ def _matching(path: Path, question: Logs, pattern: re.Pattern[str]) -> Answer:
             if not isinstance(part, LogLine) or pattern.search(part.text):
                 yield part
         return status[0]
-    status, notes = [0], list[Progress]()
-    lines: collections.deque[LogLine] = collections.deque(maxlen=question.last)
-    for part in _ended(ask(path, replace(question, last=None)), status):
-        if isinstance(part, LogLine) and pattern.search(part.text):
-            lines.append(part)
-        elif isinstance(part, Progress):
-            notes.append(part)
-    yield from lines
+    for asked in _looks(question.last):
+        status, notes, seen = [0], list[Progress](), 0
+        found = collections.deque[LogLine](maxlen=question.last)
+        for part in _ended(ask(path, replace(question, last=asked)), status):
+            if isinstance(part, LogLine):
+                seen += 1
+                found.extend([part] if pattern.search(part.text) else ())
+            elif isinstance(part, Progress):
+                notes.append(part)
+        if asked is None or seen < asked or len(found) == question.last:
+            break
+    yield from found
     yield from notes
     return status[0]
+
+
+def _looks(last: int | None) -> Iterator[int | None]:
+    """Yield among how many of the last lines it is looked for so many, one after the other: no more are asked of the
+    agent than are likely to be enough. None is all."""
+    if last is not None:
+        yield from (max(last, many) for many in _LOOKS)
+    yield None
 
 
 def _ended(parts: Answer, status: list[int]) -> Iterator[Part]:

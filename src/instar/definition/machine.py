@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -46,6 +47,13 @@ def _index(reading: Reading, problems: Problems) -> None:
         blame(reading, "url", problems, advice)
 
 
+def _says(key: str, reading: Reading, problems: Problems) -> None:
+    """A section that is there for one ``key`` has it: who left it out believes that it is said."""
+    if key not in reading.values:
+        expected = reading.section.keys[key].shape.expected
+        problems.add(reading.node.mark, f"{reading.path}: '{key}' is missing; expected {expected}")
+
+
 def _edge(reading: Reading, problems: Problems) -> None:
     """No two sockets want the same; "all addresses" of one family takes each of that family from the other scheme."""
     http, https = reading.get("http"), reading.get("https")
@@ -81,8 +89,10 @@ MACHINE: Final = Sections(
         model.IndexSettings: About(
             "a section such as {url: 'https://pypi.example.org/simple'}", check=_index, elsewhere=_INDEX_ELSEWHERE
         ),
-        model.ReaderSettings: About("a section such as {group: instar-readers}"),
-        model.AgeSettings: About("a section such as {identities: /etc/instar/age-identities}"),
+        model.ReaderSettings: About("a section such as {group: instar-readers}", check=partial(_says, "group")),
+        model.AgeSettings: About(
+            "a section such as {identities: /etc/instar/age-identities}", check=partial(_says, "identities")
+        ),
         model.SecretSettings: About("a section such as {file: /etc/instar/token}", check=secret_rules.source),
     }
 ).of(model.MachineSettings)

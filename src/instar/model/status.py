@@ -127,7 +127,7 @@ class EnvironmentStatus:
     of this machine's; ``in_charge``: which agent acts there by itself, for people, wherever it is. ``names``: where it
     is reached through the machine's edge. ``internal``: only environments that use it reach it, by its
     ``inner_name``. ``uses``: which ones it finds by name itself; ``circle``: the way over what those use back to
-    itself, both ends included, () where there is none. ``doors``: where others than the first are, by ROLE.PORT.
+    itself, both ends included, () where there is none. ``doors``: where each is, by ROLE or ROLE.PORT.
     """
 
     environment: EnvironmentId

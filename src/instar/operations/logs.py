@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
@@ -34,6 +34,12 @@ class Wanted:
     since: datetime | None = None
     until: datetime | None = None
     matching: re.Pattern[str] | None = None
+
+    @property
+    def is_choice(self) -> bool:
+        """Tell whether some lines of several instances are wanted, not all."""
+        chosen = (self.last, self.since, self.until, self.matching)
+        return self.instance is None and any(one is not None for one in chosen)
 
     def has(self, line: LogLine) -> bool:
         if line.at is not None and ((self.since and line.at < self.since) or (self.until and line.at > self.until)):
@@ -83,11 +89,16 @@ def instances_of(workspace: Workspace, environment: EnvironmentState, wanted: Wa
     return _of_release(workspace, environment, wanted)
 
 
-def endings(workspace: Workspace, environment: EnvironmentState, wanted: Wanted) -> Iterator[tuple[str, str]]:
-    """Yield (instance id, how it ended) of those whose logs :func:`logs` shows and that have."""
+def endings(
+    workspace: Workspace, environment: EnvironmentState, wanted: Wanted, shown: Collection[str]
+) -> Iterator[tuple[str, str]]:
+    """Yield (instance id, how it ended) of those whose logs :func:`logs` shows and that have. Where only some lines are
+    wanted, those that are gone are told of only if a line of theirs was ``shown``: a release may have had hundreds."""
     provider = workspace.provider(environment.settings.provider)
     present = {one.id: one for one in workspace.ledger.instances(environment.id)}
     for name in instances_of(workspace, environment, wanted):
+        if wanted.is_choice and name not in shown and name not in present:
+            continue
         ending = workspace.ledger.find_ending(name)
         if ending is not None:
             yield name, f"{ending} ({ending.at:%Y-%m-%d %H:%M:%S} UTC)"

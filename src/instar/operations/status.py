@@ -10,6 +10,7 @@ from instar.control.snapshot import GroupView, Snapshot
 from instar.control.steps import awaited, waits_for_somebody
 from instar.errors import Cancelled, InstarError, LedgerUnreachable
 from instar.frozen import dataclass
+from instar.model.doors import Door
 from instar.model.environment import HostNames, Settings
 from instar.model.machine import EdgeSettings, MachineSettings
 from instar.model.release import Configuration, EnvironmentState, MemberTaint, Release
@@ -66,11 +67,12 @@ def status(workspace: Workspace, environment: EnvironmentState) -> EnvironmentSt
     percents = _percents({number: sum(group.weight for group in snapshot.of(one)) for number, one in releases.items()})
     configuration = snapshot.active.configuration if snapshot.active is not None else None
     names, edge = environment.settings.names.only(environment.names.held), _edge(workspace)
+    inner = host_inside(workspace, environment) if environment.settings.internal else None
     return EnvironmentStatus(
         environment=environment.id,
         listen=environment.settings.all_listen,
         names=reached_at(names, edge),
-        doors={} if configuration is None else _doors(environment.settings, configuration, names, edge),
+        doors={} if configuration is None else doors_reached(environment.settings, configuration, names, edge, inner),
         active=environment.active,
         unfinished=environment.rollout.target if environment.rollout else None,
         router=snapshot.router_plan is not None,
@@ -85,7 +87,7 @@ def status(workspace: Workspace, environment: EnvironmentState) -> EnvironmentSt
         layers=guarantee(workspace, environment.id, provider.traits),
         maintenance=provider.maintains is not None and provider.maintains.maintenance(environment.id),
         internal=environment.settings.internal,
-        inner_name=host_inside(workspace, environment) if environment.settings.internal else None,
+        inner_name=inner,
         uses=() if configuration is None else uses_status(workspace, environment.settings.provider, configuration),
         circle=() if configuration is None else circle(workspace, environment.id, configuration.uses),
     )
@@ -95,15 +97,19 @@ def _edge(workspace: Workspace) -> EdgeSettings:
     return (workspace.machine_settings or MachineSettings()).edge
 
 
-def _doors(
-    settings: Settings, configuration: Configuration, names: HostNames, edge: EdgeSettings
+def doors_reached(
+    settings: Settings, configuration: Configuration, names: HostNames, edge: EdgeSettings, inner: str | None
 ) -> Mapping[str, tuple[str, ...]]:
-    """Return where each door is reached besides the first, as the author names it."""
+    """Return where each door is reached, as the author names it, the first one's first; none of what has no port."""
     first = configuration.role or "service"
-    return {
-        f"{first}{key}" if key.startswith(".") else key: (*door.listen, *reached_at(names.only(door.sites), edge))
-        for key, door in sorted(settings.doors.items())
+    others = {site for door in settings.doors.values() for site in door.sites}
+    sites = [site for site in names.sites if site not in others]
+    own = Door(listen=(*settings.listen, *((inner,) if inner is not None else ())), sites=tuple(sites))
+    doors = {first: own} | {
+        f"{first}{key}" if key.startswith(".") else key: door for key, door in sorted(settings.doors.items())
     }
+    found = {name: (*door.listen, *reached_at(names.only(door.sites), edge)) for name, door in doors.items()}
+    return {name: where for name, where in found.items() if where}
 
 
 def reached_at(names: HostNames, edge: EdgeSettings) -> tuple[str, ...]:

@@ -175,9 +175,12 @@ def _logs(workspace: MachineWorkspace, question: ask.Logs, matching: re.Pattern[
     )
     states = (_find(workspace, word, question.service) for word in question.environments)
     found, *others = {state.id: state for state in states}.values()
-    yield from logs(workspace, found, wanted, beside=others, follow=question.follow)
+    shown = set[str]()
+    for line in logs(workspace, found, wanted, beside=others, follow=question.follow):
+        shown.add(line.instance)
+        yield line
     for state in (found, *others):
-        for name, how in endings(workspace, state, wanted):
+        for name, how in endings(workspace, state, wanted, shown):
             yield Progress(stage="ended", text=f"{name}: {how}")
     return 0
 

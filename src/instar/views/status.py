@@ -45,7 +45,7 @@ def status_page(status: EnvironmentStatus, now: datetime) -> Page:
     """Yield an environment with all its releases and instances, and what is not as wanted."""
     layers = f" · layers {status.layers}" if status.layers else ""
     yield f"{status.environment} listens on {', '.join(status.reached_at) or 'nothing'}{layers}"
-    for door, where in status.doors.items():
+    for door, where in status.doors.items() if len(status.doors) > 1 else ():
         yield f"{door} is reached at {', '.join(where)}"
     if status.uses:
         yield f"uses {', '.join(f'{one.environment} at {one.name}' for one in status.uses)}"
