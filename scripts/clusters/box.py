@@ -27,6 +27,7 @@ _KERNELS = ("/proc", "/sys", "/dev")
 _PROGRAMS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _BEGINS_S = 10.0
 _ENDS_S = 20.0
+_TRIES = 3
 # what the kubelet insists on of the whole machine: it is shown the values, and the machine keeps its own
 _SHOWN_SETTINGS = {
     "vm/overcommit_memory": 1,
@@ -165,8 +166,8 @@ class Box:
         for name, value in _SHOWN_SETTINGS.items():
             (folder / "settings" / name.replace("/", "_")).write_text(f"{value}\n")
         kept = [str(path) for path in (self.node.layout.state, self.node.layout.programs, "/usr", "/etc")]
-        foreign = _foreign(Path(f"/proc/{init}/mountinfo").read_text(), kept)
-        for argv in (*_let_go(foreign), *_mounts(folder, self.node.layout.shared), *_network(self.node, nodes)):
+        _let_go(init, kept)
+        for argv in (*_mounts(folder, self.node.layout.shared), *_network(self.node, nodes)):
             _run(*_enter(init, *argv))
 
     def _cgroups(self) -> list[Path]:
@@ -232,8 +233,20 @@ def _foreign(mountinfo: str, kept: Sequence[str]) -> list[str]:
     ]
 
 
-def _let_go(points: Sequence[str]) -> list[list[str]]:
-    return [["umount", "--lazy", point] for point in points]
+def _let_go(init: int, kept: Sequence[str]) -> None:
+    """Have a process's mount namespace be without the machine's other mounts.
+
+    One whose folder the machine removes goes by itself, also just before it is let go of here: what counts is what is
+    left. Raises Unusable when something stays.
+    """
+    said = ""
+    for _ in range(_TRIES):
+        foreign = _foreign(Path(f"/proc/{init}/mountinfo").read_text(), kept)
+        if not foreign:
+            return
+        argv = _enter(init, "umount", "--lazy", *foreign)
+        said = subprocess.run(argv, capture_output=True, text=True, check=False, cwd="/").stderr.strip()
+    raise Unusable(f"cannot let go of the machine's mounts in a node: {said[-500:]}")
 
 
 def _mounts(folder: Path, shared: Path) -> list[list[str]]:

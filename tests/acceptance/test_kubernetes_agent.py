@@ -70,7 +70,9 @@ def author(tmp_path: Path, ledger: tuple[str, str]) -> Iterator[Author]:
         made.write(rollout=KEPT)
         made.deploy()
         yield made
-        made.instar("destroy", "prod", "--yes")
+        # an agent that was killed in the middle of a pass has the environment until its lease is over
+        destroyed = until(lambda: made.verb("destroy", "prod", "--yes").returncode == 0, Deadline.after(60), every_s=1)
+        assert destroyed, made.verb("destroy", "prod", "--yes").stderr
 
 
 @pytest.fixture

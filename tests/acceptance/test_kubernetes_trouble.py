@@ -3,10 +3,10 @@ as it would have, and no request is lost by it."""
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from clusters.cluster import Cluster
@@ -31,25 +31,88 @@ def whole() -> Iterator[Cluster]:
     assert list(found.problems()) == []
 
 
+class Releases:
+    """Somebody whose release is served, and who rolls out the next one: each test goes on where the last one ended.
+
+    ``number`` is that of the newest release. One that did not end as it should have is not gone on from.
+    """
+
+    def __init__(self, author: Author) -> None:
+        author.write(rollout=SLOW, deadline=PATIENCE)
+        author.deploy()
+        self.author = author
+        self.number = 1
+        self.before, self.answer = "", "1 hello s3cret"
+        self.is_sound = True
+
+    def begin(self, rollout: str) -> subprocess.Popen[str]:
+        """Begin to roll out a release that answers as no other does, and leave that running."""
+        self.number, self.is_sound = self.number + 1, False
+        greeting = f"v{self.number}"
+        self.before, self.answer = self.answer, f"{self.number} {greeting} s3cret"
+        self.author.write(greeting=greeting, rollout=rollout, deadline=PATIENCE)
+        deploy: subprocess.Popen[str] = self.author.start_deploy()
+        self.author.begun.append(deploy)
+        return deploy
+
+    def wait_for_launch(self) -> None:
+        """Wait until the new release's pods are being started."""
+        wait_until(lambda: f"Deployment shop-prod-{self.number}-1" in self.author.left())
+
+    def wait_for_shift(self) -> None:
+        """Wait until the new release has a part of the traffic, and the gateway has said so."""
+        group = f"shop-prod-{self.number}-1"
+        wait_until(lambda: 0 < self.author.weights().get(group, 0) < 100 and self.author.is_taken_up())
+
+    def has_moved(self) -> bool:
+        """Say whether the new release is the one that serves, and nothing else goes on."""
+        status = self.author.json("status", "prod")
+        new, old = status["releases"][:2]
+        states = ("hot", "stopped")  # rolling leaves no room for both
+        moved = new["number"] == self.number and (new["weight"], new["state"]) == (100, "active")
+        self.is_sound = moved and status["rollout"] is None and old["weight"] == 0 and old["state"] in states
+        return self.is_sound
+
+
+class Kept:
+    """The releases that tests go on from, made when the first one asks, and anew after one that failed."""
+
+    def __init__(self, folders: pytest.TempPathFactory) -> None:
+        self._folders = folders
+        self._held = contextlib.ExitStack()
+        self._found: Releases | None = None
+
+    def releases(self) -> Releases:
+        if self._found is None or not self._found.is_sound:
+            self._held.close()
+            author = self._held.enter_context(authoring(self._folders.mktemp("trouble")))
+            self._held.callback(_end_begun, author)
+            self._found = Releases(author)
+        return self._found
+
+    def close(self) -> None:
+        with self._held:
+            if self._found is not None and self._found.is_sound:
+                self._found.author.instar("destroy", "prod", "--yes")
+                assert self._found.author.left() == []
+
+
+def _end_begun(author: Author) -> None:
+    for process in author.begun:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
+    made = Kept(tmp_path_factory)
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def author(tmp_path: Path) -> Iterator[Author]:
-    """Somebody whose first release is served."""
-    with authoring(tmp_path) as made:
-        made.write(rollout=SLOW, deadline=PATIENCE)
-        made.deploy()
-        yield made
-        made.instar("destroy", "prod", "--yes")
-        assert made.left() == []
-
-
-def wait_for_launch(author: Author) -> None:
-    """Wait until the second release's pods are being started."""
-    wait_until(lambda: any(one.startswith("Deployment shop-prod-2") for one in author.left()))
-
-
-def wait_for_shift(author: Author) -> None:
-    """Wait until the second release has a part of the traffic, and the gateway has said so."""
-    wait_until(lambda: 0 < author.weights().get("shop-prod-2-1", 0) < 100 and author.is_taken_up())
+def releases(whole: Cluster, kept: Kept) -> Releases:
+    return kept.releases()
 
 
 def wait_until(condition: object, *, timeout_s: float = 60) -> None:
@@ -66,15 +129,7 @@ def finish(deploy: subprocess.Popen[str]) -> str:
     return out + err
 
 
-def has_moved(author: Author) -> bool:
-    """Say whether the second release is the one that serves, and nothing else goes on."""
-    status = author.json("status", "prod")
-    shown = [(one["number"], one["weight"], one["state"]) for one in status["releases"]]
-    return shown in MOVED and status["rollout"] is None
-
-
-MOVED = [[(2, 100, "active"), (1, 0, state)] for state in ("hot", "stopped")]  # rolling leaves no room for both
-MOMENTS = {"launch": wait_for_launch, "shift": wait_for_shift}
+MOMENTS = {"launch": Releases.wait_for_launch, "shift": Releases.wait_for_shift}
 
 
 def at(strategy: str, part: str, moment: str, *, long: bool = True) -> object:
@@ -85,7 +140,7 @@ def at(strategy: str, part: str, moment: str, *, long: bool = True) -> object:
 @pytest.mark.parametrize(
     ("strategy", "part", "moment"),
     [
-        at("canary", "kube-apiserver", "launch", long=False),
+        at("canary", "kube-apiserver", "launch"),
         at("canary", "kube-apiserver", "shift", long=False),
         at("canary", "kubelet", "launch", long=False),
         at("canary", "contour", "shift", long=False),
@@ -96,19 +151,18 @@ def at(strategy: str, part: str, moment: str, *, long: bool = True) -> object:
     ],
 )
 def test_a_part_that_is_killed_in_a_rollout_costs_no_request(
-    whole: Cluster, author: Author, strategy: str, part: str, moment: str
+    whole: Cluster, releases: Releases, strategy: str, part: str, moment: str
 ) -> None:
-    with Requests(author) as asked:
-        author.write(greeting="hi", rollout=STRATEGIES[strategy], deadline=PATIENCE)
-        deploy = author.start_deploy()
-        MOMENTS[moment](author)
+    with Requests(releases.author) as asked:
+        deploy = releases.begin(STRATEGIES[strategy])
+        MOMENTS[moment](releases)
         whole.change_part("kill", 0, [part])
         time.sleep(AWAY_S)
         whole.change_part("start", 0, [part])
         finish(deploy)
-        wait_until(lambda: "2 hi s3cret" in asked.answers)  # the gateway may say so before it is so
-    assert set(asked.answers) == {"1 hello s3cret", "2 hi s3cret"}, asked.answers
-    assert has_moved(author)
+        wait_until(lambda: releases.answer in asked.answers)  # the gateway may say so before it is so
+    assert set(asked.answers) == {releases.before, releases.answer}, asked.answers
+    assert releases.has_moved()
 
 
 @pytest.mark.parametrize(
@@ -120,12 +174,11 @@ def test_a_part_that_is_killed_in_a_rollout_costs_no_request(
     ],
 )
 def test_the_gateway_s_process_is_killed_in_a_rollout_and_what_was_not_in_flight_is_served(
-    whole: Cluster, author: Author, strategy: str, moment: str
+    whole: Cluster, releases: Releases, strategy: str, moment: str
 ) -> None:
-    with Requests(author) as asked:
-        author.write(greeting="hi", rollout=STRATEGIES[strategy], deadline=PATIENCE)
-        deploy = author.start_deploy()
-        MOMENTS[moment](author)
+    with Requests(releases.author) as asked:
+        deploy = releases.begin(STRATEGIES[strategy])
+        MOMENTS[moment](releases)
         whole.change_part("kill", 0, ["envoy"])
         whole.change_part("start", 0, ["envoy"])
         finish(deploy)
@@ -133,18 +186,17 @@ def test_the_gateway_s_process_is_killed_in_a_rollout_and_what_was_not_in_flight
         wait_until(lambda: sum(n for answer, n in asked.answers.items() if "s3cret" in answer) > served + 100)
     lost = {answer: number for answer, number in asked.answers.items() if "s3cret" not in answer}
     assert all("Connection" in answer or "Disconnected" in answer for answer in lost), lost
-    assert has_moved(author)
+    assert releases.has_moved()
 
 
 @pytest.mark.long
-def test_a_node_that_goes_away_in_a_rollout_does_not_end_it(whole: Cluster, author: Author) -> None:
+def test_a_node_that_goes_away_in_a_rollout_does_not_end_it(whole: Cluster, releases: Releases) -> None:
     if whole.size() < 2:
         pytest.skip("the cluster has one node")
-    author.write(greeting="hi", rollout=SLOW, deadline=PATIENCE)
-    deploy = author.start_deploy()
-    wait_for_launch(author)
+    deploy = releases.begin(SLOW)
+    releases.wait_for_launch()
     whole.stop_node(1)
     time.sleep(AWAY_S)
     whole.start_node(1)
     finish(deploy)
-    assert has_moved(author)
+    assert releases.has_moved()

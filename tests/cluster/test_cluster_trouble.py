@@ -32,7 +32,12 @@ def served(namespace: Namespace, hello: Mapping[str, str]) -> Namespace:
     return namespace
 
 
-@pytest.mark.parametrize("part", ["kube-apiserver", "kubelet", "containerd", "kube-proxy", "contour", "etcd"])
+IN_A_ROLLOUT = ("kube-apiserver", "kubelet", "contour")  # killed with requests by test_kubernetes_trouble.py, too
+
+
+@pytest.mark.parametrize(
+    "part", ["containerd", "kube-proxy", "etcd", *(pytest.param(one, marks=pytest.mark.long) for one in IN_A_ROLLOUT)]
+)
 def test_a_part_that_is_killed_costs_no_request_and_comes_back(whole: Cluster, served: Namespace, part: str) -> None:
     address = whole.layout.control.address
     with load.running(f"http://{address}:{GATEWAY_HTTP}/", "--name", served.host, "--rate", "50") as traffic:
