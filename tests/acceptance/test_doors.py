@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -11,7 +12,8 @@ from typing import cast
 
 import load
 import pytest
-from project import Project
+from project import Project, wait_for
+from test_agent import agent
 
 from free_ports import free_port
 
@@ -19,6 +21,11 @@ pytestmark = pytest.mark.root
 KILLER = Path(__file__).parent / "killer.py"
 SECOND = '[ "$MODE" = first-alone ] || busybox httpd -p 9000 -h /srv/www\nexec busybox httpd -f -p 8080 -h /srv/www\n'
 
+CLOSE = """\
+#!/bin/sh
+printf 'Status: 200 OK\\r\\n\\r\\nclosed'
+for one in /proc/[0-9]*; do busybox grep -qa 9000 $one/cmdline && kill ${one#/proc/}; done
+"""
 ADMIN = "#!/bin/sh\nprintf 'Status: 200 OK\\r\\nContent-Type: text/plain\\r\\n\\r\\nadmin\\n'\n"
 
 
@@ -92,6 +99,30 @@ def test_a_release_whose_second_port_is_closed_gets_no_traffic(shop: Project) ->
     assert refused.status == 1
     assert "0 of 1 healthy after 4 s: nothing listens on port 9000" in refused.err, refused.err
     assert both(shop) == ("hello from version 1\n",) * 2
+
+
+def test_an_instance_whose_second_port_alone_dies_is_replaced(shop: Project) -> None:
+    shop.edit('[ "$MODE" = first-alone ] || busybox httpd -p 9000', "busybox httpd -p 9000", "app/serve")
+    close = shop.folder / "app/www/cgi-bin/close"
+    close.write_text(CLOSE)
+    close.chmod(0o755)
+    shop.instar("deploy", "dev")
+    (before,) = shop.json("status", "dev")["releases"][0]["instances"]
+    with agent(shop), load.running(shop.url(), "--rate", "50", "--connections", "2") as traffic:
+        assert shop.get(path="/cgi-bin/close") == "closed"
+        wait_for(lambda: len(shop.instance_ids()) == 1 and before["id"] not in shop.instance_ids(), "not replaced")
+        assert traffic.stop()["failed"] == 0, "the first port answered all the time"
+    assert both(shop) == ("hello from version 1\n",) * 2
+
+
+def test_a_plan_says_that_an_address_is_taken(shop: Project) -> None:
+    with socket.create_server(("127.0.0.1", shop.ports["admin"])):
+        planned = shop.try_instar("deploy", "dev", "--plan")
+        assert planned.status == shop.try_instar("deploy", "dev").status != 2
+        assert f"cannot listen on '127.0.0.1:{shop.ports['admin']}'" in planned.err, planned.err
+    assert shop.try_instar("deploy", "dev", "--plan").status == 2
+    shop.instar("deploy", "dev")
+    assert shop.try_instar("deploy", "dev", "--plan").status == 0, "its own router is nobody else"
 
 
 def test_a_way_back_to_before_there_was_that_port_is_told(project: Project) -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 from router_world import ENV, Backend, Client, Load, World, free_port, until
 
+from instar.model.environment import HostNames
 from instar.providers.base import Target
 from instar.providers.doors import DoorPlan
 from instar.providers.local import proxy
-from instar.router import admin_socket
+from instar.router import admin_socket, listener
 
 pytestmark = pytest.mark.root
 KEY = ".admin"
@@ -46,8 +50,8 @@ class Doors:
         self.here.backends.append(second)
         return replace(first.target, ports={KEY: second.target.port})
 
-    def start(self, *names: str, **changes: object) -> None:
-        self.here.router.ensure(self.here.plan(doors=(self.door(**changes),)))
+    def start(self, *names: str, plan: Mapping[str, object] = {}, **changes: object) -> None:
+        self.here.router.ensure(self.here.plan(**plan, doors=(self.door(**changes),)))
         self.here.router.attach(ENV, [self.target(name) for name in names])
         self.here.router.route(ENV, {names[0]: 100})
 
@@ -58,6 +62,27 @@ class Doors:
             found.append(client.get()[1].decode())
             client.close()
         return found[0], found[1]
+
+    def by_name(self, name: str, headers: str = "") -> bytes:
+        """Return what is answered to a request that the edge passes on, by the name."""
+        path = proxy.Proxy(self.here.state, self.here.id, ENV).door / listener.DOOR
+        with socket.socket(socket.AF_UNIX) as one:
+            one.settimeout(20)
+            one.connect(str(path))
+            one.sendall(b"PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\n")
+            one.sendall(f"GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n{headers}\r\n".encode())
+            answer = b"".join(iter(lambda: one.recv(65_536), b""))
+        return answer.partition(b"\r\n\r\n")[2]
+
+    def asked(self, address: tuple[str, int], headers: Mapping[str, str] = {}) -> tuple[int, bytes]:
+        client = Client(address)
+        try:
+            return client.get(headers=headers)
+        finally:
+            client.close()
+
+
+NAMED = {"names": HostNames(http=("a.test", "admin.a.test")), "sites": ("a.test",)}
 
 
 @pytest.fixture
@@ -150,9 +175,9 @@ def test_what_is_tampered_with_is_found_and_put_right(doors: Doors) -> None:
     router, plan = doors.here.router, doors.here.plan(doors=(doors.door(),))
     targets = [one.target for one in router.observe(ENV).targets]
     sockets = doors.here.state.router_sockets
-    (socket,) = sockets.glob("*.sock")
-    admin_socket.ask(sockets, socket.name, ["set server instances:.admin/d2 state ready"])
-    admin_socket.ask(sockets, socket.name, ["set server instances:.admin/d2 weight 100"])
+    (path,) = sockets.glob("*.sock")
+    admin_socket.ask(sockets, path.name, ["set server instances:.admin/d2 state ready"])
+    admin_socket.ask(sockets, path.name, ["set server instances:.admin/d2 weight 100"])
     (found,) = router.inspect(ENV)
     assert (found.path, found.observed.endswith("with weight 100")) == ("slot d2 of door .admin (new)", True)
     router.restore(plan, targets)
@@ -194,6 +219,77 @@ def test_a_lost_file_loses_no_door(doors: Doors) -> None:
         load.wait(10)
     assert load.failures == other.failures == []
     assert doors.here.router.inspect(ENV) == ()
+
+
+@pytest.mark.parametrize("own_address", [True, False])
+def test_who_asks_for_a_release_is_led_by_the_door_that_they_came_by(doors: Doors, own_address: bool) -> None:
+    more = {} if own_address else {"listen": ()}
+    doors.start("old", "new", plan={**NAMED, "preview": "header"}, sites=("admin.a.test",), **more)
+    doors.here.router.preview(ENV, {2: "new"})
+    asks = "X-Instar-Release: 2\r\n"
+    assert [doors.by_name(name) for name in ("a.test", "admin.a.test")] == [b"old", b"old-admin"]
+    assert [doors.by_name(name, asks) for name in ("a.test", "admin.a.test")] == [b"new", b"new-admin"]
+    assert doors.by_name("admin.a.test", "X-Instar-Release: 3\r\n") == b"no such release to preview\n"
+    assert doors.asked(doors.here.address, {"X-Instar-Release": "2"}) == (200, b"new")
+    assert doors.asked(doors.here.address, {"X-Instar-Release": "2@.admin"}) == (200, b"new"), "no door but one's own"
+    if own_address:
+        assert doors.asked(doors.admin, {"X-Instar-Release": "2"}) == (200, b"new-admin")
+        assert doors.asked(doors.admin, {"X-Instar-Release": "7"})[0] == 404
+    assert doors.here.router.observe(ENV).previewed == {2: "new"}
+    assert doors.here.router.counters(ENV).failed == 0
+    assert doors.here.router.inspect(ENV) == ()
+    doors.here.router.detach(ENV, ["new"])
+    assert doors.by_name("admin.a.test", asks) == b"no such release to preview\n"
+
+
+def test_a_door_that_comes_later_leads_to_what_is_previewed_too(doors: Doors) -> None:
+    here = doors.here
+    here.router.ensure(here.plan(preview="header"))
+    here.router.attach(ENV, [doors.target("old"), doors.target("new")])
+    here.router.route(ENV, {"old": 100})
+    here.router.preview(ENV, {2: "new"})
+    here.router.ensure(here.plan(preview="header", doors=(doors.door(),)))
+    assert doors.asked(doors.admin, {"X-Instar-Release": "2"}) == (200, b"new-admin")
+    here.router.ensure(here.plan(preview="header"))
+    assert doors.asked(here.address, {"X-Instar-Release": "2@.admin"})[0] == 404
+
+
+@pytest.mark.parametrize("by", ["address", "name", "name alone"])
+@pytest.mark.parametrize("renewed", [True, False])
+def test_what_waits_in_a_gap_is_let_in_by_the_door_that_it_came_by(doors: Doors, by: str, renewed: bool) -> None:
+    """Also what waits in an HAProxy whose place another has taken since, which sends it through the door again."""
+    router, plan = doors.here.router, {**NAMED, "wait_ms": 20_000}
+    more: dict[str, object] = {"sites": ("admin.a.test",), "wait_ms": 20_000}
+    more |= {"listen": ()} if by == "name alone" else {}
+    doors.start("old", plan=plan, **more)
+    router.route(ENV, {})
+    router.detach(ENV, ["old"])
+    with ThreadPoolExecutor(6) as pool:
+        ask = (lambda: doors.asked(doors.admin)[1]) if by == "address" else (lambda: doors.by_name("admin.a.test"))
+        waiting = [pool.submit(ask) for _ in range(4)] + [pool.submit(doors.by_name, "a.test") for _ in range(2)]
+        time.sleep(0.5)
+        if renewed:
+            router.ensure(doors.here.plan(**{**plan, "request_timeout_ms": 15_000}, doors=(doors.door(**more),)))
+            time.sleep(0.3)
+        assert not any(one.done() for one in waiting)
+        router.attach(ENV, [doors.target("new")])
+        router.route(ENV, {"new": 100})
+        assert [one.result(20) for one in waiting] == [b"new-admin"] * 4 + [b"new"] * 2
+    assert router.counters(ENV).failed == 0
+    assert router.inspect(ENV) == ()
+
+
+def test_bytes_wait_at_their_own_door(doors: Doors) -> None:
+    doors.start("old", plan={"wait_ms": 20_000}, protocol="tcp", wait_ms=20_000)
+    doors.here.router.route(ENV, {})
+    doors.here.router.detach(ENV, ["old"])
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(doors.asked, doors.admin)
+        time.sleep(0.5)
+        assert not waiting.done()
+        doors.here.router.attach(ENV, [doors.target("new")])
+        doors.here.router.route(ENV, {"new": 100})
+        assert waiting.result(20) == (200, b"new-admin")
 
 
 class Killed(BaseException):

@@ -87,6 +87,18 @@ def test_requests_in_flight_are_waited_for_and_cut_at_the_deadline() -> None:
     assert decide(snapshot(late, busy, active=2, target=2)) == (Cut((busy[0].id,)),)
 
 
+def test_what_is_ended_after_the_rollout_is_told_so_before_its_streams_are_cut() -> None:
+    late, busy = (
+        [release(1, ran_well=True, last=31), release(2)],
+        [group(1, weight=0, sessions=3), group(2, weight=100)],
+    )
+    assert decide(snapshot(late, busy, active=2, target=2, hot=0)) == (Finish(),)
+    (retired,) = decide(snapshot(late, busy, active=2, hot=0))
+    assert isinstance(retired, Retire) and retired.instances == (busy[0].id,)
+    tidy = [late[0], release(2, dataclasses.replace(HTTP, after=(TIDY,)))]
+    assert decide(snapshot(tidy, busy, active=2, target=2, hot=0)) == (Cut((busy[0].id,)),), "its tasks come then"
+
+
 def test_a_rollback_waits_for_no_requests_that_nobody_counts_of_a_release_that_stays() -> None:
     releases = [release(1, ran_well=True, last=1), release(2, ran_well=True, last=1)]
     groups = [group(1, weight=100, sessions=None), group(2, weight=0, sessions=None)]

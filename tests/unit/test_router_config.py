@@ -12,7 +12,7 @@ from instar.errors import RouterError
 from instar.model.definition import Headers
 from instar.model.requests import Compression, Rate, Requests
 from instar.router.address import Address, parse
-from instar.router.config import frame, read_plan, read_slots, refilled, render
+from instar.router.config import frame, read_plan, read_slots, refilled, render, scripts
 from instar.router.plan import FORM, FileDoor, RouterFilePlan
 from instar.router.slots import Server, Slots, backend, padded
 
@@ -112,20 +112,50 @@ def test_bodies_are_counted_at_every_door_where_that_is_asked_for() -> None:
     assert frame(render(replace(limited, requests=Requests()), HELD, confined=True)) == frame(plain)
 
 
+FURTHER = FileDoor(
+    key=".admin",
+    listen=(),
+    protocol="http",
+    request_timeout_ms=60_000,
+    tunnel_timeout_ms=3_600_000,
+    sites=("a.s.example",),
+)
+
+
+def _by_name(plan: RouterFilePlan) -> list[str]:
+    text = render(plan, HELD, confined=True)
+    return text.partition("\nfrontend door\n")[2].partition("\nbackend ")[0].splitlines()
+
+
 def test_names_of_a_further_port_never_lead_to_the_first_which_has_none() -> None:
-    further = FileDoor(
-        key=".admin",
-        listen=(),
-        protocol="http",
-        request_timeout_ms=60_000,
-        tunnel_timeout_ms=3_600_000,
-        sites=("a.s.example",),
-    )
     for sites in ((), ("s.example",)):
-        text = render(replace(PLAN, form=FORM, door=True, sites=sites, doors=(further,)), HELD, confined=True)
-        door = text.partition("\nfrontend door\n")[2].partition("\ndefaults\n")[0].partition("\nbackend ")[0]
-        chosen = [line.split() for line in door.splitlines() if "beg a.s.example/" in line]
-        assert [words[:2] for words in chosen] == [["use_backend", backend(".admin")]], door
+        plan = replace(PLAN, form=FORM, door=True, sites=sites, doors=(FURTHER,))
+        (marked,) = (line for line in _by_name(plan) if "beg a.s.example/" in line)
+        assert marked.startswith("  http-request set-var(txn.door) str(instances:.admin) if ")
+        assert "  use_backend instances:.admin if { var(txn.door) -m str instances:.admin }" in _by_name(plan)
+        (chosen,) = (line for line in _by_name(replace(plan, form=6)) if "beg a.s.example/" in line)
+        assert chosen.split()[:2] == ["use_backend", backend(".admin")]
+
+
+def test_what_waits_or_asks_for_a_release_is_led_by_its_own_door() -> None:
+    further = replace(FURTHER, listen=("127.0.0.1:9",), wait_ms=7_000)
+    plan = replace(PLAN, form=FORM, door=True, sites=("s.example",), doors=(further,), preview="header", wait_ms=5_000)
+    here = "{ var(txn.door) -m str instances:.admin }"
+    held = "lua.wait_for 7000 instances:.admin if { nbsrv(instances:.admin) lt 1 }"
+    asked = "{ req.fhdr(X-Instar-Release) -m found }"
+    assert [line.strip() for line in _by_name(plan) if here in line] == [
+        f"http-request {held} !{asked} !maintenance {here}",
+        f"use_backend previewed:.admin if {asked} {here}",
+        f"use_backend again:.admin if {{ var(txn.again) -m bool }} {here}",
+        f"use_backend instances:.admin if {here}",
+    ]
+    text = render(plan, HELD, confined=True)
+    assert "backend again:.admin\n  timeout server 67000ms\n  server again 127.0.0.1:9 source 127.0.0.1\n" in text
+    edge = replace(plan, doors=(replace(further, listen=()),))
+    assert 'backend again:.admin\n  timeout server 67000ms\n  server again "unix@' in render(edge, HELD, confined=True)
+    assert (read_plan(text), read_slots(text)) == (plan, HELD)
+    assert "wait_for" in scripts(plan)["wait.lua"]
+    assert "wait_for" not in scripts(replace(plan, doors=(FURTHER,)))["wait.lua"]
 
 
 def test_limits_are_in_the_file_only_where_they_are_asked_for() -> None:

@@ -9,10 +9,12 @@ import pytest
 from instar.errors import RouterError
 from instar.router import config, previews
 from instar.router.address import Address
-from instar.router.plan import RouterFilePlan
+from instar.router.plan import FORM, FileDoor, RouterFilePlan
 from instar.router.slots import Server, Slots
 
 ONE, TWO = Address("10.1.0.2", 8080), Address("fd00::2", 8080)
+ADMIN = Address("10.1.0.2", 9000)
+FIRST, SECOND = {"": ONE}, {"": TWO}
 HELD: Slots = (Server(name="one", address=ONE, weight=100), None, Server(name="two", address=TWO))
 AT = "127.0.0.1:8091"
 PLAN = RouterFilePlan(
@@ -26,35 +28,49 @@ PLAN = RouterFilePlan(
 
 
 def test_only_who_is_there_is_previewed() -> None:
-    assert previews.chosen(HELD, {6: "one", 7: "two", 8: "gone"}) == {6: ONE, 7: TWO}
-    assert previews.kept(HELD[:2], {6: ONE, 7: TWO}) == {6: ONE}
-    assert previews.named(HELD, {7: TWO, 6: ONE, 5: Address("10.1.0.9", 1)}) == {6: "one", 7: "two"}
+    assert previews.chosen(HELD, {6: "one", 7: "two", 8: "gone"}) == {6: FIRST, 7: SECOND}
+    assert previews.kept(HELD[:2], {6: FIRST, 7: SECOND}) == {6: FIRST}
+    assert previews.named(HELD, {7: SECOND, 6: FIRST, 5: {"": Address("10.1.0.9", 1)}}) == {6: "one", 7: "two"}
     with pytest.raises(RouterError, match="no release's number"):
         previews.chosen(HELD, {0: "one"})
 
 
+def test_a_port_is_previewed_by_its_door_alone() -> None:
+    server = Server(name="one", address=ONE, ports={".admin": 9000, ".shut": 9001})
+    assert previews.chosen((server,), {6: "one"}, (".admin", ".other")) == {6: {"": ONE, ".admin": ADMIN}}
+    door = FileDoor(key=".admin", listen=("127.0.0.1:1",), protocol="http", request_timeout_ms=1, tunnel_timeout_ms=1)
+    plan = replace(PLAN, preview="header", doors=(door,), form=FORM)
+    assert plan.previewed_doors == (".admin",)
+    text = config.render(plan, HELD, confined=True)
+    assert "  http-request set-var(txn.to) req.fhdr(X-Instar-Release),field(1,@),map_str(preview.map)\n" in text
+    assert "req.fhdr(X-Instar-Release),field(1,@),concat(@.admin),map_str(preview.map)\n" in text
+    for other in (replace(plan, preview=AT), replace(plan, form=FORM - 1)):
+        assert other.previewed_doors == ()
+        assert "field(1,@)" not in config.render(other, HELD, confined=True)
+
+
 @pytest.mark.parametrize("kind", ["header", AT])
 def test_what_was_written_is_read(kind: str) -> None:
-    for wanted in ({}, {7: TWO}, {6: ONE, 7: TWO, 10: ONE}):
+    for wanted in ({}, {7: SECOND}, {6: FIRST, 7: {**SECOND, ".admin": TWO, "api.x": ONE}, 10: FIRST}):
         assert previews.read(previews.render(kind, wanted)) == wanted
 
 
 def test_an_address_leads_to_the_highest_number() -> None:
-    assert previews.render("header", {9: ONE, 10: TWO}) == "9 10.1.0.2/8080\n10 fd00::2/8080\n"
-    assert previews.render(AT, {9: ONE, 10: TWO}).splitlines()[-1] == "newest fd00::2/8080"
+    assert previews.render("header", {9: FIRST, 10: SECOND}) == "9 10.1.0.2/8080\n10 fd00::2/8080\n"
+    assert previews.render(AT, {9: FIRST, 10: SECOND}).splitlines()[-1] == "newest fd00::2/8080"
     assert previews.render(AT, {}) == ""
 
 
 def test_a_map_is_told_what_it_lacks_and_no_more() -> None:
     shown = "0x5a 6 10.1.0.2/8080\n0x5b 7 10.1.0.2/8080\n0x5c newest 10.1.0.2/8080\n\n"
-    assert previews.commands(AT, {6: ONE, 7: ONE}, shown) == ()
-    assert previews.commands("header", {7: TWO, 8: ONE}, shown) == (
+    assert previews.commands(AT, {6: FIRST, 7: FIRST}, shown) == ()
+    assert previews.commands("header", {7: SECOND, 8: FIRST}, shown) == (
         "del map preview.map 6",
         "del map preview.map newest",
         "set map preview.map 7 fd00::2/8080",
         "add map preview.map 8 10.1.0.2/8080",
     )
-    assert previews.commands("header", {7: TWO}, "Unknown map identifier. Please use #<id> or <file>.\n") == ()
+    assert previews.commands("header", {7: SECOND}, "Unknown map identifier. Please use #<id> or <file>.\n") == ()
     assert previews.read("Unknown map identifier. Please use #<id> or <file>.\n") == {}
 
 

@@ -12,7 +12,7 @@ from instar.control.snapshot import GroupView, Probation, Snapshot, settings_for
 from instar.ledger import Ledger
 from instar.ledger.roles import release_of
 from instar.model.release import FALLEN, Ending, EnvironmentId, EnvironmentState, Instance, Release
-from instar.providers.base import NetworkPlan, Observed, Probe, Provider, Routed
+from instar.providers.base import NetworkPlan, Observed, Probe, Provider, Routed, Traffic
 from instar.threads import at_once
 
 _PROBES_AT_ONCE = 16
@@ -41,7 +41,8 @@ def observe(
     releases = _releases(ledger, environment, instances, probation)
     seen = provider.observe(environment_id, instances)
     observed, routed = _settled(ledger, provider, instances, seen.groups), seen.traffic.groups
-    probes = _probe(provider, _to_ask(environment, instances, observed, routed, whole=whole), releases)
+    asked = _to_ask(environment, instances, observed, seen.traffic, whole=whole)
+    probes = _probe(provider, asked, releases)
     groups, rollout, now = _views(instances, observed, probes, routed), environment.rollout, ledger.now()
     failures = _failures(ledger, environment, releases, now) if replacing else None
     snapshot = Snapshot(
@@ -212,11 +213,12 @@ def _to_ask(
     environment: EnvironmentState,
     instances: Sequence[Instance],
     observed: Sequence[Observed],
-    routed: Mapping[str, Routed],
+    traffic: Traffic,
     *,
     whole: bool,
 ) -> Sequence[Instance]:
     """Return those to ask how they are: they run, and the engine itself does not know."""
+    routed = {name: one for name, one in traffic.groups.items() if name not in traffic.unanswered}
     unknown = (
         one for one, seen in zip(instances, observed, strict=True) if seen.state == "running" and seen.ready is None
     )

@@ -178,10 +178,23 @@ def drain(snapshot: Snapshot, rollout: Rollout, target: Release) -> tuple[Action
     if _may_be_left(snapshot, rollout, target):
         staying = {release.number for release in hot_releases(snapshot) if not sleeps_when_hot(snapshot, release)}
         busy = tuple(group for group in busy if group.sessions is not None or group.release not in staying)
-    late = tuple(group.id for group in busy if group.sessions and snapshot.drained(group))
-    if late:
-        return (Cut(late),)
+    late = tuple(group for group in busy if group.sessions and snapshot.drained(group))
+    cut = tuple(group.id for group in late if not _ends_by_itself(snapshot, target, group))
+    if cut:
+        return (Cut(cut),)
     return () if all(map(snapshot.drained, busy)) else (Wait(snapshot.traits.poll_s),)
+
+
+def _ends_by_itself(snapshot: Snapshot, target: Release, group: GroupView) -> bool:
+    """Tell whether a group is to be ended once the rollout is over, and may close then, in its grace, what is still
+    with it. The last tasks may change what that is about."""
+    staying = {release.number for release in hot_releases(snapshot) if not sleeps_when_hot(snapshot, release)}
+    return group.release not in staying and not _has_last_tasks(snapshot, target)
+
+
+def _has_last_tasks(snapshot: Snapshot, target: Release) -> bool:
+    rollout, _ = under_way(snapshot)
+    return any(service.after for service in target.services.values()) and rollout.kind != "rollback"
 
 
 def _may_be_left(snapshot: Snapshot, rollout: Rollout, target: Release) -> bool:
@@ -189,8 +202,7 @@ def _may_be_left(snapshot: Snapshot, rollout: Rollout, target: Release) -> bool:
     there, however long they take. A time that is only waited for shows nothing more of a target that ran well before,
     or that its engine keeps alive; but the last tasks may change what such requests are about."""
     proven = is_way_back(rollout, target) or snapshot.traits.heals
-    has_last_tasks = any(service.after for service in target.services.values()) and rollout.kind != "rollback"
-    return proven and not has_last_tasks and not alone(target)
+    return proven and not _has_last_tasks(snapshot, target) and not alone(target)
 
 
 def _introduce(

@@ -21,10 +21,12 @@ from instar.operations.connections import cut_connections
 from instar.operations.converge import refuse_other_provider
 from instar.operations.data import keeping, keeps
 from instar.operations.deploy import get_declared, own_settings, require_promotion, with_left_roles
+from instar.operations.doors import refuse_doors_without_ports
 from instar.operations.image_diff import image_diff, planned_diff
 from instar.operations.lock import is_locked
 from instar.operations.locks import require_here
 from instar.operations.names import require_names
+from instar.operations.privilege import may_use
 from instar.operations.project import require_own
 from instar.operations.promote import image_of as promoted_image
 from instar.operations.promote import promoted
@@ -124,11 +126,10 @@ def _compared(
     state = workspace.ledger.find_environment(environment_id)
     settings = with_left_roles(state, Settings.of(environment))
     refuse_other_provider(state, settings)
+    refuse_doors_without_ports(environment_id, settings, configuration)
+    _require_free(workspace, environment_id, settings, configuration)
     active = workspace.ledger.get_release(environment_id, state.active) if state and state.active is not None else None
-    changes = []
-    if active is None or image.digest != active.image:
-        after = image.digest.short if image.digest else "(to be baked)"
-        changes.append(PlannedChange(what="image", before=active.image.short if active else None, after=after))
+    changes = _other_image(active, image)
     if active is not None:
         provider = settings.provider
         changes += differences(written(active.configuration, provider), written(configuration, provider))
@@ -159,6 +160,26 @@ def _compared(
         locked=image.locked,
         inside=_inside(workspace, loaded, active, image),
     )
+
+
+def _other_image(active: Release | None, image: PlannedImage) -> list[PlannedChange]:
+    if active is not None and image.digest == active.image:
+        return []
+    after = image.digest.short if image.digest else "(to be baked)"
+    return [PlannedChange(what="image", before=active.image.short if active else None, after=after)]
+
+
+def _require_free(
+    workspace: Workspace, environment: EnvironmentId, settings: Settings, configuration: Configuration
+) -> None:
+    """Raise what a deploy would where somebody else has an address that is to be listened on. Only this machine is
+    asked, and by who may look who that is."""
+    traits = workspace.provider_package(settings.provider).traits
+    if traits.of_one_machine and may_use(workspace, settings.provider):
+        (first, service), *others = configuration.services.items()
+        beside = {"others": dict(others)} if others else {}
+        provider = workspace.provider(settings.provider)
+        provider.preflight(environment, settings.of_role(first), service, launching=False, **beside)
 
 
 def _kept(

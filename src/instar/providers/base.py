@@ -183,7 +183,7 @@ class RouterPlan:
 
     @property
     def fingerprint(self) -> str:
-        """Return what tells it from any other plan: kept by a provider beside what it has made of the plan."""
+        """Return what tells it from any other plan: kept by a provider beside what it made of it."""
         return str(Digest.of(canonical(self)))
 
     @classmethod
@@ -251,8 +251,7 @@ class EdgeCertificate:
 class RoutedTarget:
     """A target as the router has it. ``weight`` 0 takes no new requests. ``sessions`` are in flight now.
 
-    ``served`` counts since the target was attached, or since the router began anew; failed are answers of 5xx, and
-    requests that got none.
+    ``served`` counts since it was attached, or the router began anew; failed are answers of 5xx, and requests without.
     """
 
     target: Target
@@ -272,6 +271,7 @@ class RouterState:
     targets: tuple[RoutedTarget, ...] = ()
     previewed: Mapping[int, str] = field(default_factory=dict)
     inside: tuple[str, ...] = ()
+    unanswered: frozenset[str] = frozenset()  # targets that are up, but not by each further door that leads to them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -312,6 +312,7 @@ class Traffic:
     settled: bool = True
     counts: bool = True
     uncounted: str | None = None
+    unanswered: frozenset[str] = frozenset()  # groups that are up, but for a further port
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -352,7 +353,6 @@ class Provider(Protocol):
     def maintains(self) -> Maintains | None: ...
     @property
     def measures(self) -> Measures | None: ...
-
     @property
     def members(self) -> Members | None: ...
     @property

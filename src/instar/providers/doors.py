@@ -7,6 +7,7 @@ from dataclasses import field
 from typing import Literal
 
 from instar.frozen import dataclass
+from instar.model.codec import ADDED
 from instar.model.definition import Service
 from instar.model.doors import Door
 from instar.model.environment import Settings
@@ -49,6 +50,7 @@ class DoorPlan:
     keep_alive_ms: int = 0
     stream_timeout_ms: int = 0
     sites: tuple[str, ...] = ()  # what comes by these names, through the machine's edge
+    wait_ms: int = field(default=0, metadata=ADDED)
 
     @classmethod
     def of(cls, key: str, door: Door, service: Service, others: Iterable[Service] = ()) -> DoorPlan:
@@ -67,6 +69,7 @@ class DoorPlan:
             tunnel_timeout_ms=service.timeouts.tunnel_ms,
             stream_timeout_ms=(service.timeouts.stream_ms or 0) if protocol != "tcp" else 0,
             sites=door.sites if protocol != "tcp" else (),
+            wait_ms=service.timeouts.wait_ms or 0,
         )
 
 

@@ -192,8 +192,7 @@ _WITHOUT_NAME: Final = "without a name for instances"  # in the place of a plan 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MachineProvider:
-    """Implements :class:`instar.providers.base.Provider`. It has every facet, an edge where it is given one;
-    its groups have one member each."""
+    """Implements :class:`instar.providers.base.Provider`, with every facet. Its groups have one member each."""
 
     runtime: Runtime
     router: Router
@@ -289,6 +288,7 @@ class MachineProvider:
             plan=plan if plan is None or self._is_named(environment, router) else _WITHOUT_NAME,
             groups={item.target.name: item for item in router.targets},
             previewed=router.previewed,
+            unanswered=router.unanswered,
         )
         return Observation(groups=observed, traffic=traffic)
 

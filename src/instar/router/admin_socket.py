@@ -27,7 +27,7 @@ from instar.router.slots import BACKEND
 
 _BACKEND = rf"{BACKEND}(?::[a-z0-9.-]{{1,127}})?"
 _SLOT = rf"{_BACKEND}/[sd][1-9][0-9]{{0,4}}"
-_MAP, _KEY = re.escape(MAP), r"(?:[1-9][0-9]{0,9}|newest)"
+_MAP, _KEY = re.escape(MAP), r"(?:[1-9][0-9]{0,9}(?:@[a-z0-9.-]{1,127})?|newest)"
 _NUMBER = r"[0-9]{1,10}"
 _EDGE_MAPS = "|".join(map(re.escape, (names.MAP, answers.ANSWERS)))
 _ALLOWED = re.compile(

@@ -31,7 +31,7 @@ from instar.router import (
     waiting,
 )
 from instar.router.address import Address
-from instar.router.plan import RouterFilePlan, require
+from instar.router.plan import FileDoor, RouterFilePlan, require
 from instar.router.slots import BACKEND, FALL, FIRST, FREE, HEAVIEST, RISE, Server, Slots, backend, letter, seen_from
 
 SOCKET: Final = "INSTAR_SOCKET"  # the holder's environment names HAProxy's socket and the listening descriptors
@@ -65,7 +65,7 @@ def render(plan: RouterFilePlan, slots: Slots, *, confined: bool) -> str:
     sections = (
         f"{_PLAN}{canonical(plan).decode()}",
         _global(plan, confined),
-        *(line for door in plan.doors for line in _door(plan.of_door(door), door.key, bound, slots, plan.maintained)),
+        *(line for door in plan.doors for line in _door(plan, door, bound, slots)),
         _defaults(plan),
         _frontends(plan, bound),
         *_shared(plan),
@@ -126,7 +126,8 @@ def variables(plan: RouterFilePlan) -> tuple[str, ...]:
 
 def scripts(plan: RouterFilePlan) -> Mapping[str, str]:
     """Return what HAProxy reads besides when it starts: the names of files beside its own, and what is in them."""
-    waits = {waiting.SCRIPT: waiting.TEXT} if plan.wait_ms else {}
+    by_door = plan.alike and any(door.wait_ms for door in plan.doors)
+    waits = {waiting.SCRIPT: waiting.text(by_door=by_door)} if plan.wait_ms or by_door else {}
     return {**waits, **({bodies.SCRIPT: bodies.TEXT} if bodies.counted(plan.requests) else {})}
 
 
@@ -160,7 +161,8 @@ def _damaged(why: str) -> RouterError:
 
 def _global(plan: RouterFilePlan, confined: bool) -> str:
     """Old processes, after a reload, live as long as what they serve: until their longest time-out has passed."""
-    longest_ms = max(_answer_ms(plan), plan.tunnel_timeout_ms, KEEP_ALIVE_MS, plan.wait_ms)
+    each = (plan, *(plan.of_door(door) for door in plan.doors if plan.alike))
+    longest_ms = max(max(_answer_ms(one), one.tunnel_timeout_ms, KEEP_ALIVE_MS, one.wait_ms) for one in each)
     lines = [
         "global",
         "  maxconn 8192",
@@ -223,14 +225,14 @@ def _defaults(plan: RouterFilePlan) -> str:
     return "\n".join(lines)
 
 
-def _door(
-    plan: RouterFilePlan, key: str, bound: Mapping[Address, str], slots: Slots, maintained: bool
-) -> Iterator[str]:
-    """Yield the sections of a further door, whose ``plan`` has it as its only one: what it has in common with the first
-    is in the sections of that."""
-    yield _defaults(plan)
-    yield _frontends(plan, bound, key, maintained=maintained)
-    yield _backend(plan, key)
+def _door(plan: RouterFilePlan, door: FileDoor, bound: Mapping[Address, str], slots: Slots) -> Iterator[str]:
+    """Yield the sections of a further door; what it has in common with the first is in the sections of that."""
+    own, key = plan.of_door(door), door.key
+    yield _defaults(own)
+    yield _frontends(own, bound, key, maintained=plan.maintained)
+    yield from _previewed(own, key, alone=False)
+    yield from _again(own, key, by_the_edge=plan.door)
+    yield _backend(own, key)
     yield from (_server_of_door(index, server) for index, server in enumerate(seen_from(key, slots)))
 
 
@@ -239,7 +241,7 @@ def _frontends(plan: RouterFilePlan, bound: Mapping[Address, str], key: str = FI
     limits = [*rates.rules(plan.requests.rate), *bodies.rules(plan.form, plan.requests, grpc=plan.protocol == "h2")]
     sent = headers.rules(plan.form, proxied=bool(plan.accept_proxy)) if plan.http else ()
     rules = [*in_front.rules(plan.accept_proxy), *limits, *sent]
-    own, chosen = f":{key}" if key else "", _selection(plan, key, maintained=maintained and plan.maintained)
+    own, chosen = f":{key}" if key else "", _selection({key: plan}, key, maintained=maintained and plan.maintained)
     lines: list[str] = []
     if plan.public:
         lines += [f"frontend public{own}", *_binds(plan.public, bound), *rules, *chosen]
@@ -247,9 +249,7 @@ def _frontends(plan: RouterFilePlan, bound: Mapping[Address, str], key: str = FI
         said = headers.rules(plan.form, proxied=False) if plan.http else ()
         lines += [f"frontend inside{own}", *_binds(plan.for_instances, bound), *limits, *said, *chosen]
     if plan.door:
-        sites = dict.fromkeys(plan.sites, backend(FIRST))
-        sites |= {site: backend(door.key) for door in plan.doors for site in door.sites}
-        lines += ["frontend door", *_DOOR, *limits, *chosen[:-1], *selection.rules(sites, backend(FIRST)), chosen[-1]]
+        lines += ["frontend door", *_DOOR, *limits, *_by_name(plan, chosen, maintained=plan.maintained)]
     if plan.preview_address:
         lines += previews.frontend(bound[plan.preview_address], plan.preview_address, rules)
     return "\n".join(lines)
@@ -259,18 +259,32 @@ def _binds(addresses: Iterable[Address], bound: Mapping[Address, str]) -> list[s
     return [f'  bind "fd@${{{bound[where]}}}" # {where}' for where in addresses]
 
 
-def _selection(plan: RouterFilePlan, key: str, *, maintained: bool) -> list[str]:
-    """Return where a frontend's requests go, and which of them wait before."""
-    only = ["!{ req.fhdr(X-Instar-Release) -m found }"] if plan.preview == previews.HEADER else []
-    only += [maintenance.HELD] if maintained else []
-    return [
-        *(maintenance.conditions(plan.health_path) if maintained else ()),
-        *waiting.hold(connections.mode(plan.protocol), plan.wait_ms, only=only),
-        *previews.selection(plan.preview),
-        *([maintenance.SELECTION] if maintained else ()),
-        *waiting.selection(plan.wait_ms),
-        f"  default_backend {backend(key)}",
-    ]
+def _by_name(plan: RouterFilePlan, chosen: Sequence[str], *, maintained: bool) -> Sequence[str]:
+    """Return where the requests go that come by name. ``chosen``: where, if all do as those of the first door."""
+    sites = dict.fromkeys(plan.sites, backend(FIRST))
+    sites |= {site: backend(door.key) for door in plan.doors for site in door.sites}
+    marks = selection.marks(sites, backend(FIRST))
+    if not plan.alike or not marks:
+        return (*chosen[:-1], *selection.rules(sites, backend(FIRST)), chosen[-1])
+    others = {door.key: plan.of_door(door) for door in plan.doors if door.sites}
+    return (*marks, *_selection({FIRST: plan, **others}, FIRST, maintained=maintained))
+
+
+def _selection(doors: Mapping[str, RouterFilePlan], default: str, *, maintained: bool) -> list[str]:
+    """Return where a frontend's requests go, and which of them wait before. ``doors``: those that they may be for, by
+    key, each plan with it as the first; of several it was noted which one it is."""
+    only = {key: [selection.chosen(backend(key))] if len(doors) > 1 else [] for key in doors}
+    paths = [plan.health_path for plan in doors.values()]
+    lines = [*dict.fromkeys(line for path in paths for line in maintenance.conditions(path))] if maintained else []
+    for key, plan in doors.items():
+        held = ["!{ req.fhdr(X-Instar-Release) -m found }"] if plan.preview == previews.HEADER else []
+        held += [maintenance.HELD] if maintained else []
+        lines += waiting.hold(connections.mode(plan.protocol), plan.wait_ms, door=key, only=[*held, *only[key]])
+    lines += [line for key, plan in doors.items() for line in previews.selection(plan.preview, key, only=only[key])]
+    lines += [maintenance.SELECTION] if maintained else []
+    lines += [line for key, plan in doors.items() for line in waiting.selection(plan.wait_ms, key, only=only[key])]
+    lines += [f"  use_backend {backend(key)} if {only[key][0]}" for key in doors if key != default]
+    return [*lines, f"  default_backend {backend(default)}"]
 
 
 # The edge alone can reach it, and closes what is idle first: a request is never sent on what is closed meanwhile.
@@ -279,15 +293,26 @@ _DOOR: Final = (f'  bind "fd@${{{DOOR}}}" accept-proxy', f"  timeout http-keep-a
 
 def _shared(plan: RouterFilePlan) -> Iterator[str]:
     """Yield the backends besides those of the doors."""
-    rules, words = connections.elsewhere(plan.protocol, plan.keep_alive_ms)
-    if plan.preview:
-        yield from previews.backend(plan.preview, [*rules, *_answers(plan)], words)
+    alone = not any(plan.previews_by(door) for door in plan.doors)
+    yield from _previewed(plan, FIRST, alone=alone)
     yield from rates.backend(plan.requests.rate)
     yield from maintenance.backend() if plan.maintained else ()
-    if plan.wait_ms:
-        first, answer_ms = (*plan.public, *plan.for_instances, None)[0], plan.wait_ms + _answer_ms(plan)
-        again = waiting.backend(first, answer_ms, plan.accept_proxy) if first else waiting.by_the_edge(answer_ms)
-        yield from again
+    yield from _again(plan, FIRST, by_the_edge=True)
+
+
+def _previewed(plan: RouterFilePlan, key: str, *, alone: bool) -> Sequence[str]:
+    rules, words = connections.elsewhere(plan.protocol, plan.keep_alive_ms)
+    return previews.backend(plan.preview, [*rules, *_answers(plan)], words, key, alone=alone) if plan.preview else ()
+
+
+def _again(plan: RouterFilePlan, key: str, *, by_the_edge: bool) -> Sequence[str]:
+    """Return the backend of what has waited in a retired HAProxy: to the same door once more, in the one in force."""
+    first, answer_ms = (*plan.public, *plan.for_instances, None)[0], plan.wait_ms + _answer_ms(plan)
+    if not plan.wait_ms or not (first or by_the_edge):
+        return ()
+    if first is None:
+        return waiting.by_the_edge(answer_ms, key)
+    return waiting.backend(first, answer_ms, plan.accept_proxy, key)
 
 
 def _backend(plan: RouterFilePlan, key: str = FIRST) -> str:

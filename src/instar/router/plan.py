@@ -18,8 +18,9 @@ from instar.router.slots import DOOR_KEY
 
 FEWEST_SLOTS, SLOTS_PER_INSTANCE = 16, 6
 LONGEST_MS: Final = 2**31 - 1  # Source: HAProxy 2.6 configuration manual, 2.5 "Time format"
-FORM: Final = 6  # of the files that are written now; 1 is that of the first Instar
+FORM: Final = 7  # of the files that are written now; 1 is that of the first Instar
 WITH_MAINTENANCE: Final = 4  # and those after it
+WITH_DOORS_ALIKE: Final = 7  # requests wait, and are led to what is previewed, by each door
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +40,7 @@ class FileDoor:
     also: tuple[str, ...] = ()
     inside: tuple[str, ...] = ()
     sites: tuple[str, ...] = ()  # what comes by these names, through the edge
+    wait_ms: int = field(default=0, metadata=ADDED)
 
     @property
     def public(self) -> tuple[Address, ...]:
@@ -92,6 +94,19 @@ class RouterFilePlan:
         return self.http and self.form >= WITH_MAINTENANCE
 
     @property
+    def alike(self) -> bool:
+        """Its file has of each door what once the first alone had."""
+        return self.form >= WITH_DOORS_ALIKE
+
+    def previews_by(self, door: FileDoor) -> bool:
+        """Tell whether a request by ``door`` can ask for one release."""
+        return self.alike and self.preview == previews.HEADER and door.protocol != "tcp"
+
+    @property
+    def previewed_doors(self) -> tuple[str, ...]:
+        return tuple(door.key for door in self.doors if self.previews_by(door))
+
+    @property
     def slots(self) -> int:
         """How many servers there must be room for: those of several releases at a time."""
         return max(FEWEST_SLOTS, SLOTS_PER_INSTANCE * self.instances)
@@ -143,8 +158,8 @@ class RouterFilePlan:
             stream_timeout_ms=door.stream_timeout_ms,
             requests=self.requests if door.protocol != "tcp" else Requests(),
             compression=self.compression if door.protocol != "tcp" else None,
-            wait_ms=0,
-            preview=None,
+            wait_ms=door.wait_ms if self.alike else 0,
+            preview=previews.HEADER if self.previews_by(door) else None,
             door=False,
             sites=(),
             doors=(),

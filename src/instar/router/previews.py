@@ -1,19 +1,19 @@
 """Which release's requests go to which server whatever its weight: pure.
 
-They are in a map of HAProxy's, release number → where its server is, which is changed while HAProxy runs and read from
-``preview.map`` when it starts. The servers' slots have no part in it: a request for a release goes through a backend
-of its own, so that it counts as nobody's traffic.
+They are in a map of HAProxy's, release number → where its server is, by another door than the first NUMBER@DOOR, which
+is changed while HAProxy runs and read from ``preview.map`` when it starts. The servers' slots have no part in it: a
+request for a release goes through a backend of its door's own, so that it counts as nobody's traffic.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from instar.errors import RouterError
 from instar.router.address import Address
-from instar.router.slots import Slots, find, held
+from instar.router.slots import FIRST, Server, Slots, find, held
 
 HEADER: Final = "header"
 MAP: Final = "preview.map"
@@ -22,15 +22,17 @@ SHOW: Final = f"show map {MAP}"
 SERVER: Final = "  server target 0.0.0.0:0"  # wherever the request was told to go
 
 _BACKEND: Final = "previewed"
+_ASKED: Final = "req.fhdr(X-Instar-Release)"
+_OF_DOOR: Final = "@"  # parts a release's number from a door
 _NEWEST: Final = "newest"  # the key of requests to the preview address: the highest number's
 _LINE = re.compile(r"(?:0x[0-9a-f]+ )?(?P<key>\S+) (?P<host>[0-9a-f.:]+)/(?P<port>\d{1,5})", re.ASCII)
 _RELEASE = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
 
-Previews = Mapping[int, Address]
+Previews = Mapping[int, Mapping[str, Address]]  # release → by which door → where
 
 
-def chosen(slots: Slots, names: Mapping[int, str]) -> Previews:
-    """Return where the servers of those ``names`` are that ``slots`` hold."""
+def chosen(slots: Slots, names: Mapping[int, str], doors: Sequence[str] = ()) -> Previews:
+    """Return where the servers of those ``names`` are that ``slots`` hold, by the first door and by ``doors``."""
     found = {}
     for number, name in names.items():
         if not _RELEASE.fullmatch(str(number)):
@@ -38,19 +40,26 @@ def chosen(slots: Slots, names: Mapping[int, str]) -> Previews:
         index = find(slots, name)
         server = None if index is None else slots[index]
         if server is not None:
-            found[number] = server.address
+            found[number] = dict(_addresses(server, doors))
     return found
 
 
-def kept(slots: Slots, previews: Previews) -> Previews:
-    """Return those of ``previews`` whose servers ``slots`` still hold."""
-    there = {server.address for _, server in held(slots)}
-    return {number: address for number, address in previews.items() if address in there}
+def _addresses(server: Server, doors: Sequence[str]) -> Iterator[tuple[str, Address]]:
+    for door in (FIRST, *doors):
+        address = server.at(door)
+        if address is not None:
+            yield door, address
+
+
+def kept(slots: Slots, previews: Previews, doors: Sequence[str] = ()) -> Previews:
+    """Return those of ``previews`` whose servers ``slots`` still hold, by the first door and by ``doors``."""
+    return chosen(slots, named(slots, previews), doors)
 
 
 def named(slots: Slots, previews: Previews) -> Mapping[int, str]:
     names = {server.address: server.name for _, server in held(slots)}
-    return {number: names[address] for number, address in sorted(kept(slots, previews).items())}
+    first = {number: names.get(by_door[FIRST]) for number, by_door in sorted(previews.items()) if FIRST in by_door}
+    return {number: name for number, name in first.items() if name is not None}
 
 
 def render(kind: str, previews: Previews) -> str:
@@ -60,12 +69,12 @@ def render(kind: str, previews: Previews) -> str:
 
 def read(text: str) -> Previews:
     """Read the file, or what HAProxy showed of its map."""
-    found = (_LINE.fullmatch(line) for line in text.splitlines())
-    return {
-        int(match["key"]): Address.of(match["host"], int(match["port"]))
-        for match in found
-        if match and _RELEASE.fullmatch(match["key"])
-    }
+    found: dict[int, dict[str, Address]] = {}
+    for match in filter(None, map(_LINE.fullmatch, text.splitlines())):
+        number, _, door = match["key"].partition(_OF_DOOR)
+        if _RELEASE.fullmatch(number):
+            found.setdefault(int(number), {})[door] = Address.of(match["host"], int(match["port"]))
+    return found
 
 
 def commands(kind: str, wanted: Previews, shown: str) -> Sequence[str]:
@@ -83,23 +92,26 @@ def commands(kind: str, wanted: Previews, shown: str) -> Sequence[str]:
     return (*gone, *moved, *new)
 
 
-def selection(kind: str | None) -> Sequence[str]:
-    """Return what the public frontend needs: without a preview by header, the header means nothing."""
-    return [f"  use_backend {_BACKEND} if {{ req.fhdr(X-Instar-Release) -m found }}"] if kind == HEADER else []
+def selection(kind: str | None, door: str = FIRST, *, only: Sequence[str] = ()) -> Sequence[str]:
+    """Return what a public frontend needs: without a preview by header, the header means nothing. ``only``: conditions
+    of what comes by ``door``."""
+    return [" ".join([f"  use_backend {_name(door)} if {{ {_ASKED} -m found }}", *only])] if kind == HEADER else []
 
 
 def frontend(variable: str, address: Address, rules: Sequence[str]) -> Sequence[str]:
     return ["frontend preview", f'  bind "fd@${{{variable}}}" # {address}', *rules, f"  default_backend {_BACKEND}"]
 
 
-def backend(kind: str, rules: Sequence[str], words: str) -> Sequence[str]:
+def backend(kind: str, rules: Sequence[str], words: str, door: str = FIRST, *, alone: bool = True) -> Sequence[str]:
     """Return the backend, with ``rules`` and ``words`` for the server about connections. Who asks for a release that is
-    not there must not be given another one."""
+    not there must not be given another one. ``alone``: there is none of another door, which nobody can name here."""
     key, answer, said = f"str({_NEWEST})", "status 503", "no release to preview"
     if kind == HEADER:
-        key, answer, said = "req.fhdr(X-Instar-Release)", "status 404", "no such release to preview"
+        key, answer, said = _ASKED, "status 404", "no such release to preview"
+        key += "" if alone else f",field(1,{_OF_DOOR})"
+        key += f",concat({_OF_DOOR}{door})" if door else ""
     return [
-        f"backend {_BACKEND}",
+        f"backend {_name(door)}",
         f"  http-request set-var(txn.to) {key},map_str({MAP})",
         f'  http-request return {answer} content-type text/plain string "{said}\\n" if !{{ var(txn.to) -m found }}',
         "  http-request set-dst var(txn.to),field(1,/)",
@@ -111,15 +123,23 @@ def backend(kind: str, rules: Sequence[str], words: str) -> Sequence[str]:
 
 
 def counted_as_public(table: Mapping[tuple[str, str], Mapping[str, str]]) -> tuple[int, int]:
-    """Return how many requests of the public frontend's, and how many of its failures, were for a preview."""
-    row = table.get((_BACKEND, "BACKEND"))
-    if row is None or ("preview", "FRONTEND") in table:
+    """Return how many requests of the public frontends', and how many of their failures, were for a preview."""
+    rows = [row for (name, kind), row in table.items() if kind == "BACKEND" and name.partition(":")[0] == _BACKEND]
+    if ("preview", "FRONTEND") in table:
         return 0, 0
-    return int(row["req_tot"]), int(row["hrsp_5xx"])
+    return sum(int(row["req_tot"]) for row in rows), sum(int(row["hrsp_5xx"]) for row in rows)
+
+
+def _name(door: str) -> str:
+    return f"{_BACKEND}:{door}" if door else _BACKEND
 
 
 def _entries(kind: str, previews: Previews) -> Mapping[str, str]:
-    entries = {str(number): f"{address.host}/{address.port}" for number, address in sorted(previews.items())}
+    entries = {
+        f"{number}{_OF_DOOR}{door}" if door else str(number): f"{address.host}/{address.port}"
+        for number, by_door in sorted(previews.items())
+        for door, address in sorted(by_door.items())
+    }
     if previews and kind != HEADER:
         entries[_NEWEST] = entries[str(max(previews))]
     return entries

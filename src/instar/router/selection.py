@@ -18,23 +18,44 @@ _WHERE: Final = (
 )
 
 
+CHOSEN: Final = "txn.door"  # the variable that says which door a request is for, by the name of its backend
+
+
+def marks(sites: Mapping[str, str], first: str) -> Sequence[str]:
+    """Return the rules that note for which door a request is: the backend of that. ``sites`` and ``first`` as for
+    :func:`rules`. None are needed where all are for ``first``."""
+    if set(sites.values()) <= {first}:
+        return ()
+    noted = f"!{{ var({CHOSEN}) -m found }}"
+    lines = (
+        f"  http-request set-var({CHOSEN}) str({backend}) if {noted} {match}" for backend, match in _matches(sites)
+    )
+    return (*_WHERE, *lines, f"  http-request set-var({CHOSEN}) str({first}) if {noted}")
+
+
+def chosen(backend: str) -> str:
+    """Return the condition of what was noted to be for the door of ``backend``."""
+    return f"{{ var({CHOSEN}) -m str {backend} }}"
+
+
 def rules(sites: Mapping[str, str], first: str) -> Sequence[str]:
     """Return the rules of the frontend that the edge asks. ``sites``: site → the backend of its door, of all doors.
     None are needed where all lead to ``first``, the backend of what no rule chooses."""
     if set(sites.values()) <= {first}:
         return ()
-    return [*_WHERE, *_choices(sites)]
+    return [*_WHERE, *(f"  use_backend {backend} if {match}" for backend, match in _matches(sites))]
 
 
-def _choices(sites: Mapping[str, str]) -> Iterator[str]:
+def _matches(sites: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield backends, each with the condition of what is for it: the first that holds decides."""
     for site, backend in sorted(sites.items(), key=_first):
         is_wildcard = site.startswith("*.")
         name, slash, path = site.removeprefix("*.").partition("/")
         if is_wildcard:
             matched = "^[^./]+" + re.escape(f".{name}{slash}{path}/")
-            yield f"  use_backend {backend} if {{ var(txn.site) -m reg {matched} }}"
+            yield backend, f"{{ var(txn.site) -m reg {matched} }}"
         else:
-            yield f"  use_backend {backend} if {{ var(txn.site) -m beg {site}/ }}"
+            yield backend, f"{{ var(txn.site) -m beg {site}/ }}"
 
 
 def _first(entry: tuple[str, str]) -> tuple[bool, int, str]:

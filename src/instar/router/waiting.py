@@ -17,12 +17,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from instar.router.address import Address
-from instar.router.slots import BACKEND
+from instar.router.slots import BACKEND, FIRST
+from instar.router.slots import backend as of_door
 
 SCRIPT: Final = "wait.lua"
 SERVER: Final = "  server again "
 DOOR_PATH: Final = "INSTAR_DOOR_PATH"  # the variable of the path of its socket, as HAProxy sees it
-TEXT: Final = f"""\
+_WAITS: Final = """\
 -- Hold a request until a server can take it. Written by Instar, not meant to be edited.
 local looked_ms, stopping = 0, false
 
@@ -39,48 +40,70 @@ local function retired(now)
   return stopping
 end
 
-core.register_action("wait", {{"tcp-req", "http-req"}}, function(txn, longest_ms)
+"""
+
+
+def _action(name: str, words: str, backend: str, count: int) -> str:
+    return f"""\
+core.register_action("{name}", {{"tcp-req", "http-req"}}, function({words})
   local began = now_ms()
   local deadline = began + tonumber(longest_ms)
   while true do
     local now = now_ms()
-    if now >= deadline or tonumber(txn.f:nbsrv("{BACKEND}")) > 0 then return end
+    if now >= deadline or tonumber(txn.f:nbsrv({backend})) > 0 then return end
     if retired(now) then
       txn:set_var("txn.again", true)
       return
     end
     core.msleep(math.min(100, deadline - now))
   end
-end, 1)
+end, {count})
 """
 
+
+TEXT: Final = _WAITS + _action("wait", "txn, longest_ms", f'"{BACKEND}"', 1)
+_BY_DOOR: Final = "\n" + _action("wait_for", "txn, longest_ms, backend", "backend", 2)
 _AGAIN: Final = "again"
 
 
-def hold(mode: str, wait_ms: int, *, only: Sequence[str] = ()) -> Sequence[str]:
-    """Return the rules of the public frontend. ``only``: conditions of what is for the servers."""
+def text(*, by_door: bool) -> str:
+    """Return the script. ``by_door``: others than the first wait too."""
+    return TEXT + _BY_DOOR if by_door else TEXT
+
+
+def hold(mode: str, wait_ms: int, *, door: str = FIRST, only: Sequence[str] = ()) -> Sequence[str]:
+    """Return the rules of a public frontend. ``only``: conditions of what is for the servers of ``door``."""
     if not wait_ms:
         return ()
-    held = " ".join([f"lua.wait {wait_ms} if {{ nbsrv({BACKEND}) lt 1 }}", *only])
+    action = f"lua.wait_for {wait_ms} {of_door(door)}" if door else f"lua.wait {wait_ms}"
+    held = " ".join([f"{action} if {{ nbsrv({of_door(door)}) lt 1 }}", *only])
     if mode == "http":
         return (f"  http-request {held}",)
     return (f"  tcp-request inspect-delay {wait_ms + 1_000}ms", f"  tcp-request content {held}")
 
 
-def selection(wait_ms: int) -> Sequence[str]:
-    return (f"  use_backend {_AGAIN} if {{ var(txn.again) -m bool }}",) if wait_ms else ()
+def selection(wait_ms: int, door: str = FIRST, *, only: Sequence[str] = ()) -> Sequence[str]:
+    return (" ".join([f"  use_backend {_name(door)} if {{ var(txn.again) -m bool }}", *only]),) if wait_ms else ()
 
 
-def backend(door: Address, answer_ms: int, in_front: Sequence[str]) -> Sequence[str]:
-    """Return the backend that leads to the door again. It comes from a loopback address, so that what was said at its
-    first time is believed; with the PROXY protocol if that is asked of who comes from there."""
-    loopback = "::1" if door.version == 6 else "127.0.0.1"
-    to = Address(loopback, door.port) if door.everywhere else door
+def backend(listen: Address, answer_ms: int, in_front: Sequence[str], door: str = FIRST) -> Sequence[str]:
+    """Return the backend that leads to where a door listens again. It comes from a loopback address, so that what was
+    said at its first time is believed; with the PROXY protocol if that is asked of who comes from there."""
+    loopback = "::1" if listen.version == 6 else "127.0.0.1"
+    to = Address(loopback, listen.port) if listen.everywhere else listen
     asked = any(ipaddress.ip_address(loopback) in ipaddress.ip_network(one) for one in in_front)
     server = f"{SERVER}{to} source {loopback}{' send-proxy-v2' if asked else ''}"
-    return (f"backend {_AGAIN}", f"  timeout server {answer_ms}ms", server)
+    return (f"backend {_name(door)}", f"  timeout server {answer_ms}ms", server)
 
 
-def by_the_edge(answer_ms: int) -> Sequence[str]:
+def by_the_edge(answer_ms: int, door: str = FIRST) -> Sequence[str]:
     """The same, of a router that only the edge can ask: it sees the socket for that, and says who asked."""
-    return (f"backend {_AGAIN}", f"  timeout server {answer_ms}ms", f'{SERVER}"unix@${{{DOOR_PATH}}}" send-proxy-v2')
+    return (
+        f"backend {_name(door)}",
+        f"  timeout server {answer_ms}ms",
+        f'{SERVER}"unix@${{{DOOR_PATH}}}" send-proxy-v2',
+    )
+
+
+def _name(door: str) -> str:
+    return f"{_AGAIN}:{door}" if door else _AGAIN

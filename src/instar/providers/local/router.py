@@ -71,7 +71,7 @@ class LocalRouter:
             elif text != new:
                 proxy.files.write(new)
             proxy.converge(held)
-            self._preview(proxy, wanted, _previews(proxy, held))
+            self._preview(proxy, wanted, _previews(proxy, wanted, held))
             maintenance.converge(proxy)
 
     def attach(self, environment: EnvironmentId, targets: Sequence[Target]) -> None:
@@ -110,8 +110,8 @@ class LocalRouter:
         with self._changing(environment) as proxy:
             text = proxy.files.read()
             if text is not None:
-                chosen = previews.chosen(config.read_slots(text), targets)
-                self._preview(proxy, config.read_plan(text), chosen)
+                plan = config.read_plan(text)
+                self._preview(proxy, plan, previews.chosen(config.read_slots(text), targets, plan.previewed_doors))
 
     def detach(self, environment: EnvironmentId, names: Sequence[str]) -> int:
         with self._changing(environment) as proxy:
@@ -147,9 +147,17 @@ class LocalRouter:
             for index, server in slots.held(held)
             if server.door in live and index < len(live[server.door])
         )
+        up = frozenset(one.target.name for one in targets if one.up)
         plan = _outer(wanted, environment) if record else None
         named = previews.named(held, previews.read(previewed))
-        return RouterState(running=True, plan=plan, targets=targets, previewed=named, inside=wanted.inside)
+        return RouterState(
+            running=True,
+            plan=plan,
+            targets=targets,
+            previewed=named,
+            inside=wanted.inside,
+            unanswered=up.intersection(doors.unanswered(held, live)),
+        )
 
     def inspect(self, environment: EnvironmentId) -> tuple[Finding, ...]:
         from instar.providers.local.inspection import routing
@@ -176,7 +184,7 @@ class LocalRouter:
             elif text != new:
                 proxy.files.write(new)
             proxy.converge(held)
-            self._preview(proxy, wanted, _previews(proxy, held))
+            self._preview(proxy, wanted, _previews(proxy, wanted, held))
             maintenance.converge(proxy)
 
     def maintenance(self, environment: EnvironmentId) -> bool:
@@ -247,7 +255,7 @@ class LocalRouter:
     def _release(self, proxy: Proxy, plan: RouterFilePlan, held: Slots, names: Sequence[str]) -> int:
         """Take servers from HAProxy and then from the file; return how many sessions that cut."""
         after = slots.without(held, names)
-        self._preview(proxy, plan, _previews(proxy, after))
+        self._preview(proxy, plan, _previews(proxy, plan, after))
         cut = _cut(proxy, held, after, previewed=plan.preview is not None) if proxy.exists() else 0
         if after != held:
             self._fill(proxy, after)
@@ -297,12 +305,13 @@ def _held(proxy: Proxy, text: str | None) -> Slots:
 def _write_previews_anew(proxy: Proxy, plan: RouterFilePlan, held: Slots) -> None:
     if plan.preview:
         proxy.files.make()
-        _write_previews(proxy, plan.preview, _previews(proxy, held))
+        _write_previews(proxy, plan.preview, _previews(proxy, plan, held))
 
 
-def _previews(proxy: Proxy, held: Slots) -> Previews:
+def _previews(proxy: Proxy, plan: RouterFilePlan, held: Slots) -> Previews:
     """Return what is previewed of what ``held`` has."""
-    return previews.kept(held, previews.read(proxy.files.read(proxy.files.previews) or ""))
+    there = previews.read(proxy.files.read(proxy.files.previews) or "")
+    return previews.kept(held, there, plan.previewed_doors)
 
 
 def _write_previews(proxy: Proxy, kind: str, wanted: Previews) -> None:
