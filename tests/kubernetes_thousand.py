@@ -71,6 +71,8 @@ class Listener:
 
     def measured(self, environment: EnvironmentId, measured: Measured) -> None: ...
 
+    def unlogged(self, environment: EnvironmentId, lost: int) -> None: ...
+
     def checked(self, checked: Checked) -> None:
         self.checks.append(checked)
 

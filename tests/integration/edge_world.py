@@ -15,7 +15,8 @@ from free_ports import free_port
 from instar.model.environment import HostNames
 from instar.model.machine import EdgeSettings
 from instar.model.release import EnvironmentId
-from instar.providers.base import EdgeCertificate, RouterPlan
+from instar.providers.base import RouterPlan
+from instar.providers.facets import EdgeCertificate
 from instar.providers.local.edge import LocalEdge
 from instar.providers.machine import MachineProvider
 from instar.router.address import Address

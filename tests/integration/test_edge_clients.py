@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import re
 import ssl
@@ -11,8 +13,10 @@ from pathlib import Path
 
 import pytest
 from edge_world import BLOG, SHOP, EdgeWorld, certificate
+from router_world import until
 
 from instar.model.environment import HostNames
+from instar.providers.local.access_logs import LocalAccessLogs
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="routers are root's")
 
@@ -174,3 +178,16 @@ def test_part_of_a_name_says_nothing_about_the_clients_of_the_rest(world: EdgeWo
     world.expose(SHOP, HostNames(https=("a.test",)))
     assert world.get_secure("a.test")[0].body == b"shop"
     assert world.get_secure("a.test", "/x")[0].status == 503
+
+
+def test_an_environment_s_access_log_has_the_client_of_the_edge(world: EdgeWorld) -> None:
+    world.open(SHOP, HostNames(http=("a.test",)), access_log=True)
+    connection = http.client.HTTPConnection(world.host, world.http, timeout=10, source_address=("127.0.0.77", 0))
+    connection.request("GET", "/cart?token=sesame", headers={"Host": "a.test", "X-Forwarded-For": "1.2.3.4"})
+    assert connection.getresponse().status == 200
+    connection.close()
+    logs = LocalAccessLogs(world.state, world.id)
+    until(lambda: logs.has_access_log(SHOP) and list(logs.access_lines(SHOP)))
+    (line,) = logs.access_lines(SHOP)
+    said = json.loads(line.split(" ", 2)[2])
+    assert (said["client"], said["host"], said["path"], said["instance"]) == ("127.0.0.77", "a.test", "/cart", "shop")

@@ -17,6 +17,7 @@ FACETS = (
     "counts",
     "maintains",
     "measures",
+    "access",
     "members",
     "edge",
     "layers",

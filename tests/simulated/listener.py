@@ -24,6 +24,8 @@ class Heard:
     def measured(self, environment: EnvironmentId, measured: Measured) -> None:
         self.usage[environment] = measured
 
+    def unlogged(self, environment: EnvironmentId, lost: int) -> None: ...
+
     def checked(self, checked: Checked) -> None: ...
 
     def failed(self, environment: EnvironmentId, error: Exception) -> None:

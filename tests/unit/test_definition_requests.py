@@ -65,6 +65,17 @@ def test_a_stream_is_the_programs_business_and_all_else_its_doors() -> None:
     assert b"stream" not in canonical(made.service)
     kept = canonical(Settings.of(made.environments["dev"]))
     assert b"requests" not in kept.replace(b"min_requests", b"") and b"compression" not in kept
+    assert b"access_log" not in kept
+
+
+def test_an_access_log_is_asked_for_by_an_environment_or_for_all() -> None:
+    assert not plan_of("").access_log and plan_of(", access_log: true").access_log
+    assert plan_of(", access_log: false").fingerprint == plan_of("").fingerprint
+    for_all = "\ndefaults: {access_log: true}\n"
+    made = parse(written("listen: ':80'") + for_all, "instar.yaml").definition
+    assert made is not None and made.environments["dev"].access_log
+    [problem] = problems_of("listen: ':80', access_log: yes")
+    assert "true or false" in problem
 
 
 @pytest.mark.parametrize(
@@ -121,7 +132,9 @@ def test_a_connection_of_tcp_is_no_stream() -> None:
     assert "did you mean 'stream'?" in problem
 
 
-@pytest.mark.parametrize("key", ["requests: {largest_body: 1M}", "requests: {rate: {requests: 5}}", "compression: {}"])
+@pytest.mark.parametrize(
+    "key", ["requests: {largest_body: 1M}", "requests: {rate: {requests: 5}}", "compression: {}", "access_log: true"]
+)
 def test_only_a_service_of_http_that_is_reached_reads_requests(key: str) -> None:
     [problem] = problems_of(f"listen: ':80', {key}", "port: 80, protocol: tcp")
     assert "the router does not read what a service of tcp is sent; remove it, or 'protocol: tcp'" in problem

@@ -57,6 +57,7 @@ def test_each_role_is_held_against_what_a_cluster_can_give(world: World) -> None
         ({"listen": ("127.0.0.1:80",)}, "is of one machine"),
         ({"doors": {".admin": Door(listen=("127.0.0.1:90",))}}, "a role has one port there"),
         ({"compression": Compression()}, "'compression' is the gateway's matter"),
+        ({"access_log": True}, "'access_log' is the gateway's matter: it sees the requests, and has a log of its own"),
         ({"names": HostNames(http=("a.example",), redirect={"b.example": "a.example"})}, "'listen.redirect'"),
         ({"names": HostNames(http=("a.example/x", "a.example/y"))}, "different paths"),
         ({"preview": "127.0.0.1:81"}, "'preview: header'"),

@@ -158,6 +158,33 @@ def test_what_waits_or_asks_for_a_release_is_led_by_its_own_door() -> None:
     assert "wait_for" not in scripts(replace(plan, doors=(FURTHER,)))["wait.lua"]
 
 
+def test_requests_are_logged_by_each_frontend_of_http_before_they_are_changed_or_refused() -> None:
+    web = FileDoor(
+        key=".web", listen=("127.0.0.1:8090",), protocol="http", request_timeout_ms=1_000, tunnel_timeout_ms=1_000
+    )
+    new = replace(PLAN, form=FORM, door=True, inside=("127.0.0.9:1",), preview="127.0.0.1:8099", wait_ms=1_000)
+    limited = replace(new, requests=Requests(rate=Rate(requests=7, within_ms=1_000)))
+    plain, logged = (
+        render(
+            replace(
+                limited, access_log=on, doors=(web, replace(web, key=".db", protocol="tcp", listen=("127.0.0.1:8091",)))
+            ),
+            (),
+            confined=True,
+        )
+        for on in (False, True)
+    )
+    assert "log" not in plain.partition("\n")[2].replace("log_", "")
+    frontends = [section.partition("\nbackend ")[0] for section in logged.split("\nfrontend ")[1:]]
+    each = {section.partition("\n")[0]: section for section in frontends}
+    for name, section in each.items():
+        assert section.count('  log "fd@${INSTAR_ACCESS}" ') == (name != "public:.db"), name
+        for after in ("track-sc1", "del-header"):
+            assert after not in section or section.index("set-var(txn.log_path)") < section.index(after)
+    assert "silent if { var(txn.again) -m bool }" in each["public"], "it is logged where it comes to"
+    assert frame(plain) != frame(logged)
+
+
 def test_limits_are_in_the_file_only_where_they_are_asked_for() -> None:
     new = replace(PLAN, form=FORM, door=True, preview="header")
     requests = Requests(body_within_ms=5_000, rate=Rate(requests=7, within_ms=10_500))

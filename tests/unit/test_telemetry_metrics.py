@@ -46,6 +46,16 @@ def group(
     return GroupView(instance=made, observed=Observed(id=made.id, state=state), probe=probe, routed=routed)  # type: ignore[arg-type]
 
 
+def test_requests_that_were_not_written_down_are_counted_on_where_haproxy_began_anew() -> None:
+    told = metrics()
+    told.unlogged(ENV, 3)
+    told.saw(world(group()), 0.1)
+    assert b"instar_access_log_lost_total{" not in told.text()
+    for lost, total in ((5, 0), (7, 2), (2, 4), (2, 4)):
+        told.unlogged(ENV, lost)
+        assert f"instar_access_log_lost_total{{{WHERE}}} {total:.1f}" in told.text().decode()
+
+
 def world(
     *groups: GroupView,
     active: int | None = 1,

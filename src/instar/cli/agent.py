@@ -139,6 +139,9 @@ class AgentReporter:
     def measured(self, environment: EnvironmentId, measured: Measured) -> None:
         self.metrics.measured(environment, measured)
 
+    def unlogged(self, environment: EnvironmentId, lost: int) -> None:
+        self.metrics.unlogged(environment, lost)
+
     def checked(self, checked: Checked) -> None:
         self.metrics.checked(checked)
         self.keep_drift(checked)

@@ -74,6 +74,7 @@ def _verify(*, as_json: bool) -> None:
 @click.option("--grep", metavar="PATTERN", help="Only lines that this regular expression matches somewhere.")
 @click.option("--release", type=click.IntRange(min=1), metavar="N", help="Of release N's instances, gone ones too.")
 @click.option("--role", metavar="ROLE", help="Of one role's instances, where the definition names several.")
+@click.option("--access", is_flag=True, help="The requests that came, where 'access_log: true' has them written down.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line.")
 @click.option("-f", "--follow", is_flag=True, help="Keep printing new lines until ^C.")
 def logs(
@@ -87,12 +88,16 @@ def logs(
     grep: str | None,
     release: int | None,
     role: str | None,
+    access: bool,
     as_json: bool,
     follow: bool,
 ) -> int:
     """Show what the instances of ENV printed, in the order of time; of one INSTANCE also when it is gone.
 
     With --and, those of other environments among them: instar logs production --and db/production.
+
+    With --access, the requests to ENV instead, whichever release answered: time, client, method, host and path (never
+    the query), protocol, status, bytes, duration, instance, release.
 
     Off a terminal each line has its whole time; on one, the time of day here.
     """
@@ -120,11 +125,12 @@ def logs(
         since=moment(since, now) if since else None,
         until=moment(until, now) if until else None,
         follow=follow,
+        access=access,
     )
-    short = sys.stdout.isatty()
+    short, named = sys.stdout.isatty(), bool(beside) if access else instance is None
 
     def written(line: LogLine) -> str:
-        return log_json(line) if as_json else log_text(line, named=instance is None, short=short)
+        return log_json(line) if as_json else log_text(line, named=named, short=short)
 
     return look(question, matching=_pattern(grep) if grep is not None else None, line=written)
 

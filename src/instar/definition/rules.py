@@ -34,7 +34,7 @@ _ON_NOTHING: Final = (
     "install them; bring files by 'fetch' or 'files'"
 )
 _UNREAD: Final = "the router does not read what a service of tcp is sent; remove it, or 'protocol: tcp'"
-_OF_HTTP: Final = ("requests", "compression")  # keys of an environment about what is sent
+_OF_HTTP: Final = ("requests", "compression", "access_log")  # keys of an environment about what is sent
 _SYSTEM: Final = ("/", "/bin", "/boot", "/etc", "/lib", "/lib32", "/lib64", "/opt/venv", "/sbin", "/usr", "/var")
 
 

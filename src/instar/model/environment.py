@@ -322,6 +322,9 @@ class Settings:
     compression: Compression | None = field(default=None, metadata=key(
         "Which answers the router compresses, by gzip, for clients that take it; `{}`: those of the usual types. A "
         "change applies at once, and makes no release.", default_about="none", added=True))
+    access_log: bool = field(default=False, metadata=key(
+        "Whether the router writes down each request of http, without its query and headers: `instar logs ENV "
+        "--access` shows it. A change applies at once, and makes no release.", added=True))
     instances: int = field(default=1, metadata=key(
         "How many instances run; or, where the provider has an autoscaler, how many at least and at most.",
         ("number of instances", Scaling), low=1, high=100))

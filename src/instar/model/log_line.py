@@ -1,22 +1,26 @@
-"""A line that an instance printed."""
+"""A line that an instance printed, or a request that a router wrote down."""
 
 from __future__ import annotations
 
+from dataclasses import field
 from datetime import UTC, datetime
 
 from instar.frozen import dataclass
+from instar.model.codec import ADDED
+from instar.model.logged_request import LoggedRequest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogLine:
     """``written`` is the whole line as providers have it: "TIME STREAM TEXT". ``at`` is None where it has no time,
-    ``stream`` is stdout, stderr, or instar for what is said of the log itself."""
+    ``stream`` is stdout, stderr, access for a ``request``, or instar for what is said of the log itself."""
 
     instance: str
     written: str
     at: datetime | None
     stream: str
     text: str
+    request: LoggedRequest | None = field(default=None, metadata=ADDED)
 
     @classmethod
     def of(cls, instance: str, written: str) -> LogLine:

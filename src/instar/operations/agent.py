@@ -78,6 +78,9 @@ class AgentListener(Protocol):
     def measured(self, environment: EnvironmentId, measured: Measured) -> None:
         """It was measured what its instances use."""
 
+    def unlogged(self, environment: EnvironmentId, lost: int) -> None:
+        """That many of its requests could not be written down, where they are to be."""
+
     def checked(self, checked: Checked) -> None:
         """It was checked whether what runs there is what was baked."""
 
@@ -284,6 +287,7 @@ class Agent:
         if snapshot is not None:
             self._listener.saw(snapshot, time.monotonic() - began)
             self._measure(tracked, snapshot)
+            self._count_unlogged(tracked, snapshot)
         return self._check_s if seconds is None else min(seconds, self._check_s)
 
     def _measure(self, tracked: TrackedEnvironment, snapshot: Snapshot) -> None:
@@ -296,6 +300,13 @@ class Agent:
         with contextlib.suppress(Exception):  # what nobody foresaw, too
             measured = measures.measure(tracked.environment, groups)
         self._listener.measured(tracked.environment, measured)
+
+    def _count_unlogged(self, tracked: TrackedEnvironment, snapshot: Snapshot) -> None:
+        access = tracked.run.loop.provider.access if tracked.run is not None else None
+        if access is None or not self._listener.wants_usage or not snapshot.environment.settings.access_log:
+            return
+        with contextlib.suppress(Exception):  # it is counted at the next look
+            self._listener.unlogged(tracked.environment, access.requests_lost(tracked.environment))
 
     def _advance(self, tracked: TrackedEnvironment) -> float | None:
         state = self._workspace.ledger.find_environment(tracked.environment)

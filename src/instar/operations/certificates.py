@@ -27,7 +27,7 @@ from instar.model.release import EnvironmentId, EnvironmentState
 from instar.operations.installed import installed_providers
 from instar.operations.locks import agent_pid, is_here
 from instar.operations.workspace import Workspace
-from instar.providers.base import EdgeCertificate
+from instar.providers.facets import EdgeCertificate
 
 if TYPE_CHECKING:
     from instar.cancellation import Cancellation

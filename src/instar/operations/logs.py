@@ -18,7 +18,7 @@ from instar.operations.workspace import Workspace
 from instar.threads import begin
 
 _NAMED = 5
-_NEWEST = datetime.max.replace(tzinfo=UTC)
+NEWEST = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,19 +69,19 @@ def logs(
         for name in instances_of(workspace, state, wanted)
     ]
     if follow:
-        yield from filter(wanted.has, _follow(sources, wanted.last))
+        yield from filter(wanted.has, followed(sources, wanted.last))
         return
     read = ((name, lines_of(last=wanted.last_read)) for name, lines_of in sources)
     lines = [one for name, lines in read for one in (LogLine.of(name, line) for line in lines) if wanted.has(one)]
     if len(sources) > 1:
-        lines.sort(key=lambda line: line.at or _NEWEST)
+        lines.sort(key=lambda line: line.at or NEWEST)
     yield from lines if wanted.last is None else lines[max(0, len(lines) - wanted.last) :]
 
 
 def instances_of(workspace: Workspace, environment: EnvironmentState, wanted: Wanted) -> Sequence[str]:
     """Return whose lines are wanted, by their ids. Raises NotFound."""
     if wanted.instance is not None:
-        return [_known(workspace, environment.id, wanted.instance)]
+        return [require_instance(workspace, environment.id, wanted.instance)]
     if wanted.role is not None:
         require_role(workspace, environment, wanted.release, wanted.role)
     if wanted.release is None:
@@ -108,7 +108,7 @@ def endings(
                 yield name, words(seen)
 
 
-def _known(workspace: Workspace, environment: EnvironmentId, instance: str) -> str:
+def require_instance(workspace: Workspace, environment: EnvironmentId, instance: str) -> str:
     """Return ``instance`` when ``environment`` has or had it. Raises NotFound, naming the newest few."""
     names = workspace.ledger.instance_names(environment)
     if instance not in names:
@@ -158,7 +158,8 @@ def _of_release(workspace: Workspace, environment: EnvironmentState, wanted: Wan
     return names
 
 
-def _follow(sources: Sequence[tuple[str, Callable[..., Iterator[str]]]], last: int | None) -> Iterator[LogLine]:
+def followed(sources: Sequence[tuple[str, Callable[..., Iterator[str]]]], last: int | None) -> Iterator[LogLine]:
+    """Yield the lines of all ``sources``, by their names, as they come."""
     heard: queue.SimpleQueue[LogLine | BaseException | None] = queue.SimpleQueue()
 
     def read(name: str, lines_of: Callable[..., Iterator[str]]) -> None:

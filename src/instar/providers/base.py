@@ -24,6 +24,7 @@ from instar.providers.traits import Traits
 
 if TYPE_CHECKING:
     from instar.providers.facets import (
+        AccessLogs,
         Changes,
         Counts,
         Edge,
@@ -177,6 +178,7 @@ class RouterPlan:
     expected: tuple[str, ...] = field(default=(), metadata=ADDED)  # names that stay where they are until it serves
     requests: Requests = field(default=Requests(), metadata=ADDED)  # what is taken from clients
     compression: Compression | None = field(default=None, metadata=ADDED)
+    access_log: bool = field(default=False, metadata=ADDED)  # what clients ask for is written down
     stream_timeout_ms: int = field(default=0, metadata=ADDED)  # of streams; 0: that of any request
     doors: tuple[DoorPlan, ...] = field(default=(), metadata=ADDED)  # besides the first, which all else is about
     sites: tuple[str, ...] = field(default=(), metadata=ADDED)  # names of the first door, where others have some too
@@ -222,6 +224,7 @@ class RouterPlan:
             expected=() if own is None else own.expected,
             requests=settings.requests if http else Requests(),
             compression=settings.compression if http else None,
+            access_log=settings.access_log and http,
             stream_timeout_ms=(service.timeouts.stream_ms or 0) if http else 0,
             doors=tuple(DoorPlan.of(key, door, service, together) for key, door in sorted(settings.doors.items())),
             sites=first_sites(settings) if http else (),
@@ -235,16 +238,6 @@ def _asked_by_router(service: Service) -> tuple[str | None, str]:
     """Return the path and the host of a service's health check, as far as they are the router's business."""
     health = service.health
     return (health.path, health.host) if health.kind == "http" else _ONLY_CONNECTS
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EdgeCertificate:
-    """What the edge shows for ``names`` ("shop.example", "*.shop.example"): a certificate for all of them, followed by
-    those that lead to whom clients trust, and its key, unencrypted, both PEM."""
-
-    names: tuple[str, ...]
-    chain: str
-    key: str = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -353,6 +346,8 @@ class Provider(Protocol):
     def maintains(self) -> Maintains | None: ...
     @property
     def measures(self) -> Measures | None: ...
+    @property
+    def access(self) -> AccessLogs | None: ...
     @property
     def members(self) -> Members | None: ...
     @property

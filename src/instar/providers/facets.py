@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -18,7 +19,6 @@ from instar.model.usage import Measured
 from instar.model.volume import SnapshotCause, VolumeSnapshot
 from instar.providers.base import (
     Counters,
-    EdgeCertificate,
     NetworkPlan,
     Provider,
     RouterPlan,
@@ -221,6 +221,32 @@ class Measures(Protocol):
     def measure(self, environment: EnvironmentId, groups: Sequence[Instance]) -> Measured:
         """Return what each member of ``groups``, which are of ``environment``, uses now: of one that does not run,
         nothing. Changes nothing, and asks no member. What nobody can tell is None, and why is said."""
+
+
+class AccessLogs(Protocol):
+    """Writes down the requests of environments whose settings say so (``access_log``)."""
+
+    def has_access_log(self, environment: EnvironmentId) -> bool:
+        """Tell whether anything of that is kept."""
+
+    def access_lines(
+        self, environment: EnvironmentId, *, last: int | None = None, follow: bool = False
+    ) -> Iterator[str]:
+        """Yield a line for each request, ``TIME access JSON``: client, instance, method, host, path, protocol, status,
+        bytes, ms. What is told of the log itself is ``TIME instar TEXT``."""
+
+    def requests_lost(self, environment: EnvironmentId) -> int:
+        """Return how many requests could not be written down: since the log was begun, as far as that is known."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EdgeCertificate:
+    """What the edge shows for ``names`` ("shop.example", "*.shop.example"): a certificate for all of them, followed by
+    those that lead to whom clients trust, and its key, unencrypted, both PEM."""
+
+    names: tuple[str, ...]
+    chain: str
+    key: str = field(repr=False)
 
 
 class PassedNames(Protocol):

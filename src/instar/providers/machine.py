@@ -16,6 +16,7 @@ from instar.model.release import EnvironmentId, Instance, Release
 from instar.providers.base import Observation, Observed, Probe, RouterPlan, RouterState, Subject, Target, Traffic
 from instar.providers.doors import Ports
 from instar.providers.facets import (
+    AccessLogs,
     Counts,
     Edge,
     Ends,
@@ -97,9 +98,7 @@ class Runtime(Networks, Volumes, Layers, Shells, Runs, Ends, Measures, Protocol)
 
     def clear_orphans(self, known: Callable[[], Sequence[Instance]]) -> tuple[str, ...]:
         """Remove whatever carries this state directory's id and belongs to none of ``known()``; return their names.
-
-        ``known`` is asked after the machine was looked at: whatever is made was written down before.
-        """
+        ``known`` is asked after the machine was looked at: whatever is made was written down before."""
 
     def log_lines(self, instance_id: str, *, last: int | None = None, follow: bool = False) -> Iterator[str]:
         """Yield the lines that an instance printed, each ``TIME STREAM TEXT``; of destroyed ones too, while kept."""
@@ -197,6 +196,7 @@ class MachineProvider:
     runtime: Runtime
     router: Router
     edge: MachineEdge | None = None
+    access: AccessLogs | None = None
     traits: Traits = Traits(finds_names=True)
 
     @property

@@ -21,6 +21,7 @@ from instar.views.page import Page, Table
 
 if TYPE_CHECKING:
     from instar.model.release import EnvironmentState
+    from instar.operations.logs import Wanted
     from instar.workspace import MachineWorkspace
 
 
@@ -175,6 +176,8 @@ def _logs(workspace: MachineWorkspace, question: ask.Logs, matching: re.Pattern[
     )
     states = (_find(workspace, word, question.service) for word in question.environments)
     found, *others = {state.id: state for state in states}.values()
+    if question.access:
+        return (yield from _requests(workspace, (found, *others), wanted, follow=question.follow))
     shown = set[str]()
     for line in logs(workspace, found, wanted, beside=others, follow=question.follow):
         shown.add(line.instance)
@@ -182,6 +185,21 @@ def _logs(workspace: MachineWorkspace, question: ask.Logs, matching: re.Pattern[
     for state in (found, *others):
         for name, how in endings(workspace, state, wanted, shown):
             yield Progress(stage="ended", text=f"{name}: {how}")
+    return 0
+
+
+def _requests(
+    workspace: MachineWorkspace, states: Sequence[EnvironmentState], wanted: Wanted, *, follow: bool
+) -> Answer:
+    from instar.operations.access_log import access_logs, requests
+
+    found, *others = states
+    yield from requests(workspace, found, wanted, beside=others, follow=follow)
+    for state in states:
+        if lost := access_logs(workspace, state).requests_lost(state.id):
+            yield Progress(
+                stage="lost", text=f"{state.id}: {lost:,} requests could not be written down", kind="warning"
+            )
     return 0
 
 

@@ -61,7 +61,8 @@ class History:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Logs:
-    """What did the instances of these environments print, and, to ``follow``, what do they from now on?"""
+    """What did the instances of these environments print (or, ``access``, which requests came to them), and, to
+    ``follow``, what do they from now on?"""
 
     environments: tuple[str, ...]
     service: str | None = None
@@ -72,6 +73,7 @@ class Logs:
     since: datetime | None = None
     until: datetime | None = None
     follow: bool = False
+    access: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -203,5 +205,5 @@ _BOUNDS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "every_s": lambda seconds: 0.5 <= seconds <= 3600,
     "since": lambda at: at.tzinfo is not None,
     "until": lambda at: at.tzinfo is not None,
-    **dict.fromkeys(("as_json", "all_files", "follow", "live"), lambda flag: True),
+    **dict.fromkeys(("as_json", "all_files", "follow", "live", "access"), lambda flag: True),
 }

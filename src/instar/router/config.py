@@ -17,6 +17,7 @@ from typing import Final
 from instar.errors import RouterError
 from instar.model.codec import canonical, from_json, parse
 from instar.router import (
+    access_log,
     address,
     bodies,
     checking,
@@ -240,6 +241,7 @@ def _frontends(plan: RouterFilePlan, bound: Mapping[Address, str], key: str = FI
     """``bound``: the variables of the addresses."""
     limits = [*rates.rules(plan.requests.rate), *bodies.rules(plan.form, plan.requests, grpc=plan.protocol == "h2")]
     sent = headers.rules(plan.form, proxied=bool(plan.accept_proxy)) if plan.http else ()
+    limits = [*access_log.rules(plan.access_log and plan.http), *limits]
     rules = [*in_front.rules(plan.accept_proxy), *limits, *sent]
     own, chosen = f":{key}" if key else "", _selection({key: plan}, key, maintained=maintained and plan.maintained)
     lines: list[str] = []
@@ -280,6 +282,7 @@ def _selection(doors: Mapping[str, RouterFilePlan], default: str, *, maintained:
         held = ["!{ req.fhdr(X-Instar-Release) -m found }"] if plan.preview == previews.HEADER else []
         held += [maintenance.HELD] if maintained else []
         lines += waiting.hold(connections.mode(plan.protocol), plan.wait_ms, door=key, only=[*held, *only[key]])
+    lines += access_log.silence(any(plan.access_log and plan.http and plan.wait_ms for plan in doors.values()))
     lines += [line for key, plan in doors.items() for line in previews.selection(plan.preview, key, only=only[key])]
     lines += [maintenance.SELECTION] if maintained else []
     lines += [line for key, plan in doors.items() for line in waiting.selection(plan.wait_ms, key, only=only[key])]

@@ -10,6 +10,7 @@
     ├── preview.map               which server a request for one release goes to, where there are previews
     ├── wait.lua                  how HAProxy holds requests, where they wait for an instance
     ├── body.lua                  how it counts their bodies, where there is a limit
+    ├── access.log, .1, .2        which requests came, where that is asked for; access.lost: how many were not written
     ├── holder.json               locked by the holder for as long as it lives; who it is and which HAProxy is its own
     └── holder.log                what the holder and HAProxy say
     run/routers/HASH.sock         HAProxy's admin socket
@@ -35,7 +36,7 @@ from instar.model.codec import from_json, parse
 from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
 from instar.process import Process
-from instar.router import maintenance
+from instar.router import access_writer, maintenance
 from instar.router.previews import MAP
 from instar.waiting import Deadline, until
 
@@ -161,6 +162,10 @@ class RouterFiles(HaproxyFiles):
     @property
     def maintenance(self) -> Path:
         return self.directory / maintenance.MAP
+
+    @property
+    def access_log(self) -> Path:
+        return self.directory / access_writer.LOG
 
     @property
     def page(self) -> Path:

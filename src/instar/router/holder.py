@@ -15,6 +15,7 @@ Usage: holder.py LABEL DIRECTORY ORDER: DIRECTORY has haproxy.cfg and holder.jso
      "groups": the directories of the cgroups that holder and HAProxy go to, made when they are not there,
      "haproxy": the program, "environment": HAProxy's, with the numbers of the inherited descriptors,
      "socket": its path, "listening": the inherited descriptors that it is to have,
+     "access": the program that writes what HAProxy logs, and the variable that names HAProxy the pipe to it; or null,
      "follows": [pid, start time] of the holder to end, or null}
 
 Whatever else it inherits are locks of those who change the place. It keeps them until its HAProxy can be spoken to, so
@@ -36,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 _LOG_BYTES = 512 * 1024
+_PIPE_BYTES = 1 << 20
 _TICK_S = 60.0
 _SOCKET_S = 10.0
 _LOCK_S = 5.0
@@ -70,6 +72,7 @@ def _become_holder(label: str, directory: Path, order: dict[str, Any], report: i
         mine = _locked(directory, order["follows"])
         _take_file(directory)
         os.chdir(order["sockets"])
+        access = _Access(label, directory, order)
         retired, before = _running(directory), _identity(order["socket"])
         pid = _start(label, directory, order, retired)
         _record(mine, pid, retired)
@@ -81,11 +84,55 @@ def _become_holder(label: str, directory: Path, order: dict[str, Any], report: i
     for descriptor in (report, *locks):
         os.close(descriptor)
     try:
-        _hold(lambda: _start(label, directory, order, {}), directory, mine, pid, retired)
+        _hold(lambda: _start(label, directory, order, {}), directory, access, mine, pid, retired)
     except BaseException as error:
         _say(f"the holder ends: {error!r}")
         os._exit(1)
     os._exit(0)
+
+
+class _Access:
+    """The pipe into which HAProxy logs, and the program that reads it. The holder has both ends open, so that what is
+    in it outlives either of them."""
+
+    def __init__(self, label: str, directory: Path, order: dict[str, Any]) -> None:
+        self._pid: int | None = None
+        self._began = 0.0
+        self._argv: list[str] = []
+        if order["access"] is None:
+            return
+        program, variable = order["access"]
+        self._pipe, writing = os.pipe()
+        with contextlib.suppress(OSError):  # a kernel, or a user, that may have less
+            fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        os.set_inheritable(writing, True)
+        order["environment"][variable] = str(writing)
+        self._others = [writing, *order["listening"]]
+        self._argv = [sys.executable, "-I", "-S", "-B", program, label, str(directory)]
+        self._begin()
+
+    def runs(self) -> bool:
+        """Start the reader again where it has ended, unless it has only just begun; return whether it runs."""
+        if self._argv and self._pid is not None and os.waitpid(self._pid, os.WNOHANG)[0]:
+            self._pid = None
+        if self._argv and self._pid is None and time.monotonic() - self._began > 1:
+            self._begin("again")
+        return not self._argv or self._pid is not None
+
+    def _begin(self, *words: str) -> None:
+        self._began = time.monotonic()
+        closed = [(os.POSIX_SPAWN_CLOSE, number) for number in self._others]
+        try:
+            self._pid = os.posix_spawn(
+                self._argv[0],
+                [*self._argv, *words],
+                {},
+                file_actions=[*closed, (os.POSIX_SPAWN_DUP2, self._pipe, 0)],
+                setsid=True,
+                setsigmask=[],
+            )
+        except OSError as error:
+            _say(f"cannot start what writes the access log: {error}")
 
 
 def _join(groups: list[str]) -> None:
@@ -98,12 +145,14 @@ def _join(groups: list[str]) -> None:
                 break
 
 
-def _hold(start: Callable[[], int], directory: Path, lock: int, pid: int, retired: dict[int, int]) -> None:
+def _hold(
+    start: Callable[[], int], directory: Path, access: _Access, lock: int, pid: int, retired: dict[int, int]
+) -> None:
     """Start HAProxy again whenever it ends, until told to end both."""
     hurried = 0
     began = time.monotonic()
     running: int | None = pid
-    while running is None or not _wait(running, directory):
+    while running is None or not _wait(running, directory, access):
         hurried = 0 if time.monotonic() - began > _STEADY_S else hurried + 1
         if signal.sigtimedwait({signal.SIGTERM}, _pause_s(hurried)):
             return
@@ -171,7 +220,7 @@ def _start(label: str, directory: Path, order: dict[str, Any], retires: dict[int
     )
 
 
-def _wait(pid: int, directory: Path) -> bool:
+def _wait(pid: int, directory: Path, access: _Access) -> bool:
     """Return when HAProxy has ended; True when it was to end."""
     asked = False
     while True:
@@ -179,7 +228,7 @@ def _wait(pid: int, directory: Path) -> bool:
         if ended:
             _say(f"haproxy {pid} ended: {_cause(status)}")
             return asked
-        event = signal.sigtimedwait(_AWAITED, _TICK_S)
+        event = signal.sigtimedwait(_AWAITED, _TICK_S if access.runs() else _SLOWEST_S)
         if event and event.si_signo == signal.SIGTERM:
             asked = True
             os.kill(pid, signal.SIGTERM)

@@ -79,6 +79,7 @@ class RouterFilePlan:
     door: bool = field(default=False, metadata=ADDED)
     requests: Requests = field(default=Requests(), metadata=ADDED)
     compression: Compression | None = field(default=None, metadata=ADDED)
+    access_log: bool = field(default=False, metadata=ADDED)
     stream_timeout_ms: int = field(default=0, metadata=ADDED)
     inside: tuple[str, ...] = field(default=(), metadata=ADDED)
     sites: tuple[str, ...] = field(default=(), metadata=ADDED)  # of the first door, where others have some too

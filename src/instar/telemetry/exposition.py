@@ -48,6 +48,7 @@ class _FiguresCollector(Collector):
         yield from _ended(self._figures)
         yield from _traffic(environments)
         yield from _traffic_by_instance(environments)
+        yield _unlogged(environments)
         yield from _usage(environments)
         yield from _certificates(self._figures)
         yield from _work(self._figures, environments)
@@ -181,6 +182,14 @@ def _traffic(environments: Environments) -> Iterator[Metric]:
             failed.add_metric(labels, served.failed)
             spent.add_metric(labels, served.response_ms / 1000)
     yield from (requests, failed, spent)
+
+
+def _unlogged(environments: Environments) -> Metric:
+    lost = _counter("instar_access_log_lost", "Requests that could not be written down.", _PLACE)
+    for environment, seen in environments:
+        if seen.unlogged is not None:
+            lost.add_metric(_words(environment), seen.unlogged)
+    return lost
 
 
 def _traffic_by_instance(environments: Environments) -> Iterator[Metric]:

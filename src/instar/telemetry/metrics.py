@@ -44,7 +44,8 @@ class DriftFigures:
 @dataclass(kw_only=True)
 class EnvironmentFigures:
     """One environment as it was last seen. ``totals`` are by release, ``answered`` by group, ``counted`` is what each
-    target had answered; ``measured``: what instances use."""
+    target had answered; ``measured``: what instances use; ``unlogged``: requests that could not be written down, None
+    where none are to be."""
 
     snapshot: Snapshot
     passes: int = 0
@@ -53,6 +54,8 @@ class EnvironmentFigures:
     totals: dict[int, Served] = field(default_factory=dict)
     answered: dict[str, Served] = field(default_factory=dict)
     measured: Measured = field(default_factory=Measured)
+    unlogged: int | None = None
+    unlogged_before: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +97,14 @@ class Metrics:
         with self._guard:
             if environment in self._seen:
                 self._seen[environment].measured = measured
+
+    def unlogged(self, environment: EnvironmentId, lost: int) -> None:
+        """Take note of how many requests could not be written down since HAProxy, or the log, began."""
+        with self._guard:
+            if (seen := self._seen.get(environment)) is not None:
+                new = lost - seen.unlogged_before if lost >= seen.unlogged_before else lost
+                seen.unlogged = 0 if seen.unlogged is None else seen.unlogged + new
+                seen.unlogged_before = lost
 
     def checked(self, checked: Checked) -> None:
         """Take note of how many findings there were of each kind."""

@@ -74,6 +74,7 @@ def _unfit(
     yield settings.accept_proxy, "'accept_proxy' is the gateway's matter"
     yield settings.requests != Requests(), "'requests' is the gateway's matter"
     yield settings.compression, "'compression' is the gateway's matter"
+    yield settings.access_log, "'access_log' is the gateway's matter: it sees the requests, and has a log of its own"
     yield service.port is not None and service.protocol == "tcp", "a service of tcp has no route there yet"
     yield service.stop.signal != "SIGTERM", f"it says SIGTERM to every pod, and not {service.stop.signal}"
     yield settings.tls.kind != "acme", "the certificates of its names are the gateway's; remove 'tls'"

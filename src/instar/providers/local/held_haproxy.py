@@ -24,7 +24,8 @@ from instar.errors import CommandFailed, HostError, RouterError, RouterUnreachab
 from instar.host.kernel import cgroups
 from instar.host.processes import processes
 from instar.process import Process
-from instar.router import admin_socket, config, holder
+from instar.router import access_log as access
+from instar.router import access_writer, admin_socket, config, holder
 from instar.router.admin_socket import Statistics
 from instar.router.components import haproxy_user
 from instar.router.files import HaproxyFiles, HolderRecord
@@ -32,9 +33,11 @@ from instar.waiting import Deadline
 
 _HAPROXY = "haproxy"
 _HOLDER = "holder.py"
+_WRITER = "access_writer.py"
 _READY_S = 10.0
 _ANSWER_S = 3.0
 _END_S = 5.0
+_WRITTEN_S = 0.5
 _POLL_S = 0.005
 
 
@@ -59,13 +62,20 @@ class HeldHaproxy:
 
     def holders(self) -> tuple[Process, ...]:
         """Return every holder of the place, also one whose file was removed under it."""
-        wanted = (_HOLDER, str(self._files.directory))
-        found = find_processes(lambda words: wanted in zip(map(_name, words), words[2:], strict=False))
-        return tuple(one for one, _ in found)
+        return self._programs(_HOLDER)
+
+    def _writers(self) -> tuple[Process, ...]:
+        """Return every process that writes the place's access log."""
+        return self._programs(_WRITER)
 
     def exists(self) -> bool:
         """Tell whether anything runs that serves the place, or will in a moment."""
         return self._files.record() is not None or bool(self.haproxies())
+
+    def _programs(self, name: str) -> tuple[Process, ...]:
+        wanted = (name, str(self._files.directory))
+        found = find_processes(lambda words: wanted in zip(map(_name, words), words[2:], strict=False))
+        return tuple(one for one, _ in found)
 
     def current(self) -> bool:
         """Tell whether a holder lives, and its HAProxy answers and is of the program that is installed now."""
@@ -106,21 +116,25 @@ class HeldHaproxy:
         listening: Mapping[str, socket.socket],
         record: HolderRecord | None,
         variables: Mapping[str, str] | None = None,
+        *,
+        access_log: bool = False,
     ) -> None:
         """Start HAProxy under a new holder with the file ``text``, in place of what runs, without losing a request.
 
         ``listening`` are its sockets, by the variable that names each in the file; ``record`` is what the holder says
-        that lives now; ``variables`` are what else the file needs. Raises RouterError, and what runs goes on as it was,
-        when the file is refused.
+        that lives now; ``variables`` are what else the file needs; ``access_log``: HAProxy logs into a
+        pipe. Raises RouterError, and what runs goes on as it was, when the file is refused.
         """
         environment = self._environment(listening) | dict(variables or {})
+        if access_log:
+            environment[access.PIPE] = "2"  # its holder makes the pipe
         descriptors = [one.fileno() for one in listening.values()]
         self._files.write(text, self._files.next)
         self._check(environment, descriptors)
         for one in self.holders():
             if record is None or one != record.process:
                 processes.kill(one)
-        self._start(record, environment, descriptors)
+        self._start(record, environment, descriptors, access_log=access_log)
         self._await_ready()
 
     def end(self) -> None:
@@ -132,6 +146,9 @@ class HeldHaproxy:
         for one in self.haproxies():
             if not processes.wait(one, _END_S) and not processes.kill(one):
                 raise RouterError(f"cannot stop {self._files.whose}: process {one.pid} does not end")
+        for one in self._writers():  # nobody can write to them any more, so they end when they have written all
+            if not processes.wait(one, _WRITTEN_S):
+                processes.kill(one)
         try:
             cgroups.remove_leaf(self._group)
         except HostError as error:
@@ -171,7 +188,14 @@ class HeldHaproxy:
             text = f"cannot configure {self._files.whose}: HAProxy refuses its file: {error.output}"
             raise RouterError(text, hint=hint) from error
 
-    def _start(self, record: HolderRecord | None, environment: Mapping[str, str], descriptors: Sequence[int]) -> None:
+    def _start(
+        self,
+        record: HolderRecord | None,
+        environment: Mapping[str, str],
+        descriptors: Sequence[int],
+        *,
+        access_log: bool,
+    ) -> None:
         order = {
             "sockets": str(self._files.sockets),
             "groups": [str(group) for group in cgroups.leaves(self._group)] if os.geteuid() == 0 else [],
@@ -179,6 +203,7 @@ class HeldHaproxy:
             "environment": environment,
             "socket": str(self._files.sockets / self._files.socket),
             "listening": descriptors,
+            "access": [access_writer.__file__, access.PIPE] if access_log else None,
             "follows": [record.process.pid, record.process.start_time] if record else None,
         }
         argv: list[str | Path] = [

@@ -141,7 +141,8 @@ class Proxy(HeldHaproxy):
             self.files.make()
             self.write_scripts(plan)
             listening = dict(zip(config.variables(plan), sockets, strict=True))
-            self.put(self.render(plan, held), listening, record, self._seen(plan))
+            text = self.render(plan, held)
+            self.put(text, listening, record, self._seen(plan), access_log=plan.access_log)
 
     def _seen(self, plan: RouterFilePlan) -> dict[str, str]:
         """Return what the file of a router with a door leaves to variables: what HAProxy sees of that."""

@@ -1,0 +1,62 @@
+"""A request as an access log has it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from instar.frozen import dataclass
+from instar.model.printable import printable
+
+_TEXTS = ("client", "method", "host", "path", "protocol")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoggedRequest:
+    """``bytes`` are those that the client was sent; ``status`` and ``ms``, how long it took, are None where it had no
+    answer or went before. ``instance`` and ``release``: which answered; None where none did. ``method``, ``host``,
+    ``path`` and ``protocol`` are "-" where what came was no request."""
+
+    environment: str
+    client: str
+    method: str
+    host: str
+    path: str
+    protocol: str
+    status: int | None
+    bytes: int
+    ms: int | None
+    instance: str | None = None
+    release: int | None = None
+
+    @property
+    def text(self) -> str:
+        """Return it for people: as many words whatever a client said."""
+        host, path = ("" if self.host == "-" and self.path != "-" else self.host), self.path
+        words = [self.client, self.method, f"{host}{path}", self.protocol]
+        answered = [str(self.status or "-"), f"{self.bytes} B", "-" if self.ms is None else f"{self.ms} ms"]
+        by = "-" if self.instance is None else self.instance
+        release = "" if self.release is None else f" release {self.release}"
+        return " ".join([*(printable(word).replace(" ", "?") for word in words), *answered, by]) + release
+
+
+def read(environment: str, text: str) -> LoggedRequest | None:
+    """Return the request of a line of a log; None where the line is damaged."""
+    try:
+        said: Any = json.loads(text)
+        status, size, ms, instance = (said[name] for name in ("status", "bytes", "ms", "instance"))
+        client, method, host, path, protocol = (str(said[name]) for name in _TEXTS)
+        return LoggedRequest(
+            environment=environment,
+            client=client,
+            method=method,
+            host=host,
+            path=path,
+            protocol=protocol,
+            status=int(status) if int(status) > 0 else None,
+            bytes=int(size),
+            ms=int(ms) if int(ms) >= 0 else None,
+            instance=None if instance is None else str(instance),
+        )
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None

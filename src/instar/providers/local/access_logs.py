@@ -1,0 +1,58 @@
+"""Access logs of this machine's routers: read where ``router/access_writer.py`` has written them, and what was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from instar import durable
+from instar.errors import RouterError
+from instar.model.release import EnvironmentId
+from instar.model.state import StateDirectory
+from instar.providers.local import logs
+from instar.providers.local.proxy import Proxy
+from instar.router import access_writer, admin_socket, config
+
+_DROPPED = "DroppedLogs"
+
+
+class LocalAccessLogs:
+    """Implements :class:`instar.providers.facets.AccessLogs`."""
+
+    def __init__(self, state: StateDirectory, state_id: str) -> None:
+        self._state = state
+        self._id = state_id
+
+    def has_access_log(self, environment: EnvironmentId) -> bool:
+        return self._proxy(environment).files.access_log.exists()
+
+    def access_lines(
+        self, environment: EnvironmentId, *, last: int | None = None, follow: bool = False
+    ) -> Iterator[str]:
+        log = self._proxy(environment).files.access_log
+        return logs.follow(log, last, log.parent.exists) if follow else logs.read(log, last)
+
+    def requests_lost(self, environment: EnvironmentId) -> int:
+        proxy = self._proxy(environment)
+        return _unwritten(proxy) + _dropped(proxy)
+
+    def _proxy(self, environment: EnvironmentId) -> Proxy:
+        return Proxy(self._state, self._id, environment)
+
+
+def _unwritten(proxy: Proxy) -> int:
+    """Return how many lines the writers have counted that they could not write."""
+    try:
+        return int(durable.read_text(proxy.files.directory / access_writer.LOST))
+    except (OSError, ValueError):
+        return 0
+
+
+def _dropped(proxy: Proxy) -> int:
+    """Return how many HAProxy had no room for in the pipe, since it was started."""
+    text = proxy.files.read()
+    if text is None or not config.read_plan(text).access_log:
+        return 0
+    try:
+        return int(admin_socket.read_info(proxy.ask("show info")[0]).get(_DROPPED, 0))
+    except (RouterError, ValueError):
+        return 0
