@@ -274,7 +274,7 @@ class ClusterStub:
                 yield json.dumps({"type": what, "object": one}).encode() + b"\n"
             yield b""
 
-    def _listed(self, plural: str, namespace: str, query: Mapping[str, list[str]]) -> list[Any]:
+    def _listed(self, plural: str, namespace: str | None, query: Mapping[str, list[str]]) -> list[Any]:
         words = [one for one in ",".join(query.get("labelSelector", [])).split(",") if one]
         wanted = dict(one.split("=", 1) for one in words if not one.startswith("!"))
         lacking = {one[1:] for one in words if one.startswith("!")}
@@ -282,7 +282,9 @@ class ClusterStub:
         return [
             one
             for (found, where, name), one in self.objects.items()
-            if (found, where) == (plural, namespace) and wanted.items() <= one["metadata"].get("labels", {}).items()
+            if found == plural
+            and namespace in (where, None)
+            and wanted.items() <= one["metadata"].get("labels", {}).items()
             if not lacking & one["metadata"].get("labels", {}).keys()
             if not of.startswith("metadata.name=") or of == f"metadata.name={name}"
         ]

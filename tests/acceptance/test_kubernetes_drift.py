@@ -13,6 +13,7 @@ from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.kinds import BUDGET, CONFIG_MAP, DEPLOYMENT, POD, ROUTE, SECRET, SERVICE
 from instar.providers.kubernetes.kubeconfig import find_config
 from kubernetes_author import Author
+from kubernetes_namespace import Namespace
 
 pytestmark = pytest.mark.cluster
 
@@ -201,6 +202,38 @@ def test_nothing_of_a_route_is_taken_from_a_tool_that_applies_it(author: Author)
     tool.apply(ROUTE, author.namespace.name, {"metadata": {"name": "shop-prod"}})
     author.deploy()
     assert json.loads(author.instar("drift", "prod", "--json"))["clean"]
+
+
+def test_a_route_of_somebody_else_s_for_its_name_is_found_said_and_left(author: Author, tmp_path: Path) -> None:
+    """It is in a namespace of its own, and takes what is asked below a path."""
+    author.write(rollout="{strategy: blue-green}")
+    author.deploy()
+    (tmp_path / "theirs").mkdir()
+    theirs = Namespace(tmp_path / "theirs")
+    try:
+        api = Api(find_config(None, theirs.environ), theirs.environ, manager="kubectl-create")
+        rule = {"matches": [{"path": {"type": "PathPrefix", "value": "/pay"}}]}
+        parent = {"name": "public", "namespace": "gateways"}
+        spec = {"parentRefs": [parent], "hostnames": [author.host], "rules": [rule]}
+        kinds = {"apiVersion": ROUTE.api_version, "kind": ROUTE.name}
+        made = api.create(ROUTE, theirs.name, {**kinds, "metadata": {"name": "cuckoo"}, "spec": spec})
+        (found,) = json.loads(author.instar("drift", "prod", "--json", status=2))["findings"]
+        assert (found["kind"], found["path"]) == ("name", f"HTTPRoute {theirs.name}/cuckoo")
+        assert f"{author.host}/pay" in found["expected"] and "'kubectl-create'" in found["observed"]
+        assert f"HTTPRoute {theirs.name}/cuckoo" in author.instar("status", "prod")
+        author.instar("agent", "--once")
+        author.write(greeting="hi", rollout="{strategy: blue-green}")
+        told = author.deploy()
+        assert f"go to the HTTPRoute '{theirs.name}/cuckoo'" in " ".join(told.split())
+        left = api.find(ROUTE, theirs.name, "cuckoo")
+        assert left is not None and left["spec"] == made["spec"], "it is somebody else's"
+        ignore = '[{kind: name, path: "HTTPRoute */cuckoo", reason: theirs, until: 2099-01-01}]'
+        author.write(greeting="ho", rollout="{strategy: blue-green}", settings=f"drift: {{ignore: {ignore}}}")
+        author.deploy()
+        assert json.loads(author.instar("drift", "prod", "--json"))["clean"]
+        assert "cuckoo" not in author.instar("status", "prod")
+    finally:
+        theirs.close()
 
 
 def assert_found(

@@ -26,6 +26,7 @@ KINDS: Final = {
     "blob": "a layer's bytes are not those that were baked",
     "object": "an object of a cluster that a release is made of is not as it was made, or others have written to it",
     "router": "the router sends traffic elsewhere than the ledger says, or its file does",
+    "name": "requests for a name of the environment go elsewhere, by an object of somebody else's",
     "record": "it is not written down what the instance was like when it was made",
     "rule": "a rule that ignores findings has expired",
 }

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from instar.frozen import dataclass
 from instar.model.codec import ADDED
 from instar.model.digest import Digest
+from instar.model.drift import Finding
 from instar.model.origin import Origin
 from instar.model.release import EnvironmentId, TaintKind
 
@@ -128,6 +129,7 @@ class EnvironmentStatus:
     is reached through the machine's edge. ``internal``: only environments that use it reach it, by its
     ``inner_name``. ``uses``: which ones it finds by name itself; ``circle``: the way over what those use back to
     itself, both ends included, () where there is none. ``doors``: where each is, by ROLE or ROLE.PORT.
+    ``taken``: who else's rules take requests for its names, as drift finds it.
     """
 
     environment: EnvironmentId
@@ -148,6 +150,7 @@ class EnvironmentStatus:
     inner_name: str | None = None
     uses: tuple[UseStatus, ...] = ()
     circle: tuple[str, ...] = ()
+    taken: tuple[Finding, ...] = field(default=(), metadata=ADDED)
     doors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property

@@ -8,9 +8,11 @@ from instar.control.endings import why_ended
 from instar.control.observe import observe
 from instar.control.snapshot import GroupView, Snapshot
 from instar.control.steps import awaited, waits_for_somebody
+from instar.drift.rules import sort_out
 from instar.errors import Cancelled, InstarError, LedgerUnreachable
 from instar.frozen import dataclass
 from instar.model.doors import Door
+from instar.model.drift import Finding
 from instar.model.environment import HostNames, Settings
 from instar.model.machine import EdgeSettings, MachineSettings
 from instar.model.release import Configuration, EnvironmentState, MemberTaint, Release
@@ -26,6 +28,7 @@ from instar.operations.layers import guarantee
 from instar.operations.locks import agent_in_charge, agent_pid, is_here
 from instar.operations.uses import circle, host_inside, uses_status
 from instar.operations.workspace import Workspace
+from instar.providers.base import Provider
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +93,17 @@ def status(workspace: Workspace, environment: EnvironmentState) -> EnvironmentSt
         inner_name=inner,
         uses=() if configuration is None else uses_status(workspace, environment.settings.provider, configuration),
         circle=() if configuration is None else circle(workspace, environment.id, configuration.uses),
+        taken=_taken(workspace, provider, environment),
     )
+
+
+def _taken(workspace: Workspace, provider: Provider, state: EnvironmentState) -> tuple[Finding, ...]:
+    """Return who else takes requests for its names, unless a rule of the environment expects that."""
+    if provider.inspects is None or state.active is None:
+        return ()
+    found = provider.inspects.taken_names(state.id)
+    unexpected, _ = sort_out(found, state.settings.drift.ignore, workspace.ledger.now().date())
+    return tuple(one for one in unexpected if one in found)
 
 
 def _edge(workspace: Workspace) -> EdgeSettings:

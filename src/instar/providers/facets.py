@@ -106,7 +106,12 @@ class Inspects(Protocol):
         """
 
     def inspect_router(self, environment: EnvironmentId) -> tuple[Finding, ...]:
-        """Return what of the router is not as this provider made it; nothing where none runs."""
+        """Return what of the router is not as this provider made it; nothing where none runs. With it, what
+        ``taken_names`` says."""
+
+    def taken_names(self, environment: EnvironmentId) -> tuple[Finding, ...]:
+        """Return who else's rules take requests for names of the environment, where an engine lets others have such:
+        they are found, and never touched."""
 
     def router(self, environment: EnvironmentId) -> RouterState:
         """Return what the router does now, by the addresses of its targets."""

@@ -56,13 +56,9 @@ class Runtime(Networks, Volumes, Layers, Shells, Runs, Ends, Measures, Protocol)
         """Have others get the addresses of environments that are none of ``known``, unless instances know them."""
 
     def create(self, instance: Instance, release: Release, image: Image) -> None:
-        """Make everything that ``instance`` needs, an address too, and its first process, which waits to begin.
-
-        That is the service's command or, of an instance with a ``task``, the command of that task of its release.
-
-        Raises ProviderError (its message is for people: a command that is not in the image
-        is named here) and leaves nothing behind when it fails.
-        """
+        """Make all that ``instance`` needs, an address too, and its first process, which waits to begin: the service's
+        command or, of an instance with a ``task``, that task's. Raises ProviderError (its message is for people: a
+        command that is not in the image is named here) and leaves nothing behind when it fails."""
 
     def start(self, instance: Instance) -> None:
         """Let the first process of a created instance begin. Does nothing to one that runs."""
@@ -407,6 +403,9 @@ class MachineInspection:
 
     def inspect_router(self, environment: EnvironmentId) -> tuple[Finding, ...]:
         return self.routes.inspect(environment)
+
+    def taken_names(self, environment: EnvironmentId) -> tuple[Finding, ...]:
+        return ()  # the machine's edge gives a name to one alone
 
     def router(self, environment: EnvironmentId) -> RouterState:
         return self.routes.observe(environment)

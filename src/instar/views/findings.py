@@ -100,6 +100,8 @@ def _advice(report: DriftReport) -> str:
         lines.append("a rule has expired: remove it or give it a later date, and deploy")
     if "router" in kinds:
         lines.append("the agent restores the router (instar agent, or instar agent --once)")
+    if "name" in kinds:
+        lines.append("nothing of somebody else's is touched: whoever made it takes it away, or drift.ignore expects it")
     if "network" in kinds:
         lines.append("the agent restores the network that instances share (instar agent, or instar agent --once)")
     if "blob" in kinds:

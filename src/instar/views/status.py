@@ -38,6 +38,7 @@ def status_json(status: EnvironmentStatus) -> dict[str, Any]:
         "uses": status.uses,
         "circle": status.circle,
         "doors": status.doors,
+        "taken": status.taken,
     }
 
 
@@ -129,6 +130,8 @@ def _advice(status: EnvironmentStatus) -> Page:
     for one in status.uses:
         if one.trouble is not None:
             yield f"\n{status.environment} uses {one.environment}, {one.trouble}; nobody answers at {one.name}"
+    for taken in status.taken:
+        yield f"\n{status.environment}: {taken.path}: {taken.expected}, and {taken.observed}"
     if status.circle:
         yield f"\n{circle_text(status.circle)}"
     troubles = [f"{one.id}: {one.reason}" for one in active.instances if one.reason] if active else []

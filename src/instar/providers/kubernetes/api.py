@@ -63,19 +63,20 @@ class Api:
     def list(
         self,
         kind: Kind,
-        namespace: str,
+        namespace: str | None,
         labels: Mapping[str, str],
         fields: Mapping[str, str] | None = None,
         *,
         lacking: str | None = None,
     ) -> tuple[Object, ...]:
-        """Return the objects that have all of ``labels``, have not ``lacking``, and are so in these ``fields``."""
+        """Return the objects that have all of ``labels``, have not ``lacking``, and are so in these ``fields``: of a
+        namespace, or (None) of all."""
         return self.listed(kind, namespace, labels, fields, lacking=lacking)[0]
 
     def listed(
         self,
         kind: Kind,
-        namespace: str,
+        namespace: str | None,
         labels: Mapping[str, str],
         fields: Mapping[str, str] | None = None,
         *,
@@ -85,7 +86,7 @@ class Api:
         """Return the same, and of which version that is: what a watch goes on from."""
         found: list[Object] = []
         params = {"limit": str(_PAGE), **_selected(labels, fields, lacking)}
-        what = f"list {kind.plural} in '{namespace}'"
+        what = f"list {kind.plural} in {'all namespaces' if namespace is None else repr(namespace)}"
         for _ in range(_MOST_PAGES):
             page = _object(self._ask("GET", kind.path(namespace), what, params=params, accept=accept) or b"{}")
             found += reading.items(page, what)

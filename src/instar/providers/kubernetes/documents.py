@@ -16,7 +16,7 @@ from instar.providers.kubernetes.names import Names
 from instar.providers.kubernetes.objects import anchor, claim, group_objects
 from instar.providers.kubernetes.pod import Order
 from instar.providers.kubernetes.policy import policies
-from instar.providers.kubernetes.rights import roles
+from instar.providers.kubernetes.rights import roles, routes_role
 from instar.providers.kubernetes.route import route
 from instar.providers.kubernetes.selecting import selecting_service
 from instar.providers.kubernetes.settings import Place
@@ -48,7 +48,7 @@ def render(site: Site, planned: PlannedEnvironment) -> Mapping[str, str]:
 
 def rbac(site: Site, planned: PlannedEnvironment) -> Mapping[str, str]:
     place = Place.of(planned.settings)
-    return _files(roles(place.namespace, place.gateway))
+    return _with_choice(_files(roles(place.namespace, place.gateway)), place)
 
 
 def agent(site: Site, planned: PlannedEnvironment) -> Mapping[str, str]:
@@ -56,7 +56,19 @@ def agent(site: Site, planned: PlannedEnvironment) -> Mapping[str, str]:
     place = Place.of(planned.settings)
     assert planned.given is not None
     image = str(planned.given)
-    return _files([*roles(place.namespace, place.gateway), deployment(place, image, AGENTS, "instar")])
+    made = _files([*roles(place.namespace, place.gateway), deployment(place, image, AGENTS, "instar")])
+    return _with_choice(made, place)
+
+
+def _with_choice(files: Mapping[str, str], place: Place) -> Mapping[str, str]:
+    """Return the files, of which one says that it may be left away."""
+    said = (
+        "# it may be left away: by it another HTTPRoute that takes requests for a name is found in other namespaces "
+        "than\n"
+        f"# '{place.namespace}', where only such of that one are found without it\n"
+    )
+    end = f"-clusterrole-{routes_role(place.namespace)}.yaml"
+    return {name: f"{said}{text}" if name.endswith(end) else text for name, text in files.items()}
 
 
 def policy(site: Site, planned: PlannedEnvironment) -> Mapping[str, str]:

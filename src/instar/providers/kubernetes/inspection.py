@@ -15,7 +15,7 @@ from instar.model.drift import Finding
 from instar.model.release import EnvironmentId, Instance
 from instar.providers.base import RoutedTarget, RouterPlan, RouterState, Subject, Target
 from instar.providers.doors import Ports
-from instar.providers.kubernetes import audit
+from instar.providers.kubernetes import audit, other_routes
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.comparison import Difference, differences, other_writers
 from instar.providers.kubernetes.door import Backend
@@ -58,7 +58,17 @@ class ClusterInspection:
 
     def inspect_router(self, environment: EnvironmentId) -> tuple[Finding, ...]:
         sites = self._cluster.sites_of(environment)
-        return tuple(_routed(one) for one in self._cluster.traffic_of(environment).differences(sites))
+        own = (_routed(one) for one in self._cluster.traffic_of(environment).differences(sites))
+        return (*own, *self.taken_names(environment))
+
+    def taken_names(self, environment: EnvironmentId) -> tuple[Finding, ...]:
+        api, names, place = self._cluster.place_of(environment)
+        sites = self._cluster.sites_of(environment)
+        if place.gateway is None or not sites:
+            return ()
+        routes = other_routes.listed(api, place.namespace).routes
+        found = other_routes.taking(routes, (place.namespace, names.route), place, sites)
+        return tuple(one.finding for one in found)
 
     def router(self, environment: EnvironmentId) -> RouterState:
         door = self._cluster.traffic_of(environment).door()

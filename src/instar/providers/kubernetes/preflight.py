@@ -19,6 +19,7 @@ from instar.model.environment import Settings
 from instar.model.reference import Reference
 from instar.model.release import EnvironmentId
 from instar.model.requests import Requests
+from instar.providers.kubernetes import other_routes
 from instar.providers.kubernetes.api import Api, Object
 from instar.providers.kubernetes.kinds import (
     ACCESS_REVIEW,
@@ -176,18 +177,24 @@ def _looked(api: _Patient, names: Names, place: Place, services: Sequence[Servic
     return tuple(dict.fromkeys(told))
 
 
-def notes(api: Api, settings: Settings) -> Iterator[str]:
-    """Yield what a cluster does not say of itself, and what it lacks."""
+def notes(api: Api, names: Names, settings: Settings) -> Iterator[str]:
+    """Yield what a cluster does not say of itself, what it lacks, and who else has names of the environment."""
+    place = Place.of(settings)
+    own = (place.namespace, names.route)
     if settings.scaling is not None and _Patient(api).text(_METRICS, "look for figures of pods", absent=True) is None:
         yield (
             "nothing in the cluster says how much of its processors a pod uses (metrics.k8s.io): until something does, "
             "such as metrics-server, the autoscaler changes no number of instances"
         )
-    if settings.rollout.analysis is not None and Place.of(settings).prometheus is None:
+    if settings.rollout.analysis is not None and place.prometheus is None:
         yield (
             "nobody counts requests there, so that rollout.analysis asks its own checks alone: kubernetes.prometheus "
             "says who has figures"
         )
+    if place.gateway is not None and settings.names.sites:
+        found = _again(lambda: other_routes.listed(api, place.namespace))
+        yield from (one.note for one in other_routes.taking(found.routes, own, place, settings.names.sites))
+        yield from (found.unseen,) if found.unseen is not None else ()
     if settings.network.allow:
         yield (
             "network.allow becomes a NetworkPolicy: whether it is held to is up to the cluster's network plugin, which "

@@ -126,7 +126,7 @@ class KubernetesProvider:
         told = preflight.look(api, self._names(environment), place, services)
         if launching:
             preflight.require_registry(self._site.registries, place)
-        return (*told, *preflight.notes(api, settings), *unseen(api, place, settings))
+        return (*told, *preflight.notes(api, self._names(environment), settings), *unseen(api, place, settings))
 
     def layout(self, settings: Settings, service: Service) -> tuple[int, ...]:
         return (settings.instances,)

@@ -79,6 +79,7 @@ _VERBS: Final[Mapping[Kind, Sequence[str]]] = {
 }
 _WATCHED: Final = (CONFIG_MAP, DEPLOYMENT, ROUTE)  # what is not allowed is asked for again and again
 _MEASURING: Final = Right(verb="list", resource=POD_METRICS.plural, group=POD_METRICS.group)  # without, nothing is said
+LISTING: Final = Right(verb="list", resource=ROUTE.plural, group=ROUTE.group)  # without, others' are not found
 _PARTS: Final = (
     ("get", "pods/log"),
     ("get", "pods/proxy"),
@@ -96,11 +97,11 @@ NEEDED: Final = (
 
 def roles(namespace: str, gateway: tuple[str, str] | None, account: str = "instar") -> list[Mapping[str, Any]]:
     """Return the account, the roles and their bindings: in the environment's namespace, for that namespace itself,
-    and for the Gateway in its own."""
+    for the Gateway in its own, and for a look at the HTTPRoutes of all namespaces."""
     watching = (Right(verb="watch", resource=kind.plural, group=kind.group) for kind in _WATCHED)
     inner = [
         one
-        for one in (*NEEDED, *watching, _MEASURING)
+        for one in (*NEEDED, *watching, _MEASURING, LISTING)
         if not one.of_gateway and (gateway is not None or one.group != GATEWAY.group)
     ]
     who = {"kind": "ServiceAccount", "name": account, "namespace": namespace}
@@ -117,7 +118,13 @@ def roles(namespace: str, gateway: tuple[str, str] | None, account: str = "insta
             "verbs": ["get"],
         }
         made += _role("Role", f"{account}-{namespace}-gateway", gateway[0], [rule], who)
+        made += _role("ClusterRole", routes_role(namespace, account), None, _rules([LISTING]), who)
     return made
+
+
+def routes_role(namespace: str, account: str = "instar") -> str:
+    """Return the name of the ClusterRole that may be left away: it finds others' routes in other namespaces."""
+    return f"{account}-{namespace}-routes"
 
 
 def _reading_namespace(namespace: str) -> Mapping[str, Any]:

@@ -1,0 +1,171 @@
+"""HTTPRoutes of others for a name of an environment: which take requests from it, by the rules of the Gateway API."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes_values import ENV, SERVICE, SETTINGS, WITHOUT_GATEWAY, World
+
+from cluster_stub import ClusterStub, Fault
+from instar.errors import ProviderUnavailable
+from instar.model.environment import HostNames
+from instar.providers.base import RouterPlan
+from instar.providers.kubernetes.other_routes import OtherRoute, taking
+from instar.providers.kubernetes.settings import Place
+
+SHOP = ("shop.example",)
+REGULAR = {"path": {"type": "RegularExpression", "value": "/x"}}
+PLACE = Place.of(SETTINGS)
+OWN = ("shop", "shop-prod")
+PARENT = {"name": "public", "namespace": "gateways"}
+
+
+def route(
+    hosts: tuple[str, ...] = SHOP,
+    *matches: Mapping[str, Any],
+    at: str = "2026-11-29T12:00:01Z",
+    name: str = "other",
+    namespace: str = "theirs",
+    **more: Any,
+) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": namespace, "creationTimestamp": at, **more}
+    return {
+        "metadata": metadata,
+        "spec": {"parentRefs": [PARENT], "hostnames": list(hosts), "rules": [{"matches": matches}]},
+    }
+
+
+MINE = route(name="shop-prod", namespace="shop", at="2026-11-29T12:00:00Z")
+
+
+def prefix(path: str, **more: Any) -> dict[str, Any]:
+    return {"path": {"type": "PathPrefix", "value": path}, **more}
+
+
+def taken(other: Mapping[str, Any], *sites: str, mine: Mapping[str, Any] | None = MINE) -> tuple[str, ...]:
+    routes = [other] if mine is None else [other, mine]
+    return tuple(one for found in taking(routes, OWN, PLACE, sites or ("shop.example",)) for one in found.takes)
+
+
+@pytest.mark.parametrize(
+    ("other", "takes"),
+    [
+        (route(SHOP, prefix("/api")), ("shop.example/api",)),
+        (route(SHOP, {"path": {"type": "Exact", "value": "/"}}), ("shop.example",)),
+        (route(SHOP, REGULAR), ("shop.example/x (a regular expression)",)),
+        (route(SHOP, prefix("/", method="POST")), ("shop.example/ (some of them)",)),
+        (route(SHOP, prefix("/", headers=[{"name": "a", "value": "b"}])), ("shop.example/ (some of them)",)),
+        (route(SHOP, at="2026-11-29T11:59:59Z"), ("shop.example",)),
+        (route(SHOP, at="2026-11-29T12:00:00Z", namespace="a"), ("shop.example",)),
+        (route(SHOP), ()),
+        (route(SHOP, at="2026-11-29T12:00:00Z", namespace="z"), ()),
+        (route(("www.shop.example",)), ()),
+        (route(("*.example",)), ()),
+        (route(()), ()),
+    ],
+)  # fmt: skip
+def test_the_longest_path_the_most_conditions_and_then_the_older_route_take_requests(
+    other: dict[str, Any], takes: tuple[str, ...]
+) -> None:
+    assert taken(other) == takes
+
+
+def test_before_there_is_a_route_all_others_are_older() -> None:
+    assert taken(route(), mine=None) == ("shop.example",)
+
+
+def test_a_path_of_ones_own_is_taken_by_what_is_below_it_alone() -> None:
+    assert taken(route(SHOP, prefix("/")), "shop.example/app") == ()
+    assert taken(route(SHOP, prefix("/application")), "shop.example/app") == ()
+    assert taken(route(SHOP, prefix("/app/api")), "shop.example/app") == ("shop.example/app/api",)
+
+
+def test_of_a_name_with_a_wildcard_each_longer_one_is_taken_whatever_its_path() -> None:
+    assert taken(route(("a.shop.example",), prefix("/")), "*.shop.example/app") == ("a.shop.example/app",)
+    assert taken(route(("a.shop.example",), prefix("/x")), "*.shop.example") == ("a.shop.example/x",)
+    assert taken(route(SHOP), "*.shop.example") == ()
+
+
+def test_a_route_of_another_gateway_or_one_that_was_refused_takes_nothing() -> None:
+    other = route(SHOP, prefix("/api"))
+    elsewhere = {**other, "spec": {**other["spec"], "parentRefs": [{"name": "public"}]}}
+    assert taken(elsewhere) == (), "without a namespace it is of its own"
+    refused = {"parents": [{"parentRef": PARENT, "conditions": [{"type": "Accepted", "status": "False"}]}]}
+    assert taken({**other, "status": refused}) == ()
+    mesh = {**other, "spec": {**other["spec"], "parentRefs": [{**PARENT, "kind": "Service", "group": ""}]}}
+    assert taken(mesh) == ()
+
+
+def test_it_is_said_whose_a_route_is() -> None:
+    def whose(**more: Any) -> OtherRoute:
+        (found,) = taking([route(SHOP, prefix("/api"), **more), MINE], OWN, PLACE, ("shop.example",))
+        return found
+
+    labels = {"app.kubernetes.io/managed-by": "instar", "instar/service": "blog", "instar/environment": "prod"}
+    assert whose(labels=labels).whose == "Instar's, of the environment 'blog/prod'"
+    assert whose(labels={"app.kubernetes.io/managed-by": "Helm"}).whose == "managed by 'Helm'"
+    fields = [{"manager": "envoy", "subresource": "status"}, {"manager": "kubectl-create"}]
+    assert whose(managedFields=fields).whose == "of 'kubectl-create'"
+    assert whose().finding.observed == "it takes them: nobody says whose, made at 2026-11-29T12:00:01Z"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    stub = ClusterStub()
+    yield World(stub, tmp_path)
+    stub.close()
+
+
+def test_a_deploy_says_whose_route_takes_its_requests_and_touches_nothing(world: World) -> None:
+    world.stub.put("httproutes", "theirs", route())
+    before = dict(world.stub.objects)
+    (told,) = world.provider.preflight(ENV, SETTINGS, SERVICE, launching=True)
+    assert "requests for shop.example go to the HTTPRoute 'theirs/other'" in told and "2026-11-29T12:00:01Z" in told
+    assert world.stub.objects == before
+
+
+def test_drift_and_status_find_it_in_whichever_namespace(world: World) -> None:
+    group = world.create(world.release())
+    world.provider.expose(world.release(), [group], RouterPlan.of(ENV, SETTINGS, SERVICE))
+    world.provider.route(ENV, {group.id: 100})
+    assert world.provider.inspects.inspect_router(ENV) == ()
+    world.stub.put("httproutes", "theirs", route(SHOP, prefix("/api")))
+    (found,) = world.provider.inspects.inspect_router(ENV)
+    assert (found.kind, found.path) == ("name", "HTTPRoute theirs/other")
+    assert world.provider.inspects.taken_names(ENV) == (found,)
+
+
+def forbidden(*ends: str) -> Fault:
+    body = {"kind": "Status", "reason": "Forbidden", "message": "httproutes is forbidden"}
+    return Fault(403, body, times=9, fits=lambda method, path: path.endswith(ends))
+
+
+def test_without_the_right_only_its_own_namespace_is_looked_at_and_that_is_said(world: World) -> None:
+    world.stub.put("httproutes", "theirs", route())
+    world.stub.put("httproutes", "shop", route(namespace="shop"))
+    ready = Fault(200, times=99, fits=lambda method, path: path == "/readyz")
+    world.stub.faults = [ready, forbidden("/v1/httproutes")]
+    ours, told = world.provider.preflight(ENV, SETTINGS, SERVICE, launching=True)
+    assert "'shop/other'" in ours and "may not list HTTPRoutes of other namespaces than 'shop'" in told
+    world.stub.faults = [ready, forbidden("/httproutes")]
+    (told,) = world.provider.preflight(ENV, SETTINGS, SERVICE, launching=True)
+    assert "may not list HTTPRoutes at all" in told
+    assert world.provider.inspects.taken_names(ENV) == ()
+
+
+def test_an_api_that_is_away_is_no_missing_right(world: World) -> None:
+    world.stub.faults = [Fault(503, times=9, fits=lambda method, path: path.endswith("/httproutes"))]
+    with pytest.raises(ProviderUnavailable):
+        world.provider.inspects.taken_names(ENV)
+
+
+def test_nobody_is_asked_where_there_is_no_gateway_or_no_name(world: World) -> None:
+    for settings in (WITHOUT_GATEWAY, dataclasses.replace(SETTINGS, names=HostNames())):
+        world.settings[ENV] = settings
+        world.stub.asked.clear()
+        assert world.provider.inspects.taken_names(ENV) == ()
+        assert world.stub.asked == []
