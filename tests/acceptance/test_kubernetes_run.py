@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from acceptance.test_kubernetes_shell import Terminal
+from instar.model.occurrence import Occurrence
+from instar.model.release import Command, EnvironmentId, Instance
 from instar.providers.kubernetes.kinds import JOB, POD
-from instar.providers.kubernetes.names import GROUP
+from instar.providers.kubernetes.names import GROUP, job_name
 from instar.waiting import Deadline, until
 from kubernetes_author import MAIN, Author, authoring
 
@@ -100,9 +105,12 @@ def test_what_is_due_by_the_clock_is_a_job_and_is_begun_once(tmp_path: Path) -> 
         schedule = "schedule: {often: {command: [sh, -c, 'echo $INSTAR_RELEASE'], every: 10s}}"
         author.write(settings=schedule)
         author.deploy()
+        named = set[str]()
 
         def ended() -> bool:
             author.instar("agent", "--once")
+            found = author.namespace.api.list(JOB, author.namespace.name, {})
+            named.update(str(one["metadata"]["name"]) for one in found)
             return sum(outcome == "done" for _, outcome in tasks(author)) >= 2
 
         assert until(ended, Deadline.after(150), every_s=1), tasks(author)
@@ -110,3 +118,34 @@ def test_what_is_due_by_the_clock_is_a_job_and_is_begun_once(tmp_path: Path) -> 
         begun_tasks = [one["task"] for one in launches if "task" in one]
         assert len(begun_tasks) == len(set(begun_tasks)) >= 2
         assert author.json("schedule", "prod")["schedule"][0]["last"]["task"].startswith("often 20")
+        assert named and all(re.fullmatch(r"shop-prod-often-20[0-9]{12}-[0-9a-f]{8}", one) for one in named), named
+
+
+def test_a_job_of_somebody_else_s_in_its_place_is_told_and_left(tmp_path: Path) -> None:
+    with authoring(tmp_path) as author:
+        api, where = author.namespace.api, author.namespace.name
+        author.write(settings="schedule: {often: {command: [sh, -c, exit], every: 30s}}")
+        author.deploy()
+        first = datetime.fromtimestamp(time.time() // 30 * 30, UTC)
+        for number in range(1, 6):
+            at = Occurrence(entry="often", due_at=first + number * timedelta(seconds=30))
+            name = job_name(due(at.name))
+            pod = {"restartPolicy": "Never", "containers": [{"name": "theirs", "image": "x"}]}
+            spec = {"suspend": True, "template": {"spec": pod}}
+            api.create(JOB, where, {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": spec})
+
+        def told() -> bool:
+            author.instar("agent", "--once")
+            return any("it is not Instar's for 'shop/prod'" in str(outcome) for _, outcome in tasks(author))
+
+        assert until(told, Deadline.after(100), every_s=1), tasks(author)
+        assert len(api.list(JOB, where, {})) == 5, "each is as it was, and there is no other"
+        assert not any(outcome == "done" for _, outcome in tasks(author))
+
+
+def due(task: str) -> Instance:
+    environment = EnvironmentId(service="shop", name="prod")
+    command, at = Command(argv=("true",)), datetime.now(UTC)
+    return Instance(
+        id="shop-prod-1-9", serial=9, environment=environment, release=1, created_at=at, task=task, command=command
+    )

@@ -6,12 +6,14 @@ volumes, with SERVICE-ENVIRONMENT. The definition keeps both short enough for a 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from instar.errors import ProviderError, Refused
 from instar.frozen import dataclass
+from instar.model.occurrence import Occurrence
 from instar.model.release import EnvironmentId, Instance
 
 LONGEST: Final = 63  # of a name, and of a label's value
@@ -35,10 +37,12 @@ PLAN: Final = "instar/plan"
 EXPOSED: Final = "instar/exposed"
 LEASE_NUMBER: Final = "instar/lease"  # of the lease that an object was claimed under last
 ASIDE_AT: Final = "instar/aside-at"
+OCCURRENCE: Final = "instar/occurrence"  # of a Job: what of a schedule it is, by its entry and its time
 
 ANCHOR: Final = "anchor"
 CONTAINER: Final = "service"  # of a pod, the only one
 _FORM: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_HEAD: Final = 33  # of a name of 57, so that the engine's for its pod has all of it (63)
 _ID: Final = re.compile(r"(.+)-[0-9]+-[0-9]+")
 
 
@@ -91,6 +95,29 @@ class Names:
                 f"'{self.environment}' ({whose})",
                 hint="it was left as it is; name the environment otherwise, or move that object away",
             )
+
+
+def group_of(found: Mapping[str, Any]) -> str:
+    """Return the group that an object says that it is of."""
+    return str((found["metadata"].get("labels") or {}).get(GROUP, ""))
+
+
+def job_name(group: Instance) -> str:
+    """Return how the Job of a task is called: after its group, but of what is due by the clock after its entry and its
+    time, so that a second one of them is refused, whoever makes it."""
+    task = group.task or ""
+    found = Occurrence.of(task) if group.command is not None else None
+    if found is None or found.due_at is None:
+        return group.id
+    whose = f"{group.environment.service}-{group.environment.name}"
+    head = re.sub(r"[^a-z0-9]+", "-", f"{whose}-{found.entry}".lower())[:_HEAD].rstrip("-")
+    digest = hashlib.sha256(f"{group.environment} {task}".encode()).hexdigest()[:8]
+    return f"{head}-{found.due_at:%Y%m%d%H%M%S}-{digest}"
+
+
+def job_pattern(environment: str) -> str:
+    """Return what the names of such Jobs of SERVICE-ENVIRONMENT are like: a regular expression."""
+    return f"{environment[:_HEAD].rstrip('-')}[a-z0-9-]*-[0-9]{{14}}-[0-9a-f]{{8}}"
 
 
 def environment_part(group_id: str) -> str | None:

@@ -25,7 +25,7 @@ from instar.providers.kubernetes.kinds import (
     VOLUME_CLAIM,
     Kind,
 )
-from instar.providers.kubernetes.names import ANCHOR, GROUP, PART, VOLUME, Names
+from instar.providers.kubernetes.names import ANCHOR, GROUP, OCCURRENCE, PART, VOLUME, Names, job_name
 from instar.providers.kubernetes.network import network_policy
 from instar.providers.kubernetes.pod import Order, processors, template
 
@@ -178,5 +178,7 @@ def _autoscaler(order: Order, scaling: Scaling) -> Mapping[str, Any]:
 def _job(order: Order) -> Mapping[str, Any]:
     """Return what runs a task once: what fails is told, and tried again by nobody."""
     spec = {"backoffLimit": 0, "completions": 1, "parallelism": 1, "template": template(order)}
-    metadata = _metadata(order, order.group.id)
+    metadata = _metadata(order, name := job_name(order.group))
+    if name != order.group.id:
+        metadata = {**metadata, "annotations": {**metadata["annotations"], OCCURRENCE: order.group.task}}
     return {"apiVersion": JOB.api_version, "kind": JOB.name, "metadata": metadata, "spec": spec}

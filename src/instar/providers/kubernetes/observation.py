@@ -5,6 +5,7 @@ A group is there as long as its anchor is. What runs it is a Deployment, or a Jo
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
@@ -14,7 +15,8 @@ from instar.frozen import dataclass
 from instar.model.release import Instance
 from instar.providers.base import Observed
 from instar.providers.kubernetes.kinds import SERVICE
-from instar.providers.kubernetes.names import GROUP
+from instar.providers.kubernetes.names import environment_part, group_of, job_name, job_pattern
+from instar.providers.kubernetes.occurrences import is_begun_by_another
 
 _BY_SIGNAL: Final = 128
 _GENERATED: Final = 58
@@ -93,9 +95,20 @@ class Look:
         return frozenset(
             group.id
             for group in groups
-            if group.task is not None and group.id in self.jobs and not self.pods.get(group.id)
+            if group.task is not None and self._job(group) is not None and not self._pods_of(group)
             if self.observed(group).state == "running"
         )
+
+    def _job(self, group: Instance) -> Object | None:
+        """Return the Job of a task: its own, or that of whoever began the same occurrence before."""
+        own = self.jobs.get(group.id)
+        if own is not None or job_name(group) == group.id:
+            return own
+        return next((one for one in self.jobs.values() if is_begun_by_another(one, group)), None)
+
+    def _pods_of(self, group: Instance) -> tuple[Object, ...]:
+        job = None if group.task is None else self._job(group)
+        return self.pods.get(group.id if job is None else group_of(job), ())
 
     @property
     def ready(self) -> Mapping[str, int]:
@@ -104,7 +117,7 @@ class Look:
 
     def observed(self, group: Instance, warnings: Mapping[str, str] | None = None) -> Observed:
         """Return how a group is; ``warnings``: what the engine said last of pods and Jobs, by name."""
-        anchor, pods = self.anchors.get(group.id), self.pods.get(group.id, ())
+        anchor, pods = self.anchors.get(group.id), self._pods_of(group)
         if anchor is None:
             left = any(is_of(one, group.id) for one in pods)
             return Observed(id=group.id, state="ending" if left else "absent")
@@ -125,13 +138,13 @@ class Look:
         return Observed(id=group.id, state="running", ready=ready, reason=reason)
 
     def _task(self, group: Instance, pods: Sequence[Object], warnings: Mapping[str, str]) -> Observed:
-        job = self.jobs.get(group.id)
+        job = self._job(group)
         if job is None:
             return Observed(id=group.id, state="absent")
         ended = {one.get("type") for one in _conditions(job) if one.get("status") == "True"}
         if not ended & {"Complete", "Failed", "SuccessCriteriaMet", "FailureTarget"}:
             reason = cause(job, pods)
-            if not pods and (told := warnings.get(group.id)):
+            if not pods and (told := warnings.get(job_name(group))):
                 reason = f"its pod cannot be made: {' '.join(told.split())[:300]}"
             return Observed(id=group.id, state="running", ready=sum(map(runs, pods)), reason=reason)
         status = 0 if ended & {"Complete", "SuccessCriteriaMet"} else _exit_status(pods)
@@ -166,8 +179,12 @@ def runs(pod: Object) -> bool:
 def is_name_of(name: str, group: str) -> bool:
     """Tell whether the engine calls what it makes for a group so: nobody can give what is there another name.
 
-    Source: Kubernetes, names.SimpleNameGenerator: of what a pod is called after, 58 characters are left."""
-    return name == group or name.startswith(f"{group}-"[:_GENERATED])
+    Source: Kubernetes, names.SimpleNameGenerator: of what a pod is called after, 58 characters are left. What is due by
+    the clock is called after its entry and time."""
+    if name == group or name.startswith(f"{group}-"[:_GENERATED]):
+        return True
+    environment = environment_part(group)
+    return environment is not None and re.fullmatch(f"{job_pattern(environment)}(-[a-z0-9]+)?", name) is not None
 
 
 def cause(owner: Object, pods: Sequence[Object]) -> str | None:
@@ -280,7 +297,3 @@ def _failure(job: Object, terminated: Object) -> str | None:
 
 def _conditions(found: Object) -> Sequence[Object]:
     return (found.get("status") or {}).get("conditions") or ()
-
-
-def group_of(found: Object) -> str:
-    return str((found["metadata"].get("labels") or {}).get(GROUP, ""))

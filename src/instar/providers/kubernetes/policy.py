@@ -22,10 +22,12 @@ from instar.providers.kubernetes.names import (
     LEASE_NUMBER,
     MAINTENANCE,
     MANAGED_BY,
+    OCCURRENCE,
     PLAN,
     POD_TEMPLATE,
     SERVICE,
     TAINTED,
+    job_pattern,
 )
 
 _API: Final = "admissionregistration.k8s.io/v1"
@@ -36,7 +38,7 @@ _ENGINE: Final = (
     "request.userInfo.username in ['system:kube-controller-manager', 'system:kube-scheduler', 'system:apiserver']"
 )
 _LABELS: Final = ("service", "environment", "ledger", "release", "group", "part", "network", "tainted")
-_ANNOTATIONS: Final = (MAINTENANCE, PLAN, EXPOSED, LEASE_NUMBER, IMAGE, CONFIGURATION, ASIDE_AT)
+_ANNOTATIONS: Final = (MAINTENANCE, PLAN, EXPOSED, LEASE_NUMBER, IMAGE, CONFIGURATION, ASIDE_AT, OCCURRENCE)
 
 
 def _left(part: str, names: Sequence[str]) -> str:
@@ -77,7 +79,9 @@ def policies(environment: EnvironmentId, namespace: str) -> list[Mapping[str, An
     own = {"matchLabels": {SERVICE: environment.service, ENVIRONMENT: environment.name, MANAGED_BY: "instar"}}
     name = f"instar.{namespace}.{environment.service}.{environment.name}"  # of the whole cluster: no two are the same
     user = f"request.userInfo.username == 'system:serviceaccount:{namespace}:{_ACCOUNT}'"
-    pods = f"request.name.matches('^({environment.service}-{environment.name}-[0-9]+-[0-9]+|{AGENT})-')"
+    own_names = f"{environment.service}-{environment.name}-[0-9]+-[0-9]+"
+    jobs = job_pattern(f"{environment.service}-{environment.name}")
+    pods = f"request.name.matches('^({own_names}|{jobs}|{AGENT})-')"
     behind = (
         "object.metadata.?labels[?'kubernetes.io/service-name'].orValue('')"
         f".matches('^{environment.service}-{environment.name}(-[0-9]+-[0-9]+)?$')"

@@ -35,10 +35,11 @@ from instar.providers.kubernetes.kubeconfig import find_config
 from instar.providers.kubernetes.logs import Logs
 from instar.providers.kubernetes.maintenance import ClusterMaintenance
 from instar.providers.kubernetes.members import ClusterMembers
-from instar.providers.kubernetes.names import ANCHOR, GROUP, PART, VOLUME, Names, environment_part
+from instar.providers.kubernetes.names import ANCHOR, GROUP, PART, VOLUME, Names, environment_part, group_of
 from instar.providers.kubernetes.network import ReleaseNetwork
 from instar.providers.kubernetes.objects import anchor, beginning, claim, group_objects, owned
-from instar.providers.kubernetes.observation import Look, group_of, has_come, is_of, last_warnings
+from instar.providers.kubernetes.observation import Look, has_come, is_of, last_warnings
+from instar.providers.kubernetes.occurrences import begun_by_another, is_begun_by_another
 from instar.providers.kubernetes.pod import Order
 from instar.providers.kubernetes.route import asked_path
 from instar.providers.kubernetes.settings import Place
@@ -183,7 +184,7 @@ class KubernetesProvider:
         serving = 0 if order.own.scaling is None else self._serving(group.environment)
         for kind, one in made:
             wanted = beginning(one, order, serving) if kind == DEPLOYMENT else one
-            self._make(fence, names, place, kind, owned(wanted, group.id, uid))
+            self._make(fence, names, place, kind, owned(wanted, group.id, uid), group)
 
     def start(self, group: Instance) -> None:
         """A Deployment, or a Job, has begun when it is made."""
@@ -191,6 +192,7 @@ class KubernetesProvider:
     def destroy(self, group: Instance, release: Release) -> bool:
         place, names = self._place(group.environment), self._names(group.environment)
         api = self._api(place)
+        self._end_begun_by_another(group)
         found = api.find(CONFIG_MAP, place.namespace, group.id)
         if found is None:
             left = api.list(POD, place.namespace, {**names.labels, GROUP: group.id})
@@ -202,6 +204,12 @@ class KubernetesProvider:
                 self.members.end_all(group.environment, group.id)
             self._delete(group.environment, CONFIG_MAP, group.id, foreground=True)
         return False
+
+    def _end_begun_by_another(self, group: Instance) -> None:
+        """What was begun of the same occurrence by somebody else, and taken for it, goes with it."""
+        other = begun_by_another(*self.place_of(group.environment), group)
+        if other is not None:
+            self._delete(group.environment, CONFIG_MAP, other, foreground=True)
 
     def expose(self, release: Release, groups: Sequence[Instance], plan: RouterPlan | None = None) -> None:
         port = release.service.port or 0
@@ -310,8 +318,11 @@ class KubernetesProvider:
         wanted, state = release.configuration.secrets, self._site.state
         return {name: secret_value(state, name, digest) for name, digest in wanted.items()}
 
-    def _make(self, fence: Fence, names: Names, place: Place, kind: Kind, wanted: Object) -> Object:
-        """Make an object, or return the one of that name, if it is ours. Raises Refused where it is somebody else's."""
+    def _make(
+        self, fence: Fence, names: Names, place: Place, kind: Kind, wanted: Object, group: Instance | None = None
+    ) -> Object:
+        """Make an object, or return the one of that name, if it is ours: a Job, too, by which somebody began the same
+        occurrence as ``group``. Raises Refused where it is somebody else's."""
         api, metadata = self._api(place), wanted["metadata"]
         annotations = {**(metadata.get("annotations") or {}), **fence.annotations}
         if annotations:
@@ -323,7 +334,8 @@ class KubernetesProvider:
             if found is None:
                 raise
             names.require_own(kind.name, found)
-            require_as_made(kind, wanted, found)
+            if kind != JOB or group is None or not is_begun_by_another(found, group):
+                require_as_made(kind, wanted, found)
             return found
 
     def _require_newest(self, fence: Fence, place: Place, root: Object) -> None:
