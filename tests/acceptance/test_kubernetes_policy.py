@@ -33,6 +33,9 @@ from instar.waiting import Deadline, until
 from kubernetes_author import Author
 
 pytestmark = pytest.mark.cluster
+NO_ACCOUNT: Mapping[str, Any] = {
+    "spec": {"template": {"spec": {"serviceAccountName": "default", "serviceAccount": "default"}}}
+}
 REFUSED = "nobody looks into an instance|status 422"  # where the words of a refusal are not to be had
 TAGGED: Mapping[str, Any] = {"containers": [{"name": "service", "image": "registry.example/shop:latest"}]}
 
@@ -292,6 +295,7 @@ def test_nobody_runs_as_instar_but_the_agent_and_the_namespace_can_go(
     assert until(lambda: is_refused(looks, REFUSED), Deadline.after(20), every_s=0.5)
     ended = {"spec": {"activeDeadlineSeconds": 1}}
     assert is_refused(lambda: theirs.merge(POD, where, agent, ended)), "the agent's pod is changed"
+    assert_agent_is_kept(api, theirs, where)
     administrator.become_instar()  # whoever may change the policy may have the token
 
     labels = {"instar/service": "shop", "instar/environment": "prod", "app.kubernetes.io/managed-by": "instar"}
@@ -301,6 +305,35 @@ def test_nobody_runs_as_instar_but_the_agent_and_the_namespace_can_go(
     assert refused.value.hint is not None and "kubectl create token instar" in refused.value.hint
     api.delete(NAMESPACE, "", where)
     assert until(lambda: api.find(NAMESPACE, None, where) is None, Deadline.after(60), every_s=0.5), "it goes whole"
+
+
+def assert_agent_is_kept(api: Api, theirs: Api, where: str) -> None:
+    """An editor of the namespace changes nothing of the agent; who may change the policy brings a newer one."""
+    api.create(SECRET, where, {"metadata": {"name": "instar-ledger"}, "stringData": {"address": "postgresql://a/b"}})
+    replicas = Kind(name="ReplicaSet", plural="replicasets", group="apps")
+    (replica_set,) = (one["metadata"]["name"] for one in api.list(replicas, where, {}))
+    machine = {"metadata": {"name": "instar-agent"}, "data": {"config.yaml": "notices: {command: [evil]}"}}
+    scale = {"spec": {"replicas": 0}}
+    for what, change in {
+        "its account is taken": lambda: theirs.merge(DEPLOYMENT, where, "instar-agent", NO_ACCOUNT),
+        "it is scaled": lambda: theirs._ask(
+            "PATCH", DEPLOYMENT.path(where, "instar-agent", "scale"), "scale", body=scale, type_="merge-patch+json"
+        ),
+        "its owner": lambda: theirs.merge(
+            DEPLOYMENT, where, "instar-agent", {"metadata": {"finalizers": ["example.com/held"]}}
+        ),
+        "it is removed": lambda: theirs.delete(DEPLOYMENT, where, "instar-agent"),
+        "its ReplicaSet is removed": lambda: theirs.delete(replicas, where, replica_set),
+        "all Deployments are removed": lambda: theirs._ask("DELETE", DEPLOYMENT.path(where), "remove all", body={}),
+        "a machine's file for it": lambda: theirs.create(CONFIG_MAP, where, machine),
+        "another ledger": lambda: theirs.merge(SECRET, where, "instar-ledger", {"stringData": {"address": "x"}}),
+        "no ledger": lambda: theirs.delete(SECRET, where, "instar-ledger"),
+    }.items():
+        assert is_refused(change), what
+    theirs.create(CONFIG_MAP, where, {"metadata": {"name": "of-somebody-else"}})
+    theirs.delete(CONFIG_MAP, where, "of-somebody-else")
+    api.create(CONFIG_MAP, where, machine)
+    assert api.merge(DEPLOYMENT, where, "instar-agent", {"spec": {"replicas": 2}}), "the administrator's"
 
 
 def test_what_is_rendered_is_what_the_cluster_would_take(author: Author) -> None:

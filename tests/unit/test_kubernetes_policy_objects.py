@@ -114,6 +114,17 @@ def test_nobody_runs_as_instar_or_gets_its_token() -> None:
     assert not re.search(pattern, "my-instar-agent-1")
 
 
+def test_nobody_changes_the_agent_or_what_it_goes_by_but_who_may_change_the_policy() -> None:
+    for resource in ("deployments", "deployments/scale", "replicasets", "replicasets/scale"):
+        assert {("apps", resource, "UPDATE"), ("apps", resource, "DELETE")} <= rules("agent"), resource
+    for resource in ("configmaps", "secrets"):
+        assert {("", resource, call) for call in ("CREATE", "UPDATE", "DELETE")} <= rules("agent"), resource
+    others, its, keepers = (one["expression"] for one in spec("agent")["matchConditions"])
+    assert "system:serviceaccount:shop:instar" in others and "validatingadmissionpolicies" in keepers
+    assert "'instar-ledger'" in its and "'instar-agent'" in its
+    assert spec("agent")["validations"][0]["expression"] == "false"
+
+
 @pytest.mark.parametrize("status", [403, 422])
 def test_whom_the_policy_refuses_is_told_of_the_account(status: int) -> None:
     said = {"message": f"ValidatingAdmissionPolicy 'instar.shop.shop.prod.removal' denied request: {_removal()}"}

@@ -2,7 +2,7 @@
 
 It holds for everybody but Instar's own identity, administrators too: in the namespace, and for what carries the
 environment's labels. The engine's own controllers do what they do (status, scaling, clearing away). Whoever may change
-the policy itself may also have the agent run, and get a token of Instar's account: nobody else may.
+the policy itself may also change the agent, have it run, and get a token of Instar's account: nobody else may.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from instar.model.release import EnvironmentId
+from instar.providers.kubernetes.agent_objects import LEDGER_SECRET
 from instar.providers.kubernetes.agent_objects import NAME as AGENT
 from instar.providers.kubernetes.names import (
     ASIDE_AT,
@@ -71,6 +72,11 @@ _OF_POLICY: Final = (
     "authorizer.group('admissionregistration.k8s.io').resource('validatingadmissionpolicies').check('update').allowed()"
 )
 _AGENT: Final = f"request.resource.resource == 'deployments' && request.name == '{AGENT}' && {_OF_POLICY}"
+_NAME: Final = "(oldObject != null ? oldObject : object).metadata.?name.orValue('')"
+_OF_AGENT: Final = (
+    f"request.resource.resource == 'secrets' ? {_NAME} == '{LEDGER_SECRET}' : "
+    f"request.resource.resource == 'replicasets' ? {_NAME}.matches('^{AGENT}-[a-z0-9]+$') : {_NAME} == '{AGENT}'"
+)
 _INSIDE: Final = ("pods/exec", "pods/attach", "pods/portforward", "pods/proxy")
 
 
@@ -100,6 +106,7 @@ def policies(environment: EnvironmentId, namespace: str) -> list[Mapping[str, An
         ("labels", _CHANGED_PODS, _labelled(GROUP), [allowed], _AS_MADE),
         ("evidence", _EVIDENCE, _labelled(TAINTED), [allowed], [_never(_KEPT)]),
         ("account", _RUNNING, None, [allowed, as_account, no_agent], [_never(_ONLY_AGENT)]),
+        ("agent", _AGENTS, None, [allowed, {"name": "of-the-agent", "expression": _OF_AGENT}, no_keeper], _OTHER_AGENT),
         ("token", _TOKENS, None, [allowed, {"name": "of-the-account", "expression": _TOKEN}, no_keeper], _NO_TOKEN),
         ("inside", _CONNECTED, None, [allowed, {"name": "own-pods", "expression": pods}], [_never(_SHELL)]),
     ):
@@ -188,6 +195,11 @@ _TOKENS: Final = [
     _rule("", ("serviceaccounts/token",), ("CREATE",)),
     _rule("", ("secrets",), ("CREATE", "UPDATE")),
 ]
+_AGENTS: Final = [
+    _rule("apps", ("deployments", "deployments/scale", "deployments/status"), ("UPDATE", "DELETE")),
+    _rule("apps", ("replicasets", "replicasets/scale", "replicasets/status"), ("UPDATE", "DELETE")),
+    _rule("", ("configmaps", "secrets"), ("CREATE", "UPDATE", "DELETE")),  # its machine's file, its ledger and key
+]
 _MADE_BY: Final = "what makes pods with the labels of a release is made by Instar alone"
 _ENDPOINTS: Final = [_rule("discovery.k8s.io", ("endpointslices",), ("CREATE", "UPDATE"))]
 _REACHED: Final = "which pods a Service of Instar's leads to is told by the engine alone"
@@ -208,6 +220,12 @@ _AS_MADE: Final = [
     {"expression": _LEFT, "message": "the labels by which Instar knows what it has made are never changed"},
 ]
 _NO_TOKEN: Final = [_never("a token of Instar's account is for who may change this policy")]
+_OTHER_AGENT: Final = [
+    _never(
+        "Instar's agent and what it goes by are changed by Instar's account, or by who may change this policy, with "
+        "what instar kubernetes agent prints"
+    )
+]
 _BY_DIGEST: Final = [
     {"expression": _DIGEST, "message": "an instance runs an image by its digest, and never by a tag"},
     {
