@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from datetime import timedelta
+import random
+from collections import Counter
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from control_machine import SETTINGS, Machine
 
 from instar.control.schedule import DONE, next_at
+from instar.errors import Refused
 from instar.model.environment import ScheduledTask
 from instar.model.occurrence import Occurrence
 from instar.operations.deploy import begin
-from simulated import Crash, Effects
+from simulated import Behaviour, Crash, Effects
 from simulated.values import ENV, ORIGIN, configuration, image
 
 HOURLY = ScheduledTask(command=("report",), every_ms=3_600_000, missed="once")
@@ -108,3 +112,111 @@ def test_what_was_missed_is_written_down_once_wherever_the_agent_is_killed(tmp_p
         assert told(machine) == [("report", 4)]
         machine.ledger.close()
     whole.ledger.close()
+
+
+EVERY = {
+    "skip": ScheduledTask(command=("poll",), every_ms=10_000),
+    "once": ScheduledTask(command=("poll",), every_ms=10_000, missed="once"),
+    "overlap": ScheduledTask(command=("poll",), every_ms=10_000, overlap=True),
+    "cron": ScheduledTask(command=("poll",), cron="* * * * *"),
+}
+
+
+def scheduled(machine: Machine, version: str, schedule: dict[str, ScheduledTask]) -> None:
+    """Deploy a release that has this schedule."""
+    wanted = dataclasses.replace(configuration({"VERSION": version}, **machine.fields), schedule=schedule)
+    settings = dataclasses.replace(SETTINGS, instances=1)
+    begin(machine.workspace, ENV, settings, image(), wanted, "deploy", project=None, origin=ORIGIN)
+
+
+def told_of(machine: Machine, entry: str) -> dict[str, int]:
+    """Return how often the history tells of each time at which an entry was due: that it began, or was missed."""
+    found = Counter[str]()
+    for event in machine.ledger.history(ENV):
+        occurrence = Occurrence.of(str(event.detail.get("task"))) if event.kind == "launch" else None
+        if occurrence is not None and occurrence.entry == entry and occurrence.due_at is not None:
+            found[f"{occurrence.due_at:%H:%M:%S}"] += 1
+        if event.kind == "missed" and event.detail["entry"] == entry:
+            at, last = (datetime.fromisoformat(event.detail[word]) for word in ("first", "last"))
+            count = 0
+            while at <= last:
+                found[f"{at:%H:%M:%S}"] += 1
+                count += 1
+                at = next_at(EVERY[entry], at) or last + timedelta(days=1)
+            assert count == event.detail["count"]
+    return dict(found)
+
+
+def due_times(task: ScheduledTask, since: datetime, until: datetime) -> list[str]:
+    found, at = [], next_at(task, since)
+    while at is not None and at <= until:
+        found.append(f"{at:%H:%M:%S}")
+        at = next_at(task, at)
+    return found
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_the_history_tells_of_every_due_time_once_however_long_nobody_looks(
+    seed: int, exclusive: bool, tmp_path: Path
+) -> None:
+    """An agent that comes and goes, is busy, and begins anew; commands that take their time; releases that change."""
+    dice = random.Random(seed)
+    fields: dict[str, object] = {"exclusive": True} if exclusive else {}
+    machine = Machine(tmp_path / "ledger.db", Effects(), fields, instances=1)
+    scheduled(machine, "1", EVERY)
+    machine.settle()
+    machine.agent = True
+    (since,) = (one.at for one in machine.ledger.history(ENV) if one.kind == "shift")
+    for release in range(1, 4):
+        machine.world.runtime.behave(release, Behaviour(task_lasts_s=dice.choice([0.5, 3, 25, 70])))
+    release = 1
+    for _ in range(25):
+        if dice.random() < 0.1 and release < 3:
+            with contextlib.suppress(Refused):  # a command has the volume
+                scheduled(machine, str(release + 1), EVERY)
+                release += 1
+        machine.world.clock.sleep(dice.choice([1, 4, 9, 15, 40, 130]))
+        if dice.random() < 0.8:
+            machine.settle()
+    machine.world.clock.sleep(200)
+    machine.settle()
+    until = machine.world.clock.peek() - timedelta(seconds=61)
+    for name, task in EVERY.items():
+        told = told_of(machine, name)
+        expected = due_times(task, since, until)
+        assert [one for one in expected if told.get(one) != 1] == [], f"{name}: {told}"
+    machine.ledger.close()
+
+
+def test_what_a_release_no_longer_has_was_missed_until_it_came(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "ledger.db", Effects(), {}, instances=1)
+    scheduled(machine, "1", EVERY)
+    machine.settle()
+    machine.agent = True
+    machine.world.clock.sleep(500)
+    scheduled(machine, "2", {"skip": EVERY["skip"]})
+    machine.agent = False
+    machine.settle()
+    machine.agent = True
+    for _ in range(2):
+        machine.settle()
+        first, second = (one.at for one in machine.ledger.history(ENV) if one.kind == "shift")
+        assert told_of(machine, "once") == dict.fromkeys(due_times(EVERY["once"], first, second), 1)
+        assert told_of(machine, "cron") == dict.fromkeys(due_times(EVERY["cron"], first, second), 1)
+    machine.ledger.close()
+
+
+def test_another_time_for_an_entry_begins_nothing_of_before_it_was_so(tmp_path: Path) -> None:
+    """A nightly job that is moved to an hour that has passed today waits for tomorrow."""
+    machine, occurrence = due(tmp_path / "ledger.db", Effects(), engine=False)
+    settle(machine)
+    machine.world.clock.sleep(1_800)
+    half_past = ScheduledTask(command=("report",), cron=f"{(machine.world.clock.peek().minute - 5) % 60} * * * *")
+    scheduled(machine, "2", {"report": dataclasses.replace(half_past, missed="once")})
+    machine.agent = False
+    machine.settle()
+    machine.agent = True
+    settle(machine)
+    assert machine.world.runtime.tasks_run == [(1, occurrence.name)]
+    machine.ledger.close()

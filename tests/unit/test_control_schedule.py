@@ -201,6 +201,9 @@ class Asked:
     def last(self, environment: object, entry: str) -> None:
         self.count += 1
 
+    def last_active(self, state: object, last: int) -> list[tuple[int, datetime]]:
+        return []
+
     def missed_until(self, environment: object) -> dict[str, datetime]:
         return {}
 

@@ -23,6 +23,7 @@ from instar.control.observe import observe
 from instar.control.outage import PATIENCE, Outage
 from instar.control.report import RolloutReport
 from instar.control.retries import Retries
+from instar.control.schedule import end_ended
 from instar.control.snapshot import Snapshot, tried_word
 from instar.control.tasks import leftover
 from instar.control.timetable import Timetable
@@ -189,10 +190,11 @@ class Run:
             if time.monotonic() > until:
                 return 0.0
 
-    def clear(self) -> Snapshot:
-        """Take away what commands have left that are over; return what is there then. What needs its time to end is
-        left to it."""
-        while todo := leftover(snapshot := self._observe()):
+    def clear(self, *, unbegun: bool = False) -> Snapshot:
+        """Take away what commands have left that are over, and write down how those of the clock have ended, also that
+        they were not begun, where these are not to be (``unbegun``). Return what is there then. What needs its time to
+        end is left to it."""
+        while todo := leftover(snapshot := self._observe()) or end_ended(snapshot, unbegun=unbegun):
             for action in todo:
                 self.executor.execute(snapshot, action)
         return snapshot

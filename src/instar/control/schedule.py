@@ -8,7 +8,7 @@ release that is.
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
 
@@ -19,11 +19,14 @@ from instar.frozen import dataclass
 from instar.model.environment import ScheduledTask
 from instar.model.occurrence import Missed, Occurrence
 from instar.model.release import Release, TaskRun
+from instar.providers.base import Observed
 
 LATE: Final = timedelta(minutes=1)  # what could not begin by then is missed
 DONE: Final = "done"
 _COUNTED: Final = 1_000  # of more that were missed it is not counted how many
 UNKNOWN: Final = "nobody saw how it ended"
+UNBEGUN: Final = "it had not begun when another release was to come"
+Term = tuple[Release | None, datetime]  # which release had the traffic, and from when on; None: none had
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +36,15 @@ class Entry:
     name: str
     task: ScheduledTask
     last: TaskRun | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dropped:
+    """An entry that was in force from some time to another."""
+
+    entry: Entry
+    since: datetime
+    until: datetime
 
 
 def next_at(task: ScheduledTask, after: datetime) -> datetime | None:
@@ -50,25 +62,23 @@ def last_at(task: ScheduledTask, until: datetime) -> datetime | None:
 
 
 def due_now(entry: Entry, since: datetime, now: datetime) -> Occurrence | None:
-    """Return what of an entry is to be begun, or tried again; ``since``: from when on it is in force, where nothing of
-    it was begun yet."""
+    """Return what of an entry is to be begun, or tried again; ``since``: from when on it is in force."""
     before = None if entry.last is None else Occurrence.of(entry.last.name)
     due_at = last_at(entry.task, now)
-    begun_at = since if before is None or before.due_at is None else before.due_at
+    begun_at = since if before is None or before.due_at is None else max(since, before.due_at)
     if due_at is not None and due_at > begun_at and (entry.task.missed == "once" or due_at > now - LATE):
         return Occurrence(entry=entry.name, due_at=due_at)
     return _again(entry, before)
 
 
-def missed(entry: Entry, since: datetime, now: datetime) -> Missed | None:
+def missed(entry: Entry, since: datetime, now: datetime, *, over: bool = False) -> Missed | None:
     """Return what of an entry was due after ``since``, and after what was begun of it last, and will not begin any
-    more; None: nothing."""
+    more; None: nothing. Of several that are due, only the last begins; ``over``: that neither."""
     before = None if entry.last is None else Occurrence.of(entry.last.name)
     after = since if before is None or before.due_at is None else max(since, before.due_at)
-    until = now - LATE
-    if entry.task.missed == "once" and (due_at := last_at(entry.task, now)) is not None:
-        until = due_at - timedelta(seconds=1)
-    first, last = next_at(entry.task, after), last_at(entry.task, until)
+    first, last = next_at(entry.task, after), last_at(entry.task, now)
+    if last is not None and not over and (entry.task.missed == "once" or last > now - LATE):
+        last = last_at(entry.task, last - timedelta(seconds=1))
     if first is None or last is None or last < first:
         return None
     if entry.task.every_ms is not None:
@@ -78,6 +88,37 @@ def missed(entry: Entry, since: datetime, now: datetime) -> Missed | None:
     while at is not None and at <= last and count < _COUNTED:
         count, at = count + 1, next_at(entry.task, at)
     return Missed(entry=entry.name, count=count, first=first, last=last, more=at is not None and at <= last)
+
+
+def in_force_since(active: Release, terms: Sequence[Term]) -> Mapping[str, datetime]:
+    """Return from when on each entry of the active release is due when it is: also releases before may have had it.
+    ``terms``: which had the traffic, the last first."""
+    found = {}
+    for name, task in active.configuration.schedule.items():
+        since = active.last_active_at or active.created_at
+        for release, at in terms:
+            if release is None or not _is_due_alike(release.configuration.schedule.get(name), task):
+                break
+            since = at
+        found[name] = since
+    return found
+
+
+def dropped(active: Release, terms: Sequence[Term]) -> tuple[Dropped, ...]:
+    """Return the entries that the release before the active one had, and that one hasn't, or at other times."""
+    former = terms[1][0] if len(terms) > 1 else None
+    if former is None:
+        return ()
+    since = in_force_since(former, terms[1:])
+    return tuple(
+        Dropped(entry=Entry(name=name, task=task), since=since[name], until=terms[0][1])
+        for name, task in former.configuration.schedule.items()
+        if not _is_due_alike(active.configuration.schedule.get(name), task)
+    )
+
+
+def _is_due_alike(one: ScheduledTask | None, other: ScheduledTask) -> bool:
+    return one is not None and (one.cron, one.every_ms, one.zone) == (other.cron, other.every_ms, other.zone)
 
 
 def note_missed(snapshot: Snapshot) -> tuple[Action, ...]:
@@ -129,6 +170,27 @@ def go_on(snapshot: Snapshot) -> tuple[Action, ...]:
     return ()
 
 
+def end_ended(snapshot: Snapshot, *, unbegun: bool = False) -> tuple[Action, ...]:
+    """Return what writes down how commands have ended that nobody has looked at since; ``unbegun``: and has those end
+    that were to begin, and that nobody has begun."""
+    given = {one.instance for one in snapshot.given_tasks if one.outcome is None}
+    found = []
+    for one in snapshot.task_groups:
+        if one.id not in given or _occurrence(one) is None or one.instance.ending is not None:
+            continue
+        if one.state == "dead":
+            found.append(EndTask(one.release, one.instance.task or "", one.id, outcome_of(one.observed)))
+        elif unbegun and one.state in ("planned", "created"):
+            found.append(EndTask(one.release, one.instance.task or "", one.id, UNBEGUN))
+    return tuple(found)
+
+
+def outcome_of(seen: Observed) -> str:
+    """Return how a command has ended, of an instance that isn't there any more or has ended."""
+    known = seen.reason is not None or seen.exit_status is not None
+    return DONE if seen.exit_status == 0 else words(seen) if known else UNKNOWN
+
+
 def seconds_left(snapshot: Snapshot) -> float | None:
     """Return after how many seconds the time of one that runs is over; None where none runs."""
     ends = [
@@ -157,10 +219,7 @@ def _next(snapshot: Snapshot, group: GroupView, occurrence: Occurrence) -> Actio
     if group.state in ("planned", "created"):
         return RunTask(group.release, task, group.id)
     if group.state == "dead":
-        seen = group.observed
-        known = seen.reason is not None or seen.exit_status is not None
-        outcome = DONE if seen.exit_status == 0 else words(seen) if known else UNKNOWN
-        return EndTask(group.release, task, group.id, outcome)
+        return EndTask(group.release, task, group.id, outcome_of(group.observed))
     limit_ms = timeout_ms(snapshot.releases[group.release], occurrence.entry)
     if snapshot.now >= group.began_at + timedelta(milliseconds=limit_ms):
         return EndTask(group.release, task, group.id, f"it did not end within {limit_ms / 1000:g} s")

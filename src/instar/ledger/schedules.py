@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from instar.ledger.environments import Environments
 from instar.ledger.events import Events
-from instar.ledger.rows import task_value
+from instar.ledger.rows import task_value, time_text, time_value
 from instar.ledger.session import Session
 from instar.ledger.tasks import Tasks
 from instar.model.codec import parse, to_json
 from instar.model.events import read
 from instar.model.happenings import OccurrencesMissed
 from instar.model.occurrence import SCHEDULED, Missed, Occurrence
-from instar.model.release import ONLY_ROLE, Command, EnvironmentId, Instance, TaskRun
+from instar.model.release import ONLY_ROLE, Command, EnvironmentId, EnvironmentState, Instance, TaskRun
 
 _NAMED = "SELECT 1 FROM tasks WHERE environment = :environment AND name = :name"
 _LAST = """
@@ -25,6 +25,9 @@ _COUNT = """
 
 _MISSED = "SELECT detail FROM events WHERE place = :place AND kind = 'missed' ORDER BY seq DESC LIMIT :last"
 _LOOKED_AT = 2_000
+_SHIFTS = """
+    SELECT release, at FROM events WHERE place = :place AND kind = 'shift' AND at >= :since
+     ORDER BY seq DESC LIMIT :last"""
 
 
 class Schedules:
@@ -63,6 +66,12 @@ class Schedules:
             if isinstance(what, OccurrencesMissed):
                 found.setdefault(what.entry, datetime.fromisoformat(what.last))
         return found
+
+    def last_active(self, state: EnvironmentState, last: int) -> Sequence[tuple[int | None, datetime]]:
+        """Return which releases had the traffic, and from when on, the last first; None: none had."""
+        since = time_text(state.created_at)
+        rows = self._session.rows(_SHIFTS, place=str(state.id), since=since, last=last)
+        return [(row["release"], time_value(row["at"])) for row in rows]
 
     def note_missed(self, environment: EnvironmentId, release: int, missed: Missed) -> None:
         """Write that an entry was due, and did not begin."""

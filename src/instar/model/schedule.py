@@ -12,12 +12,19 @@ from instar.model.release import EnvironmentId, TaskRun
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScheduledEntry:
-    """``last`` is what was begun of it by the clock last; ``next_at`` None: never again."""
+    """``last`` is what was begun of it by the clock last; ``ended``: how that has ended, where nobody has written it
+    down yet. ``next_at`` None: never again."""
 
     name: str
     task: ScheduledTask
     last: TaskRun | None
     next_at: datetime | None
+    ended: str | None = None
+
+    @property
+    def outcome(self) -> str | None:
+        """How what was begun of it last has ended; None: it runs, or there is none."""
+        return (None if self.last is None else self.last.outcome) or self.ended
 
     @property
     def last_due_at(self) -> datetime | None:

@@ -17,7 +17,7 @@ from instar.model.definition import Service
 from instar.model.environment import Settings
 from instar.model.outcome import RolloutOutcome
 from instar.model.progress import Progress
-from instar.model.release import EnvironmentId, EnvironmentState, Release, Rollout, RolloutKind
+from instar.model.release import EnvironmentId, EnvironmentState, Instance, Release, Rollout, RolloutKind
 from instar.operations.locks import agent_in_charge, agent_pid, is_attended, is_here
 from instar.operations.maintenance import tell_maintenance
 from instar.operations.secret_values import bring_values
@@ -74,18 +74,33 @@ def _spoken_otherwise(running: Service, service: Service) -> Iterator[tuple[str,
 
 def refuse_held_volumes(workspace: Workspace, environment: EnvironmentId, *, but: int | None = None) -> None:
     """Raise Refused where somebody runs a command, of another release than ``but``, which has a volume that only one
-    release may have at a time: the rollout would wait for its end, whenever that is."""
+    release may have at a time: the rollout would wait for its end, whenever that is. The caller holds the environment:
+    one that has ended without anybody who saw it, or that nobody has begun, is taken away."""
+    if _held_volume(workspace, environment, but) is None:
+        return
+    provider = workspace.provider(workspace.ledger.get_environment(environment).settings.provider)
+    make_loop(workspace, provider).begin(environment).clear(unbegun=True)
+    held = _held_volume(workspace, environment, but)
+    if held is not None:
+        one, volume = held
+        argv = " ".join(one.command.argv if one.command else ())
+        raise Refused(
+            f"cannot change '{environment}': {one.task} ('{argv:.60}') has its exclusive volume '{volume}'",
+            hint=f"nothing was changed; end that command ({one.id}), or wait for its end",
+        )
+
+
+def _held_volume(workspace: Workspace, environment: EnvironmentId, but: int | None) -> tuple[Instance, str] | None:
     for one in workspace.ledger.instances(environment):
         if one.command is None or one.release == but or (one.attended and not is_attended(workspace, one.id)):
+            continue
+        if one.ending is not None:  # it is on its way, and a rollout waits for no longer than that
             continue
         service = release_of(one, workspace.ledger.get_release(environment, one.release)).service
         volume = next((volume for volume in service.volumes if volume.access == "exclusive"), None)
         if volume is not None:
-            argv = " ".join(one.command.argv if one.command else ())
-            raise Refused(
-                f"cannot change '{environment}': {one.task} ('{argv:.60}') has its exclusive volume '{volume.name}'",
-                hint=f"nothing was changed; end that command ({one.id}), or wait for its end",
-            )
+            return one, volume.name
+    return None
 
 
 def start_rollout(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Collection, Mapping
+
 from instar.control.actions import RunTask
-from instar.control.schedule import next_at
-from instar.errors import NotFound, ProviderError, Refused
+from instar.control.schedule import next_at, outcome_of
+from instar.errors import InstarError, NotFound, ProviderError, Refused
 from instar.model.occurrence import SCHEDULED, Occurrence
 from instar.model.release import Command, EnvironmentState, Release
 from instar.model.schedule import Begun, Schedule, ScheduledEntry
@@ -19,18 +22,36 @@ def schedule(workspace: Workspace, environment: EnvironmentState) -> Schedule:
     ledger, active = workspace.ledger, environment.active
     release = None if active is None else ledger.get_release(environment.id, active)
     now = ledger.now()
-    entries = () if release is None else sorted(release.configuration.schedule.items())
+    tasks = {} if release is None else release.configuration.schedule
+    last = {name: run for name in tasks if (run := ledger.schedules.last(environment.id, name)) is not None}
+    ended = _ended(workspace, environment, [run.instance for run in last.values() if run.outcome is None])
     return Schedule(
         environment=environment.id,
         release=active,
         entries=tuple(
             ScheduledEntry(
-                name=name, task=task, last=ledger.schedules.last(environment.id, name), next_at=next_at(task, now)
+                name=name,
+                task=task,
+                last=last.get(name),
+                next_at=next_at(task, now),
+                ended=ended.get(last[name].instance) if name in last else None,
             )
-            for name, task in entries
+            for name, task in sorted(tasks.items())
         ),
         agent=_agent(workspace, environment),
     )
+
+
+def _ended(workspace: Workspace, environment: EnvironmentState, names: Collection[str]) -> Mapping[str, str]:
+    """Return how those of these instances have ended that the ledger says nothing of yet; what can't be seen from here
+    is taken to run."""
+    instances = [one for one in workspace.ledger.instances(environment.id) if one.id in names and one.was_made]
+    if not instances:
+        return {}
+    with contextlib.suppress(InstarError, OSError):
+        seen = workspace.provider(environment.settings.provider).observe(environment.id, instances).groups
+        return {one.id: outcome_of(one) for one in seen if one.state in ("stopped", "absent")}
+    return {}
 
 
 def begin_now(workspace: Workspace, environment: EnvironmentState, name: str) -> Begun:

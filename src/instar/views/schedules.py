@@ -32,7 +32,7 @@ def schedule_page(found: Schedule) -> Page:
     rows = [(one.name, _when(one.task), _at(one.last_due_at), _outcome(one), _at(one.next_at)) for one in found.entries]
     yield Table(rows=rows, header=("NAME", "WHEN", "LAST (UTC)", "WHICH ENDED", "NEXT (UTC)"))
     for one in found.entries:
-        if one.last is not None and one.last.outcome not in {None, "done"}:
+        if one.last is not None and one.outcome not in {None, "done"}:
             yield f"what '{one.name}' printed last: instar logs {found.environment} {one.last.instance}"
     if found.agent is None:
         yield "nobody begins them: no agent runs (instar agent)"
@@ -67,7 +67,7 @@ def _entry_json(one: ScheduledEntry) -> dict[str, Any]:
             "due_at": one.last_due_at,
             "began_at": last.began_at,
             "ended_at": last.ended_at,
-            "outcome": last.outcome,
+            "outcome": one.outcome,
             "instance": last.instance,
             "task": last.name.removeprefix(f"{SCHEDULED} "),
         },
@@ -84,7 +84,7 @@ def _when(task: ScheduledTask) -> str:
 def _outcome(one: ScheduledEntry) -> str:
     if one.last is None:
         return ""
-    text = one.last.outcome or "runs"
+    text = one.outcome or "runs"
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
