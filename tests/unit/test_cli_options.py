@@ -3,9 +3,13 @@
 import os
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
 from instar.cli import options
+from instar.cli.main import instar
+from instar.cli.options import Number
 from instar.definition import load
 from instar.errors import DefinitionError, DefinitionUnreadable
 
@@ -79,3 +83,26 @@ def test_a_definition_that_is_a_link_is_not_followed(here: Path, target: str) ->
         with pytest.raises(DefinitionUnreadable, match="it is a link") as caught:
             reader(Path("instar.yaml"))
         assert "-f FILE" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "logs x/y --release {}", "logs x/y -n {}", "history -n {}", "diff x/y {}", "diff x/y 1 {}",
+        "rollback x/y --to {}", "run x/y --release {} -- true", "pin x/y {}", "volumes restore x/y data {}",
+        "volumes remove x/y data --snapshot {}",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("number", ["99999999999999999999", "2147483648", "x", "²", "1e3", "9" * 5000])
+def test_a_number_that_no_ledger_can_hold_is_wrong_usage(words: str, number: str) -> None:
+    result = CliRunner().invoke(instar, words.format(number).split(), standalone_mode=False)
+    assert isinstance(result.exception, click.UsageError), repr(result.exception)
+
+
+def test_a_number_is_read() -> None:
+    assert (Number().convert("2147483647", None, None), Number(or_none=True).convert("0", None, None)) == (
+        2147483647,
+        0,
+    )
+    with pytest.raises(click.BadParameter, match="expected a number from 1 to 2147483647, found '0'"):
+        Number().convert("0", None, None)

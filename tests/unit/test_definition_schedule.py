@@ -34,11 +34,13 @@ def test_a_command_has_its_line_or_its_steps_and_what_is_usual() -> None:
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ("cron: '0 3 30 2 *'", "expected a line such as '0 3 * * *', found '0 3 30 2 *'; Bad day-of-month"),
+        ("cron: '0 3 30 2 *'", "expected a line such as '0 3 * * *', found '0 3 30 2 *'; no such day ever comes"),
         ("cron: '0 3 * *'", "it has five parts: minute, hour, day, month, weekday"),
         ("cron: '0 0 3 * * *'", "it has five parts"),
         ("cron: '@daily'", "it has five parts"),
-        ("cron: '61 3 * * *'", "Bad minute"),
+        ("cron: '61 3 * * *'", "there is no such minute"),
+        ("cron: '1 3 32 * *'", "there is no such day of the month"),
+        ("cron: '1 3 * * 9'", "there is no such weekday"),
         ("cron: '* * * * *', zone: Europe/Berlon", "did you mean 'Europe/Berlin'?"),
         ("cron: '* * * * *', zone: ../../etc/passwd", "expected a time zone"),
         ("zone: UTC", "expected one of 'cron' and 'every', found neither"),

@@ -13,6 +13,7 @@ from instar.operations.age_files import (
     encrypted_for,
     find_identities,
     find_recipients,
+    identities_of,
     make_identity,
     public_keys,
 )
@@ -128,3 +129,9 @@ def test_recipients_are_public_keys_and_nothing_else(tmp_path: Path, environ: di
             find_recipients(tmp_path)
         assert expected in caught.value.message
         assert secret not in caught.value.message
+
+
+def test_a_backup_is_read_with_the_identity_that_it_is_for_not_with_a_new_one(tmp_path: Path) -> None:
+    with pytest.raises(HostError) as caught:
+        identities_of([], None, {"HOME": str(tmp_path)})
+    assert caught.value.hint == "name the file with the one that it is for: -i FILE"

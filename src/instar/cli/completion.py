@@ -23,7 +23,8 @@ def completion(shell: str | None, install: bool) -> None:
     """Have your shell complete commands, options, environments, releases and instances.
 
     Without a name: the shell that SHELL says. Once: instar completion --install, then begin a new shell. Environments
-    that only root may read are completed for root alone; those of the definition beside, for everybody.
+    that only root may read are completed for root, and for those who may look (docs/readers.md); those of the
+    definition beside, for everybody.
     """
     wanted = shell or Path(os.environ.get("SHELL", "")).name
     if wanted not in _SHELLS:

@@ -7,15 +7,13 @@ from pathlib import Path
 import click
 
 from instar.cli import completing
-from instar.cli.options import environment_argument, file_option, json_option, service_beside
-
-_NUMBER = click.IntRange(1, 2**31 - 1)
+from instar.cli.options import Number, environment_argument, file_option, json_option, service_beside
 
 
 @click.command()
 @environment_argument
-@click.argument("before", metavar="[N]", type=_NUMBER, required=False, shell_complete=completing.releases)
-@click.argument("after", metavar="[M]", type=_NUMBER, required=False, shell_complete=completing.releases)
+@click.argument("before", metavar="[N]", type=Number(), required=False, shell_complete=completing.releases)
+@click.argument("after", metavar="[M]", type=Number(), required=False, shell_complete=completing.releases)
 @file_option
 @json_option
 @click.option("--files", "all_files", is_flag=True, help="Name every file that differs, not only how many.")

@@ -13,6 +13,7 @@ import click
 from instar.cli import completing
 from instar.cli.options import (
     DEFAULT_FILE,
+    Number,
     environment_argument,
     file_option,
     json_option,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 @click.argument("environment", metavar="[ENV]", required=False, shell_complete=completing.environments)
 @file_option
 @json_option
-@click.option("-n", "--last", type=click.IntRange(min=1), metavar="N", help="Only the last N events.")
+@click.option("-n", "--last", type=Number(), metavar="N", help="Only the last N events.")
 @click.option("--verify", is_flag=True, help="Check the whole ledger: its chains of hashes, and that all else follows.")
 def history(environment: str | None, file: Path, as_json: bool, last: int | None, verify: bool) -> int:
     """Show what happened to ENV (or to all), oldest first: who did what, when. ENV may be gone."""
@@ -68,11 +69,11 @@ def _verify(*, as_json: bool) -> None:
     help="Those of another environment (SERVICE/ENV) among them; may be said again.",
 )
 @click.option("--file", type=click.Path(path_type=Path), default=DEFAULT_FILE, help="The definition.")
-@click.option("-n", "--last", type=click.IntRange(min=0), metavar="N", help="Only the last N lines.")
-@click.option("--since", metavar="TIME", help="Only from then on: 10m, 2h, 1d ago, or 2026-11-28T14:05 (here's time).")
+@click.option("-n", "--last", type=Number(or_none=True), metavar="N", help="Only the last N lines.")
+@click.option("--since", metavar="TIME", help="Only from then on: 10m, 2h, 1d ago, or 2026-11-28T14:05 (local time).")
 @click.option("--until", metavar="TIME", help="Only up to then.")
 @click.option("--grep", metavar="PATTERN", help="Only lines that this regular expression matches somewhere.")
-@click.option("--release", type=click.IntRange(min=1), metavar="N", help="Of release N's instances, gone ones too.")
+@click.option("--release", type=Number(), metavar="N", help="Of release N's instances, gone ones too.")
 @click.option("--role", metavar="ROLE", help="Of one role's instances, where the definition names several.")
 @click.option("--access", is_flag=True, help="The requests that came, where 'access_log: true' has them written down.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line.")

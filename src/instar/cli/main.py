@@ -128,7 +128,7 @@ def instar() -> None:
     that has the same bytes wherever it is baked, starts new instances beside the old ones, moves the traffic over,
     and keeps the old ones untouched for a rollback that takes milliseconds.
 
-    Begin with: instar init, then: instar deploy dev
+    Begin with: instar init, then: sudo instar deploy dev
 
     \b
     Exit status: 0 done · 1 failed · 2 there are differences (--plan, drift, --check) · 64 wrong usage

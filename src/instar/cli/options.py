@@ -22,7 +22,24 @@ if TYPE_CHECKING:
     from instar.model.release import EnvironmentId, EnvironmentState
 
 F = TypeVar("F", bound=Callable[..., Any])
+LARGEST_NUMBER = 2**31 - 1  # what every ledger can hold
 DEFAULT_FILE = "instar.yaml"
+
+
+class Number(click.ParamType[int]):
+    """A number of a release, a snapshot, or of how many: counted from 1 (or 0, ``or_none``)."""
+
+    name = "number"
+
+    def __init__(self, *, or_none: bool = False) -> None:
+        self.first = 0 if or_none else 1
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value)
+        number = int(text) if text.isdecimal() and len(text) <= len(str(LARGEST_NUMBER)) else -1
+        if not self.first <= number <= LARGEST_NUMBER:
+            self.fail(f"expected a number from {self.first} to {LARGEST_NUMBER}, found '{text}'", param, ctx)
+        return number
 
 
 def file_option(command: F) -> F:

@@ -10,6 +10,7 @@ import click
 from instar.cli import completing
 from instar.cli.asking import have_typed
 from instar.cli.options import (
+    Number,
     adopt_name_option,
     detach_option,
     environment_argument,
@@ -31,9 +32,7 @@ if TYPE_CHECKING:
     from instar.model.outcome import RolloutOutcome
     from instar.model.plan import DeployPlan
 
-number_argument = click.argument(
-    "number", metavar="N", type=click.IntRange(1, 2**31 - 1), shell_complete=completing.releases
-)
+number_argument = click.argument("number", metavar="N", type=Number(), shell_complete=completing.releases)
 
 
 @click.command()
@@ -162,7 +161,7 @@ def promote(
 @take_over_option
 @click.option(
     "--to",
-    type=click.IntRange(1, 2**31 - 1),
+    type=Number(),
     shell_complete=completing.releases,
     metavar="N",
     help="The release to go to; the older one that served last by default.",

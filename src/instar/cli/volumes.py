@@ -8,7 +8,7 @@ import click
 
 from instar.cli import completing
 from instar.cli.asking import have_typed
-from instar.cli.options import json_option, open_workspace, place_of, take_over_option
+from instar.cli.options import Number, json_option, open_workspace, place_of, take_over_option
 from instar.cli.screen import say, say_json, show
 
 
@@ -75,7 +75,7 @@ def list_snapshots(as_json: bool) -> None:
 @volumes.command("restore")
 @_place
 @click.argument("name")
-@click.argument("number", metavar="N", type=click.IntRange(min=1))
+@click.argument("number", metavar="N", type=Number())
 @take_over_option
 def restore(environment: str, name: str, number: int, take_over: bool) -> None:
     """Have the volume NAME of SERVICE/ENV hold what it did in its snapshot N; what it holds now is kept as another.
@@ -94,7 +94,7 @@ def restore(environment: str, name: str, number: int, take_over: bool) -> None:
 @_place
 @click.argument("name")
 @click.argument("to", metavar="SERVICE/ENV", shell_complete=completing.environments)
-@click.option("--as", "as_name", metavar="NAME", help="What it is called there; the same.")
+@click.option("--as", "as_name", metavar="NAME", help="What it is called there; by default the same.")
 @take_over_option
 def copy(environment: str, name: str, to: str, as_name: str | None, take_over: bool) -> None:
     """Make a volume of another SERVICE/ENV of what NAME holds now: staging with production's data.
@@ -114,7 +114,7 @@ def copy(environment: str, name: str, to: str, as_name: str | None, take_over: b
 @volumes.command("remove")
 @_place
 @click.argument("name")
-@click.option("--snapshot", "number", metavar="N", type=click.IntRange(min=1), help="Only this snapshot of it.")
+@click.option("--snapshot", "number", metavar="N", type=Number(), help="Only this snapshot of it.")
 @take_over_option
 @click.option("--yes", is_flag=True, help="Don't ask.")
 def remove(environment: str, name: str, number: int | None, take_over: bool, yes: bool) -> None:

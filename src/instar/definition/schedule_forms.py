@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import zoneinfo
 from datetime import UTC, datetime
 
@@ -10,6 +11,8 @@ from instar.definition.problems import nearest
 
 _LONGEST_LINE = 200
 _FIELDS = 5
+_NEVER = "no such day ever comes"
+_PARTS = {"day-of-month": "day of the month", "day-of-week": "weekday"}
 
 
 def cron(text: str) -> str:
@@ -23,10 +26,22 @@ def cron(text: str) -> str:
     try:
         next(CronSim(line, datetime.now(UTC)))
     except CronSimError as error:
-        raise Misfit(str(error)) from None
+        raise Misfit(_cause(str(error), words)) from None
     except StopIteration:
-        raise Misfit("no such day ever comes") from None
+        raise Misfit(_NEVER) from None
     return line
+
+
+def _cause(said: str, words: list[str]) -> str:
+    """Return what is wrong with a line of cron, of which the library says that some part is 'Bad'."""
+    from cronsim import CronSim, CronSimError
+
+    part = said.removeprefix("Bad ")
+    if part == "day-of-month":  # by itself, or in no month that is named?
+        with contextlib.suppress(CronSimError):
+            CronSim(f"0 0 {words[2]} * *", datetime.now(UTC))
+            return _NEVER
+    return f"there is no such {_PARTS.get(part, part)}"
 
 
 def zone(text: str) -> str:

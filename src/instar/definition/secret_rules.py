@@ -41,7 +41,7 @@ def _one_of(reading: Reading, kinds: tuple[str, ...], problems: Problems) -> Non
     found = [kind for kind in kinds if kind in reading.values]
     if len(found) > 1:
         blame(reading, found[1], problems, f"expected one of {_quoted(kinds)}, found {listed(found, 'and')}")
-    elif not found:
+    elif not found and reading.node.entries.keys() <= reading.section.keys.keys():  # else: which was meant is told
         problems.add(reading.node.mark, f"{reading.path}: expected one of {_quoted(kinds)}, found none")
 
 

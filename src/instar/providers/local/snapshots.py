@@ -244,5 +244,5 @@ def _require_room(folder: Path, needed_bytes: int | None) -> None:
     if needed_bytes is not None and needed_bytes > free:
         raise HostError(
             f"cannot copy the volume: it holds {needed_bytes >> 20} MiB, {free >> 20} MiB are free",
-            hint=f"make room: df -h '{folder}'; instar volumes snapshots lists what is kept",
+            hint=f"make room: df -h '{folder.parent}'; instar volumes snapshots lists what is kept",
         )
