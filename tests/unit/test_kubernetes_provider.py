@@ -197,28 +197,6 @@ def test_what_is_somebody_elses_is_never_touched(world: World, stub: ClusterStub
     assert stub.one("httproutes", "shop-prod") == route
 
 
-@pytest.mark.parametrize(("status", "after"), [(429, 7.0), (500, 1.0), (503, 1.0), (504, 1.0)])
-def test_an_answer_that_means_not_now_is_transient(world: World, stub: ClusterStub, status: int, after: float) -> None:
-    headers = {"Retry-After": "7"} if status == 429 else {}
-    stub.faults = [Fault(status, {"message": "busy"}, headers=headers, fits=lambda method, _: method == "POST")]
-    with pytest.raises(ProviderUnavailable, match=f"the cluster says {status}: busy") as caught:
-        world.create(world.release())
-    assert caught.value.retry_after_s == after
-    world.create(world.release())
-
-
-def test_an_answer_that_was_lost_does_nothing_twice(world: World, stub: ClusterStub) -> None:
-    lost = Fault(
-        504, {"message": "timeout"}, fits=lambda method, path: "deployments" in path and method == "POST", done=True
-    )
-    stub.faults = [lost]
-    with pytest.raises(ProviderUnavailable):
-        world.create(world.release())
-    before = dict(stub.one("deployments", "shop-prod-1-1"))
-    world.create(world.release())
-    assert stub.one("deployments", "shop-prod-1-1") == before
-
-
 def test_a_server_that_is_away_is_transient(world: World, stub: ClusterStub) -> None:
     stub.close()
     with pytest.raises(ProviderUnavailable, match="does not answer"):

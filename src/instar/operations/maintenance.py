@@ -71,10 +71,15 @@ def page_of(name: str, read: Callable[[], bytes]) -> str:
 
 
 def tell_maintenance(workspace: Workspace, provider: Provider, environment: EnvironmentId) -> None:
-    """Say to whoever changes what serves that nobody is served."""
-    if provider.maintains is not None and provider.maintains.maintenance(environment):
+    """Say to whoever changes what serves that nobody is served. What they did is done then, whether or not a provider
+    answers to that."""
+    try:
+        if provider.maintains is None or not provider.maintains.maintenance(environment):
+            return
         text = f"{environment} is in maintenance; end it with: instar maintenance {environment} off"
-        workspace.report(Progress(stage="note", text=text, kind="warning"))
+    except InstarError as error:
+        text = f"whether {environment} is in maintenance is not known: {error.message}"
+    workspace.report(Progress(stage="note", text=text, kind="warning"))
 
 
 def _require_answerable(workspace: Workspace, environment: EnvironmentState) -> None:

@@ -117,7 +117,7 @@ def require_same_cluster(environment: EnvironmentId, before: Place, after: Place
 
 
 class _Patient:
-    """An API that is asked again for a moment where it gives no answer: nothing has begun yet that would do so."""
+    """An API that is asked again for a moment where it gives no answer."""
 
     def __init__(self, api: Api) -> None:
         self.server = api.server
@@ -131,6 +131,11 @@ class _Patient:
 
     def create(self, kind: Kind, namespace: str | None, wanted: Object) -> Object:
         return _again(lambda: self._api.create(kind, namespace, wanted))
+
+
+def patient(api: Api) -> _Patient:
+    """Return an API that is asked again for a moment: for many calls of which all have to come out well."""
+    return _Patient(api)
 
 
 def _again(ask: Callable[[], T]) -> T:

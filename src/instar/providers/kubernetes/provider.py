@@ -323,7 +323,7 @@ class KubernetesProvider:
     ) -> Object:
         """Make an object, or return the one of that name, if it is ours: a Job, too, by which somebody began the same
         occurrence as ``group``. Raises Refused where it is somebody else's."""
-        api, metadata = self._api(place), wanted["metadata"]
+        api, metadata = preflight.patient(self._api(place)), wanted["metadata"]
         annotations = {**(metadata.get("annotations") or {}), **fence.annotations}
         if annotations:
             wanted = {**wanted, "metadata": {**metadata, "annotations": annotations}}

@@ -1,0 +1,82 @@
+"""What a group is made of is asked of a cluster object by object: one that is refused is asked for again by itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from kubernetes_values import World
+
+from cluster_stub import ClusterStub, Fault
+from instar.errors import ProviderUnavailable
+
+
+@pytest.fixture
+def stub() -> Iterator[ClusterStub]:
+    made = ClusterStub()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def world(stub: ClusterStub, tmp_path: Path) -> World:
+    return World(stub, tmp_path)
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses between two tries, which nobody waits for; each is as long as it says."""
+    made: list[float] = []
+    clock = SimpleNamespace(sleep=made.append, monotonic=lambda: sum(made))
+    monkeypatch.setattr("instar.providers.kubernetes.preflight.time", clock)
+    monkeypatch.setattr("instar.waiting.time", clock)
+    return made
+
+
+@pytest.mark.parametrize(("status", "after"), [(429, 7.0), (500, 1.0), (503, 1.0), (504, 1.0)])
+def test_an_answer_that_means_not_now_is_transient(
+    world: World, stub: ClusterStub, pauses: list[float], status: int, after: float
+) -> None:
+    headers = {"Retry-After": "7"} if status == 429 else {}
+    busy = Fault(status, {"message": "busy"}, headers=headers, times=99, fits=lambda method, _: method == "POST")
+    stub.faults = [busy]
+    with pytest.raises(ProviderUnavailable, match=f"the cluster says {status}: busy") as caught:
+        world.create(world.release())
+    assert caught.value.retry_after_s == after
+    assert sum(pauses) >= 5.0, "it is asked again for a moment"
+    stub.faults = []
+    world.create(world.release())
+
+
+def test_what_a_group_is_made_of_is_asked_for_again_one_by_one(
+    world: World, stub: ClusterStub, pauses: list[float]
+) -> None:
+    """Begun anew from the first object with each refusal, it would never come to its end."""
+    world.create(world.release())
+    made = {kind for kind, *_ in stub.objects}
+    stub.objects = {key: one for key, one in stub.objects.items() if key[0] in ("namespaces", "gateways")}
+    asked: Counter[str] = Counter()
+
+    def twice_of_three(method: str, path: str) -> bool:
+        asked[f"{method} {path}"] += 1
+        return asked[f"{method} {path}"] % 3 != 0
+
+    stub.faults = [Fault(503, {"message": "busy"}, times=99, fits=twice_of_three)]
+    world.create(world.release())
+    assert {kind for kind, *_ in stub.objects} == made
+    assert pauses == [1.0] * len(pauses) and len(pauses) >= 2 * len(made - {"namespaces", "gateways", "pods"})
+
+
+def test_an_answer_that_was_lost_does_nothing_twice(world: World, stub: ClusterStub, pauses: list[float]) -> None:
+    def of_deployments(method: str, path: str) -> bool:
+        return "deployments" in path and method == "POST"
+
+    stub.faults = [Fault(504, {"message": "timeout"}, fits=of_deployments, done=True)]
+    world.create(world.release())
+    assert pauses == [1.0]
+    before = dict(stub.one("deployments", "shop-prod-1-1"))
+    world.create(world.release())
+    assert stub.one("deployments", "shop-prod-1-1") == before
