@@ -12,8 +12,6 @@ import contextlib
 import contextvars
 import errno
 import os
-import select
-import selectors
 import shutil
 import signal
 import subprocess
@@ -23,16 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from instar import child_output
 from instar.errors import CommandFailed, ComponentMissing
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-TAIL_BYTES = 16_384
 ANYWHERE = Path("/")  # where a program of somebody else's runs: never where a command happens to be called
 MASK = 0o022  # and what it makes is for nobody else to write to
 _REST_S = 5.0
-_LOOK_MS = 100  # who may cancel is asked so often
-_PIECE_BYTES = 65_536
-_PIECES = 16  # a pipe of the largest size, which whoever is no root can give it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,31 +127,17 @@ def run(
     )
     with child:
         try:
-            piped = any(pipe is not None for pipe in (child.stdin, child.stdout, child.stderr))
-            ended = piped or _await_end(child, timeout_s)
-            if most_bytes is None:
-                out, err = child.communicate(input, timeout=timeout_s if ended else 0)
-            else:
-                out, err = _read_all(child, words, timeout_s, most_bytes)
+            out, err = child_output.of_all(child, words, timeout_s, input=input, most_bytes=most_bytes)
         except subprocess.TimeoutExpired as error:
             _kill_group(child)
-            out, err = _rest(child)
-            raise CommandFailed(
-                f"cannot run {words[0]!r}: no end after {timeout_s:g} s",
-                argv=words,
-                returncode=None,
-                output=_tail(out, err),
-            ) from error
+            printed = child_output.tail(*child_output.rest(child))
+            cause = f"cannot run {words[0]!r}: no end after {timeout_s:g} s"
+            raise CommandFailed(cause, argv=words, returncode=None, output=printed) from error
         except BaseException:
             _kill_group(child)
             raise
-    if check and child.returncode != 0:
-        raise CommandFailed(
-            f"cannot run {words[0]!r}: {_cause(child.returncode, out, err)}",
-            argv=words,
-            returncode=child.returncode,
-            output=_tail(out, err),
-        )
+    if check:
+        _require_success(words, child.returncode, out, err)
     return Completed(returncode=child.returncode, stdout=out or b"", stderr=err or b"")
 
 
@@ -186,63 +167,17 @@ def run_bounded(
     )
     with child:
         try:
-            printed, cause = _tail_until_end(child, time.monotonic() + timeout_s, cancelled)
+            printed, cause = child_output.last_of_all(child, time.monotonic() + timeout_s, cancelled)
         finally:
             _kill_group(child)
         child.wait()
     if cause is not None:
         why = f"no end after {timeout_s:g} s" if cause == "late" else "it was interrupted"
-        raise CommandFailed(f"cannot run {words[0]!r}: {why}", argv=words, returncode=None, output=_tail(printed))
-    if child.returncode != 0:
         raise CommandFailed(
-            f"cannot run {words[0]!r}: {_cause(child.returncode, printed, None)}",
-            argv=words,
-            returncode=child.returncode,
-            output=_tail(printed),
+            f"cannot run {words[0]!r}: {why}", argv=words, returncode=None, output=child_output.tail(printed)
         )
+    _require_success(words, child.returncode, printed, None)
     return Completed(returncode=0, stdout=printed, stderr=b"")
-
-
-def _tail_until_end(
-    child: subprocess.Popen[bytes], until: float, cancelled: Callable[[], bool]
-) -> tuple[bytes, str | None]:
-    """Return the last of what a child prints until it ends, and "late" or "cancelled" where it did not end by itself.
-
-    Children of its own may hold the pipe open: what counts is its end, and what is in the pipe then.
-    """
-    assert child.stdout is not None
-    pipe, tail = child.stdout.fileno(), b""
-    os.set_blocking(pipe, False)
-    handle, looked = os.pidfd_open(child.pid), select.poll()
-    looked.register(handle, select.POLLIN)
-    looked.register(pipe, select.POLLIN)
-    try:
-        while True:
-            found = dict(looked.poll(_LOOK_MS))
-            tail, is_open = _tail_so_far(pipe, tail) if pipe in found else (tail, True)
-            if not is_open:
-                looked.unregister(pipe)
-            if handle in found:
-                return tail, None
-            if cancelled():
-                return tail, "cancelled"
-            if time.monotonic() >= until:
-                return tail, "late"
-    finally:
-        os.close(handle)
-
-
-def _tail_so_far(pipe: int, tail: bytes) -> tuple[bytes, bool]:
-    """Read what is there, but no more than a pipe holds; return the last of all, and whether there may come more."""
-    for _ in range(_PIECES):
-        try:
-            piece = os.read(pipe, _PIECE_BYTES)
-        except BlockingIOError:
-            return tail, True
-        if not piece:
-            return tail, False
-        tail = (tail + piece)[-TAIL_BYTES:]
-    return tail, True
 
 
 def spawn(
@@ -359,50 +294,6 @@ def _start(
         raise CommandFailed(cause, argv=words, returncode=None, output="") from error
 
 
-def _await_end(child: subprocess.Popen[bytes], timeout_s: float) -> bool:
-    """Wait for a child that has no pipe to read or write: Popen itself would look only every 50 ms."""
-    handle = os.pidfd_open(child.pid)
-    try:
-        poll = select.poll()
-        poll.register(handle, select.POLLIN)
-        return bool(poll.poll(timeout_s * 1000))
-    finally:
-        os.close(handle)
-
-
-def _read_all(
-    child: subprocess.Popen[bytes], words: list[str], timeout_s: float, most_bytes: int
-) -> tuple[bytes, bytes]:
-    """Return what a child prints until its end. Raises TimeoutExpired, CommandFailed where that is too much."""
-    assert child.stdout is not None and child.stderr is not None
-    until, printed = time.monotonic() + timeout_s, {child.stdout: bytearray(), child.stderr: bytearray()}
-    with selectors.DefaultSelector() as looked:
-        for stream, text in printed.items():
-            looked.register(stream, selectors.EVENT_READ, text)
-        while looked.get_map():
-            left_s = until - time.monotonic()
-            for key, _ in looked.select(left_s) if left_s > 0 else ():
-                piece = os.read(key.fd, _PIECE_BYTES)
-                key.data.extend(piece)
-                if not piece:
-                    looked.unregister(key.fileobj)
-            if left_s <= 0:
-                raise subprocess.TimeoutExpired(words, timeout_s)
-            if sum(map(len, printed.values())) > most_bytes:
-                cause = f"cannot run {words[0]!r}: it prints more than {most_bytes} bytes"
-                raise CommandFailed(cause, argv=words, returncode=None, output="")
-    child.wait(max(until - time.monotonic(), 0))
-    return bytes(printed[child.stdout]), bytes(printed[child.stderr])
-
-
-def _rest(child: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
-    """Return what a killed child has printed. Its own children may hold the pipes open, in sessions of their own."""
-    try:
-        return child.communicate(timeout=_REST_S)
-    except subprocess.TimeoutExpired as error:
-        return error.output or b"", error.stderr or b""
-
-
 def _shared_descriptors() -> tuple[int, ...]:
     return tuple(one.descriptor for one in _shared.get() if one.descriptor is not None)
 
@@ -412,12 +303,15 @@ def _kill_group(child: subprocess.Popen[bytes]) -> None:
         os.killpg(child.pid, signal.SIGKILL)
 
 
-def _cause(returncode: int, out: bytes | None, err: bytes | None) -> str:
-    lines = _tail(err, None).strip().splitlines() or _tail(out, None).strip().splitlines()
+def _require_success(words: list[str], returncode: int, out: bytes | None, err: bytes | None) -> None:
+    """Raise CommandFailed for a status other than 0, with the last line that was printed."""
+    if returncode == 0:
+        return
+    lines = child_output.tail(err).strip().splitlines() or child_output.tail(out).strip().splitlines()
     status = f"signal {signal.Signals(-returncode).name}" if returncode < 0 else f"exit status {returncode}"
-    return f"{status}: {lines[-1]}" if lines else status
-
-
-def _tail(*streams: bytes | None) -> str:
-    text = b"".join(stream for stream in streams if stream)
-    return text[-TAIL_BYTES:].decode("utf-8", "replace")
+    raise CommandFailed(
+        f"cannot run {words[0]!r}: {status}{f': {lines[-1]}' if lines else ''}",
+        argv=words,
+        returncode=returncode,
+        output=child_output.tail(out, err),
+    )

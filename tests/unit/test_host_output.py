@@ -5,14 +5,14 @@ from __future__ import annotations
 import subprocess
 import time
 
-from instar import process
+from instar import child_output, process
 from instar.host.processes import output
 
 
 def test_the_last_bytes_are_kept_and_no_more() -> None:
     with output.captured() as (descriptor, tail):
         process.run(["sh", "-c", "head -c 3000000 /dev/zero | tr '\\0' x; echo end"], stdout=descriptor)
-    assert tail.text() == "x" * (process.TAIL_BYTES - 4) + "end\n"
+    assert tail.text() == "x" * (child_output.TAIL_BYTES - 4) + "end\n"
 
 
 def test_lines_are_handed_on() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,13 +107,7 @@ def logs(
     from instar.reading.questions import Logs
     from instar.views.logs import log_json, log_text
 
-    for word, said in (("release", release), ("role", role)):
-        if instance is not None and said is not None:
-            raise click.UsageError(f"an instance is of one {word}: leave --{word} away, or INSTANCE")
-        if beside and said is not None:
-            raise click.UsageError(f"a {word} is of one environment: leave --{word} away, or --and")
-    if beside and instance is not None:
-        raise click.UsageError("an instance is of one environment: leave --and away, or INSTANCE")
+    _require_one_choice(instance, beside, {"release": release, "role": role})
     if until is not None and follow:
         raise click.UsageError("--follow has no end: leave --until away")
     now = datetime.now(UTC)
@@ -134,6 +129,17 @@ def logs(
         return log_json(line) if as_json else log_text(line, named=named, short=short)
 
     return look(question, matching=_pattern(grep) if grep is not None else None, line=written)
+
+
+def _require_one_choice(instance: str | None, beside: tuple[str, ...], chosen: Mapping[str, object]) -> None:
+    """Raise UsageError for two words of which one says what the other does, or of which there is one an environment."""
+    for word, said in chosen.items():
+        if instance is not None and said is not None:
+            raise click.UsageError(f"an instance is of one {word}: leave --{word} away, or INSTANCE")
+        if beside and said is not None:
+            raise click.UsageError(f"a {word} is of one environment: leave --{word} away, or --and")
+    if beside and instance is not None:
+        raise click.UsageError("an instance is of one environment: leave --and away, or INSTANCE")
 
 
 def _pattern(text: str) -> re.Pattern[str]:

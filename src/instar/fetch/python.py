@@ -86,24 +86,24 @@ def solve_wheels(
         own = {wheel.name: wheel for wheel in built}
         wish = folder / "requirements.txt"
         wish.write_text("".join(f"{_asked(one, own, cache, folder)}\n" for one in requirements))
-        indexes = [find_index(name) for name in sources]
-        index = read_index().with_indexes(indexes, all_from(sources))
-        certificates = write_certificates(indexes, folder / "certificates.pem", index.cert)
-        index = dataclasses.replace(index, cert=str(certificates)) if certificates else index
+        indexes, index = _indexes(sources, folder)
         ask = _Uv(wish, requirements, target, cache.folder("uv"), index)
         told = ask("--output-file", str(answer), "--format", "pylock.toml")
         chosen = _chosen(_read_pylock(answer), requirements, own, target)
-        exact = folder / "exact.txt"
-        exact.write_text("".join(f"{wheel.name}=={wheel.version}\n" for wheel in chosen))
-        again = folder / "reasons.txt"
-        places = ["--emit-index-annotation"] if sources else []
-        ask("--output-file", str(again), "--constraints", str(exact), "--annotation-style", "split", *places)
-        annotated = again.read_text("utf-8")
-        reasons = _reasons(annotated, requirements)
+        annotated = _annotated(ask, chosen, folder, by_index=bool(sources))
     for match in _YANKED.finditer(told):
         warn(f"{match[1]} {match[2]} was yanked by who published it{f': {match[3]}' if match[3] else ''}")
+    reasons = _reasons(annotated, requirements)
     explained = [dataclasses.replace(wheel, why=reasons.get(wheel.name)) for wheel in chosen]
     return from_indexes(explained, annotated, indexes, sources, previous) if sources else tuple(explained)
+
+
+def _indexes(sources: Mapping[str, Sequence[str]], folder: Path) -> tuple[Sequence[PythonIndex], PipConfiguration]:
+    """Return the indexes that ``sources`` name, and where uv is to look, with certificates in ``folder``."""
+    indexes = [find_index(name) for name in sources]
+    index = read_index().with_indexes(indexes, all_from(sources))
+    certificates = write_certificates(indexes, folder / "certificates.pem", index.cert)
+    return indexes, dataclasses.replace(index, cert=str(certificates)) if certificates else index
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +124,15 @@ class _Uv:
         if done.returncode != 0:
             raise solver_error(told, self.requirements, self.index.named)
         return told
+
+
+def _annotated(ask: _Uv, chosen: Sequence[Wheel], folder: Path, *, by_index: bool) -> str:
+    """Return uv's notes on exactly these wheels: who needs each, and (``by_index``) where it comes from."""
+    exact, again = folder / "exact.txt", folder / "reasons.txt"
+    exact.write_text("".join(f"{wheel.name}=={wheel.version}\n" for wheel in chosen))
+    places = ["--emit-index-annotation"] if by_index else []
+    ask("--output-file", str(again), "--constraints", str(exact), "--annotation-style", "split", *places)
+    return again.read_text("utf-8")
 
 
 def _reasons(annotated: str, requirements: Sequence[Requirement]) -> dict[str, Why]:

@@ -62,17 +62,8 @@ def bake(
         if planned.fetches:
             fetch_inputs(workspace, loaded, lock, sandbox_opener(workspace, holding=True))
         workspace.cancellation.check()
-        baked = run_bake(
-            loaded,
-            lock=lock,
-            store=workspace.store,
-            cache=workspace.cache,
-            layers=workspace.layers,
-            state=workspace.state,
-            report=workspace.report,
-            planned=planned,
-            mountable=to_deploy and platform_of(lock.architecture) == workspace.store.platform,
-        )
+        mountable = to_deploy and platform_of(lock.architecture) == workspace.store.platform
+        baked = _run(workspace, loaded, lock, planned, mountable=mountable)
         joined = find_joined(workspace, loaded, locked) if platform is None else None
         baked = replace(baked, image=joined or baked.image)
         Needs(workspace.state.cache).write(baked.image.digest.hex, needed)
@@ -82,6 +73,20 @@ def bake(
         _tell(workspace, baked, lock)
         _tell_others(workspace, None if platform or joined else locked)
         return baked
+
+
+def _run(workspace: Workspace, loaded: Loaded, lock: Lock, planned: Planned, *, mountable: bool) -> Baked:
+    return run_bake(
+        loaded,
+        lock=lock,
+        store=workspace.store,
+        cache=workspace.cache,
+        layers=workspace.layers,
+        state=workspace.state,
+        report=workspace.report,
+        planned=planned,
+        mountable=mountable,
+    )
 
 
 def _locked(workspace: Workspace, loaded: Loaded, *, holding: bool = False) -> Lock:

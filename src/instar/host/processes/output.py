@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from instar import process
+from instar import child_output
 from instar.threads import begin
 
 _PIECE_BYTES = 65_536
@@ -44,13 +44,13 @@ class Tail:
         return self._kept.decode("utf-8", "replace")
 
     def add(self, chunk: bytes) -> None:
-        self._kept = (self._kept + chunk)[-process.TAIL_BYTES :]
+        self._kept = (self._kept + chunk)[-child_output.TAIL_BYTES :]
         if self._whole:
             with contextlib.suppress(OSError):  # the child must not wait for ever because a disk is full
                 self._whole.add(chunk)
         if self._on_line:
             *lines, rest = (self._line + chunk).split(b"\n")
-            self._line = rest[-process.TAIL_BYTES :]
+            self._line = rest[-child_output.TAIL_BYTES :]
             for line in lines:
                 self._on_line(line.decode("utf-8", "replace"))
 
