@@ -302,6 +302,7 @@ def _patched(found: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any
     own, applied = said.get("annotations", {}), found.get("applied", ())
     gone = set(applied) - own.keys() if "kind" in body else set()
     annotations = {**{name: one for name, one in before.get("annotations", {}).items() if name not in gone}, **own}
+    annotations = {name: one for name, one in annotations.items() if one is not None}  # null takes one away
     applied = list(own) if "kind" in body else applied
     return {**found, **body, "applied": applied, "metadata": {**before, **said, "annotations": annotations}}
 

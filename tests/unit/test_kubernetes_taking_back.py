@@ -5,11 +5,17 @@ The entries are what an API server of 1.37 answers after kubectl annotate, kubec
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from kubernetes_values import ENV, SERVICE, SETTINGS, World
 
+from cluster_stub import ClusterStub, Fault
 from instar.errors import Refused, RouterError
+from instar.providers.base import RouterPlan
+from instar.providers.doors import Ports
 from instar.providers.kubernetes.taking_back import require_hands, require_nobody_else, without_others
 
 AT = "2026-11-29T21:02:21Z"
@@ -73,3 +79,35 @@ def test_what_others_added_goes_and_what_is_said_and_the_engine_s_stays() -> Non
         "metadata": {"annotations": {"note": None}, "managedFields": [OWN, STATUS], "resourceVersion": "7"},
         "spec": {"externalIPs": None, "selector": {"app": None}},
     }
+
+
+@pytest.fixture
+def stub() -> Iterator[ClusterStub]:
+    made = ClusterStub()
+    yield made
+    made.close()
+
+
+def test_a_gateway_that_writes_to_a_route_meanwhile_keeps_nothing_from_being_taken_back(
+    stub: ClusterStub, tmp_path: Path
+) -> None:
+    world = World(stub, tmp_path)
+    release = world.release()
+    group = world.create(release)
+    world.provider.expose(release, [group], RouterPlan.of(ENV, SETTINGS, SERVICE))
+    route = stub.one("httproutes", "shop-prod")
+    route["metadata"]["managedFields"] = [ANNOTATED]
+    route["metadata"]["annotations"]["note"] = "by hand"
+    asked: list[str] = []
+
+    def is_the_second_write(method: str, path: str) -> bool:
+        asked.extend([path] if method == "PATCH" and "httproutes" in path else [])
+        return method == "PATCH" and len(asked) == 2
+
+    stub.faults = [Fault(409, {"reason": "Conflict", "message": "modified"}, fits=is_the_second_write)]
+    inspects = world.provider.inspects
+    inspects.restore_router(
+        RouterPlan.of(ENV, SETTINGS, SERVICE), inspects.targets([group], {(1, ""): Ports(door="", port=8080)})
+    )
+    assert stub.faults[0].times == 0, "it was refused"
+    assert "note" not in stub.one("httproutes", "shop-prod")["metadata"]["annotations"]

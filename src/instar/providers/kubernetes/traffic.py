@@ -163,6 +163,17 @@ class EnvironmentTraffic:
             return before.without(others).planned(plan).at(ports)
 
         self._fence.claim()
+        for last in (*[False] * (_TRIES - 1), True):
+            try:
+                self._take_back(changed)
+                break
+            except Changed:  # its gateway writes to its status just then
+                if last:
+                    raise
+        self._change(changed, always=True)
+
+    def _take_back(self, changed: Callable[[Door | None], Door]) -> None:
+        """Take back what hands wrote, of all that is there. Raises Changed when it was written to meanwhile."""
         found = self._find()
         self._fence.admit(found)
         if found is not None and any(other_writers(found)):
@@ -170,7 +181,6 @@ class EnvironmentTraffic:
             made = self._made(changed(self._read(found)).renewed())
             taken = self._api.apply(self._kind, self._place.namespace, made, force=True)
             self._api.merge(self._kind, self._place.namespace, self._names.route, without_others(made, taken))
-        self._change(changed, always=True)
 
     def maintain(self, to: tuple[str, int] | None) -> None:
         """Send all requests but those for a preview to a Service, or (None) to the groups again."""
