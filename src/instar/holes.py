@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import heapq
 import os
 from collections.abc import Iterable
 from typing import Final
@@ -54,8 +55,9 @@ def _write_all(descriptor: int, piece: memoryview) -> None:
         piece = piece[os.write(descriptor, piece) :]
 
 
-def regions(descriptor: int, size: int, at_most: int) -> list[tuple[int, int]] | None:
-    """Return where a file of ``size`` bytes has something, as offsets and lengths; None where that are too many pieces.
+def regions(descriptor: int, size: int, at_most: int) -> list[tuple[int, int]]:
+    """Return where a file of ``size`` bytes has something, as offsets and lengths; of more pieces than ``at_most``
+    those with the least holes between them are one.
 
     Raises OSError.
     """
@@ -72,9 +74,23 @@ def regions(descriptor: int, size: int, at_most: int) -> list[tuple[int, int]] |
         if begin >= size:
             break
         at = min(end, size)
-        if len(found) >= at_most:
-            return None
         found.append((begin, at - begin))
+        if len(found) >= 2 * at_most:
+            found = _joined(found, at_most)
+    return _joined(found, at_most) if len(found) > at_most else found
+
+
+def _joined(pieces: list[tuple[int, int]], at_most: int) -> list[tuple[int, int]]:
+    """Return as many pieces as there may be: the holes between them are the largest."""
+    holes = range(1, len(pieces))
+    kept = set(heapq.nlargest(at_most - 1, holes, key=lambda one: pieces[one][0] - sum(pieces[one - 1])))
+    found = [pieces[0]]
+    for number in holes:
+        offset, length = pieces[number]
+        if number in kept:
+            found.append((offset, length))
+        else:
+            found[-1] = (found[-1][0], offset + length - found[-1][0])
     return found
 
 

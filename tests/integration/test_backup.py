@@ -12,6 +12,7 @@ import pyrage
 import pytest
 from backup_home import DEV, KEY, OTHER_KEY, Home, changed, fill, image_of, write
 
+from instar.backup.contents import FORMAT
 from instar.errors import (
     BackupDamaged,
     BackupError,
@@ -319,9 +320,9 @@ def test_one_of_a_newer_instar_is_refused(
     home: Home, tmp_path: Path, empty: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("instar.operations.backup.FORMAT", 3)
+        patched.setattr("instar.operations.backup.FORMAT", FORMAT + 1)
         home.back_up(tmp_path / "newer.age")
-    with pytest.raises(BackupNewer, match="in format 3, and format 2 is the newest"):
+    with pytest.raises(BackupNewer, match=f"in format {FORMAT + 1}, and format {FORMAT} is the newest"):
         empty.restore(tmp_path / "newer.age")
     home.back_up(tmp_path / "schema.age")
     monkeypatch.setattr(restoring, "latest", lambda engine: 1)

@@ -10,7 +10,7 @@ machine/config.yaml             the machine's own file
 machine/network.json            the subnet of its instances, for where they still run
 volumes/SERVICE/ENV/NAME/…      the data of volumes, where it was asked for
 manifest.json                   the last member: of each part (what stands before the first "/") how many members, how
-                                many bytes, and the SHA-256 of all of it (:class:`Part`)
+                                many bytes, and the SHA-256 of all of it (:class:`Part`), and what volumes lack
 
 A part's SHA-256 is over each member's header, as ``store/header.py`` writes it, followed by its data. The ledger is
 copied first: all that its releases need was there then, and stays while the rest is read.
@@ -31,7 +31,7 @@ from instar.model.digest import Digest
 from instar.model.names import NAME
 from instar.store.header import DIRECTORY, HARD_LINK, REGULAR, SYMLINK, Entry, encode
 
-FORMAT: Final = 2  # from 2 on there are files with holes as such
+FORMAT: Final = 3  # from 2 on there are files with holes as such, from 3 on it is said what data of volumes is missing
 SPARSE_LIMIT_BYTES: Final = 1 << 40  # of all such files together: they are hashed with their holes
 SUMMARY: Final = b"backup.json"
 MANIFEST: Final = b"manifest.json"
@@ -53,8 +53,12 @@ _FILES: Final = re.compile(
     + rb"|machine/(?:config\.yaml|network\.json)"
 )
 _VOLUME: Final = re.compile(rb"volumes(?:/" + NAME.pattern.encode() + rb"){3}")
-_IN_VOLUME: Final = re.compile(rb"(" + _VOLUME.pattern + rb")/" + _SEGMENT + rb"(?:/" + _SEGMENT + rb"){0,259}")
+_IN_VOLUME: Final = re.compile(rb"(" + _VOLUME.pattern + rb")/" + _SEGMENT + rb"(?:/" + _SEGMENT + rb")*")
 _BLOB: Final = re.compile(rb"store/blobs/sha256/(" + _HEX + rb")")
+
+
+Lost = Mapping[str, tuple[str, ...]]
+"""Of each volume (SERVICE/ENV NAME) which data of it is not in a backup, and why, for people."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,21 +150,24 @@ def read_summary(data: bytes, file: str) -> Summary:
         raise damaged(file, f"what it says of itself cannot be read ({error!s:.200})") from error
 
 
-def manifest_json(parts: Mapping[str, Part]) -> bytes:
-    return canonical({"parts": parts})
+def manifest_json(parts: Mapping[str, Part], lost: Lost) -> bytes:
+    return canonical({"parts": parts, **({"lost": lost} if lost else {})})
 
 
-def require_manifest(data: bytes, parts: Mapping[str, Part], file: str) -> None:
-    """Raise BackupDamaged where the last member says other than what was read."""
-    if data == manifest_json(parts):
-        return
+def require_manifest(data: bytes, parts: Mapping[str, Part], file: str) -> Lost:
+    """Return which data of volumes is not there, as the last member says. Raises BackupDamaged where it says other than
+    what was read."""
     try:
-        said = parse(data)["parts"]
+        found = parse(data)
+        said, lost = found["parts"], {str(one): tuple(map(str, texts)) for one, texts in found.get("lost", {}).items()}
         wrong = [name for name in sorted({*said, *parts}) if parse(canonical(parts.get(name))) != said.get(name)]
     except (ValueError, KeyError, TypeError, AttributeError):
-        wrong = []
-    what = f"its part '{wrong[0]!s:.40}' is not what was put in" if wrong else "its manifest cannot be read"
-    raise damaged(file, what)
+        raise damaged(file, "its manifest cannot be read") from None
+    if wrong:
+        raise damaged(file, f"its part '{wrong[0]!s:.40}' is not what was put in")
+    if data != manifest_json(parts, lost):
+        raise damaged(file, "its manifest cannot be read")
+    return lost
 
 
 def require_member(entry: Entry, file: str) -> None:

@@ -7,16 +7,17 @@ from dataclasses import field
 from pathlib import Path
 from typing import Literal
 
-from instar.backup.contents import Part, Summary
+from instar.backup.contents import Lost, Part, Summary
 from instar.frozen import dataclass
 
-MachineFile = Literal["there", "other", "none", "left"]
+MachineFile = Literal["there", "other", "unwritten", "none", "left"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Made:
     """A backup that was written. ``without``: images of older releases that are not here, and so not in it.
-    ``left_out``: of each volume how many of each kind of thing that no backup has."""
+    ``left_out``: of each volume how many of each kind of thing that no backup has; ``lost``: which data of it is not in
+    this one. ``snapshots``: how many of volumes there are, which no backup has."""
 
     summary: Summary
     file: Path
@@ -25,6 +26,8 @@ class Made:
     images: int
     without: tuple[str, ...]
     left_out: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    lost: Lost = field(default_factory=dict)
+    snapshots: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,12 +38,14 @@ class Checked:
     encrypted: bool
     parts: Mapping[str, Part]
     events: int
+    lost: Lost = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Restored:
     """What is here now. ``machine_file``: whether the machine's own file is "there" as it was in the backup, is "other"
-    than that, "none" was in it, or it was "left" out since nobody wanted it.
+    than that since it was here before, "unwritten" for want of a disk that takes it, "none" was in it, or it was "left"
+    out since nobody wanted it.
     ``missing``: environments whose active release is newer than the backup, in a ledger
     that others share: its image is not here."""
 
@@ -49,3 +54,4 @@ class Restored:
     machine_file: MachineFile
     kept_volumes: bool
     missing: tuple[str, ...] = ()
+    lost: Lost = field(default_factory=dict)

@@ -20,6 +20,7 @@ from instar.backup.contents import (
     SMALL_BYTES,
     SPARSE_LIMIT_BYTES,
     SUMMARY,
+    Lost,
     Part,
     Summary,
     Tally,
@@ -57,6 +58,7 @@ class Backup:
                 raise no_backup(file)
             self.summary: Summary = read_summary(self._small(first), file)
         self.parts: Mapping[str, Part] = {}
+        self.lost: Lost = {}
 
     def members(self) -> Iterator[tuple[Entry, Iterator[memoryview]]]:
         """Yield each member with its data, which is read, or skipped, before the next. Having ended means that all of
@@ -85,7 +87,7 @@ class Backup:
         if not ledgers:
             raise damaged(self._file, "its ledger is missing")
         self.parts = tally.parts()
-        require_manifest(manifest, self.parts, self._file)
+        self.lost = require_manifest(manifest, self.parts, self._file)
 
     def _content(self, entry: Entry, tally: Tally) -> Iterator[memoryview]:
         blob, seen = blob_of(entry), hashlib.sha256()

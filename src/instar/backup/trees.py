@@ -16,12 +16,18 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from instar import holes
+from instar.backup.contents import SPARSE_LIMIT_BYTES
 from instar.backup.writing import Member
-from instar.errors import BackupError
+from instar.frozen import dataclass
+from instar.model.printable import printable
+from instar.model.sizes import size_text
 from instar.store.header import DIRECTORY, HARD_LINK, REGULAR, SYMLINK, Entry
 
-DEEPEST: Final = 256
-_REGIONS: Final = 100_000  # what is of more pieces is taken with its holes
+DEEPEST: Final = 4_096
+_NAME_BYTES: Final = 128 << 10  # of all names together that lead to it: a member's header has room for it twice
+_REGIONS: Final = 100_000  # of more pieces those are one that are near each other
+_SHOWN: Final = 200
+_NAMED: Final = 1_000  # of more that is lost it is not said which
 _CHUNK_BYTES: Final = 1 << 20
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -33,75 +39,164 @@ _XATTRS_BYTES: Final = 512 << 10
 _KINDS: Final = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
 
 
+class Holes:
+    """How many bytes files with holes may have together, with these: all of them are hashed when they are read."""
+
+    def __init__(self, left_bytes: int = SPARSE_LIMIT_BYTES) -> None:
+        self.left_bytes = left_bytes
+
+    def take(self, size_bytes: int) -> bool:
+        """Count a file; False, and it is not counted, where there is no room for it."""
+        if size_bytes > self.left_bytes:
+            return False
+        self.left_bytes -= size_bytes
+        return True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Folder:
+    """One that is being read: its own name and its whole one, which folder it is, and the names in it that are left."""
+
+    own: bytes
+    name: bytes
+    which: tuple[int, int]
+    left: Iterator[bytes]
+
+
 class Tree:
     """One folder to be backed up under ``name`` (with "/" at its end). ``left_out``: what was found and is not among
-    its members, of each kind how many."""
+    its members, of each kind how many. ``lost``: data that is not, what and why."""
 
-    def __init__(self, folder: str | os.PathLike[str], name: bytes) -> None:
+    def __init__(self, folder: str | os.PathLike[str], name: bytes, holes: Holes | None = None) -> None:
         self._folder = folder
         self._name = name
-        self._first_names: dict[tuple[int, int], bytes] = {}
+        self._holes = holes or Holes()
+        self._first_names: dict[tuple[int, int], bytes | None] = {}
         self._device = 0
         self.left_out: Counter[str] = Counter()
+        self.lost: list[str] = []
 
     def members(self) -> Iterator[Member]:
-        """Yield the folder and all below it. Raises OSError, BackupError where it is nested too deep."""
+        """Yield the folder and all below it, however deep: one folder is open at a time. Raises OSError."""
         top = os.open(self._folder, _FOLDER)
         try:
             self._device = os.fstat(top).st_dev
-            yield from self._below(top, self._name, DEEPEST)
+            yield from self._all(top)
         finally:
             os.close(top)
 
-    def _below(self, folder: int, name: bytes, depth: int) -> Iterator[Member]:
-        if depth < 0:
-            shown = name.decode("utf-8", "backslashreplace")
-            raise BackupError(f"cannot back up '{shown[:200]}': it is nested more than {DEEPEST} deep")
-        yield Member(_entry(name, DIRECTORY, os.fstat(folder), self._attributes(folder)))
-        for one in sorted(map(os.fsencode, os.listdir(folder))):
-            with contextlib.suppress(FileNotFoundError):  # gone meanwhile
-                found = os.stat(one, dir_fd=folder, follow_symlinks=False)
-                if found.st_dev == self._device:
-                    yield from self._one(folder, one, name + one, found, depth)
-                else:
-                    self.left_out["other file system"] += 1
+    def _all(self, top: int) -> Iterator[Member]:
+        here, path = os.dup(top), list[_Folder]()
+        try:
+            path.append(self._entered(here, b"", self._name))
+            yield self._folder_member(here, self._name)
+            while path:
+                one = next(path[-1].left, None)
+                if one is None:
+                    path.pop()
+                    if path:
+                        here = self._back(top, here, path)
+                    continue
+                name = path[-1].name + one
+                with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+                    found = os.stat(one, dir_fd=here, follow_symlinks=False)
+                    if found.st_dev != self._device:
+                        self.left_out["other file system"] += 1
+                    elif not stat.S_ISDIR(found.st_mode):
+                        yield from self._one(here, one, name, found)
+                    elif len(path) > DEEPEST or len(name) > _NAME_BYTES:
+                        self._lose(name, "it is nested too deep")
+                    elif (below := self._opened(here, one, _FOLDER)) is not None:
+                        os.close(here)
+                        here = below
+                        path.append(self._entered(here, one, name + b"/"))
+                        yield self._folder_member(here, name + b"/")
+        finally:
+            os.close(here)
 
-    def _one(self, folder: int, one: bytes, name: bytes, found: os.stat_result, depth: int) -> Iterator[Member]:
+    def _entered(self, folder: int, own: bytes, name: bytes) -> _Folder:
+        names = sorted(map(os.fsencode, os.listdir(folder)))
+        return _Folder(own=own, name=name, which=_which(folder), left=iter(names))
+
+    def _folder_member(self, folder: int, name: bytes) -> Member:
+        return Member(_entry(name, DIRECTORY, os.fstat(folder), self._attributes(folder)))
+
+    def _back(self, top: int, here: int, path: list[_Folder]) -> int:
+        """Close ``here``; return the last folder of ``path``. One that was moved meanwhile is not read any further:
+        what is above it is something else by then."""
+        above: int | None = None
+        with contextlib.suppress(OSError):
+            above = os.open("..", _FOLDER, dir_fd=here)
+        os.close(here)
+        if above is not None and _which(above) == path[-1].which:
+            return above
+        if above is not None:
+            os.close(above)
+        while (found := _reached(top, path)) is None:
+            self._lose(path.pop().name, "it was moved while it was read")
+        return found
+
+    def _lose(self, name: bytes, why: str) -> None:
+        shown = name.removeprefix(self._name).decode("utf-8", "backslashreplace")
+        shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
+        if len(self.lost) < _NAMED:
+            self.lost.append(f"{printable(shown)}: {why}")
+        elif len(self.lost) == _NAMED:
+            self.lost.append("and more")
+
+    @staticmethod
+    def _opened(folder: int, one: bytes, how: int) -> int | None:
+        """Open what is called ``one``; None where it was replaced by something else meanwhile."""
+        try:
+            return os.open(one, how, dir_fd=folder)
+        except OSError as error:
+            if error.errno in _REPLACED:
+                return None
+            raise
+
+    def _one(self, folder: int, one: bytes, name: bytes, found: os.stat_result) -> Iterator[Member]:
         if stat.S_ISLNK(found.st_mode):
             entry = _entry(name, SYMLINK, found, {})
             entry.link = os.readlink(one, dir_fd=folder)
             yield Member(entry)
             return
-        if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        if not stat.S_ISREG(found.st_mode):
             self.left_out[_KINDS.get(stat.S_IFMT(found.st_mode), "device")] += 1
             return
-        try:
-            descriptor = os.open(one, _FOLDER if stat.S_ISDIR(found.st_mode) else _FILE, dir_fd=folder)
-        except OSError as error:
-            if error.errno in _REPLACED:
-                return  # meanwhile
-            raise
+        descriptor = self._opened(folder, one, _FILE)
+        if descriptor is None:
+            return
         try:
             now = os.fstat(descriptor)
-            if stat.S_ISDIR(now.st_mode):
-                yield from self._below(descriptor, name + b"/", depth - 1)
-            elif stat.S_ISREG(now.st_mode):
-                yield self._file(descriptor, name, now)
+            if stat.S_ISREG(now.st_mode):
+                yield from self._file(descriptor, name, now)
         finally:
             os.close(descriptor)
 
-    def _file(self, descriptor: int, name: bytes, found: os.stat_result) -> Member:
-        first = self._first_names.setdefault((found.st_dev, found.st_ino), name) if found.st_nlink > 1 else name
+    def _file(self, descriptor: int, name: bytes, found: os.stat_result) -> Iterator[Member]:
+        which = (found.st_dev, found.st_ino)
+        first = self._first_names.setdefault(which, name) if found.st_nlink > 1 else name
         entry = _entry(name, REGULAR, found, self._attributes(descriptor))
-        if first != name:
+        if first is not None and first != name:
             entry.kind, entry.link = HARD_LINK, first
-            return Member(entry)
+            yield Member(entry)
+            return
         entry.size = found.st_size
-        regions = holes.regions(descriptor, entry.size, _REGIONS) if holes.has_holes(found) else None
-        if regions is not None:
-            return Member(entry, lambda: _content_of(descriptor, regions), regions)
+        has_holes = holes.has_holes(found)
+        if first is None or (has_holes and not self._holes.take(entry.size)):
+            self._lose(
+                name,
+                f"with its holes it has {size_text(entry.size)}, and files with holes may have "
+                f"{size_text(SPARSE_LIMIT_BYTES)} together",
+            )
+            self._first_names[which] = None  # its other names lead nowhere either
+            return
+        if has_holes:
+            regions = holes.regions(descriptor, entry.size, _REGIONS)
+            yield Member(entry, lambda: _content_of(descriptor, regions), regions)
+            return
         os.lseek(descriptor, 0, os.SEEK_SET)
-        return Member(entry, lambda: _content(descriptor, entry.size))
+        yield Member(entry, lambda: _content(descriptor, entry.size))
 
     def _attributes(self, descriptor: int) -> dict[str, bytes]:
         """Return the attributes that are put back; none where there are more than a tar's header may have."""
@@ -117,8 +212,10 @@ class Planting:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self._root = os.open(root, _FOLDER)
+        self._last: tuple[list[bytes], int] = ([], os.dup(self._root))  # members of one folder follow each other
 
     def close(self) -> None:
+        os.close(self._last[1])
         os.close(self._root)
 
     def add(self, entry: Entry, content: Iterable[memoryview]) -> None:
@@ -146,14 +243,18 @@ class Planting:
     @contextlib.contextmanager
     def _folder(self, names: list[bytes]) -> Iterator[int]:
         """Give a folder below the root, which is made where it is missing; no link leads to it."""
-        descriptor = os.dup(self._root)
+        known, last = self._last
+        inside = names[: len(known)] == known
+        descriptor = os.dup(last if inside else self._root)
         try:
-            for name in names:
+            for name in names[len(known) if inside else 0 :]:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(name, 0o700, dir_fd=descriptor)
                 below = os.open(name, _FOLDER, dir_fd=descriptor)
                 os.close(descriptor)
                 descriptor = below
+            os.close(last)
+            self._last = (names, os.dup(descriptor))
             yield descriptor
         finally:
             os.close(descriptor)
@@ -169,6 +270,28 @@ class Planting:
             os.utime(descriptor, (entry.mtime, entry.mtime))
         finally:
             os.close(descriptor)
+
+
+def _which(folder: int) -> tuple[int, int]:
+    found = os.fstat(folder)
+    return found.st_dev, found.st_ino
+
+
+def _reached(top: int, path: list[_Folder]) -> int | None:
+    """Open the last folder of ``path`` by all names from the top; None where one of them leads elsewhere by now."""
+    descriptor = os.dup(top)
+    for one in path[1:]:
+        below = None
+        with contextlib.suppress(OSError):
+            below = os.open(one.own, _FOLDER, dir_fd=descriptor)
+        os.close(descriptor)
+        if below is None:
+            return None
+        descriptor = below
+        if _which(descriptor) != one.which:
+            os.close(descriptor)
+            return None
+    return descriptor
 
 
 def _entry(name: bytes, kind: bytes, found: os.stat_result, xattrs: dict[str, bytes]) -> Entry:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from instar import durable
-from instar.backup.contents import MANIFEST, SPARSE_LIMIT_BYTES, SUMMARY, Summary, Tally, manifest_json
+from instar.backup.contents import MANIFEST, SUMMARY, Lost, Summary, Tally, manifest_json
 from instar.errors import BackupError, InstarError
 from instar.model.codec import canonical
 from instar.model.sizes import size_text
@@ -46,8 +46,15 @@ class Member(NamedTuple):
         return len(sparse.map_of(self.regions)) + sum(length for _, length in self.regions)
 
 
-def write(file: Path, summary: Summary, members: Iterable[Member], recipients: Sequence[Any]) -> int:
-    """Write a backup to ``file``, for the age ``recipients`` if there are any; return its size in bytes.
+def write(
+    file: Path,
+    summary: Summary,
+    members: Iterable[Member],
+    recipients: Sequence[Any],
+    lost: Callable[[], Lost] = dict,
+) -> int:
+    """Write a backup to ``file``, for the age ``recipients`` if there are any; return its size in bytes. ``lost`` says
+    which data of volumes was not among the ``members``, once these have ended.
 
     Raises BackupError for what the file system refuses, and whatever reading the members raises.
     """
@@ -59,7 +66,7 @@ def write(file: Path, summary: Summary, members: Iterable[Member], recipients: S
         handle = os.open(partial, _NEW, 0o600)
         try:
             with os.fdopen(handle, "wb", buffering=1 << 20) as out:
-                _write_all(out, tar(summary, _with_room(file.parent, members)), recipients)
+                _write_all(out, tar(summary, _with_room(file.parent, members), lost), recipients)
             size_bytes = partial.stat().st_size
             durable.move(partial, file)
         finally:
@@ -68,28 +75,20 @@ def write(file: Path, summary: Summary, members: Iterable[Member], recipients: S
 
 
 def _with_room(folder: Path, members: Iterable[Member]) -> Iterator[Member]:
-    """Yield them. Raises BackupError before one that ``folder`` has no room for, and for files with holes that have
-    more bytes together than are ever read again: all of them are hashed."""
-    left = SPARSE_LIMIT_BYTES
+    """Yield them. Raises BackupError before one that ``folder`` has no room for."""
     for one in members:
-        shown, size = one.entry.name[:200].decode("utf-8", "backslashreplace"), one.stored_bytes
+        size = one.stored_bytes
         if size > _LARGE_BYTES and size > (free := free_room(folder)[1]):
+            shown = one.entry.name[:200].decode("utf-8", "backslashreplace")
             raise BackupError(
                 f"cannot back up '{shown}': it has {size_text(size)}, and there is room for {size_text(free)} at "
                 f"'{folder}'",
                 hint="no backup was made; make it shorter, or name a file elsewhere",
             )
-        left -= one.entry.size if one.regions is not None else 0
-        if left < 0:
-            raise BackupError(
-                f"cannot back up '{shown}': with its holes it has {size_text(one.entry.size)}, and all such files of a "
-                f"backup have {size_text(SPARSE_LIMIT_BYTES)} at most",
-                hint="no backup was made; make it shorter",
-            )
         yield one
 
 
-def tar(summary: Summary, members: Iterable[Member]) -> Iterator[bytes]:
+def tar(summary: Summary, members: Iterable[Member], lost: Callable[[], Lost] = dict) -> Iterator[bytes]:
     """Yield the bytes of a backup."""
     tally = Tally()
     yield from _small(SUMMARY, canonical(summary))
@@ -110,7 +109,7 @@ def tar(summary: Summary, members: Iterable[Member]) -> Iterator[bytes]:
             shown = entry.name.decode("utf-8", "backslashreplace")
             raise BackupError(f"cannot back up '{shown}': it changed its size while it was read", hint="ask again")
         yield padding(entry.size)
-    yield from _small(MANIFEST, manifest_json(tally.parts()))
+    yield from _small(MANIFEST, manifest_json(tally.parts(), lost()))
     yield bytes(2 * BLOCK)
 
 

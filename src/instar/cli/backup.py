@@ -12,6 +12,7 @@ import click
 
 from instar.cli.options import any_workspace, json_option, open_workspace
 from instar.cli.screen import say, say_json, show
+from instar.errors import HostError
 from instar.model.printable import printable
 
 if TYPE_CHECKING:
@@ -28,16 +29,22 @@ _PATH = click.Path(path_type=Path)
 @click.option("-r", "--recipient", "keys", metavar="age1…", multiple=True, help="A public key that can read it.")
 @click.option("-R", "--recipients-file", "key_files", metavar="FILE", type=_PATH, multiple=True, help="A file of them.")
 @click.option("--without-secrets", is_flag=True, help="Leave out secrets, certificates and their keys.")
-@click.option("--volumes", is_flag=True, help="With the data of this machine's volumes, as it is while services run.")
+@click.option(
+    "--volumes",
+    is_flag=True,
+    help="With the data of this machine's volumes, as it is while services run; not with their snapshots.",
+)
 @json_option
 def backup(
     file: Path, keys: tuple[str, ...], key_files: tuple[Path, ...], without_secrets: bool, volumes: bool, as_json: bool
-) -> None:
+) -> int:
     """Write all that this machine needs to be there again into FILE, while everything runs.
 
     That is the ledger, the images that releases need, secrets, certificates, recordings and the machine's own file. It
     is encrypted by age for the keys that are named, whose identities belong on another machine; without any it takes
-    --without-secrets. FILE appears when it is whole.
+    --without-secrets. FILE appears when it is whole. Snapshots of volumes, logs and caches are in none.
+
+    Exit status 2: it is made, and data of a volume is not in it, which is said.
 
     \b
     instar backup -r age1… /mnt/backups/web1-2026-11-30.age
@@ -55,11 +62,12 @@ def backup(
     )
     if as_json:
         say_json(backups.made_json(made))
-        return
+        return 2 if made.lost else 0
     for line in backups.made_lines(made):
         say(line)
     for note in backups.made_notes(made):
         click.echo(note, err=True)
+    return 2 if made.lost else 0
 
 
 @click.command()
@@ -81,7 +89,7 @@ def backup(
     "with_machine_file",
     default=None,
     help="Whether the machine's own file, if it is in the backup and none is here, is put in its place: root runs the "
-    "commands that it names. Without either, it is shown and asked.",
+    "commands that it names. Without either, it is shown and asked. One that is here stays in any case.",
 )
 @json_option
 def restore(
@@ -150,4 +158,12 @@ def _identities(workspace: MachineWorkspace, files: Sequence[Path]) -> Sequence[
     from instar.operations.age_files import identities_of
 
     settings = workspace.machine_settings
-    return identities_of(files, settings.age.identities if settings is not None else None, workspace.environ)
+    try:
+        return identities_of(files, settings.age.identities if settings is not None else None, workspace.environ)
+    except HostError as error:
+        if files:
+            raise
+        raise HostError(
+            f"cannot read the backup: it is encrypted, and {error.message.removeprefix('cannot ')}",
+            hint="name the file with the identity that it was made for: instar restore -i FILE …",
+        ) from error

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from instar import __version__, durable, locks
-from instar.backup.contents import FORMAT, LEDGER, MACHINE_FILE, NETWORK, KeptEnvironment, Summary
+from instar.backup.contents import FORMAT, LEDGER, MACHINE_FILE, NETWORK, KeptEnvironment, Lost, Summary
 from instar.backup.outcomes import Made
 from instar.backup.writing import Member, write
 from instar.errors import BackupError, NotFound, Refused, UsageError
@@ -79,7 +79,7 @@ def backup(
         size_bytes += _size_of(workspace.state, secrets=secrets) + sum(one.size_bytes for one in data)
         summary = replace(summary, size_bytes=size_bytes, volumes=tuple(map(str, data)) if volumes else None)
         members = _members(workspace, copy, selection, data, secrets=secrets)
-        written = write(file, summary, members, recipients)
+        written = write(file, summary, members, recipients, lambda: _lost(data))
     return Made(
         summary=summary,
         file=file,
@@ -88,7 +88,13 @@ def backup(
         images=len(images),
         without=without,
         left_out={str(one): dict(one.left_out) for one in data if one.left_out},
+        lost=_lost(data),
+        snapshots=sum(1 for _ in workspace.state.snapshots.glob("*/*/*/*/about.json")),
     )
+
+
+def _lost(data: Sequence[VolumeData]) -> Lost:
+    return {str(one): tuple(one.lost) for one in data if one.lost}
 
 
 def _require_new(file: Path) -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import field
 
-from instar.backup.trees import Tree
+from instar.backup.trees import Holes, Tree
 from instar.backup.writing import Member
 from instar.entry_points import provider_names
 from instar.errors import BackupError, NotFound
@@ -22,13 +22,15 @@ from instar.providers.facets import Snapshots
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VolumeData:
     """One volume, which ``keeper`` shows. Prints as SERVICE/ENV NAME. ``left_out``: what was not among its members,
-    once they were read, of each kind how many."""
+    once they were read, of each kind how many; ``lost``: which data was not. ``holes`` is of all of them."""
 
     environment: EnvironmentId
     name: str
     keeper: Snapshots
     size_bytes: int
     left_out: Counter[str] = field(default_factory=Counter)
+    lost: list[str] = field(default_factory=list)
+    holes: Holes = field(default_factory=Holes)
 
     def __str__(self) -> str:
         return f"{self.environment} {self.name}"
@@ -38,9 +40,10 @@ class VolumeData:
         path = f"volumes/{self.environment}/{self.name}/"
         try:
             with self.keeper.shown(self.environment, self.name) as folder:
-                tree = Tree(folder, os.fsencode(path))
+                tree = Tree(folder, os.fsencode(path), self.holes)
                 yield from tree.members()
                 self.left_out.update(tree.left_out)
+                self.lost.extend(tree.lost)
         except NotFound:
             return
         except OSError as error:
@@ -51,7 +54,7 @@ class VolumeData:
 def stored_volumes(workspace: Workspace) -> tuple[VolumeData, ...]:
     """Return every volume that is on this machine, also of environments that are gone. Raises NotRoot, HostError."""
     require_root("backup --volumes", "it reads what services have written")
-    found: list[VolumeData] = []
+    found, holes = list[VolumeData](), Holes()
     for name in provider_names():
         provider = find_provider(workspace, name) if workspace.machine_of(name) is not None else None
         keeper = provider.volumes if provider is not None else None
@@ -63,6 +66,7 @@ def stored_volumes(workspace: Workspace) -> tuple[VolumeData, ...]:
                 name=one.name,
                 keeper=keeper.snapshots,
                 size_bytes=one.used_bytes or 0,
+                holes=holes,
             )
             for one in keeper.volumes()
         ]

@@ -13,21 +13,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from instar import durable, locks
+from instar import durable, locks, process
 from instar.backup import reading
-from instar.backup.contents import LEDGER, MACHINE_FILE, NETWORK, Summary, blob_of, is_of_volumes
+from instar.backup.contents import LEDGER, MACHINE_FILE, NETWORK, Lost, Summary, blob_of, is_of_volumes
 from instar.backup.outcomes import Checked, MachineFile, Restored
 from instar.backup.reading import Backup
 from instar.backup.trees import Planting
-from instar.errors import BackupError, BackupNewer, HostError, InstarError, Refused
+from instar.errors import BackupError, BackupNewer, CommandFailed, HostError, InstarError, Refused
 from instar.ledger import Ledger
 from instar.ledger.schema import latest
-from instar.model.codec import to_json
+from instar.model.codec import canonical, parse, to_json
 from instar.model.digest import Digest
 from instar.model.happenings import LedgerRestored
 from instar.model.progress import Progress
@@ -44,6 +43,8 @@ Identities = Callable[[], Sequence[Any]]
 
 _COMPLETE: Final = "complete"
 _BEFORE: Final = "before"
+_LOST: Final = "lost.json"
+_REMOVED_S: Final = 3_600.0
 _MARKS: Final = Path("/run")  # what is global to the host has the state directory's id in its name there
 _DERIVED: Final = ("layers", "steps", "cache")  # known by their hashes, and made again: an rm -r may have left some
 _IMMATERIAL: Final = (
@@ -77,7 +78,9 @@ def check_backup(file: Path, identities: Identities, folder: Path) -> Checked:
             events = len(ledger.history())
             ledger.verify()
         _require_images(backup.summary, seen, file)
-        return Checked(summary=backup.summary, encrypted=backup.encrypted, parts=backup.parts, events=events)
+        return Checked(
+            summary=backup.summary, encrypted=backup.encrypted, parts=backup.parts, events=events, lost=backup.lost
+        )
 
 
 def restore(
@@ -107,7 +110,7 @@ def restore(
         with locks.hold(state.locks / "restore", "a restore"):
             for left in durable.leftovers(state.root):
                 if left.name.startswith(f"{state.restore.name}."):
-                    shutil.rmtree(left, ignore_errors=True)
+                    _remove(left)
             left_out = False
             if not _is_complete(state, backup.summary):
                 _require_nothing(workspace, backup.summary)
@@ -118,6 +121,7 @@ def restore(
             else:
                 workspace.report(Progress(stage="restore", text="goes on where it was interrupted"))
             kept_volumes = state.volumes.is_dir() and any(state.volumes.iterdir())
+            lost = _lost(state)
             was: MachineFile = "left" if left_out else _machine_file(workspace, state.restore)
             _place(state)
     return Restored(
@@ -126,6 +130,7 @@ def restore(
         machine_file=was,
         kept_volumes=kept_volumes,
         missing=() if backup.summary.shared is None else restore_shared.missing_images(workspace),
+        lost=lost,
     )
 
 
@@ -180,6 +185,12 @@ def _runs_on(state: StateDirectory, summary: Summary) -> bool:
     return Path(summary.state) == state.root and (_MARKS / f"instar-{summary.state_id}").exists()
 
 
+def _remove(folder: Path) -> None:
+    """Remove what a restore has made, however deep; what is left of it is removed by the next one."""
+    with contextlib.suppress(CommandFailed):
+        process.run(["rm", "-rf", "--one-file-system", "--", folder], timeout_s=_REMOVED_S)
+
+
 @contextlib.contextmanager
 def _undone_unless_complete(state: StateDirectory) -> Iterator[None]:
     """Leave nothing of a restore that fails inside: the machine is as it was, for another backup to be tried."""
@@ -187,7 +198,7 @@ def _undone_unless_complete(state: StateDirectory) -> Iterator[None]:
         yield
     finally:
         if not (state.restore / _COMPLETE).exists():
-            shutil.rmtree(state.restore, ignore_errors=True)
+            _remove(state.restore)
 
 
 def _is_complete(state: StateDirectory, summary: Summary) -> bool:
@@ -255,11 +266,13 @@ def _read(workspace: Workspace, backup: Backup, file: Path) -> None:
     made = state.restore
     try:
         if made.exists():
-            shutil.rmtree(made)
+            _remove(made)
         made.mkdir(mode=0o700)
         seen = _unpack(workspace, backup, made)
     except OSError as error:
         raise _refused(state.root, error) from error
+    if backup.lost:
+        durable.write(made / _LOST, canonical(backup.lost))
     _require_images(summary, seen, file)
     from instar.definition.kept import require_kept  # all commands import this, and few read a definition
 
@@ -283,6 +296,14 @@ def _unpack(workspace: Workspace, backup: Backup, made: Path) -> set[Digest]:
             else:
                 _write(made / os.fsdecode(entry.name), content, mode=0o400 if digest else 0o600)
     return seen
+
+
+def _lost(state: StateDirectory) -> Lost:
+    """Return which data of volumes the backup has not, as it is being restored."""
+    try:
+        return {str(one): tuple(map(str, texts)) for one, texts in parse(durable.read(state.restore / _LOST)).items()}
+    except FileNotFoundError:
+        return {}
 
 
 def _settle(workspace: Workspace, summary: Summary, machine: WhichMachine, *, alone: bool) -> None:
@@ -358,7 +379,7 @@ def _machine_file(workspace: Workspace, made: Path) -> MachineFile:
         durable.write_once(path, data, mode=0o644)
         return "there" if durable.read(path) == data else "other"
     except OSError:
-        return "other"
+        return "unwritten"
 
 
 @contextlib.contextmanager
@@ -395,4 +416,4 @@ def _place(state: StateDirectory) -> None:
             f"cannot restore into '{state.root}': {(error.strerror or str(error)).lower()}",
             hint="ask again when that is put right: it goes on",
         ) from error
-    shutil.rmtree(done, ignore_errors=True)
+    _remove(done)

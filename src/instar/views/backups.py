@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from instar.backup.contents import KeptEnvironment, Part, Summary
+from instar.backup.contents import KeptEnvironment, Lost, Part, Summary
 from instar.backup.outcomes import Checked, Made, Restored
 from instar.model.sizes import size_text
 from instar.views.page import Page, Table
@@ -36,6 +36,8 @@ def made_json(made: Made) -> dict[str, Any]:
         "images": made.images,
         "without": made.without,
         "left_out": made.left_out,
+        "lost": made.lost,
+        "snapshots": made.snapshots,
     }
 
 
@@ -61,8 +63,18 @@ def made_notes(made: Made) -> Iterator[str]:
     for volume, kinds in sorted(made.left_out.items()):
         counted = ", ".join(f"{count} {kind}{'s' * (count != 1)}" for kind, count in sorted(kinds.items()))
         yield f"left out of {volume}: {counted}; what makes them makes them again"
+    yield from _lost(made.lost)
+    if made.snapshots:
+        yield f"not in it: snapshots of volumes ({made.snapshots}; instar volumes snapshots lists them)"
     if made.encrypted:
         yield "the identity that reads it has to be kept elsewhere than on this machine"
+
+
+def _lost(lost: Lost) -> Iterator[str]:
+    """Yield which data of volumes is not in a backup."""
+    for volume, texts in sorted(lost.items()):
+        for text in texts:
+            yield f"DATA OF {volume} THAT IS NOT IN IT: {text}"
 
 
 def checked_json(checked: Checked) -> dict[str, Any]:
@@ -71,6 +83,7 @@ def checked_json(checked: Checked) -> dict[str, Any]:
         **summary_json(checked.summary),
         "encrypted": checked.encrypted,
         "events": checked.events,
+        "lost": checked.lost,
         "parts": {name: {"files": one.members, "bytes": one.size_bytes} for name, one in parts.items()},
     }
 
@@ -84,6 +97,7 @@ def checked_page(checked: Checked) -> Page:
     ]
     yield Table(rows=rows)
     yield f"the ledger is verified, {checked.events} events"
+    yield from _lost(checked.lost)
     yield from _environments(summary)
 
 
@@ -93,6 +107,7 @@ def restored_json(restored: Restored) -> dict[str, Any]:
         "id": restored.state_id,
         "machine_file": restored.machine_file,
         "missing": restored.missing,
+        "lost": restored.lost,
     }
 
 
@@ -101,6 +116,7 @@ def restored_page(restored: Restored, state: str) -> Page:
     summary = restored.summary
     yield f"restored into {state}, as it was {_at(summary)} on {summary.machine}; nothing runs yet"
     yield from _environments(summary)
+    yield from _lost(restored.lost)
     yield ""
     yield "now, by hand:"
     for number, step in enumerate(_steps(restored), 1):
@@ -121,13 +137,20 @@ def _steps(restored: Restored) -> Iterator[str]:
         case "left":
             yield "the machine's own file was left out: write one, where its settings are wanted: docs/machine.md"
         case "other":
-            yield "the machine's own file is another than in the backup: look it through"
+            yield (
+                "the machine's own file was here already and stays as it is, also with --machine-file; it is another "
+                "than in the backup: look it through"
+            )
+        case "unwritten":
+            yield "the machine's own file could not be written: put the backup's there (machine/config.yaml)"
     if restored.missing:
         yield f"bake again, or pull, what was released after the backup: {', '.join(restored.missing)}"
     if secret := [one.name for one in summary.environments if one.secrets and not summary.secrets]:
         yield f"secrets are not in it: deploy again, where the definitions are: {', '.join(secret)}"
     if lost := _lost_volumes(restored):
         yield f"volumes are not in it: put their data back before anything starts, or they begin empty: {lost}"
+    if any(one.volumes for one in summary.environments):
+        yield "snapshots of volumes are in no backup: until the next one is taken, no rollback brings data back"
     yield "start everything: instar agent --once; from then on: the agent as a service (instar agent --help)"
     if names := [name for one in summary.environments for name in one.names]:
         yield f"have these names lead to this machine (DNS): {', '.join(dict.fromkeys(names))}"
