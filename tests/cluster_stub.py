@@ -26,7 +26,13 @@ _PATH = re.compile(
     r"/apis?/(?:(?P<group>[a-z0-9.]+\.[a-z0-9.]+|apps|batch|policy|autoscaling)/)?v[12](?:beta1)?"
     r"(?:/namespaces/(?P<namespace>[^/]+))?/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?(?:/(?P<part>.+))?"
 )
-_CLUSTER_WIDE = ("namespaces", "selfsubjectaccessreviews", "selfsubjectrulesreviews")
+_CLUSTER_WIDE = (
+    "namespaces",
+    "selfsubjectaccessreviews",
+    "selfsubjectrulesreviews",
+    "storageclasses",
+    "volumesnapshotclasses",
+)
 
 
 @dataclass
@@ -49,6 +55,10 @@ class ClusterStub:
         self.version = ("1", "37")
         self.has_gateway_api = True
         self.has_metrics = False
+        self.has_snapshots = True
+        self.ready_snapshots = True  # else their driver says ``storage_says``, or nothing
+        self.bound_claims = True  # the same of claims that are made from a snapshot
+        self.storage_says = ""
         self.allowed: Callable[[Mapping[str, Any]], bool] = lambda asked: True
         self.rules: Mapping[str, Any] = {"incomplete": True}
         self.token = "good"
@@ -129,6 +139,14 @@ class ClusterStub:
             made["status"] = {"observedGeneration": generation, "readyReplicas": ready, "conditions": conditions}
             for number in range(count):
                 self._pod(made, f"{made['metadata']['name']}-{number}")
+        if plural == "volumesnapshots":
+            error = {"error": {"message": self.storage_says}} if self.storage_says else {}
+            made["status"] = {"readyToUse": True, "restoreSize": "2Gi"} if self.ready_snapshots else error
+        if plural == "persistentvolumeclaims":
+            well = self.bound_claims or "dataSource" not in made.get("spec", {})
+            made["status"] = {"phase": "Bound" if well else "Pending"}
+            if not well and self.storage_says:
+                self.put("events", made["metadata"]["namespace"], self._warning(made))
         if plural == "jobs":
             made["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
             self._pod(made, f"{made['metadata']['name']}-0")
@@ -137,6 +155,10 @@ class ClusterStub:
             condition = {**self.accepts, "observedGeneration": generation}
             conditions = [condition, *self._resolved(made)]
             made["status"] = {"parents": [{"parentRef": parent, "conditions": conditions}]}
+
+    def _warning(self, of: Mapping[str, Any]) -> Mapping[str, Any]:
+        name, uid = of["metadata"]["name"], of["metadata"]["uid"]
+        return {"metadata": {"name": f"{name}.1"}, "message": self.storage_says, "involvedObject": {"uid": uid}}
 
     def _resolved(self, route: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         if not self.resolves:
@@ -212,9 +234,13 @@ class ClusterStub:
             return (200, {}, {}) if self.has_gateway_api else _status(404, "NotFound", "not found")
         if path == "/apis/metrics.k8s.io/v1beta1":
             return (200, {}, {}) if self.has_metrics else _status(404, "NotFound", "not found")
+        if path == "/apis/snapshot.storage.k8s.io/v1":
+            return (200, {}, {}) if self.has_snapshots else _status(404, "NotFound", "not found")
         match = _PATH.fullmatch(path)
         assert match is not None, path
         plural, name = match["plural"], match["name"]
+        if match["group"] == "snapshot.storage.k8s.io" and not self.has_snapshots:
+            return _status(404, "NotFound", "the server could not find the requested resource")
         if match["group"] == "metrics.k8s.io":
             if not self.has_metrics:
                 return _status(404, "NotFound", "the server could not find the requested resource")
@@ -304,7 +330,9 @@ def _patched(found: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any
     annotations = {**{name: one for name, one in before.get("annotations", {}).items() if name not in gone}, **own}
     annotations = {name: one for name, one in annotations.items() if one is not None}  # null takes one away
     applied = list(own) if "kind" in body else applied
-    return {**found, **body, "applied": applied, "metadata": {**before, **said, "annotations": annotations}}
+    labels = {**before.get("labels", {}), **said.get("labels", {})}
+    metadata = {**before, **said, "annotations": annotations, "labels": labels}
+    return {**found, **body, "applied": applied, "metadata": metadata}
 
 
 def _owner(of: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,10 +17,13 @@ ON_CONTROL = (
     "contour",
     "envoy",
 )
-ON_DEMAND = ("kwok",)  # on the control node, by whoever needs it
+SNAPSHOTTING = ("csi-snapshotter", "snapshot-controller")
+STORAGE_DRIVER = "csi-driver"
+ON_DEMAND = ("kwok", *SNAPSHOTTING)  # on the control node, by whoever needs it; the driver on each
 GATEWAY_HTTP, GATEWAY_HTTPS = 8080, 8443  # where the gateway's listeners 80 and 443 are found
 ENVOY_ADMIN = "/run/envoy-admin.sock"
 CONTAINERD = "/run/containerd/containerd.sock"
+_CSI = "/run/csi.sock"
 NODE_IS_LOST_S = 20
 SIMULATED = "instar.test/simulated"
 
@@ -32,7 +35,8 @@ def parts_of(node: Node) -> Sequence[str]:
 
 def argv(node: Node, part: str) -> list[str]:
     """Return how a part of a node is started. Raises Unusable when it has no such part."""
-    if part not in parts_of(node) and (part not in ON_DEMAND or node.number != 0):
+    demanded = part == STORAGE_DRIVER or (part in ON_DEMAND and node.number == 0)
+    if part not in parts_of(node) and not demanded:
         raise Unusable(f"node {node.number} has no part '{part}'; it has {', '.join(parts_of(node))}")
     return [program(node, part), *_ARGUMENTS[part](node)]
 
@@ -191,6 +195,17 @@ def _kwok(node: Node) -> list[str]:
     return _flags(flags)
 
 
+def _storage_driver(node: Node) -> list[str]:
+    flags = {
+        "folder": "/tmp/csi",  # which all nodes share
+        "node": node.name,
+        "endpoint": _CSI,
+        "registration": node.folder / "kubelet/plugins_registry/folders.sock",
+    }
+    provisions = {"kubeconfig": node.layout.kubeconfig} if node.number == 0 else {}
+    return _flags({**flags, **provisions})
+
+
 _ARGUMENTS: Mapping[str, Callable[[Node], list[str]]] = {
     "etcd": _etcd,
     "kube-apiserver": _api_server,
@@ -201,6 +216,9 @@ _ARGUMENTS: Mapping[str, Callable[[Node], list[str]]] = {
     "contour": _contour,
     "envoy": _envoy,
     "kwok": _kwok,
+    "csi-driver": _storage_driver,
+    "csi-snapshotter": lambda node: _flags({"kubeconfig": node.layout.kubeconfig, "csi-address": _CSI}),
+    "snapshot-controller": lambda node: _flags({"kubeconfig": node.layout.kubeconfig}),
     "containerd": lambda node: ["--config", str(node.folder / "containerd.toml")],
     "kubelet": _kubelet,
     "kube-proxy": lambda node: ["--config", str(node.folder / "kube-proxy.json")],

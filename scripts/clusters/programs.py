@@ -24,7 +24,7 @@ from clusters.layout import Layout, Unusable
 MODULES = Path(__file__).parent / "modules"
 ENVOY = Path(__file__).parent / "envoy.txt"
 _STRIPPED = "-s -w"
-_WHEN_NEEDED = ("kwok",)  # a cluster starts without it
+_WHEN_NEEDED = ("kwok", "csi")  # a cluster starts without them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ def commands() -> Mapping[str, Sequence[Command]]:
     kubernetes = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl")
     containerd, plugins = "github.com/containerd/containerd/v2", "github.com/containernetworking/plugins/plugins"
     containerd_link = f"{_STRIPPED} -X {containerd}/version.Version=v{pinned('node', containerd)}"
-    runc = "github.com/opencontainers/runc"
+    runc, snapshotter = "github.com/opencontainers/runc", "github.com/kubernetes-csi/external-snapshotter/v8"
     return {
         "hello": [Command(packages=["."], file=HELLO)],
         "node": [
@@ -97,6 +97,10 @@ def commands() -> Mapping[str, Sequence[Command]]:
         ],
         "coredns": [Command(packages=["."], file="coredns")],
         "kwok": [Command(packages=["sigs.k8s.io/kwok/cmd/kwok"])],
+        "csi": [
+            Command(packages=["."], file="csi-driver"),
+            Command(packages=[f"{snapshotter}/cmd/{name}" for name in ("csi-snapshotter", "snapshot-controller")]),
+        ],
         "contour": [Command(packages=["github.com/projectcontour/contour/cmd/contour"])],
         "kubernetes": [
             Command(packages=["go.etcd.io/etcd/server/v3"], file="etcd"),
@@ -173,6 +177,11 @@ _RESOURCES: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         "github.com/projectcontour/contour": {
             "gateway-api.yaml": "examples/gateway/00-crds.yaml",
             "contour.yaml": "examples/contour/01-crds.yaml",
+        }
+    },
+    "csi": {
+        "github.com/kubernetes-csi/external-snapshotter/client/v8": {
+            "snapshots.yaml": "config/crd/snapshot.storage.k8s.io_*.yaml"
         }
     },
     "kwok": {"sigs.k8s.io/kwok": {"kwok.yaml": "kustomize/stage/[np]o*/fast/*-*.yaml"}},

@@ -47,8 +47,9 @@ _place = click.argument("environment", metavar="SERVICE/ENV", shell_complete=com
 def snapshot(environment: str, name: str, take_over: bool) -> None:
     """Keep what the volume NAME of SERVICE/ENV holds now, until it is removed: volumes remove --snapshot N.
 
-    Where the file system shares room among files (btrfs, XFS), it is done at once and takes none; else it is a copy. An
-    instance that has the volume goes on meanwhile: what it has not written yet is missing in it.
+    Where the file system shares room among files (btrfs, XFS), it is done at once and takes none; else it is a copy. On
+    Kubernetes the cluster's storage takes it. An instance that has the volume goes on meanwhile: what it has not
+    written yet is missing in it.
     """
     from instar.model.sizes import size_text
     from instar.operations.snapshots import snapshot as take
@@ -99,7 +100,7 @@ def restore(environment: str, name: str, number: int, take_over: bool) -> None:
 def copy(environment: str, name: str, to: str, as_name: str | None, take_over: bool) -> None:
     """Make a volume of another SERVICE/ENV of what NAME holds now: staging with production's data.
 
-    There must be none of that name yet; the environment itself may come later.
+    There must be none of that name yet; the environment itself may come later. On Kubernetes both are in one namespace.
     """
     from instar.definition.forms import NAME
     from instar.operations.snapshots import copy_volume

@@ -34,7 +34,7 @@ def keeping(
         copied = keeper.copied_bytes(environment, volume.name)
         needed_bytes += copied or 0
         when = "in the gap" if volume.access == "exclusive" else "while instances write it"
-        cost = "shares the room of its files" if copied is None else f"copies {size_text(copied)}"
+        cost = f"copies {size_text(copied)}" if copied is not None else _cost(keeper)
         found.append(f"a snapshot of the volume '{volume.name}' is taken first, {when}: {cost}")
     _require_room(keeper, needed_bytes, f"keep what the volumes of '{environment}' hold")
     return tuple(found)
@@ -112,6 +112,10 @@ def remove_snapshots(workspace: Workspace, state: EnvironmentState, old: Sequenc
         workspace.ledger.record(SnapshotRemoved(volume=one.volume, snapshot=one.number), one.environment)
 
 
+def _cost(keeper: Snapshots) -> str:
+    return "its storage keeps it" if keeper.free_bytes() is None else "shares the room of its files"
+
+
 def _find_keeper(workspace: Workspace, state: EnvironmentState) -> Snapshots | None:
     volumes = workspace.provider(state.settings.provider).volumes
     return None if volumes is None else volumes.snapshots
@@ -133,7 +137,7 @@ def _having(workspace: Workspace, environment: EnvironmentId, names: Collection[
 
 def _require_room(keeper: Snapshots, needed_bytes: int, verb: str) -> None:
     free = keeper.free_bytes()
-    if needed_bytes > free:
+    if free is not None and needed_bytes > free:
         raise HostError(
             f"cannot {verb}: {size_text(needed_bytes)} are copied, {size_text(free)} are free; nothing was begun",
             hint="make room, or remove snapshots that nobody needs: instar volumes snapshots, instar volumes remove "

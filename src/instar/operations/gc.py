@@ -19,12 +19,13 @@ import contextlib
 from collections.abc import Iterator
 
 from instar.bake import layers_kept, prune_records
-from instar.errors import EnvironmentBusy, Refused
+from instar.errors import ComponentMissing, EnvironmentBusy, ProviderError, Refused
 from instar.fetch.needs import Needs
 from instar.model.digest import Digest
 from instar.model.garbage import Collection
 from instar.model.happenings import GarbageCollected
 from instar.model.progress import Progress
+from instar.model.release import EnvironmentId
 from instar.operations import recordings, retention
 from instar.operations.data import old_snapshots, remove_snapshots
 from instar.operations.installed import find_provider
@@ -152,21 +153,26 @@ def _needed(workspace: Workspace) -> set[Digest]:
 
 def _snapshots(workspace: Workspace, dry_run: bool) -> Iterator[str]:
     """Remove the snapshots that rollouts took of data of releases that are not kept; yield them. Those stay for now
-    whose environment somebody acts on, or is on another machine, or whose provider is not installed here."""
+    whose environment somebody acts on, or is on another machine, or whose provider is not installed here, or cannot be
+    asked now."""
     for one in environments_with_releases(workspace.ledger):
         state = one.state
         if not is_here(workspace, state) or find_provider(workspace, state.settings.provider) is None:
             continue
         if state.active is None and state.rollout is None:  # destroyed: as its volumes stay, so does what was kept
             continue
-        if not old_snapshots(workspace, state, retention.kept(state, one.releases, one.present)):
-            continue
-        with contextlib.suppress(EnvironmentBusy), hold_environment(workspace, state.id, patient=False):
-            (now,) = (it for it in environments_with_releases(workspace.ledger) if it.state.id == state.id)
-            old = old_snapshots(workspace, now.state, retention.kept(now.state, now.releases, now.present))
-            if not dry_run:
-                remove_snapshots(workspace, now.state, old)
-            yield from (f"{one.environment} {one.volume} {one.number}" for one in old)
+        with contextlib.suppress(EnvironmentBusy, ProviderError, ComponentMissing):
+            if old_snapshots(workspace, state, retention.kept(state, one.releases, one.present)):
+                yield from _old_snapshots(workspace, state.id, dry_run)
+
+
+def _old_snapshots(workspace: Workspace, environment: EnvironmentId, dry_run: bool) -> list[str]:
+    with hold_environment(workspace, environment, patient=False):
+        (now,) = (it for it in environments_with_releases(workspace.ledger) if it.state.id == environment)
+        old = old_snapshots(workspace, now.state, retention.kept(now.state, now.releases, now.present))
+        if not dry_run:
+            remove_snapshots(workspace, now.state, old)
+        return [f"{one.environment} {one.volume} {one.number}" for one in old]
 
 
 def _logs(workspace: Workspace, dry_run: bool) -> Iterator[str]:

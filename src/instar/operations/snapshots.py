@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from typing import Final, TypeVar
 
-from instar.errors import NotFound, Refused
+from instar.errors import InstarError, NotFound, Refused
 from instar.model.happenings import SnapshotRemoved, SnapshotTaken, VolumeCopied, VolumeRestored
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId
@@ -15,6 +17,11 @@ from instar.operations.locks import hold_environment
 from instar.operations.volumes import keepers, users
 from instar.operations.workspace import Workspace
 from instar.providers.facets import Snapshots, require
+from instar.waiting import Deadline
+
+T = TypeVar("T")
+_PATIENCE_S: Final = 600.0  # a storage that keeps what it has elsewhere takes its time
+_LONGEST_S: Final = 5.0
 
 
 def snapshots(workspace: Workspace, environment: EnvironmentId | None = None) -> tuple[VolumeSnapshot, ...]:
@@ -46,7 +53,7 @@ def restore(
         kept = None
         with contextlib.suppress(NotFound):
             kept = _taken(workspace, keeper, environment, name).number
-        keeper.restore_snapshot(environment, name, number)
+        _insist(workspace, "restore", lambda: keeper.restore_snapshot(environment, name, number))
         workspace.ledger.record(VolumeRestored(volume=name, snapshot=number, kept=kept), environment)
     return kept
 
@@ -75,7 +82,8 @@ def copy_volume(
         having = users(workspace, source, name)
         if having:
             _warn(workspace, "copy", having)
-        _keeper(workspace, to).copy_volume(source, name, to, as_name)
+        keeper = _keeper(workspace, to)
+        _insist(workspace, "copy", lambda: keeper.copy_volume(source, name, to, as_name))
         workspace.ledger.record(VolumeCopied(volume=as_name, source=str(source), of=name), to)
 
 
@@ -87,9 +95,24 @@ def _taken(workspace: Workspace, keeper: Snapshots, environment: EnvironmentId, 
         workspace.report(Progress(stage="snapshot", text=text))
     if having:
         _warn(workspace, "snapshot", having)
-    made = keeper.take_snapshot(environment, name, running=bool(having))
+    made = _insist(workspace, "snapshot", lambda: keeper.take_snapshot(environment, name, running=bool(having)))
     workspace.ledger.record(SnapshotTaken(volume=name, snapshot=made.number, running=made.running), environment)
     return made
+
+
+def _insist(workspace: Workspace, stage: str, ask: Callable[[], T]) -> T:
+    """Return what ``ask`` does, asked again while it says "not now", which is said to who waits."""
+    deadline, told = Deadline.after(_PATIENCE_S), False
+    while True:
+        try:
+            return ask()
+        except InstarError as error:
+            if error.retry_after_s is None or deadline.is_over:
+                raise
+            if not told:
+                workspace.report(Progress(stage=stage, text=f"{error.message}; waits for it"))
+            told = True
+            time.sleep(min(error.retry_after_s, _LONGEST_S))
 
 
 def _warn(workspace: Workspace, stage: str, having: tuple[str, ...]) -> None:

@@ -372,24 +372,26 @@ class Snapshots(Protocol):
         """Give the folder in which a volume's data is read inside. Raises NotFound, HostError."""
 
     def copied_bytes(self, environment: EnvironmentId, name: str) -> int | None:
-        """Return how many bytes a snapshot of a volume copies; None where it shares them. Raises NotFound."""
+        """Return how many bytes a snapshot of a volume copies; None where it shares them, or nobody can tell. Raises
+        NotFound; Refused, ComponentMissing where none can be taken of it."""
 
-    def free_bytes(self) -> int:
-        """Return how many bytes snapshots may take of the disk yet."""
+    def free_bytes(self) -> int | None:
+        """Return how many bytes snapshots may take of the disk yet; None where a storage of its own keeps them."""
 
     def take_snapshot(
         self, environment: EnvironmentId, name: str, *, running: bool, cause: SnapshotCause | None = None
     ) -> VolumeSnapshot:
         """Keep what a volume holds now, all of it or nothing. ``running``: instances have it, which may write. Its
-        number was never given to another of the volume.
+        number was never given to another of the volume. Who is told "not now", and asks for the very same again, goes
+        on with what was begun.
 
-        Raises NotFound, HostError.
+        Raises NotFound, HostError, ProviderError.
         """
 
     def restore_snapshot(self, environment: EnvironmentId, name: str, number: int) -> None:
         """Have a volume, which no instance has and which may be gone, hold what it did then. Killed at any point, it
-        holds that or what it held before. Raises NotFound and HostError where it holds what it held before, and
-        HalfDone where it may hold either."""
+        holds that or what it held before. Raises NotFound, HostError and ProviderError where it holds what it held
+        before, and HalfDone where it may hold either."""
 
     def remove_snapshot(self, environment: EnvironmentId, name: str, number: int) -> None:
         """Raises NotFound, HostError."""

@@ -17,6 +17,7 @@ from instar.providers.base import RoutedTarget, RouterPlan, RouterState, Subject
 from instar.providers.doors import Ports
 from instar.providers.kubernetes import audit, other_routes
 from instar.providers.kubernetes.api import Api
+from instar.providers.kubernetes.claims import claim_names
 from instar.providers.kubernetes.comparison import Difference, differences, other_writers
 from instar.providers.kubernetes.door import Backend
 from instar.providers.kubernetes.kinds import CONFIG_MAP, POD, SECRET
@@ -105,7 +106,10 @@ class ClusterInspection:
         wanted: tuple[Made, ...] = ()
         order = None
         if subject.image is not None:
-            order = Order(names=names, group=group, release=subject.release, image=subject.image, place=place)
+            claims = claim_names(api, names, place.namespace, subject.release.service.volumes)
+            order = Order(
+                names=names, group=group, release=subject.release, image=subject.image, place=place, claims=claims
+            )
             try:
                 wanted = group_objects(order, self._cluster.secret_values(subject))
             except ProviderError as error:  # a secret that is not here any more is no other difference

@@ -36,6 +36,11 @@ SERVICE: Final = Kind(name="Service", plural="services")
 POD: Final = Kind(name="Pod", plural="pods")
 EVENT: Final = Kind(name="Event", plural="events")
 VOLUME_CLAIM: Final = Kind(name="PersistentVolumeClaim", plural="persistentvolumeclaims")
+VOLUME_SNAPSHOT: Final = Kind(name="VolumeSnapshot", plural="volumesnapshots", group="snapshot.storage.k8s.io")
+SNAPSHOT_CLASS: Final = Kind(
+    name="VolumeSnapshotClass", plural="volumesnapshotclasses", group="snapshot.storage.k8s.io", namespaced=False
+)
+STORAGE_CLASS: Final = Kind(name="StorageClass", plural="storageclasses", group="storage.k8s.io", namespaced=False)
 NAMESPACE: Final = Kind(name="Namespace", plural="namespaces", namespaced=False)
 DEPLOYMENT: Final = Kind(name="Deployment", plural="deployments", group="apps")
 JOB: Final = Kind(name="Job", plural="jobs", group="batch")

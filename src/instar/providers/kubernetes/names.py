@@ -27,6 +27,10 @@ GROUP: Final = "instar/group"
 VOLUME: Final = "instar/volume"
 PART: Final = "instar/part"  # what an object is of its group: "anchor"
 NETWORK: Final = "instar/network"  # of a pod: the group whose network policy it is under, also when it is of none
+SNAPSHOT: Final = "instar/snapshot"  # the number of a snapshot among those of its volume
+TURN: Final = "instar/turn"  # of a claim that was restored: its number among those that its volume has had
+WHOLE: Final = "instar/whole"  # of a snapshot, or such a claim, that holds all that it is to hold: only then it counts
+COPY: Final = "instar/copy"  # of a snapshot that a volume is copied by, and which goes again
 TAINTED: Final = "instar/tainted"  # of a tainted pod: the group that it is, or was, of
 POD_TEMPLATE: Final = "pod-template-hash"  # the engine's own, by which a ReplicaSet knows its pods
 
@@ -38,6 +42,8 @@ EXPOSED: Final = "instar/exposed"
 LEASE_NUMBER: Final = "instar/lease"  # of the lease that an object was claimed under last
 ASIDE_AT: Final = "instar/aside-at"
 OCCURRENCE: Final = "instar/occurrence"  # of a Job: what of a schedule it is, by its entry and its time
+TAKEN: Final = "instar/taken"  # of a snapshot: when, of what and why, as JSON
+LAST_SNAPSHOT: Final = "instar/last-snapshot"  # of a claim: the highest number that a snapshot of its volume was given
 
 ANCHOR: Final = "anchor"
 CONTAINER: Final = "service"  # of a pod, the only one

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import field
 from typing import Any, Final
 
 from instar.errors import ProviderError
@@ -26,13 +27,14 @@ _OVER_NODES: Final = SpreadSettings(label="kubernetes.io/hostname")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Order:
-    """All that a group's objects are made from."""
+    """All that a group's objects are made from. ``claims``: the claim that each volume has which is there."""
 
     names: Names
     group: Instance
     release: Release
     image: Image
     place: Place
+    claims: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def service(self) -> Service:
@@ -204,7 +206,7 @@ def _volumes(order: Order) -> list[Mapping[str, Any]]:
     if order.secret_name is not None:
         made.append({"name": "secrets", "secret": {"secretName": order.secret_name, "defaultMode": 0o440}})
     for volume in order.volumes:
-        claim = {"claimName": order.names.claim(volume.name)}
+        claim = {"claimName": order.claims.get(volume.name) or order.names.claim(volume.name)}
         made.append({"name": f"volume-{volume.name}", "persistentVolumeClaim": claim})
     return made
 

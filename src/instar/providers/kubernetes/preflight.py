@@ -21,6 +21,7 @@ from instar.model.release import EnvironmentId
 from instar.model.requests import Requests
 from instar.providers.kubernetes import other_routes
 from instar.providers.kubernetes.api import Api, Object
+from instar.providers.kubernetes.claims import counting
 from instar.providers.kubernetes.kinds import (
     ACCESS_REVIEW,
     GATEWAY,
@@ -34,8 +35,9 @@ from instar.providers.kubernetes.kinds import (
 )
 from instar.providers.kubernetes.names import Names
 from instar.providers.kubernetes.network import unreachable
-from instar.providers.kubernetes.rights import NEEDED, Right
+from instar.providers.kubernetes.rights import NEEDED, SNAPSHOTS, Right
 from instar.providers.kubernetes.settings import Place
+from instar.providers.kubernetes.storage import snapshot_class
 from instar.providers.kubernetes.taking_back import require_nobody_else
 from instar.registry.registries import Registries
 from instar.threads import at_once
@@ -126,6 +128,12 @@ class _Patient:
     def find(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
         return _again(lambda: self._api.find(kind, namespace, name))
 
+    def list(self, kind: Kind, namespace: str, labels: Mapping[str, str]) -> tuple[Object, ...]:
+        return _again(lambda: self._api.list(kind, namespace, labels))
+
+    def find_list(self, kind: Kind, namespace: str, labels: Mapping[str, str]) -> tuple[Object, ...] | None:
+        return _again(lambda: self._api.find_list(kind, namespace, labels))
+
     def text(self, path: str, what: str, *, absent: bool = False) -> bytes | None:
         return _again(lambda: self._api.text(path, what, absent=absent))
 
@@ -178,8 +186,22 @@ def _looked(api: _Patient, names: Names, place: Place, services: Sequence[Servic
             f"cannot find the Secret '{place.pull_secret}' in '{place.namespace}', by which images are to be pulled",
             hint=f"kubectl create secret docker-registry {place.pull_secret} --namespace {place.namespace} …",
         )
+    _require_snapshots(api, names, place, services)
     told = (text for service in services for text in _told_of_volumes(api, names, place, service))
     return tuple(dict.fromkeys(told))
+
+
+def _require_snapshots(api: _Patient, names: Names, place: Place, services: Sequence[Service]) -> None:
+    """Raise what keeps volumes that are to be kept (``snapshot: true``) from that, before anything is made."""
+    kept = [volume for service in services for volume in service.volumes if volume.snapshot]
+    if not kept:
+        return
+    _require_these(api, names.environment, place, SNAPSHOTS)
+    found = counting(api.list(VOLUME_CLAIM, place.namespace, names.labels) if names.ledger else ())
+    for volume in kept:
+        claim = found.get((names.environment, volume.name))
+        has = place.storage_class if claim is None else (claim.get("spec") or {}).get("storageClassName")
+        snapshot_class(api, has)
 
 
 def notes(api: Api, names: Names, settings: Settings) -> Iterator[str]:
@@ -237,12 +259,13 @@ def _require_new_enough(api: _Patient) -> None:
 def _require_rights(api: _Patient, environment: EnvironmentId, place: Place) -> None:
     """Ask for every right at once, so that all that is missing is told at once: for those alone of which the cluster
     does not say, in one answer, that these credentials have them."""
+    needed = [one for one in NEEDED if place.gateway is not None or one.group != GATEWAY.group]
+    _require_these(api, environment, place, needed)
+
+
+def _require_these(api: _Patient, environment: EnvironmentId, place: Place, needed: Sequence[Right]) -> None:
     rules = _rules(api, place.namespace)
-    wanted = [
-        one
-        for one in NEEDED
-        if (place.gateway is not None or one.group != GATEWAY.group) and not (not one.of_gateway and one.is_in(rules))
-    ]
+    wanted = [one for one in needed if one.of_gateway or not one.is_in(rules)]
     missing = [
         one
         for one, has in zip(wanted, at_once(lambda one: _has(api, place, one), wanted, at_most=8), strict=True)

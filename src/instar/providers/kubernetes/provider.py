@@ -26,6 +26,7 @@ from instar.providers.kubernetes import checks, preflight
 from instar.providers.kubernetes.answers import AlreadyExists
 from instar.providers.kubernetes.api import Api, Object
 from instar.providers.kubernetes.attachment import ClusterAttachment, attach
+from instar.providers.kubernetes.claims import claim_names, volume_of
 from instar.providers.kubernetes.comparison import require_as_made
 from instar.providers.kubernetes.fence import Fence, number_of
 from instar.providers.kubernetes.figures import Counted, Figures
@@ -35,7 +36,7 @@ from instar.providers.kubernetes.kubeconfig import find_config
 from instar.providers.kubernetes.logs import Logs
 from instar.providers.kubernetes.maintenance import ClusterMaintenance
 from instar.providers.kubernetes.members import ClusterMembers
-from instar.providers.kubernetes.names import ANCHOR, GROUP, PART, VOLUME, Names, environment_part, group_of
+from instar.providers.kubernetes.names import ANCHOR, GROUP, PART, Names, environment_part, group_of
 from instar.providers.kubernetes.network import ReleaseNetwork
 from instar.providers.kubernetes.objects import anchor, beginning, claim, group_objects, owned
 from instar.providers.kubernetes.observation import Look, has_come, is_of, last_warnings
@@ -69,6 +70,7 @@ class KubernetesProvider:
         self._versions: dict[EnvironmentId, Mapping[str, str]] = {}
         self._guard = threading.Lock()
         self.measures = ClusterMeasures(self.place_of)
+        self._volumes = ClusterVolumes(site.environments, site.ledger_name, self._api, self._claim)
 
     @property
     def inspects(self) -> ClusterInspection:
@@ -97,7 +99,7 @@ class KubernetesProvider:
 
     @property
     def volumes(self) -> ClusterVolumes:
-        return ClusterVolumes(self._site.environments, self._site.ledger_name, self._api, self._claim)
+        return self._volumes
 
     @property
     def previews(self) -> KubernetesProvider:
@@ -170,7 +172,8 @@ class KubernetesProvider:
 
     def create(self, group: Instance, release: Release, image: Image) -> None:
         place, names = self._place(group.environment), self._names(group.environment)
-        order = Order(names=names, group=group, release=release, image=image, place=place)
+        claims = claim_names(self._api(place), names, place.namespace, release.service.volumes)
+        order = Order(names=names, group=group, release=release, image=image, place=place, claims=claims)
         made = group_objects(order, self._secrets(release))
         fence = self._fence(group.environment)
         fence.claim()
@@ -178,7 +181,7 @@ class KubernetesProvider:
         if root["metadata"].get("deletionTimestamp") is not None:
             raise ProviderError(f"cannot create '{group.id}': one of that name is on its way to its end")
         self._require_newest(fence, place, root)
-        for volume in order.volumes:
+        for volume in (one for one in order.volumes if one.name not in claims):
             self._make(fence, names, place, VOLUME_CLAIM, claim(names, volume, place.storage_class))
         uid = str(root["metadata"]["uid"])
         serving = 0 if order.own.scaling is None else self._serving(group.environment)
@@ -259,12 +262,9 @@ class KubernetesProvider:
         self.members.end_all(environment)
         self._logs.forget(names)
         if volumes:
-            place = self._place(environment)
-            api, own = self._api(place), self._names(environment)
-            for found in api.list(VOLUME_CLAIM, place.namespace, own.labels):
-                metadata = found["metadata"]
-                if metadata["name"] == own.claim(str(metadata["labels"].get(VOLUME))):
-                    self._delete(environment, VOLUME_CLAIM, metadata["name"])
+            api, own, place = self.place_of(environment)
+            for found in filter(volume_of, api.list(VOLUME_CLAIM, place.namespace, own.labels)):
+                self._delete(environment, VOLUME_CLAIM, found["metadata"]["name"])
         fence = self._fence(environment)
         fence.claim()
         fence.remove()

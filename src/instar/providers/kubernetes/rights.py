@@ -22,7 +22,10 @@ from instar.providers.kubernetes.kinds import (
     SECRET,
     SERVICE,
     SLICE,
+    SNAPSHOT_CLASS,
+    STORAGE_CLASS,
     VOLUME_CLAIM,
+    VOLUME_SNAPSHOT,
     Kind,
 )
 
@@ -77,7 +80,11 @@ _VERBS: Final[Mapping[Kind, Sequence[str]]] = {
     LEASE: ("create", "get", "patch", "delete"),
     ROUTE: ("create", "get", "patch", "delete"),
 }
-_WATCHED: Final = (CONFIG_MAP, DEPLOYMENT, ROUTE)  # what is not allowed is asked for again and again
+# what may not be watched is asked for again and again
+_WATCHED: Final = (CONFIG_MAP, DEPLOYMENT, ROUTE, VOLUME_CLAIM, VOLUME_SNAPSHOT)
+SNAPSHOTS: Final = tuple(  # needed by who keeps what volumes hold alone: what has no volumes to keep asks for none
+    Right(verb=verb, resource=VOLUME_SNAPSHOT.plural, group=VOLUME_SNAPSHOT.group) for verb in (*_MADE_ONCE, "patch")
+)
 _MEASURING: Final = Right(verb="list", resource=POD_METRICS.plural, group=POD_METRICS.group)  # without, nothing is said
 LISTING: Final = Right(verb="list", resource=ROUTE.plural, group=ROUTE.group)  # without, others' are not found
 _PARTS: Final = (
@@ -101,14 +108,14 @@ def roles(namespace: str, gateway: tuple[str, str] | None, account: str = "insta
     watching = (Right(verb="watch", resource=kind.plural, group=kind.group) for kind in _WATCHED)
     inner = [
         one
-        for one in (*NEEDED, *watching, _MEASURING, LISTING)
+        for one in (*NEEDED, *watching, *SNAPSHOTS, _MEASURING, LISTING)
         if not one.of_gateway and (gateway is not None or one.group != GATEWAY.group)
     ]
     who = {"kind": "ServiceAccount", "name": account, "namespace": namespace}
     made: list[Mapping[str, Any]] = [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account, "namespace": namespace}},
         *_role("Role", account, namespace, _rules(inner), who),
-        *_role("ClusterRole", f"{account}-{namespace}", None, [_reading_namespace(namespace)], who),
+        *_role("ClusterRole", f"{account}-{namespace}", None, [_reading_namespace(namespace), *_READING_STORAGE], who),
     ]
     if gateway is not None:
         rule = {
@@ -129,6 +136,12 @@ def routes_role(namespace: str, account: str = "instar") -> str:
 
 def _reading_namespace(namespace: str) -> Mapping[str, Any]:
     return {"apiGroups": [""], "resources": ["namespaces"], "resourceNames": [namespace], "verbs": ["get"]}
+
+
+_READING_STORAGE: Final = [  # which driver a class has, and whether that one takes snapshots: of the whole cluster
+    {"apiGroups": [kind.group], "resources": [kind.plural], "verbs": ["get", "list"]}
+    for kind in (STORAGE_CLASS, SNAPSHOT_CLASS)
+]
 
 
 def _rules(rights: Sequence[Right]) -> list[Mapping[str, Any]]:

@@ -5,26 +5,22 @@ What an environment that is gone has left is found as long as another one is in 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from instar.errors import NotFound
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
 from instar.providers.base import StoredVolume
-from instar.providers.kubernetes.api import Api
+from instar.providers.kubernetes.api import Api, Object
+from instar.providers.kubernetes.claims import counting, volume_of
 from instar.providers.kubernetes.kinds import VOLUME_CLAIM
-from instar.providers.kubernetes.names import ENVIRONMENT, LEDGER, SERVICE, VOLUME, Names
-from instar.providers.kubernetes.settings import LABEL, Place
+from instar.providers.kubernetes.names import LEDGER
+from instar.providers.kubernetes.settings import Place
+from instar.providers.kubernetes.snapshots import ClusterSnapshots
 
 
 class ClusterVolumes:
     """Implements providers.facets.Volumes."""
-
-    @property
-    def snapshots(self) -> None:
-        return None
 
     def __init__(
         self,
@@ -34,50 +30,57 @@ class ClusterVolumes:
         claim: Callable[[EnvironmentId], object],
     ) -> None:
         """``claim`` raises LeaseLost for who may not write there any more."""
+        self.ledger = ledger
+        self.api_of = api_of
+        self.snapshots: ClusterSnapshots = ClusterSnapshots(self)
         self._environments = environments
-        self._ledger = ledger
-        self._api_of = api_of
         self._claim = claim
 
     def volumes(self) -> tuple[StoredVolume, ...]:
-        found = (one for _, one, _ in self._claims())
+        found = [one for place in self.places() for one in self._stored(place)]
         return tuple(sorted(found, key=lambda one: (str(one.environment), one.name)))
 
     def remove_volume(self, environment: EnvironmentId, name: str) -> None:
-        if environment in self._environments():  # of one that is gone there is nothing to be claimed
+        self.require_lease(environment)
+        removed = False
+        for place in self.places():
+            for claim in self._claims(place):
+                if volume_of(claim) == (environment, name) and not claim["metadata"].get("deletionTimestamp"):
+                    self.api_of(place).delete(VOLUME_CLAIM, place.namespace, claim["metadata"]["name"], only=claim)
+                    removed = True
+        if not removed:
+            raise NotFound(
+                f"cannot remove the volume '{name}' of '{environment}': there is none in the namespaces of this ledger",
+                hint="those that there are: instar volumes; in others: kubectl get persistentvolumeclaims -l "
+                "instar/volume",
+            )
+
+    def require_lease(self, environment: EnvironmentId) -> None:
+        """Raise LeaseLost for who may not write there any more: of an environment that is gone, nobody has one."""
+        if environment in self._environments():
             self._claim(environment)
-        for place, one, claim in self._claims():
-            if (one.environment, one.name) == (environment, name):
-                api = self._api_of(place)
-                api.delete(VOLUME_CLAIM, place.namespace, claim["metadata"]["name"], only=claim)
-                return
-        raise NotFound(
-            f"cannot remove the volume '{name}' of '{environment}': there is none in the namespaces of this ledger",
-            hint="those that there are: instar volumes; in others: kubectl get persistentvolumeclaims -l instar/volume",
-        )
 
-    def _claims(self) -> Iterator[tuple[Place, StoredVolume, Mapping[str, Any]]]:
-        places = {
-            place.cluster: place
-            for settings in self._environments().values()
-            if "namespace" in settings.provider_settings
-            for place in (Place.of(settings),)
-        }
-        for place in places.values():
-            for claim in self._api_of(place).list(VOLUME_CLAIM, place.namespace, {LEDGER: self._ledger()}):
-                if (stored := _stored(place, claim)) is not None:
-                    yield place, stored, claim
-
-
-def _stored(place: Place, claim: Mapping[str, Any]) -> StoredVolume | None:
-    """Return what a claim keeps; None of one that is no environment's."""
-    metadata = claim["metadata"]
-    labels = metadata.get("labels") or {}
-    service, name, volume = (str(labels.get(label, "")) for label in (SERVICE, ENVIRONMENT, VOLUME))
-    if not all(re.fullmatch(LABEL, text) for text in (service, name, volume)) or metadata.get("deletionTimestamp"):
+    def find_volume(self, environment: EnvironmentId, name: str) -> tuple[Place, Object] | None:
+        for place in self.places():
+            claim = counting(self._claims(place)).get((environment, name))
+            if claim is not None and not claim["metadata"].get("deletionTimestamp"):
+                return place, claim
         return None
-    environment = EnvironmentId(service=service, name=name)
-    if metadata["name"] != Names(environment=environment, ledger="").claim(volume):
-        return None  # somebody has written our labels on a claim of their own: it is never removed
-    where = f"{place.namespace}/{metadata['name']}"
-    return StoredVolume(environment=environment, name=volume, where=where, used_bytes=None)
+
+    def place_of(self, environment: EnvironmentId) -> Place | None:
+        settings = self._environments().get(environment)
+        return Place.of(settings) if settings is not None and "namespace" in settings.provider_settings else None
+
+    def places(self) -> Iterable[Place]:
+        """Return where the ledger's environments are, each namespace once."""
+        found = (self.place_of(environment) for environment in self._environments())
+        return {place.cluster: place for place in found if place is not None}.values()
+
+    def _stored(self, place: Place) -> Iterator[StoredVolume]:
+        for (environment, name), claim in counting(self._claims(place)).items():
+            if not claim["metadata"].get("deletionTimestamp"):
+                where = f"{place.namespace}/{claim['metadata']['name']}"
+                yield StoredVolume(environment=environment, name=name, where=where, used_bytes=None)
+
+    def _claims(self, place: Place) -> tuple[Object, ...]:
+        return self.api_of(place).list(VOLUME_CLAIM, place.namespace, {LEDGER: self.ledger()})

@@ -1,0 +1,347 @@
+"""What volumes held at a time, kept by a cluster's own storage: VolumeSnapshots, and claims that are made of them.
+
+Nothing waits for longer than one answer of the storage: what is not ready yet is said to be so (``retry_after_s``), and
+who asks for the same again, in the same process, goes on with what was begun. What a killed one has begun, another one
+removes and begins anew; but the snapshot for a rollout, which is gone on with: nothing was written since.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Protocol
+
+from instar.errors import (
+    HalfDone,
+    HostError,
+    InstarError,
+    NotFound,
+    ProviderError,
+    ProviderUnavailable,
+    Refused,
+)
+from instar.model.release import EnvironmentId
+from instar.model.volume import SnapshotCause, VolumeSnapshot
+from instar.providers.kubernetes import claims
+from instar.providers.kubernetes import snapshot_objects as made_of
+from instar.providers.kubernetes.api import Api, Object
+from instar.providers.kubernetes.kinds import EVENT, VOLUME_CLAIM, VOLUME_SNAPSHOT, Kind
+from instar.providers.kubernetes.names import (
+    COPY,
+    ENVIRONMENT,
+    LAST_SNAPSHOT,
+    LEDGER,
+    SERVICE,
+    VOLUME,
+    WHOLE,
+    Names,
+)
+from instar.providers.kubernetes.settings import Place
+from instar.providers.kubernetes.storage import snapshot_class, waits_for_pods
+from instar.waiting import Deadline
+
+_WATCHED_S: Final = 2.0
+_SOON_S: Final = 1.0
+_ERRS_S: Final = 20.0  # for so long a driver that says an error may try again
+_WHOLE: Final = {"metadata": {"labels": {WHOLE: "yes"}}}
+
+Key = tuple[object, ...]
+
+
+class Cluster(Protocol):
+    """What is asked of the volumes whose snapshots these are."""
+
+    def places(self) -> Iterable[Place]: ...
+
+    def place_of(self, environment: EnvironmentId) -> Place | None:
+        """Return where an environment is; None of one that is gone."""
+
+    def api_of(self, place: Place) -> Api: ...
+
+    def ledger(self) -> str: ...
+
+    def require_lease(self, environment: EnvironmentId) -> None: ...
+
+    def find_volume(self, environment: EnvironmentId, name: str) -> tuple[Place, Object] | None: ...
+
+
+class ClusterSnapshots:
+    """Implements providers.facets.Snapshots."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._begun: dict[Key, str] = {}  # what this process has begun to make, by what for
+        self._errs: dict[str, Deadline] = {}  # until when a driver may say errors of it
+
+    def snapshots(self, environment: EnvironmentId | None = None) -> Iterator[VolumeSnapshot]:
+        found = [made_of.volume_snapshot(one) for _, one in self._kept(environment)]
+        yield from sorted(found, key=lambda one: (str(one.environment), one.volume, one.number))
+
+    def shown(self, environment: EnvironmentId, name: str) -> AbstractContextManager[Path]:
+        raise HostError(
+            f"cannot read the volume '{name}' of '{environment}' on this machine: it is in a cluster",
+            hint="back it up by the cluster's own means; what it holds now is kept by: instar volumes snapshot",
+        )
+
+    def copied_bytes(self, environment: EnvironmentId, name: str) -> int | None:
+        """Nobody can tell; but where a storage keeps nothing, it is said now."""
+        place, claim = self._volume(environment, name, "keep")
+        snapshot_class(self._cluster.api_of(place), (claim.get("spec") or {}).get("storageClassName"))
+        return None
+
+    def free_bytes(self) -> None:
+        return None
+
+    def take_snapshot(
+        self, environment: EnvironmentId, name: str, *, running: bool, cause: SnapshotCause | None = None
+    ) -> VolumeSnapshot:
+        place, claim = self._volume(environment, name, "keep")
+        api, names = self._cluster.api_of(place), self._names(environment)
+        key: Key = ("take", environment, name, cause)
+        found = self._begun_snapshot(api, names, place, name, key, cause)
+        if found is None:
+            by = snapshot_class(api, (claim.get("spec") or {}).get("storageClassName"))
+            self._cluster.require_lease(environment)
+            number = self._next_number(api, names, place, name, claim)
+            at = datetime.now(UTC).isoformat()
+            taken = made_of.Taken(at=at, running=running, shape=made_of.Shape.of(claim), cause=cause)
+            wanted = made_of.snapshot_object(names, name, number, taken, claim, by)
+            found = api.create(VOLUME_SNAPSHOT, place.namespace, wanted)
+            self._begun[key] = found["metadata"]["name"]
+        ready = self._ready(api, place, found, f"keep what the volume '{name}' of '{environment}' holds")
+        api.merge(VOLUME_SNAPSHOT, place.namespace, ready["metadata"]["name"], _WHOLE)
+        self._begun.pop(key, None)
+        return made_of.volume_snapshot(ready)
+
+    def restore_snapshot(self, environment: EnvironmentId, name: str, number: int) -> None:
+        place, snapshot = self._snapshot(environment, name, number)
+        api, names = self._cluster.api_of(place), self._names(environment)
+        key: Key = ("restore", environment, name, number)
+        verb = f"restore the volume '{name}' of '{environment}'"
+        self._cluster.require_lease(environment)
+        known = self._claims_of(api, names, place, name)
+        new = next((one for one in known if one["metadata"]["name"] == self._begun.get(key)), None)
+        if new is None:
+            turn = 1 + max((claims.turn_of(one) for one in known), default=0)
+            last = max((made_of.last_number(one) for one in known), default=0)
+            shape = made_of.taken_of(snapshot).shape
+            wanted = made_of.claim_from(names, name, turn, shape, snapshot, last)
+            new = api.create(VOLUME_CLAIM, place.namespace, wanted)
+            self._begun[key] = new["metadata"]["name"]
+        self._require_bound(api, place, new, verb)
+        try:
+            api.merge(VOLUME_CLAIM, place.namespace, new["metadata"]["name"], _WHOLE)
+        except InstarError as error:  # it may have come to that all the same
+            cause, after_s = f"cannot be sure of what '{name}' holds: {error.message}", error.retry_after_s
+            raise HalfDone(cause, hint=error.hint, retry_after_s=after_s) from error
+        self._begun.pop(key, None)
+        for one in known:
+            if one["metadata"]["name"] != new["metadata"]["name"]:
+                with contextlib.suppress(InstarError):  # it counts for nothing, and goes with the next one
+                    api.delete(VOLUME_CLAIM, place.namespace, one["metadata"]["name"])
+
+    def remove_snapshot(self, environment: EnvironmentId, name: str, number: int) -> None:
+        place, snapshot = self._snapshot(environment, name, number)
+        self._cluster.require_lease(environment)
+        api = self._cluster.api_of(place)
+        api.delete(VOLUME_SNAPSHOT, place.namespace, snapshot["metadata"]["name"], only=snapshot)
+
+    def copy_volume(self, source: EnvironmentId, name: str, to: EnvironmentId, as_name: str) -> None:
+        place, claim = self._volume(source, name, "copy")
+        api, names = self._cluster.api_of(place), self._names(to)
+        key: Key = ("copy", source, name, to, as_name)
+        by_key: Key = (*key, "by")
+        self._require_place(place, source, to)
+        made = self._target(api, names, place, as_name, key)
+        self._cluster.require_lease(to)
+        verb = f"copy the volume '{name}' of '{source}'"
+        by = api.find(VOLUME_SNAPSHOT, place.namespace, self._begun[by_key]) if by_key in self._begun else None
+        if by is None:
+            self._sweep(api, names, place, as_name)
+            kept_by = snapshot_class(api, (claim.get("spec") or {}).get("storageClassName"))
+            wanted = made_of.copying_object(names, as_name, secrets.token_hex(4), claim, kept_by)
+            by = api.create(VOLUME_SNAPSHOT, place.namespace, wanted)
+            self._begun[by_key] = by["metadata"]["name"]
+        by = self._ready(api, place, by, verb)
+        if made is None:
+            wanted = made_of.claim_from(names, as_name, 0, made_of.Shape.of(claim), by)
+            made = api.create(VOLUME_CLAIM, place.namespace, wanted)
+            self._begun[key] = made["metadata"]["name"]
+        is_bound = self._require_bound(api, place, made, verb)
+        if is_bound:  # else it is filled when a pod is to have it, and what it is filled from stays until then
+            api.delete(VOLUME_SNAPSHOT, place.namespace, by["metadata"]["name"])
+        self._begun.pop(key, None)
+        self._begun.pop(by_key, None)
+
+    def _require_place(self, place: Place, source: EnvironmentId, to: EnvironmentId) -> None:
+        other = self._cluster.place_of(to)
+        if other is not None and other.cluster != place.cluster:
+            raise Refused(
+                f"cannot copy a volume of '{source}' to '{to}': they are in different namespaces or clusters, and a "
+                "snapshot is of one namespace",
+                hint="copy the data by a command in an instance of each: instar run",
+            )
+
+    def _target(self, api: Api, names: Names, place: Place, volume: str, key: Key) -> Object | None:
+        """Return the claim that this process has begun to fill. Raises Refused where there is another."""
+        found = self._claims_of(api, names, place, volume)
+        mine = next((one for one in found if one["metadata"]["name"] == self._begun.get(key)), None)
+        if found and mine is None:
+            to = names.environment
+            raise Refused(
+                f"cannot copy to the volume '{volume}' of '{to}': there is one",
+                hint=f"instar volumes remove {to} {volume}; what it holds is gone then, unless a snapshot has it",
+            )
+        return mine
+
+    def _begun_snapshot(
+        self, api: Api, names: Names, place: Place, volume: str, key: Key, cause: SnapshotCause | None
+    ) -> Object | None:
+        """Return the snapshot that was begun for the very same, and is not ready yet; others that nobody goes on with
+        are removed."""
+        for one in self._unfinished(api, names, place, volume):
+            if one["metadata"]["name"] == self._begun.get(key) or (cause is not None and _cause_of(one) == cause):
+                return one
+        self._sweep(api, names, place, volume)
+        return None
+
+    def _sweep(self, api: Api, names: Names, place: Place, volume: str) -> None:
+        """Remove snapshots that were begun, and that nobody goes on with or fills a claim from."""
+        left = self._unfinished(api, names, place, volume)
+        filling = {
+            ((one.get("spec") or {}).get("dataSource") or {}).get("name")
+            for one in self._claims_of(api, names, place, volume)
+            if not _is_bound(one)
+        }
+        if left:
+            self._cluster.require_lease(names.environment)
+        for one in left:
+            if one["metadata"]["name"] not in filling:
+                api.delete(VOLUME_SNAPSHOT, place.namespace, one["metadata"]["name"], only=one)
+
+    def _unfinished(self, api: Api, names: Names, place: Place, volume: str) -> list[Object]:
+        found = api.find_list(VOLUME_SNAPSHOT, place.namespace, {**names.labels, VOLUME: volume}) or ()
+        return [
+            one
+            for one in found
+            if (made_of.number_of(one) or COPY in one["metadata"]["labels"])
+            and WHOLE not in one["metadata"]["labels"]
+            and not one["metadata"].get("deletionTimestamp")
+        ]
+
+    def _next_number(self, api: Api, names: Names, place: Place, volume: str, claim: Object) -> int:
+        """Return a number that none of the volume was given, and have the claim say so."""
+        found = api.find_list(VOLUME_SNAPSHOT, place.namespace, {**names.labels, VOLUME: volume}) or ()
+        number = 1 + max((made_of.last_number(claim), *(made_of.number_of(one) for one in found)))
+        metadata = claim["metadata"]
+        said = {"resourceVersion": metadata["resourceVersion"], "annotations": {LAST_SNAPSHOT: str(number)}}
+        api.merge(VOLUME_CLAIM, place.namespace, metadata["name"], {"metadata": said})
+        return number
+
+    def _ready(self, api: Api, place: Place, begun: Object, verb: str) -> Object:
+        """Return a snapshot that is ready. Raises ProviderUnavailable where it is not yet, ProviderError, and it is
+        removed, where its driver has said errors for a while."""
+        found = self._seen(api, VOLUME_SNAPSHOT, place, begun, made_of.is_ready)
+        if found is None:
+            raise ProviderError(f"cannot {verb}: somebody has removed the snapshot meanwhile")
+        if made_of.is_ready(found):
+            return found
+        told = made_of.error_of(found)
+        self._give_up_or_wait(api, VOLUME_SNAPSHOT, place, found, verb, told, "the snapshot is not ready to use")
+        raise AssertionError  # it has raised
+
+    def _require_bound(self, api: Api, place: Place, begun: Object, verb: str) -> bool:
+        """Tell whether a claim has its storage; False where it gets that with its first pod. Raises as above."""
+        found = self._seen(api, VOLUME_CLAIM, place, begun, _is_bound)
+        if found is None:
+            raise ProviderError(f"cannot {verb}: somebody has removed the claim meanwhile")
+        if _is_bound(found):
+            return True
+        if waits_for_pods(api, (found.get("spec") or {}).get("storageClassName")):
+            return False
+        fields = {"type": "Warning", "involvedObject.uid": str(found["metadata"]["uid"])}
+        said = [str(one.get("message") or "") for one in api.list(EVENT, place.namespace, {}, fields)]
+        told = made_of.shown(said[-1]) if said else ""
+        self._give_up_or_wait(api, VOLUME_CLAIM, place, found, verb, told, "the claim has no storage yet")
+        raise AssertionError  # it has raised
+
+    def _seen(
+        self, api: Api, kind: Kind, place: Place, begun: Object, is_so: Callable[[Object], bool]
+    ) -> Object | None:
+        """Return an object as it is, as soon as it is so, or after a moment; None where it is gone."""
+        name = str(begun["metadata"]["name"])
+        found = api.find(kind, place.namespace, name)
+        if found is None or is_so(found):
+            return found
+        version = str(found["metadata"].get("resourceVersion", ""))
+        for _, one in api.watch(kind, place.namespace, version, _WATCHED_S, name=name):
+            if is_so(one):
+                break
+        return api.find(kind, place.namespace, name)
+
+    def _give_up_or_wait(
+        self, api: Api, kind: Kind, place: Place, found: Object, verb: str, told: str, waits: str
+    ) -> None:
+        name, uid = str(found["metadata"]["name"]), str(found["metadata"].get("uid"))
+        deadline = self._errs.setdefault(uid, Deadline.after(_ERRS_S))
+        if told and deadline.is_over:
+            del self._errs[uid]
+            self._begun = {key: one for key, one in self._begun.items() if one != name}
+            api.delete(kind, place.namespace, name)
+            raise ProviderError(
+                f"cannot {verb}: {told}", hint="the storage's driver says so; what the volume holds was left as it is"
+            )
+        text = f": {told}" if told else ""
+        raise ProviderUnavailable(f"cannot {verb} yet: {waits}{text}", retry_after_s=_SOON_S)
+
+    def _kept(self, environment: EnvironmentId | None) -> Iterator[tuple[Place, Object]]:
+        wanted = {} if environment is None else {SERVICE: environment.service, ENVIRONMENT: environment.name}
+        for place in self._cluster.places():
+            labels = {LEDGER: self._cluster.ledger(), **wanted, WHOLE: "yes"}
+            for one in self._cluster.api_of(place).find_list(VOLUME_SNAPSHOT, place.namespace, labels) or ():
+                if made_of.number_of(one) and not one["metadata"].get("deletionTimestamp"):
+                    yield place, one
+
+    def _snapshot(self, environment: EnvironmentId, name: str, number: int) -> tuple[Place, Object]:
+        found = {
+            made_of.number_of(one): (place, one)
+            for place, one in self._kept(environment)
+            if one["metadata"]["labels"][VOLUME] == name
+        }
+        if number not in found:
+            known = ", ".join(map(str, sorted(found))) or "none"
+            raise NotFound(
+                f"cannot find snapshot {number} of the volume '{name}' of '{environment}'", hint=f"there is: {known}"
+            )
+        return found[number]
+
+    def _volume(self, environment: EnvironmentId, name: str, verb: str) -> tuple[Place, Object]:
+        found = self._cluster.find_volume(environment, name)
+        if found is None:
+            raise NotFound(
+                f"cannot {verb} the volume '{name}' of '{environment}': there is none",
+                hint="those that there are: instar volumes",
+            )
+        return found
+
+    def _claims_of(self, api: Api, names: Names, place: Place, volume: str) -> list[Object]:
+        found = api.list(VOLUME_CLAIM, place.namespace, {**names.labels, VOLUME: volume})
+        return [one for one in found if claims.volume_of(one) == (names.environment, volume)]
+
+    def _names(self, environment: EnvironmentId) -> Names:
+        return Names(environment=environment, ledger=self._cluster.ledger())
+
+
+def _is_bound(claim: Object) -> bool:
+    return (claim.get("status") or {}).get("phase") == "Bound"
+
+
+def _cause_of(found: Object) -> SnapshotCause | None:
+    try:
+        return made_of.taken_of(found).cause if made_of.number_of(found) else None
+    except ProviderError:
+        return None

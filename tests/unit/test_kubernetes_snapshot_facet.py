@@ -1,0 +1,313 @@
+"""Snapshots of volumes in a cluster, on a stub of one: what is made, begun, given up and refused."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster_stub import ClusterStub, Fault
+from instar.errors import (
+    ComponentMissing,
+    HalfDone,
+    HostError,
+    InstarError,
+    NotFound,
+    ProviderError,
+    ProviderUnavailable,
+    Refused,
+)
+from instar.model.definition import Volume
+from instar.model.release import EnvironmentId, Release
+from instar.model.volume import SnapshotCause
+from instar.providers.kubernetes import snapshots as module
+from instar.providers.kubernetes.rights import roles
+from instar.providers.kubernetes.snapshots import ClusterSnapshots
+from unit.kubernetes_values import ENV, SECTION, SERVICE, SETTINGS, World
+
+DATA = Volume(name="data", path="/data", access="shared", snapshot=True)
+KEPT = dataclasses.replace(SETTINGS, provider_settings={**SECTION, "storage_class": "fast"})
+STAGING = EnvironmentId(service="shop", name="staging")
+CAUSE = SnapshotCause(rollout=4, release=1, before=2)
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClusterStub]:
+    made = ClusterStub()
+    made.ends_at_once = True
+    made.put("storageclasses", "", {"metadata": {"name": "fast"}, "provisioner": "fast.example"})
+    made.put("volumesnapshotclasses", "", {"metadata": {"name": "fast-kept"}, "driver": "fast.example"})
+    monkeypatch.setattr(module, "_WATCHED_S", 0.0)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def world(stub: ClusterStub, tmp_path: Path) -> World:
+    made = World(stub, tmp_path, KEPT)
+    made.settings[STAGING] = KEPT
+    made.create(release(made))
+    return made
+
+
+def release(world: World, number: int = 1) -> Release:
+    return world.release(number, service=dataclasses.replace(SERVICE, volumes=(DATA,)))
+
+
+def kept(world: World) -> ClusterSnapshots:
+    return world.provider.volumes.snapshots
+
+
+def take(world: World, **more: Any) -> int:
+    return kept(world).take_snapshot(ENV, "data", running=False, **more).number
+
+
+def given_up(ask: Any) -> InstarError:
+    """Return the error that is not to be tried again."""
+    for _ in range(5):
+        with pytest.raises(InstarError) as raised:
+            ask()
+        if raised.value.retry_after_s is None:
+            return raised.value
+    raise AssertionError("it is tried again and again")
+
+
+def claim_of_pods(stub: ClusterStub, name: str) -> str:
+    volumes = stub.one("deployments", name)["spec"]["template"]["spec"]["volumes"]
+    (found,) = (one["persistentVolumeClaim"]["claimName"] for one in volumes if "persistentVolumeClaim" in one)
+    return str(found)
+
+
+def test_a_snapshot_says_itself_what_it_is(world: World, stub: ClusterStub) -> None:
+    made = kept(world).take_snapshot(ENV, "data", running=True, cause=CAUSE)
+    assert (made.number, made.running, made.cause, made.where) == (1, True, CAUSE, "shop/shop-prod-data.1")
+    spec = stub.one("volumesnapshots", "shop-prod-data.1")["spec"]
+    assert spec["volumeSnapshotClassName"] == "fast-kept"
+    assert spec["source"] == {"persistentVolumeClaimName": "shop-prod-data"}
+    assert list(kept(world).snapshots()) == list(kept(world).snapshots(ENV)) == [made]
+    assert list(kept(world).snapshots(STAGING)) == []
+    assert kept(world).copied_bytes(ENV, "data") is kept(world).free_bytes() is None
+
+
+def test_no_number_is_given_twice(world: World) -> None:
+    assert [take(world), take(world)] == [1, 2]
+    kept(world).remove_snapshot(ENV, "data", 2)
+    assert take(world) == 3
+    kept(world).restore_snapshot(ENV, "data", 1)
+    kept(world).remove_snapshot(ENV, "data", 3)
+    assert take(world) == 4
+
+
+def test_a_snapshot_that_is_not_ready_is_gone_on_with(world: World, stub: ClusterStub) -> None:
+    stub.ready_snapshots = False
+    for _ in range(2):
+        with pytest.raises(ProviderUnavailable, match="not ready to use"):
+            take(world)
+    assert list(kept(world).snapshots()) == []
+    stub.ready_snapshots = True
+    stub.put("volumesnapshots", "shop", stub.one("volumesnapshots", "shop-prod-data.1"))
+    assert take(world) == 1
+    assert stub.names("volumesnapshots") == ["shop-prod-data.1"]
+
+
+def test_what_a_killed_one_has_begun_is_gone_on_with_for_its_rollout_and_else_begun_anew(
+    world: World, stub: ClusterStub, tmp_path: Path
+) -> None:
+    stub.ready_snapshots = False
+    for cause in (CAUSE, None):
+        with pytest.raises(ProviderUnavailable):
+            take(world, cause=cause)
+    stub.ready_snapshots = True
+    for one in stub.names("volumesnapshots"):
+        stub.put("volumesnapshots", "shop", stub.one("volumesnapshots", one))
+    another = World(stub, tmp_path, KEPT)
+    assert stub.names("volumesnapshots") == ["shop-prod-data.2"]  # the rollout's was removed by who asked for another
+    assert take(another) == 3
+    assert stub.names("volumesnapshots") == ["shop-prod-data.3"]
+
+    stub.ready_snapshots = False
+    with pytest.raises(ProviderUnavailable):
+        take(world, cause=CAUSE)
+    stub.ready_snapshots = True
+    stub.put("volumesnapshots", "shop", stub.one("volumesnapshots", "shop-prod-data.4"))
+    assert take(World(stub, tmp_path, KEPT), cause=CAUSE) == 4
+
+
+def test_a_driver_that_fails_is_heard_and_nothing_is_left(
+    world: World, stub: ClusterStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub.ready_snapshots, stub.storage_says = False, "no room\nin the pool"
+    with pytest.raises(ProviderUnavailable, match="no room in the pool"):
+        take(world)
+    monkeypatch.setattr(module, "_ERRS_S", 0.0)
+    error = given_up(lambda: take(world, cause=CAUSE))
+    assert "cannot keep what the volume 'data' of 'shop/prod' holds: no room in the pool" in error.message
+    assert stub.names("volumesnapshots") == []
+
+
+def test_a_restored_volume_is_another_claim_that_new_pods_get(world: World, stub: ClusterStub) -> None:
+    take(world)
+    world.provider.destroy(world.group(release(world)), release(world))
+    kept(world).restore_snapshot(ENV, "data", 1)
+    assert stub.names("persistentvolumeclaims") == ["shop-prod-data.1"]
+    spec = stub.one("persistentvolumeclaims", "shop-prod-data.1")["spec"]
+    assert spec["dataSource"]["name"] == "shop-prod-data.1"
+    assert spec["storageClassName"] == "fast"
+    assert spec["resources"]["requests"]["storage"] == "2Gi"  # as large as what was kept
+    (volume,) = world.provider.volumes.volumes()
+    assert (volume.name, volume.where) == ("data", "shop/shop-prod-data.1")
+    again = world.create(release(world, 2), serial=2)
+    assert claim_of_pods(stub, again.id) == "shop-prod-data.1"
+    assert stub.names("persistentvolumeclaims") == ["shop-prod-data.1"]
+
+
+def test_a_restore_that_fails_or_is_killed_leaves_what_the_volume_held(
+    world: World, stub: ClusterStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take(world)
+    stub.bound_claims, stub.storage_says = False, "snapshot is damaged"
+    with pytest.raises(ProviderUnavailable, match="damaged"):
+        kept(world).restore_snapshot(ENV, "data", 1)
+    assert claim_of_pods(stub, world.create(release(world, 2), serial=2).id) == "shop-prod-data"
+    monkeypatch.setattr(module, "_ERRS_S", 0.0)
+    another = World(stub, tmp_path, KEPT)
+    assert [one.where for one in another.provider.volumes.volumes()] == ["shop/shop-prod-data"]
+    error = given_up(lambda: kept(another).restore_snapshot(ENV, "data", 1))
+    assert "snapshot is damaged" in error.message
+    assert "left as it is" in str(error.hint)
+    stub.bound_claims, stub.storage_says = True, ""
+    kept(another).restore_snapshot(ENV, "data", 1)
+    assert len(stub.names("persistentvolumeclaims")) == 1
+    assert [one.name for one in another.provider.volumes.volumes()] == ["data"]
+
+
+@pytest.mark.parametrize(("verb", "error"), [("POST", ProviderUnavailable), ("PATCH", HalfDone), ("DELETE", None)])
+def test_a_restore_that_is_cut_after_any_call_is_whole_by_the_next(
+    world: World, stub: ClusterStub, tmp_path: Path, verb: str, error: type[InstarError] | None
+) -> None:
+    take(world)
+    stub.faults.append(Fault(500, times=1, done=True, fits=lambda method, path: method == verb and "claims" in path))
+    with pytest.raises(error) if error is not None else contextlib.nullcontext():
+        kept(world).restore_snapshot(ENV, "data", 1)
+    assert len(World(stub, tmp_path, KEPT).provider.volumes.volumes()) == 1
+    kept(World(stub, tmp_path, KEPT)).restore_snapshot(ENV, "data", 1)
+    assert len(stub.names("persistentvolumeclaims")) == 1
+
+
+def test_a_volume_that_is_gone_is_restored(world: World, stub: ClusterStub) -> None:
+    take(world)
+    world.provider.volumes.remove_volume(ENV, "data")
+    assert [one.number for one in kept(world).snapshots(ENV)] == [1]
+    kept(world).restore_snapshot(ENV, "data", 1)
+    spec = stub.one("persistentvolumeclaims", "shop-prod-data.1")["spec"]
+    assert (spec["accessModes"], spec["storageClassName"]) == (["ReadWriteMany"], "fast")
+    world.provider.forget(ENV, [], volumes=True)
+    assert stub.names("persistentvolumeclaims") == []
+
+
+def test_a_volume_is_copied_to_another_environment(world: World, stub: ClusterStub) -> None:
+    kept(world).copy_volume(ENV, "data", STAGING, "seed")
+    assert stub.names("persistentvolumeclaims") == ["shop-prod-data", "shop-staging-seed"]
+    assert stub.names("volumesnapshots") == []
+    with pytest.raises(Refused, match="there is one"):
+        kept(world).copy_volume(ENV, "data", STAGING, "seed")
+    world.settings[STAGING] = dataclasses.replace(KEPT, provider_settings={**SECTION, "namespace": "other"})
+    with pytest.raises(Refused, match="different namespaces"):
+        kept(world).copy_volume(ENV, "data", STAGING, "more")
+    with pytest.raises(NotFound):
+        kept(world).copy_volume(ENV, "nothing", STAGING, "more")
+
+
+def test_a_copy_that_fails_leaves_nothing_that_counts(
+    world: World, stub: ClusterStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub.bound_claims, stub.storage_says = False, "no room"
+    monkeypatch.setattr(module, "_ERRS_S", 0.0)
+    assert "no room" in given_up(lambda: kept(world).copy_volume(ENV, "data", STAGING, "seed")).message
+    assert stub.names("persistentvolumeclaims") == ["shop-prod-data"]
+
+
+def test_snapshots_of_others_are_none_of_ours(world: World, stub: ClusterStub) -> None:
+    take(world)
+    ours = stub.one("volumesnapshots", "shop-prod-data.1")["metadata"]["labels"]
+    stub.put("volumesnapshots", "shop", {"metadata": {"name": "somebodys", "labels": ours}})
+    stub.put(
+        "volumesnapshots",
+        "shop",
+        {"metadata": {"name": "shop-prod-data.7", "labels": {**ours, "instar/ledger": "ffffffff"}}},
+    )
+    assert [one.number for one in kept(world).snapshots()] == [1]
+    with pytest.raises(NotFound, match="cannot find snapshot 7") as raised:
+        kept(world).remove_snapshot(ENV, "data", 7)
+    assert raised.value.hint == "there is: 1"
+    stub.put(
+        "volumesnapshots",
+        "shop",
+        {"metadata": {"name": "shop-prod-data.8", "labels": {**ours, "instar/snapshot": "8"}}},
+    )
+    with pytest.raises(ProviderError, match="says of itself"):
+        list(kept(world).snapshots())
+
+
+def test_a_volume_is_not_shown_on_this_machine(world: World) -> None:
+    with pytest.raises(HostError, match="it is in a cluster"), kept(world).shown(ENV, "data"):
+        pass
+
+
+# before anything is made
+
+
+def preflight(world: World) -> None:
+    service = dataclasses.replace(SERVICE, volumes=(DATA,))
+    world.provider.preflight(ENV, world.settings[ENV], service, launching=False)
+
+
+def test_what_keeps_no_snapshots_is_refused_beforehand(world: World, stub: ClusterStub) -> None:
+    preflight(world)
+    del stub.objects["volumesnapshotclasses", "", "fast-kept"]
+    stub.put("volumesnapshotclasses", "", {"metadata": {"name": "others"}, "driver": "other.example"})
+    for ask in (lambda: preflight(world), lambda: take(world), lambda: kept(world).copied_bytes(ENV, "data")):
+        with pytest.raises(Refused, match=r"no VolumeSnapshotClass is of its driver .fast\.example.") as raised:
+            ask()
+        assert "other.example" in raised.value.message
+    stub.has_snapshots = False
+    with pytest.raises(ComponentMissing, match="no VolumeSnapshots"):
+        preflight(world)
+    assert list(kept(world).snapshots()) == []
+
+
+def test_of_several_classes_one_has_to_be_marked(world: World, stub: ClusterStub) -> None:
+    more = {"metadata": {"name": "fast-too"}, "driver": "fast.example"}
+    stub.put("volumesnapshotclasses", "", more)
+    with pytest.raises(Refused, match="there are fast-kept, fast-too"):
+        preflight(world)
+    annotations = {"snapshot.storage.kubernetes.io/is-default-class": "true"}
+    stub.put("volumesnapshotclasses", "", {**more, "metadata": {"name": "fast-too", "annotations": annotations}})
+    take(world)
+    assert stub.one("volumesnapshots", "shop-prod-data.1")["spec"]["volumeSnapshotClassName"] == "fast-too"
+
+
+def test_rights_that_are_missing_are_named(world: World, stub: ClusterStub) -> None:
+    stub.allowed = lambda asked: asked["resource"] != "volumesnapshots" or asked["verb"] == "list"
+    with pytest.raises(ProviderError, match=r"create, get, delete, patch volumesnapshots\.snapshot\.storage"):
+        preflight(world)
+    world.provider.preflight(ENV, SETTINGS, SERVICE, launching=False)  # what keeps nothing needs no such rights
+
+
+def test_the_printed_roles_have_them() -> None:
+    made = roles("shop", None)
+    rules = [rule for one in made for rule in one.get("rules", ())]
+    of = {(rule["apiGroups"][0], rule["resources"][0]): rule["verbs"] for rule in rules}
+    assert set(of["snapshot.storage.k8s.io", "volumesnapshots"]) >= {
+        "create",
+        "get",
+        "list",
+        "patch",
+        "delete",
+        "watch",
+    }
+    assert of["snapshot.storage.k8s.io", "volumesnapshotclasses"] == of["storage.k8s.io", "storageclasses"]
