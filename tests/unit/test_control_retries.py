@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from control_values import snapshot
 
-from instar.control.loop import Loop
+from instar.control.loop import Loop, _patience
 from instar.control.retries import LONGEST_S, Retries
 from instar.errors import (
     EnvironmentBusy,
@@ -21,6 +22,7 @@ from instar.errors import (
 from instar.ledger import Ledger
 from instar.model.environment import RolloutRules, RolloutStep, Settings
 from instar.model.progress import silent
+from instar.providers.traits import Traits
 from simulated import Effects, Simulation, guarded
 from simulated.effects import CrashableLedger
 from simulated.values import ENV, configuration, image
@@ -176,3 +178,11 @@ def test_errors_between_which_there_was_nothing_to_do_are_not_in_a_row(world: Si
             world.clock.sleep(5.0 if seconds is None else min(seconds, 5.0))
         assert not lost
     assert len(world.router.serving(ENV)) == 2
+
+
+def test_what_is_ended_has_as_much_time_as_its_engine_may_be_away() -> None:
+    """An environment without a release, too: whoever destroys it would give up long before whoever deploys to it."""
+    away = Traits(patience_s=120)
+    assert _patience(None) == PATIENCE
+    assert _patience(snapshot([], destroying=True, traits=away)) == timedelta(seconds=120)
+    assert _patience(snapshot([], destroying=True)) == PATIENCE

@@ -314,12 +314,14 @@ def _replaced(action: Action) -> set[tuple[int, str]]:
 
 def _patience(snapshot: Snapshot | None) -> timedelta:
     """Return for how long who says "not now", or nothing, is asked again: as long as a release has to get well, or as
-    an engine may be away."""
-    release = None if snapshot is None else snapshot.target or snapshot.active
-    if snapshot is None or release is None:
+    an engine may be away, also where no release is left: what is ended has as much time as what is begun."""
+    if snapshot is None:
         return PATIENCE
+    release, engine = snapshot.target or snapshot.active, timedelta(seconds=snapshot.traits.patience_s)
+    if release is None:
+        return max(PATIENCE, engine)
     slowest_ms = max(service.health.deadline_ms for service in release.services.values())
-    return max(timedelta(milliseconds=slowest_ms), timedelta(seconds=snapshot.traits.patience_s))
+    return max(timedelta(milliseconds=slowest_ms), engine)
 
 
 def _cause(error: InstarError | OSError) -> str:
