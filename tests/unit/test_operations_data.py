@@ -23,7 +23,9 @@ from instar.operations.destroy import destroy
 from instar.operations.gc import gc
 from instar.operations.locks import hold_environment, keep_from_gc
 from instar.operations.rollback import data_of_rollback, rollback, unreadable_data
+from instar.operations.rollback_plan import plan_rollback
 from instar.operations.rollout import abort
+from instar.views.plans import rollback_plan_json, rollback_plan_page
 from simulated import Behaviour, Crash, EngineSimulation
 from simulated.bare import bare_workspace
 from simulated.data import SimulatedSnapshots
@@ -117,6 +119,40 @@ def test_without_room_nothing_is_begun_and_nothing_stops(world: World) -> None:
     with pytest.raises(HostError, match="nothing was begun"):
         world.back(with_data=True)
     assert world.data.holds == before and world.workspace.ledger.get_environment(ENV).active == 2
+
+
+def test_a_plan_says_what_a_rollback_would_do_and_does_nothing(world: World) -> None:
+    world.deploy("1")
+    world.deploy("2", before=MIGRATE)
+    state, done = world.workspace.ledger.get_environment(ENV), len(world.workspace.simulation.effects.names)
+    plain = plan_rollback(world.workspace, state)
+    assert (plain.active, plain.target, plain.data, plain.under_way) == (2, 1, None, False)
+    assert {one.what: (one.before, one.after) for one in plain.changes}["config.VERSION"] == ("2", "1")
+    text = "\n".join(map(str, rollback_plan_page(plain)))
+    assert text.startswith("rollback to release 1, from release 2\nhot      guestbook-dev-1-2: as soon as")
+    assert "note     there will be a gap: volume 'data' is exclusive" in text
+    assert "note     what release 1 left in 'data' (snapshot 1, 2026-01-01 00:00 UTC) is kept; the volumes stay" in text
+    brought = plan_rollback(world.workspace, state, with_data=True)
+    text = "\n".join(map(str, rollback_plan_page(brought)))
+    assert "data     the volume 'data' gets what release 1 left in it: snapshot 1" in text and "\nhot " not in text
+    assert "data     stops guestbook-dev-2-" in text
+    assert rollback_plan_json(brought)["stops"] == brought.data.instances  # type: ignore[union-attr]
+    assert plan_rollback(world.workspace, state, to=2).is_nothing
+    assert world.workspace.simulation.effects.names[done:] == []
+    assert world.back().active == 1
+
+
+def test_a_plan_is_refused_as_the_rollback_would_be(world: World) -> None:
+    world.deploy("1", data=Data(version=1, reads=(1,)))
+    with pytest.raises(Refused, match="is the oldest that ran well"):
+        plan_rollback(world.workspace, world.workspace.ledger.get_environment(ENV))
+    world.deploy("2", data=Data(version=2, reads=(1, 2)))
+    state = world.workspace.ledger.get_environment(ENV)
+    with pytest.raises(Refused, match="the data has version 2 since release 2"):
+        plan_rollback(world.workspace, state)
+    forced = plan_rollback(world.workspace, state, force=True)
+    assert any(one.startswith("forced: the data has version 2") for one in forced.warnings)
+    assert plan_rollback(world.workspace, state, with_data=True).warnings[0].startswith("there will be a gap")
 
 
 def test_a_plain_rollback_says_that_the_data_could_come_back_and_leaves_it(world: World) -> None:
@@ -245,6 +281,19 @@ def test_other_snapshots_than_were_asked_for_are_refused(world: World) -> None:
     assert data_back(world.workspace, state, 1).numbers == {"data": 1}
     with pytest.raises(Refused, match="no snapshot was taken of it before release 2"):
         data_back(world.workspace, state, 2)
+
+
+def test_several_releases_back_are_so_many_steps_and_each_says_the_next(world: World) -> None:
+    world.deploy("1")
+    world.deploy("2", before=MIGRATE)
+    left = world.data.holds[ENV, "data"]
+    world.deploy("3", before=MIGRATE)
+    with pytest.raises(Refused, match="no snapshot was taken of it before release 3") as caught:
+        world.back(1, with_data=True)
+    assert caught.value.hint is not None
+    assert "instar rollback guestbook/dev --to 2 --with-data, and then --to 1 --with-data" in caught.value.hint
+    assert world.back(2, with_data=True).outcome == "done" and world.data.holds[ENV, "data"] == left
+    assert world.back(1, with_data=True).outcome == "done" and world.data.holds[ENV, "data"] == ("1",)
 
 
 def test_data_does_not_come_with_a_rollback_that_was_begun_without(world: World) -> None:

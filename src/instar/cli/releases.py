@@ -180,6 +180,7 @@ def promote(
     "them runs meanwhile; what they hold now is kept as another snapshot.",
 )
 @click.option("--yes", is_flag=True, help="With --with-data: don't ask.")
+@plan_option
 def rollback(
     environment: str,
     file: Path,
@@ -190,6 +191,7 @@ def rollback(
     keep_secrets: bool,
     with_data: bool,
     yes: bool,
+    plan_only: bool,
 ) -> int:
     """Move the traffic of ENV back to a release that ran well.
 
@@ -206,6 +208,16 @@ def rollback(
         )
     workspace = open_workspace()
     found = find_own_environment(workspace, environment, file)
+    if plan_only:
+        from instar.operations.rollback_plan import plan_rollback
+        from instar.views.plans import rollback_plan_json, rollback_plan_page
+
+        plan = plan_rollback(workspace, found, to=to, force=force, keep_secrets=keep_secrets, with_data=with_data)
+        if as_json:
+            say_json(rollback_plan_json(plan))
+        else:
+            show(rollback_plan_page(plan))
+        return 0 if plan.is_nothing else 2
     back = data_of_rollback(workspace, found, to) if with_data else None
     if back is not None:
         from instar.views.volumes import data_back_lines

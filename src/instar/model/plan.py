@@ -1,4 +1,4 @@
-"""What a deploy or a promotion would do."""
+"""What a deploy, a promotion or a rollback would do."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from instar.frozen import dataclass
 from instar.model.digest import Digest
 from instar.model.image_diff import ImageDiff
 from instar.model.release import EnvironmentId
+from instar.model.volume import DataBack
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,3 +34,22 @@ class DeployPlan:
     warnings: tuple[str, ...] = ()
     locked: bool = True
     inside: ImageDiff | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RollbackPlan:
+    """``target`` None: a new release, since the secrets are kept. ``under_way``: it is gone on with. ``hot``: its
+    instances that are there, of which none is started anew. ``data``: what volumes get back; None: they stay."""
+
+    environment: EnvironmentId
+    active: int | None
+    target: int | None
+    under_way: bool
+    hot: tuple[str, ...]
+    changes: tuple[PlannedChange, ...]
+    data: DataBack | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def is_nothing(self) -> bool:
+        return self.target == self.active and not self.under_way

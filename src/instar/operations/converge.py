@@ -76,11 +76,11 @@ def refuse_held_volumes(workspace: Workspace, environment: EnvironmentId, *, but
     """Raise Refused where somebody runs a command, of another release than ``but``, which has a volume that only one
     release may have at a time: the rollout would wait for its end, whenever that is. The caller holds the environment:
     one that has ended without anybody who saw it, or that nobody has begun, is taken away."""
-    if _held_volume(workspace, environment, but) is None:
+    if find_held_volume(workspace, environment, but) is None:
         return
     provider = workspace.provider(workspace.ledger.get_environment(environment).settings.provider)
     make_loop(workspace, provider).begin(environment).clear(unbegun=True)
-    held = _held_volume(workspace, environment, but)
+    held = find_held_volume(workspace, environment, but)
     if held is not None:
         one, volume = held
         argv = " ".join(one.command.argv if one.command else ())
@@ -90,7 +90,8 @@ def refuse_held_volumes(workspace: Workspace, environment: EnvironmentId, *, but
         )
 
 
-def _held_volume(workspace: Workspace, environment: EnvironmentId, but: int | None) -> tuple[Instance, str] | None:
+def find_held_volume(workspace: Workspace, environment: EnvironmentId, but: int | None) -> tuple[Instance, str] | None:
+    """Return the instance of a command, of another release than ``but``, that has an exclusive volume, and which."""
     for one in workspace.ledger.instances(environment):
         if one.command is None or one.release == but or (one.attended and not is_attended(workspace, one.id)):
             continue

@@ -57,6 +57,14 @@ def data_back(workspace: Workspace, state: EnvironmentState, target: int) -> Dat
     provider = workspace.provider(state.settings.provider)
     keeper, found = _keeper(provider, state.id), kept_before(provider, state, target)
     if not found or state.active is None:
+        step = _step_before(keeper, state, target)
+        if step is not None:
+            raise Refused(
+                f"cannot bring back what release {target} of '{state.id}' left: no snapshot was taken of it before "
+                f"release {state.active}, but before release {step}",
+                hint=f"nothing was changed; go there first: instar rollback {state.id} --to {step} --with-data, and "
+                f"then --to {target} --with-data",
+            )
         raise Refused(
             f"cannot bring back what release {target} of '{state.id}' left: no snapshot was taken of it before release "
             f"{state.active}",
@@ -77,6 +85,13 @@ def data_back(workspace: Workspace, state: EnvironmentState, target: int) -> Dat
         instances=_having(workspace, state.id, {one.volume for one in found}),
         copied_bytes=sum(needed) if needed else None,
     )
+
+
+def _step_before(keeper: Snapshots, state: EnvironmentState, target: int) -> int | None:
+    """Return the release before which ``target``'s data was kept, on the way from it to the active one."""
+    causes = [one.cause for one in keeper.snapshots(state.id) if one.cause is not None]
+    steps = [one.before for one in causes if one.release == target < one.before < (state.active or 0)]
+    return max(steps, default=None)
 
 
 def refuse_unfinished_data(state: EnvironmentState | None, target: int | None) -> None:

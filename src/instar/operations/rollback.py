@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from instar.errors import InstarError, Refused
 from instar.model.outcome import RolloutOutcome
 from instar.model.progress import Progress
-from instar.model.release import EnvironmentId, EnvironmentState, Release
+from instar.model.release import Configuration, EnvironmentId, EnvironmentState, Release
 from instar.model.volume import DataBack
 from instar.operations import retention
 from instar.operations.converge import (
@@ -55,23 +55,13 @@ def rollback(
     environment_id = environment.id
     with hold_environment(workspace, environment_id, take_over=take_over):
         environment = workspace.ledger.get_environment(environment_id)
-        refuse_destroying(environment)
-        target = _target(workspace, environment, to)
-        refuse_unfinished_data(environment, target.number)
-        _require_listen(environment, target)
-        refuse_other_protocol(workspace, environment_id, target.service)
+        target = reachable(workspace, environment, to)
         refuse_held_volumes(workspace, environment_id, but=None if data else target.number)
-        _tell_of_data(workspace, environment, target, data)
-        gone_back = data or (environment.rollout is not None and environment.rollout.stage.data)
-        unreadable = None if gone_back else unreadable_data(workspace, environment_id, target)
-        if unreadable is not None and not force:
-            raise Refused(
-                f"cannot roll back '{environment_id}' to release {target.number}: {unreadable}",
-                hint=f"{_with_data_hint(workspace, environment, target)}deploy a release that reads it; or, if you "
-                "know better, add --force (it is recorded)",
-            )
+        for text in told_of_data(workspace, environment, target, data):
+            workspace.report(Progress(stage="data", text=text, kind="warning"))
+        unreadable = unread(workspace, environment, target, force=force, with_data=bool(data))
         forced = {"forced": unreadable} if unreadable is not None else None
-        others = _other_secrets(workspace, environment, target)
+        others = other_secrets(workspace, environment, target)
         if others and keep_secrets:
             target = _begin_anew(workspace, environment, target, forced)
         else:
@@ -84,6 +74,31 @@ def rollback(
                 workspace.report(Progress(stage="note", text=text, kind="warning"))
             gone_on_with(workspace, lambda: _begin(workspace, environment_id, target, forced, data))
         return converge(workspace, target, began)
+
+
+def reachable(workspace: Workspace, environment: EnvironmentState, to: int | None) -> Release:
+    """Return the release to go back to. Raises Refused and NotFound where there is none, or nobody may go there."""
+    refuse_destroying(environment)
+    target = _target(workspace, environment, to)
+    refuse_unfinished_data(environment, target.number)
+    _require_listen(environment, target)
+    refuse_other_protocol(workspace, environment.id, target.service)
+    return target
+
+
+def unread(
+    workspace: Workspace, environment: EnvironmentState, target: Release, *, force: bool, with_data: bool
+) -> str | None:
+    """Return why ``target`` can't read the data there is; None where it can. Raises Refused unless that is forced."""
+    gone_back = with_data or (environment.rollout is not None and environment.rollout.stage.data)
+    unreadable = None if gone_back else unreadable_data(workspace, environment.id, target)
+    if unreadable is not None and not force:
+        raise Refused(
+            f"cannot roll back '{environment.id}' to release {target.number}: {unreadable}",
+            hint=f"{_with_data_hint(workspace, environment, target)}deploy a release that reads it; or, if you "
+            "know better, add --force (it is recorded)",
+        )
+    return unreadable
 
 
 def data_of_rollback(workspace: Workspace, environment: EnvironmentState, to: int | None) -> DataBack | None:
@@ -104,10 +119,10 @@ def data_of_rollback(workspace: Workspace, environment: EnvironmentState, to: in
     return data_back(workspace, environment, target.number)
 
 
-def _tell_of_data(
+def told_of_data(
     workspace: Workspace, environment: EnvironmentState, target: Release, data: Mapping[str, int] | None
-) -> None:
-    """Say that what volumes held can be brought back too, where it is not asked for. Raises Refused where it is, and
+) -> Iterator[str]:
+    """Yield that what volumes held can be brought back too, where it is not asked for. Raises Refused where it is, and
     that is other data by now than was asked for."""
     if data is not None:
         found = data_back(workspace, environment, target.number).numbers
@@ -123,7 +138,7 @@ def _tell_of_data(
             f"; the volumes stay as they are now. To have what they held then too: instar rollback {name} --to "
             f"{environment.active}, and then instar rollback {name} --with-data"
         )
-        workspace.report(Progress(stage="data", text=text, kind="warning"))
+        yield text
 
 
 def _kept_text(workspace: Workspace, environment: EnvironmentState, target: Release) -> str:
@@ -142,7 +157,7 @@ def _with_data_hint(workspace: Workspace, environment: EnvironmentState, target:
     return f"{text}: instar rollback {environment.id} --with-data; or " if text else ""
 
 
-def _other_secrets(workspace: Workspace, environment: EnvironmentState, target: Release) -> tuple[str, ...]:
+def other_secrets(workspace: Workspace, environment: EnvironmentState, target: Release) -> tuple[str, ...]:
     """Return the names of ``target``'s secrets that the active release has with other values."""
     if environment.active is None or environment.active == target.number:
         return ()
@@ -156,11 +171,22 @@ def _tell_of_secrets(
 ) -> None:
     """Say, before anything is done, which secrets go back to what they were."""
     if others:
-        text = (
-            f"{', '.join(others)}: as release {target.number} was made with, not as release {environment.active} has"
-            " it; where that was revoked since: instar rollback --keep-secrets"
-        )
+        text = secrets_text(environment, target, others)
         workspace.report(Progress(stage="secrets", text=text, kind="warning"))
+
+
+def secrets_text(environment: EnvironmentState, target: Release, others: tuple[str, ...]) -> str:
+    """Return that secrets go back to what they were, for people."""
+    return (
+        f"{', '.join(others)}: as release {target.number} was made with, not as release {environment.active} has"
+        " it; where that was revoked since: instar rollback --keep-secrets"
+    )
+
+
+def with_todays_secrets(active: Release, target: Release) -> Configuration:
+    """Return ``target``'s configuration with the secrets of the active release, where that has them."""
+    todays = {**target.configuration.secrets, **active.configuration.secrets}
+    return replace(target.configuration, secrets={name: todays[name] for name in target.configuration.secrets})
 
 
 def _begin_anew(
@@ -168,12 +194,11 @@ def _begin_anew(
 ) -> Release:
     """Begin the rollout to a new release: ``target``'s image and configuration, with the active release's secrets."""
     active = workspace.ledger.get_release(environment.id, environment.active or 0)
-    todays = {**target.configuration.secrets, **active.configuration.secrets}
-    secrets = {name: todays[name] for name in target.configuration.secrets}
+    wanted = with_todays_secrets(active, target)
     with keep_from_gc(workspace):
         image = workspace.store.image(target.image)
         require_values(workspace, active)
-        only_there = [name for name in secrets if name not in active.configuration.secrets]
+        only_there = [name for name in wanted.secrets if name not in active.configuration.secrets]
         if only_there:
             require_values(workspace, target)
         text = f"release {target.number} with the secrets of release {active.number}"
@@ -182,7 +207,7 @@ def _begin_anew(
             environment.id,
             environment.settings,
             image,
-            replace(target.configuration, secrets=secrets),
+            wanted,
             "rollback",
             project=None,
             origin=origin_of_again(workspace, text, target),

@@ -1,12 +1,13 @@
-"""What a deploy or a promotion would do, as JSON and as a page."""
+"""What a deploy, a promotion or a rollback would do, as JSON and as a page."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from instar.model.plan import DeployPlan
+from instar.model.plan import DeployPlan, RollbackPlan
 from instar.views.diffs import image_page
 from instar.views.page import Page, Table
+from instar.views.volumes import data_back_lines, snapshots_json
 
 
 def plan_json(plan: DeployPlan) -> dict[str, Any]:
@@ -52,3 +53,42 @@ def plan_page(plan: DeployPlan, *, verb: str = "deploy") -> Page:
             yield f"note     {warning}"
     if plan.inside is not None:
         yield from image_page(plan.inside)
+
+
+def rollback_plan_json(plan: RollbackPlan) -> dict[str, Any]:
+    return {
+        "service": plan.environment.service,
+        "environment": plan.environment.name,
+        "active": plan.active,
+        "release": plan.target,
+        "under_way": plan.under_way,
+        "hot": plan.hot,
+        "changes": plan.changes,
+        "data": None if plan.data is None else snapshots_json(plan.data.snapshots),
+        "stops": () if plan.data is None else plan.data.instances,
+        "warnings": plan.warnings,
+    }
+
+
+def rollback_plan_page(plan: RollbackPlan) -> Page:
+    """Yield what would happen, then what is worth knowing before."""
+    if plan.is_nothing:
+        yield f"nothing to do: {plan.environment} runs release {plan.active}"
+        return
+    goes_on = "goes on " if plan.under_way else ""
+    to = f"to release {plan.target}" if plan.target is not None else "to a new release, with the secrets of now"
+    yield f"rollback {goes_on}{to}, from release {plan.active}"
+    if plan.data is not None:
+        for line in data_back_lines(plan.data):
+            yield f"data     {line}"
+        yield "start    its instances are made anew, since they would have what the volume held before"
+    elif plan.hot:
+        yield f"hot      {', '.join(plan.hot)}: as soon as they answer, the traffic moves"
+    else:
+        yield "start    none of its instances is there: they are made and started before any traffic moves"
+    if plan.changes:
+        yield Table(
+            rows=[("  " + change.what, change.before or "—", "→", change.after or "—") for change in plan.changes]
+        )
+    for warning in plan.warnings:
+        yield f"note     {warning}"

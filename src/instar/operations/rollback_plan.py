@@ -1,0 +1,72 @@
+"""``instar rollback --plan``: what one would do, without doing any of it."""
+
+from __future__ import annotations
+
+from instar.control.forecast import forecast
+from instar.model.plan import PlannedChange, RollbackPlan
+from instar.model.release import Configuration, EnvironmentState, Release
+from instar.operations.converge import find_held_volume
+from instar.operations.doors import told_of_doors
+from instar.operations.plan import differences, written
+from instar.operations.rollback import (
+    data_of_rollback,
+    other_secrets,
+    reachable,
+    secrets_text,
+    told_of_data,
+    unread,
+    with_todays_secrets,
+)
+from instar.operations.uses import told_of_missing
+from instar.operations.workspace import Workspace
+
+
+def plan_rollback(
+    workspace: Workspace,
+    environment: EnvironmentState,
+    *,
+    to: int | None = None,
+    force: bool = False,
+    keep_secrets: bool = False,
+    with_data: bool = False,
+) -> RollbackPlan:
+    """Return what a rollback would do. Changes nothing. Raises what that would refuse."""
+    environment_id, settings = environment.id, environment.settings
+    target = reachable(workspace, environment, to)
+    data = data_of_rollback(workspace, environment, to) if with_data else None
+    held = find_held_volume(workspace, environment_id, None if with_data else target.number)
+    unreadable = unread(workspace, environment, target, force=force, with_data=with_data)
+    others = other_secrets(workspace, environment, target)
+    anew = bool(others) and keep_secrets
+    active = None if environment.active is None else workspace.ledger.get_release(environment_id, environment.active)
+    wanted = with_todays_secrets(active, target) if anew and active is not None else target.configuration
+    there = [one for one in workspace.ledger.instances(environment_id) if one.release == target.number and not one.task]
+    texts = [
+        *(
+            [f"refused while {held[0].id} ({held[0].task}) runs: it has the exclusive volume '{held[1]}'"]
+            if held
+            else []
+        ),
+        *([f"forced: {unreadable}"] if unreadable else []),
+        *forecast(settings, active, wanted),
+        *([] if anew or not others else [secrets_text(environment, target, others)]),
+        *([] if with_data else told_of_data(workspace, environment, target, None)),
+        *told_of_missing(workspace, settings.provider, wanted),
+        *told_of_doors(settings, wanted, target.number),
+    ]
+    return RollbackPlan(
+        environment=environment_id,
+        active=environment.active,
+        target=None if anew else target.number,
+        under_way=environment.rollout is not None and environment.rollout.target == target.number,
+        hot=() if anew else tuple(one.id for one in there if one.was_made and one.ending is None and one.taint is None),
+        changes=() if active is None else _changes(active, target, wanted, settings.provider),
+        data=data,
+        warnings=tuple(texts),
+    )
+
+
+def _changes(active: Release, target: Release, wanted: Configuration, provider: str) -> tuple[PlannedChange, ...]:
+    image = PlannedChange(what="image", before=active.image.short, after=target.image.short)
+    others = differences(written(active.configuration, provider), written(wanted, provider))
+    return (*((image,) if active.image != target.image else ()), *others)
