@@ -16,7 +16,7 @@ from edge_world import BLOG, SHOP, EdgeWorld, certificate
 from router_world import until
 
 from instar.model.environment import HostNames
-from instar.providers.local.access_logs import LocalAccessLogs
+from instar.providers.local.log_files import LocalLogFiles
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="routers are root's")
 
@@ -186,7 +186,7 @@ def test_an_environment_s_access_log_has_the_client_of_the_edge(world: EdgeWorld
     connection.request("GET", "/cart?token=sesame", headers={"Host": "a.test", "X-Forwarded-For": "1.2.3.4"})
     assert connection.getresponse().status == 200
     connection.close()
-    logs = LocalAccessLogs(world.state, world.id)
+    logs = LocalLogFiles(world.state, world.id)
     until(lambda: logs.has_access_log(SHOP) and list(logs.access_lines(SHOP)))
     (line,) = logs.access_lines(SHOP)
     said = json.loads(line.split(" ", 2)[2])

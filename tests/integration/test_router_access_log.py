@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from router_world import ENV, World, until, world
 
-from instar.providers.local.access_logs import LocalAccessLogs
+from instar.providers.local.log_files import LocalLogFiles
 
 pytestmark = pytest.mark.root
 
@@ -28,8 +28,8 @@ def here(tmp_path: Path) -> Iterator[World]:
         yield made
 
 
-def access(here: World) -> LocalAccessLogs:
-    return LocalAccessLogs(here.state, here.id)
+def access(here: World) -> LocalLogFiles:
+    return LocalLogFiles(here.state, here.id)
 
 
 def written(here: World) -> list[dict[str, Any]]:

@@ -105,7 +105,7 @@ class SimulatedEngine:
         unseen_s=UNSEEN.total_seconds(),
         needs_root=False,
     )
-    inspects = ends = changes = shells = runs = previews = counts = access = measures = maintains = members = None
+    inspects = ends = changes = shells = runs = previews = counts = log_files = measures = maintains = members = None
     edge = layers = sweeps = networks = volumes = None
 
     def __init__(self, *, clock: VirtualClock, effects: Effects, seed: int = 7) -> None:

@@ -17,7 +17,7 @@ FACETS = (
     "counts",
     "maintains",
     "measures",
-    "access",
+    "log_files",
     "members",
     "edge",
     "layers",

@@ -25,11 +25,13 @@ from instar.model.machine import (
     DnsSettings,
     EdgeSettings,
     IndexSettings,
+    LogSettings,
     MachineSettings,
     NoticeSettings,
     ReaderSettings,
     RegistrySettings,
     SecretSettings,
+    ShipSettings,
 )
 from instar.model.state import machine_file
 from instar.workspace import MachineWorkspace
@@ -81,6 +83,7 @@ def test_the_page_and_its_example_are_current() -> None:
         },
         age=AgeSettings(identities="/etc/instar/age-identities"),
         readers=ReaderSettings(group="instar-readers"),
+        logs=LogSettings(ship=ShipSettings(socket="unix:/run/vector/instar.sock")),
         kubernetes=ClusterHere(audit_log="/var/log/kubernetes/audit.log"),
     )
 
@@ -98,6 +101,7 @@ def test_the_schema_is_strict() -> None:
         "secrets",
         "age",
         "readers",
+        "logs",
         "kubernetes",
     }
     assert schema["properties"]["agent"]["properties"]["check"]["default"] == "5s"
@@ -158,7 +162,19 @@ def test_the_schema_is_strict() -> None:
         ("registries: {a.example: {password: x}}\n", "registries.a.example: unknown key 'password'"),
         ("name: shop\n", "1:1: there is no 'name' here; a service stands in its own instar.yaml"),
         ("- agent\n", "1:1: expected a section such as"),
-        ("readers: {}\n", "1:1: readers: 'group' is missing; expected a group of users"),
+        ("readers: {}\n", "1:1: readers: 'group' is missing; expected the name of a group of users"),
+        ("logs: {}\n", "1:1: logs: 'ship' is missing; expected a section such as {journald: true}"),
+        ("logs: {ship: {}}\n", "expected one of 'command', 'file', 'socket' and 'journald', found none"),
+        ("logs: {ship: {file: /l, journald: true}}\n", "found file and journald"),
+        ("logs: {ship: {to: journald}}\n", "1:15: logs.ship: unknown key 'to'"),
+        ("logs: {ship: {file: l}}\n", "1:21: logs.ship.file: expected an absolute path"),
+        ("logs: {ship: {socket: 'unix:l'}}\n", "a socket's path is absolute, and has up to 107 characters"),
+        (
+            "logs: {ship: {socket: 'udp:a:1'}}\n",
+            "expected a socket, such as 'unix:/run/vector.sock' or 'tcp:127.0.0.1:5170'",
+        ),
+        ("logs: {ship: {socket: 'tcp:a:0'}}\n", "a port is from 1 to 65535"),
+        ("logs: {ship: {journald: true, what: notices}}\n", "logs.ship.what: expected all, instances or access"),
         ("age: {}\n", "1:1: age: 'identities' is missing; expected an absolute path"),
         ("agent: {}\n---\nagent: {}\n", "a file holds one machine's file"),
     ],

@@ -59,7 +59,7 @@ def workspace(access: object) -> Any:
         instance_roles=lambda environment: {"web-dev-2-2": "worker"},
         get_release=lambda environment, number: SimpleNamespace(service=None, roles={"worker": None}),
     )
-    return SimpleNamespace(provider=lambda name: SimpleNamespace(access=access), ledger=ledger)
+    return SimpleNamespace(provider=lambda name: SimpleNamespace(log_files=access), ledger=ledger)
 
 
 def found(follow: bool = False, **asked: Any) -> list[LogLine]:

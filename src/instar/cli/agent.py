@@ -194,13 +194,13 @@ def _work(
 ) -> None:
     """Run the agent with its notices until a signal ends it. ``served_at``: what an option says of metrics."""
     from instar.cli.reload import Reload
+    from instar.cli.shipping import Shipping
     from instar.operations.agent import Agent
     from instar.telemetry import systemd
     from instar.telemetry.notices import Notices
     from instar.views.events import notice_json
 
     assert isinstance(work, Agent)
-    metrics = reporter.metrics
     notices = Notices(
         workspace.ledger,
         workspace.state.notified,
@@ -208,9 +208,9 @@ def _work(
         machine=workspace.machine,
         render=notice_json,
         heard=reporter.happened,
-        told=metrics.noticed,
+        told=reporter.metrics.noticed,
     )
-    readers = _readers(workspace, reporter)
+    readers, shipping = _readers(workspace, reporter), Shipping(workspace, reporter.log, reporter.metrics, channels)
     reload = Reload(os.environ, reporter.log, work.stop, functools.partial(_next_listening, reporter.server, served_at))
     reload.install()
     reporter.each_round = reload.look
@@ -218,6 +218,7 @@ def _work(
     def begun() -> None:
         notices.start()
         readers.open()
+        shipping.start()
         reporter.log.say("info", "begun", f"process {os.getpid()} looks after {workspace.state.root}")
         systemd.notify(os.environ, "READY=1")
 
@@ -226,6 +227,7 @@ def _work(
         systemd.notify(os.environ, "STOPPING=1")
     notices.stop()
     readers.close()
+    shipping.stop()
     if reporter.server is not None:
         reporter.server.close()
     if reload.accepted:

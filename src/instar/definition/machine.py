@@ -89,6 +89,8 @@ MACHINE: Final = Sections(
         model.IndexSettings: About(
             "a section such as {url: 'https://pypi.example.org/simple'}", check=_index, elsewhere=_INDEX_ELSEWHERE
         ),
+        model.LogSettings: About("a section such as {ship: {journald: true}}", check=partial(_says, "ship")),
+        model.ShipSettings: About("a section such as {journald: true}", check=secret_rules.ship),
         model.ReaderSettings: About("a section such as {group: instar-readers}", check=partial(_says, "group")),
         model.AgeSettings: About(
             "a section such as {identities: /etc/instar/age-identities}", check=partial(_says, "identities")

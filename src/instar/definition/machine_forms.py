@@ -101,6 +101,19 @@ def plain_word(text: str) -> str:
     return text
 
 
+def socket_address(text: str) -> str:
+    """Where a stream socket listens: ``unix:/PATH`` or ``tcp:HOST:PORT``."""
+    kind, _, where = text.partition(":")
+    if kind == "unix":
+        if not fits(r"/[!-~]{1,106}", where):
+            raise Misfit("a socket's path is absolute, and has up to 107 characters" if text.isprintable() else "")
+    elif kind != "tcp" or not fits(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]{1,253}):[0-9]{1,5}", where):
+        raise Misfit
+    elif not 1 <= int(where.rpartition(":")[2]) <= 65_535:
+        raise Misfit("a port is from 1 to 65535")
+    return text
+
+
 def user_group(text: str) -> str:
     """The name of a group of users. Root's own would change nothing, and a number is nobody's name."""
     if not fits(r"[a-z_][a-z0-9_-]{0,31}", text):

@@ -130,6 +130,7 @@ then, with a message in the agent's log, and the agent goes on with what it had.
   - A `file` is taken as it is, of at most 1 MiB. A link is refused, and one that everybody may read.
   - A `variable` is the caller's: `sudo --preserve-env=SHOP_TOKEN instar deploy dev`.
 - **`age`** says which identities read [secrets that are encrypted in git](secrets.md#in-git), besides the caller's own.
+- **`logs.ship`** says where the agent [ships logs](logs.md).
 - **`readers`** names a group of users who [may look without root](readers.md), through the agent.
 - **`commands`** that definitions refer to by name come with what uses them. Until then they are refused, like any key
   that would do nothing.

@@ -11,6 +11,7 @@ from instar.definition.shapes import FAILED
 _DEFINITION: Final = ("file", "age", "source")
 _OF_EVERY_INSTANCE: Final = ("PATH", "HOME", "PORT")
 _MACHINE: Final = ("file", "command", "variable")
+_SHIPPED_TO: Final = ("command", "file", "socket", "journald")
 
 
 def secret(reading: Reading, problems: Problems) -> None:
@@ -35,6 +36,11 @@ def source(reading: Reading, problems: Problems) -> None:
     _one_of(reading, _MACHINE, problems)
     if "timeout" in reading.values and "command" not in reading.values:
         blame(reading, "timeout", problems, "only a 'command' takes time; add it, or remove this")
+
+
+def ship(reading: Reading, problems: Problems) -> None:
+    """Logs go to one place. (These rules are one with those above: of several keys, one says where.)"""
+    _one_of(reading, _SHIPPED_TO, problems)
 
 
 def _one_of(reading: Reading, kinds: tuple[str, ...], problems: Problems) -> None:

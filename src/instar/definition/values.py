@@ -165,6 +165,8 @@ VALUES: Final[dict[str, Shape]] = {
         pattern=machine_forms.MAIL_ADDRESS),
     "file of the machine": Text("an absolute path, such as '/etc/instar/ca.pem'", machine_forms.machine_path,
         pattern="/.*"),
+    "socket": Text("a socket, such as 'unix:/run/vector.sock' or 'tcp:127.0.0.1:5170'", machine_forms.socket_address,
+                   pattern=r"(unix:/|tcp:).+"),
     "group of users": Text("the name of a group of users, such as 'instar-readers'", machine_forms.user_group,
         pattern="[a-z_][a-z0-9_-]{0,31}"),
     "word": Text("a word of letters, digits, '-', '_' and '.'", machine_forms.plain_word,

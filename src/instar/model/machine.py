@@ -174,6 +174,32 @@ class ReaderSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ShipSettings:
+    """Where the agent ships logs: one of these, or (none) nowhere. ``what``: whose."""
+
+    command: tuple[str, ...] = field(default=(), metadata=key(
+        "The program, and its arguments, that gets each batch as lines of JSON on its standard input, and ends with 0 "
+        "when it has them. No shell is in between.", "command"))
+    file: str | None = field(default=None, metadata=key(
+        "A file that they are appended to, which may be moved away at any time.", "file of the machine",
+        default_about="none"))
+    socket: str | None = field(default=None, metadata=key(
+        "Where they are written to, as lines of JSON: `unix:/PATH` or `tcp:HOST:PORT`.", "socket",
+        default_about="none"))
+    journald: bool = field(default=False, metadata=key("Whether they go to this machine's journal."))
+    what: Literal["all", "instances", "access"] = field(default="all", metadata=key(
+        "What instances print, the requests of access logs, or both."))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogSettings:
+    """What becomes of logs besides their files."""
+
+    ship: ShipSettings = field(default=ShipSettings(), metadata=key(
+        "Where the agent ships them, each line at least once: to a command, a file, a socket or journald."))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterHere:
     """What this machine has of a cluster's own."""
 
@@ -210,5 +236,7 @@ class MachineSettings:
         "By whose keys secrets are read that stand encrypted beside a definition."))
     readers: ReaderSettings = field(default=ReaderSettings(), metadata=key(
         "Who may look without being root."))
+    logs: LogSettings = field(default=LogSettings(), metadata=key(
+        "What becomes of logs besides their files."))
     kubernetes: ClusterHere = field(default=ClusterHere(), metadata=key(
         "What of a Kubernetes cluster is on this machine."))

@@ -21,6 +21,7 @@
 ├── machine-name           which one it is for those who share a ledger, where it was restored as another (operations/)
 ├── .restore/              a restore that is under way, or was killed (operations/)
 ├── shared-ledger          which ledger the machine works by, where it shares one (operations/)
+├── shipped.json           how far logs were shipped (shipping/)
 ├── notified               number of the last event that the agent told of (telemetry/)
 └── id                     six hexadecimal digits that mark everything global to the host as ours
 /run/instar                or $INSTAR_HOME/run       gone after a reboot
@@ -84,7 +85,15 @@ class StateDirectory:
         last. A provider's own folder has its name, and an operator's file ``config.yaml`` is none of these."""
         others = [self.store, self.steps, self.layers, self.cache, self.allocations, self.secrets, self.certificates]
         others += [self.volumes, self.snapshots, self.logs, self.recordings, self.evidence, self.crashes]
-        others += [self.routers, self.edge, self.network, self.shared_ledger, self.notified, self.machine_name]
+        others += [
+            self.routers,
+            self.edge,
+            self.network,
+            self.shared_ledger,
+            self.notified,
+            self.shipped,
+            self.machine_name,
+        ]
         return tuple(path.name for path in (*others, self.id_file, self.ledger.parent))
 
     @property
@@ -183,6 +192,10 @@ class StateDirectory:
     @property
     def notified(self) -> Path:
         return self.root / "notified"
+
+    @property
+    def shipped(self) -> Path:
+        return self.root / "shipped.json"
 
     @property
     def id_file(self) -> Path:

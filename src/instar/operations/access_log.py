@@ -14,7 +14,7 @@ from instar.model.release import EnvironmentId, EnvironmentState
 from instar.operations.logs import NEWEST, Wanted, followed, require_instance
 from instar.operations.roles import require_role
 from instar.operations.workspace import Workspace
-from instar.providers.facets import AccessLogs, require
+from instar.providers.facets import LogFiles, require
 
 _STREAM = "access"
 
@@ -67,9 +67,9 @@ def requests(
     yield from found if wanted.last is None else found[max(0, len(found) - wanted.last) :]
 
 
-def access_logs(workspace: Workspace, state: EnvironmentState) -> AccessLogs:
+def access_logs(workspace: Workspace, state: EnvironmentState) -> LogFiles:
     """Return what keeps an environment's requests. Raises NotFound where none are kept."""
-    logs = require(workspace.provider(state.settings.provider).access, f"show the access log of '{state.id}'")
+    logs = require(workspace.provider(state.settings.provider).log_files, f"show the access log of '{state.id}'")
     if not logs.has_access_log(state.id):
         asked = state.settings.access_log
         raise NotFound(

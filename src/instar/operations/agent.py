@@ -302,7 +302,7 @@ class Agent:
         self._listener.measured(tracked.environment, measured)
 
     def _count_unlogged(self, tracked: TrackedEnvironment, snapshot: Snapshot) -> None:
-        access = tracked.run.loop.provider.access if tracked.run is not None else None
+        access = tracked.run.loop.provider.log_files if tracked.run is not None else None
         if access is None or not self._listener.wants_usage or not snapshot.environment.settings.access_log:
             return
         with contextlib.suppress(Exception):  # it is counted at the next look

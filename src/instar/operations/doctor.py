@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from instar.errors import InstarError
 from instar.model.component import Component, Diagnosis
-from instar.operations import installation
+from instar.operations import installation, shipping
 from instar.operations.locks import leader
 from instar.operations.workspace import Workspace
 
@@ -17,7 +17,8 @@ from instar.operations.workspace import Workspace
 def doctor(workspace: Workspace) -> Diagnosis:
     """Look for each component and, as root, for what on this machine will get in an instance's way. Makes nothing."""
     found = (*installation.warnings(), *workspace.warnings()) if os.geteuid() == 0 else ()
-    components = (*workspace.components(), *_agent(workspace), *_readers(workspace))
+    own = (*_agent(workspace), *_readers(workspace), *shipping.as_component(workspace))
+    components = (*workspace.components(), *own)
     return Diagnosis(components=components, warnings=found)
 
 

@@ -24,13 +24,13 @@ from instar.providers.traits import Traits
 
 if TYPE_CHECKING:
     from instar.providers.facets import (
-        AccessLogs,
         Changes,
         Counts,
         Edge,
         Ends,
         Inspects,
         Layers,
+        LogFiles,
         Maintains,
         Measures,
         Members,
@@ -347,7 +347,7 @@ class Provider(Protocol):
     @property
     def measures(self) -> Measures | None: ...
     @property
-    def access(self) -> AccessLogs | None: ...
+    def log_files(self) -> LogFiles | None: ...
     @property
     def members(self) -> Members | None: ...
     @property

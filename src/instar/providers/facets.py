@@ -14,6 +14,7 @@ from instar.frozen import dataclass
 from instar.model.digest import Digest
 from instar.model.drift import Finding
 from instar.model.environment import HostNames, Network, Settings
+from instar.model.log_stream import LogStream
 from instar.model.release import EnvironmentId, Instance, Release
 from instar.model.usage import Measured
 from instar.model.volume import SnapshotCause, VolumeSnapshot
@@ -228,8 +229,12 @@ class Measures(Protocol):
         nothing. Changes nothing, and asks no member. What nobody can tell is None, and why is said."""
 
 
-class AccessLogs(Protocol):
-    """Writes down the requests of environments whose settings say so (``access_log``)."""
+class LogFiles(Protocol):
+    """Keeps logs in files of this machine: what instances print, and the requests of environments whose settings say
+    so (``access_log``)."""
+
+    def streams(self) -> tuple[LogStream, ...]:
+        """Return all logs that are kept, of instances that are gone too."""
 
     def has_access_log(self, environment: EnvironmentId) -> bool:
         """Tell whether anything of that is kept."""

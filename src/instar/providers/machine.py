@@ -16,11 +16,11 @@ from instar.model.release import EnvironmentId, Instance, Release
 from instar.providers.base import Observation, Observed, Probe, RouterPlan, RouterState, Subject, Target, Traffic
 from instar.providers.doors import Ports
 from instar.providers.facets import (
-    AccessLogs,
     Counts,
     Edge,
     Ends,
     Layers,
+    LogFiles,
     Maintains,
     Measures,
     Networks,
@@ -192,7 +192,7 @@ class MachineProvider:
     runtime: Runtime
     router: Router
     edge: MachineEdge | None = None
-    access: AccessLogs | None = None
+    log_files: LogFiles | None = None
     traits: Traits = Traits(finds_names=True)
 
     @property

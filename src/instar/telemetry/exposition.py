@@ -51,6 +51,7 @@ class _FiguresCollector(Collector):
         yield _unlogged(environments)
         yield from _usage(environments)
         yield from _certificates(self._figures)
+        yield from _shipped(self._figures)
         yield from _work(self._figures, environments)
 
     def describe(self) -> Iterator[Metric]:
@@ -182,6 +183,19 @@ def _traffic(environments: Environments) -> Iterator[Metric]:
             failed.add_metric(labels, served.failed)
             spent.add_metric(labels, served.response_ms / 1000)
     yield from (requests, failed, spent)
+
+
+def _shipped(figures: Figures) -> Iterator[Metric]:
+    if (shipped := figures.shipped) is None:
+        return
+    lines = _counter("instar_logs_shipped_lines", "Lines of logs that were shipped.")
+    lost = _counter("instar_logs_lost_bytes", "Bytes of logs that were gone before they were shipped, at least.")
+    behind = _gauge("instar_logs_behind_bytes", "Bytes of logs that wait to be shipped.")
+    fails = _gauge("instar_logs_ship_failing", "1: where logs are shipped to takes nothing.")
+    told = ((lines, shipped.lines), (lost, shipped.lost_bytes), (behind, shipped.behind_bytes), (fails, shipped.fails))
+    for metric, value in told:
+        metric.add_metric([], float(value))
+        yield metric
 
 
 def _unlogged(environments: Environments) -> Metric:

@@ -41,6 +41,16 @@ class DriftFigures:
     findings: Mapping[str, int]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShippedFigures:
+    """What was shipped of logs, and what could not be; ``fails``: nothing is taken now."""
+
+    lines: int
+    lost_bytes: int
+    behind_bytes: int
+    fails: bool
+
+
 @dataclass(kw_only=True)
 class EnvironmentFigures:
     """One environment as it was last seen. ``totals`` are by release, ``answered`` by group, ``counted`` is what each
@@ -69,6 +79,7 @@ class Figures:
     drift: Mapping[EnvironmentId, DriftFigures] = field(default_factory=dict)
     ended: Mapping[EnvironmentId, Mapping[str, int]] = field(default_factory=dict)
     certificates: Sequence[CertificateStatus] = ()
+    shipped: ShippedFigures | None = None
 
 
 class Metrics:
@@ -83,6 +94,7 @@ class Metrics:
         self._drift: dict[EnvironmentId, DriftFigures] = {}
         self._ended: dict[EnvironmentId, Counter[str]] = {}
         self._certificates: Sequence[CertificateStatus] = ()
+        self._shipped: ShippedFigures | None = None
         self._guard = threading.Lock()
 
     def saw(self, snapshot: Snapshot, seconds: float) -> None:
@@ -117,6 +129,10 @@ class Metrics:
         """Take note of all certificates that are needed here."""
         with self._guard:
             self._certificates = tuple(found)
+
+    def shipped(self, figures: ShippedFigures) -> None:
+        """Take note of how the shipping of logs does."""
+        self._shipped = figures
 
     def failed(self, environment: EnvironmentId) -> None:
         """Take note of a pass that could not be made to its end."""
@@ -162,6 +178,7 @@ class Metrics:
                 drift=dict(self._drift),
                 ended={environment: dict(counted) for environment, counted in self._ended.items()},
                 certificates=self._certificates,
+                shipped=self._shipped,
             )
 
     def text(self) -> bytes:

@@ -71,7 +71,7 @@ class TrialProvider:
     """Implements instar.providers.base.Provider, without any facet."""
 
     traits = TrialPackage.traits
-    inspects = ends = changes = shells = runs = previews = counts = access = measures = maintains = members = None
+    inspects = ends = changes = shells = runs = previews = counts = log_files = measures = maintains = members = None
     edge = layers = sweeps = networks = volumes = None
 
     def __init__(self, root: Path) -> None:

@@ -57,7 +57,7 @@ from instar.providers.traits import Traits
 class KubernetesProvider:
     """Implements instar.providers.base.Provider. A release is one group for each role of it: a Deployment."""
 
-    ends = counts = access = edge = layers = sweeps = networks = None
+    ends = counts = log_files = edge = layers = sweeps = networks = None
 
     def __init__(self, site: Site, traits: Traits) -> None:
         self.traits = traits

@@ -164,13 +164,18 @@ class Joiner:
             yield begun.whole(stream)
 
 
+def newest_first(log: Path) -> tuple[Path, ...]:
+    """Return where the files of a log are, those that are there."""
+    return (log, held(log), before(log, 1), before(log, 2))
+
+
 @contextlib.contextmanager
 def _opened(log: Path) -> Iterator[list[IO[bytes]]]:
     """Yield the log's files, oldest first."""
     files: list[IO[bytes]] = []
     seen: set[int] = set()
     try:
-        for path in (log, held(log), before(log, 1), before(log, 2)):
+        for path in newest_first(log):
             inode = inode_of(path)
             if inode is not None and inode not in seen:
                 seen.add(inode)

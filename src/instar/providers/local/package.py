@@ -50,7 +50,7 @@ class LocalPackage:
     def open(self, site: Site) -> Provider:
         from instar.model.machine import EdgeSettings
         from instar.providers.local import LocalEdge, LocalRouter, LocalRuntime, allocations, record
-        from instar.providers.local.access_logs import LocalAccessLogs
+        from instar.providers.local.log_files import LocalLogFiles
         from instar.providers.local.names import Names
         from instar.providers.machine import MachineProvider
 
@@ -63,7 +63,7 @@ class LocalPackage:
             runtime=LocalRuntime(site.state, mark, site.layers),
             router=LocalRouter(site.state, mark),
             edge=LocalEdge(site.state, mark, settings.edge if settings else EdgeSettings()),
-            access=LocalAccessLogs(site.state, mark),
+            log_files=LocalLogFiles(site.state, mark),
             traits=self.traits,
         )
 

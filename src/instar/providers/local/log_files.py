@@ -1,4 +1,4 @@
-"""Access logs of this machine's routers: read where ``router/access_writer.py`` has written them, and what was lost."""
+"""Logs that this machine keeps in files: of instances, and of routers, which ``router/access_writer.py`` writes."""
 
 from __future__ import annotations
 
@@ -6,21 +6,33 @@ from collections.abc import Iterator
 
 from instar import durable
 from instar.errors import RouterError
+from instar.model.log_stream import LogStream
 from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
 from instar.providers.local import logs
-from instar.providers.local.proxy import Proxy
+from instar.providers.local.proxy import Proxy, place_of
 from instar.router import access_writer, admin_socket, config
 
 _DROPPED = "DroppedLogs"
 
 
-class LocalAccessLogs:
-    """Implements :class:`instar.providers.facets.AccessLogs`."""
+class LocalLogFiles:
+    """Implements :class:`instar.providers.facets.LogFiles`."""
 
     def __init__(self, state: StateDirectory, state_id: str) -> None:
         self._state = state
         self._id = state_id
+
+    def streams(self) -> tuple[LogStream, ...]:
+        printed = (path for path in self._state.logs.glob("*.log"))
+        asked = (path for path in self._state.routers.glob(f"*/*/{access_writer.LOG}"))
+        return (
+            *(LogStream(kind="instance", name=path.stem, files=logs.newest_first(path)) for path in printed),
+            *(
+                LogStream(kind="access", name=str(place_of(path.parent)), files=logs.newest_first(path))
+                for path in asked
+            ),
+        )
 
     def has_access_log(self, environment: EnvironmentId) -> bool:
         return self._proxy(environment).files.access_log.exists()

@@ -1,0 +1,132 @@
+"""Ships the logs of this machine: a thread of the agent's, which reads them where they are and gives them to a sink.
+
+Nothing waits for it. A sink that refuses, hangs or is slow has it wait, and what comes meanwhile lies in the logs'
+files, until those are full and the oldest goes: what is lost so is counted and told. How far it is is written down
+after each batch was taken (``shipped.json``), so that after a kill no more than a batch is shipped again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from instar.errors import InstarError
+from instar.model.log_stream import LogStream
+from instar.shipping.progress import Shipped, keep, kept
+from instar.shipping.records import Find, record
+from instar.shipping.sinks import Sink, Undelivered
+from instar.shipping.tail import BATCH_BYTES, Place, read
+
+_LOOK_EACH_S: Final = 1.0
+_LONGEST_PAUSE_S: Final = 30.0
+_PATIENCE_S: Final = 2.0
+
+Happening = Literal["failing", "again", "lost"]
+
+
+class Shipper:
+    """``streams`` are the logs that are there now, ``find`` says whose an instance is, ``told`` hears what people
+    should know: once when it begins to fail, when it ships again, and when something was lost."""
+
+    def __init__(
+        self,
+        sink: Sink,
+        file: Path,
+        streams: Callable[[], Sequence[LogStream]],
+        find: Find,
+        *,
+        told: Callable[[Happening, str], None] = lambda happening, text: None,
+        heard: Callable[[Shipped], None] = lambda shipped: None,
+    ) -> None:
+        self._sink, self._file, self._streams, self._find = sink, file, streams, find
+        self._told, self._heard = told, heard
+        self._shipped = kept(file)
+        self._failures = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._repeat, name="shipping", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End soon: what is under way just then is shipped by the next, perhaps again."""
+        self._stop.set()
+        self._thread.join(timeout=_PATIENCE_S)
+
+    def once(self) -> bool:
+        """Ship a batch; return whether there may be more. Raises Undelivered."""
+        records, places, left, behind = self._gathered()
+        if records:
+            self._sink.send(records)
+        before, now = self._shipped, replace(self._shipped, places=places, behind_bytes=behind)
+        if records:
+            now = replace(now, lines=now.lines + len(records), at=datetime.now(UTC).isoformat(timespec="seconds"))
+        self._keep(replace(now, cause=None))
+        if before.cause is not None:
+            self._failures = 0
+            self._told("again", f"logs are shipped again; {behind:,} bytes are waiting")
+        return left
+
+    def _gathered(self) -> tuple[list[Mapping[str, Any]], dict[str, Place], bool, int]:
+        """Return what is shipped next, how far each log is then, whether there is more, and how much at least."""
+        records, places, room, behind = list[Mapping[str, Any]](), dict[str, Place](), BATCH_BYTES, 0
+        begins, lost, left = dict[str, Place](), 0, False
+        known = self._shipped.places
+        streams = {f"{one.kind} {one.name}": one for one in self._streams()}
+        for key, stream in streams.items():
+            place = known.get(key)
+            if room <= 0:
+                places |= {} if place is None else {key: place}
+                left = True
+                continue
+            piece = read(stream, place)
+            found = (record(stream, line, self._find) for line in piece.lines)
+            records += [one for one in found if one is not None]
+            room -= sum(len(line.message) for line in piece.lines)
+            places |= {} if piece.end is None else {key: piece.end}
+            begins |= {} if piece.begin is None else {key: piece.begin}
+            lost, behind, left = lost + piece.lost_bytes, behind + piece.behind_bytes, left or bool(piece.lines)
+        lost += sum(place.size - place.offset for key, place in known.items() if key not in streams)
+        if lost:
+            kept_places = {key: place for key, place in known.items() if key in streams}
+            self._lose(lost, kept_places | begins)
+        return records, places, left, behind
+
+    def _lose(self, lost: int, places: Mapping[str, Place]) -> None:
+        """Write down what is lost, and where it goes on: it is counted once, however often the rest is tried."""
+        self._keep(replace(self._shipped, places=places, lost_bytes=self._shipped.lost_bytes + lost))
+        text = (
+            f"at least {lost:,} bytes of logs were gone before they were shipped: {self._shipped.lost_bytes:,} by now"
+        )
+        self._told("lost", text)
+
+    def _keep(self, shipped: Shipped) -> None:
+        before, self._shipped = self._shipped, shipped
+        self._heard(shipped)
+        if shipped != before:
+            keep(self._file, shipped)
+
+    def _repeat(self) -> None:
+        while not self._stop.is_set():
+            pause_s = _LOOK_EACH_S
+            try:
+                pause_s = 0 if self.once() else _LOOK_EACH_S
+            except (Undelivered, InstarError, OSError) as error:
+                pause_s = self._failed(str(error))
+            if pause_s:
+                self._stop.wait(pause_s)
+        self._sink.close()
+
+    def _failed(self, cause: str) -> float:
+        """Take note of a failure; return how long to wait."""
+        if self._shipped.cause != cause:
+            self._told("failing", f"logs are not shipped, and wait in their files: {cause}")
+        with contextlib.suppress(OSError):  # the disk is full, which may be the cause
+            self._keep(replace(self._shipped, cause=cause))
+        self._failures += 1
+        return float(min(2.0 ** (self._failures - 1), _LONGEST_PAUSE_S))

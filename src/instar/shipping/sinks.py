@@ -1,0 +1,238 @@
+"""Where logs are shipped to: a command, a file, a socket, journald. Each takes a batch in time, or says why not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from instar import process
+from instar.errors import InstarError
+from instar.model.machine import ShipSettings
+from instar.shipping.records import written
+
+TIMEOUT_S: Final = 10.0
+COMMAND_S: Final = 30.0
+JOURNAL: Final = Path("/run/systemd/journal/socket")
+Records = Sequence[Mapping[str, Any]]
+
+
+class Undelivered(Exception):
+    """Its text is the cause, for people."""
+
+
+class Sink(Protocol):
+    """Takes batches, one at a time."""
+
+    def send(self, records: Records) -> None:
+        """Return when all of them are taken. Raises Undelivered; then all of them are sent again."""
+
+    def check(self) -> None:
+        """Raises Undelivered where nothing could be sent now. Sends nothing."""
+
+    def close(self) -> None:
+        """Let go of what is open."""
+
+
+class Command:
+    """Runs a program in ``/`` for each batch, with its lines on standard input: taken when it exits with 0."""
+
+    def __init__(self, argv: Sequence[str], *, timeout_s: float = COMMAND_S) -> None:
+        self._argv, self._timeout_s = tuple(argv), timeout_s
+
+    def send(self, records: Records) -> None:
+        try:
+            process.run(
+                self._argv,
+                input=b"".join(map(written, records)),
+                timeout_s=self._timeout_s,
+                alone=True,
+                cwd=process.ANYWHERE,
+                umask=process.MASK,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        except (InstarError, OSError) as error:
+            raise Undelivered(str(error)) from error
+
+    def check(self) -> None:
+        if process.find_program(self._argv[0]) is None:
+            raise Undelivered(f"there is no program '{self._argv[0]}' that can be run")
+
+    def close(self) -> None: ...
+
+
+class File:
+    """Appends to a file, which may be moved away at any time: each batch opens it anew."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._is_cut = False
+
+    def send(self, records: Records) -> None:
+        with self._opened() as file:
+            rest = memoryview((b"\n" if self._is_cut else b"") + b"".join(map(written, records)))
+            try:
+                while rest:
+                    rest = rest[os.write(file, rest) :]
+                    self._is_cut = bool(rest)
+            except OSError as error:
+                raise self._refused(error) from error
+
+    def check(self) -> None:
+        with self._opened():
+            pass
+
+    def close(self) -> None: ...
+
+    @contextlib.contextmanager
+    def _opened(self) -> Any:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            file = os.open(self._path, flags, 0o600)
+        except OSError as error:
+            raise self._refused(error) from error
+        try:
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                raise Undelivered(f"'{self._path}' is no file")
+            yield file
+        finally:
+            os.close(file)
+
+    def _refused(self, error: OSError) -> Undelivered:
+        return Undelivered(f"cannot write to '{self._path}': {error.strerror}")
+
+
+class Socket:
+    """Writes to a stream: ``unix:PATH`` or ``tcp:HOST:PORT``. Taken is what the other end's kernel has."""
+
+    def __init__(self, address: str, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._address, self._timeout_s = address, timeout_s
+        self._open: socket.socket | None = None
+
+    def send(self, records: Records) -> None:
+        data = b"".join(map(written, records))
+        try:
+            if self._open is None or _has_ended(self._open):
+                self.close()
+                self._open = self._connected()
+            self._open.settimeout(self._timeout_s)
+            self._open.sendall(data)
+        except OSError as error:
+            self.close()
+            raise self._refused(error) from error
+
+    def check(self) -> None:
+        try:
+            self._connected().close()
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def close(self) -> None:
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    def _connected(self) -> socket.socket:
+        kind, _, where = self._address.partition(":")
+        if kind == "tcp":
+            host, _, port = where.rpartition(":")
+            return socket.create_connection((host.strip("[]"), int(port)), self._timeout_s)
+        one = socket.socket(socket.AF_UNIX)
+        one.settimeout(self._timeout_s)
+        try:
+            one.connect(where)
+        except OSError:
+            one.close()
+            raise
+        return one
+
+    def _refused(self, error: OSError) -> Undelivered:
+        cause = "no answer in time" if isinstance(error, TimeoutError) else error.strerror or str(error)
+        return Undelivered(f"cannot send to '{self._address}': {cause}")
+
+
+class Journald:
+    """Sends each record to the journal, by its own protocol. Source: systemd, "Native Journal Protocol"."""
+
+    def __init__(self, path: Path = JOURNAL, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._path, self._timeout_s = path, timeout_s
+
+    def send(self, records: Records) -> None:
+        with self._connected() as journal:
+            try:
+                for one in records:
+                    journal.send(_entry(one))
+            except OSError as error:
+                raise self._refused(error) from error
+
+    def check(self) -> None:
+        self._connected().close()
+
+    def close(self) -> None: ...
+
+    def _connected(self) -> socket.socket:
+        one = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        one.settimeout(self._timeout_s)
+        try:
+            one.connect(str(self._path))
+        except OSError as error:
+            one.close()
+            raise self._refused(error) from error
+        return one
+
+    def _refused(self, error: OSError) -> Undelivered:
+        cause = "no answer in time" if isinstance(error, TimeoutError) else error.strerror
+        return Undelivered(f"cannot send to the journal at '{self._path}': {cause}")
+
+
+def sink_of(settings: ShipSettings) -> Sink | None:
+    """Return where logs go; None where they go nowhere."""
+    if settings.command:
+        return Command(settings.command)
+    if settings.file is not None:
+        return File(Path(settings.file))
+    if settings.socket is not None:
+        return Socket(settings.socket)
+    return Journald() if settings.journald else None
+
+
+def words(settings: ShipSettings) -> str:
+    """Say where logs go: of a command no more than the program, since the rest may be secret."""
+    if settings.command:
+        return f"command {settings.command[0]}"
+    if settings.file is not None:
+        return f"file {settings.file}"
+    return f"socket {settings.socket}" if settings.socket is not None else "journald"
+
+
+def _has_ended(one: socket.socket) -> bool:
+    """Tell whether the other end has closed: what is sent then would be lost without an error."""
+    one.setblocking(False)
+    try:
+        while data := one.recv(4_096):
+            del data  # nobody is asked for answers
+    except BlockingIOError:
+        return False
+    return True
+
+
+_FIELDS: Final = ("service", "environment", "release", "role", "instance", "stream")
+
+
+def _entry(record: Mapping[str, Any]) -> bytes:
+    """Return a record in the journal's form: a message may have any bytes, so each has its length before it."""
+    fields = {f"INSTAR_{name.upper()}": str(record[name]) for name in _FIELDS if record[name] is not None}
+    fields |= {f"INSTAR_{name.upper()}": str(value) for name, value in (record.get("request") or {}).items()}
+    fields |= {"MESSAGE": record["message"], "SYSLOG_IDENTIFIER": record["instance"] or record["service"] or "instar"}
+    fields |= {"INSTAR_TIME": record["time"], "PRIORITY": "4" if record["stream"] == "stderr" else "6"}
+    parts = list[bytes]()
+    for name, value in fields.items():
+        data = value.encode()
+        parts.append(name.encode() + b"\n" + len(data).to_bytes(8, "little") + data + b"\n")
+    return b"".join(parts)
