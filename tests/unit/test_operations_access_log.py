@@ -121,6 +121,13 @@ def test_what_a_client_sent_steers_no_terminal_and_makes_no_word_of_its_own() ->
     assert log_json(one).isascii()
 
 
+def test_half_a_character_can_be_written() -> None:
+    kept = SimpleNamespace(has_access_log=lambda _: True, access_lines=lambda *_, **__: iter([line(1, "/\ud800")]))
+    (one,) = requests(workspace(kept), STATE, Wanted())
+    assert one.request is not None and one.request.path == "/?"
+    assert (one.text + log_json(one)).encode()
+
+
 def test_where_nothing_is_written_down_it_is_said_why() -> None:
     silent = dataclasses.replace(STATE, id=EnvironmentId(service="web", name="silent"))
     with pytest.raises(NotFound, match="nothing is written down there yet"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -146,6 +147,29 @@ def test_a_sink_that_refuses_is_told_of_once_and_costs_nothing(world: World) -> 
     assert world.sink.messages == ["one", "two"]
     assert [happening for happening, _ in world.said] == ["failing", "again"]
     assert kept(world.folder / "shipped.json").cause is None
+
+
+def test_what_nobody_foresaw_ends_no_shipping(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LONGEST_PAUSE_S", 0.01)
+    send, tries = world.sink.send, [0]
+
+    def fails(records: Sequence[Mapping[str, Any]]) -> None:
+        tries[0] += 1
+        if tries[0] < 3:
+            raise KeyError("what")
+        send(records)
+
+    monkeypatch.setattr(world.sink, "send", fails)
+    world.add("one")
+    shipper = world.shipper()
+    shipper.start()
+    for _ in range(600):
+        if world.sink.messages:
+            break
+        time.sleep(0.05)
+    shipper.stop()
+    assert world.sink.messages == ["one"]
+    assert world.said[0] == ("failing", "logs are not shipped, and wait in their files: KeyError: 'what'")
 
 
 def refused(shipper: Shipper) -> Undelivered:

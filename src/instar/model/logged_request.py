@@ -40,12 +40,17 @@ class LoggedRequest:
         return " ".join([*(printable(word).replace(" ", "?") for word in words), *answered, by]) + release
 
 
+def _text(said: object) -> str:
+    """Return a text without halves of characters, which JSON can say and nothing can be written with."""
+    return str(said).encode(errors="replace").decode()
+
+
 def read(environment: str, text: str) -> LoggedRequest | None:
     """Return the request of a line of a log; None where the line is damaged."""
     try:
         said: Any = json.loads(text)
         status, size, ms, instance = (said[name] for name in ("status", "bytes", "ms", "instance"))
-        client, method, host, path, protocol = (str(said[name]) for name in _TEXTS)
+        client, method, host, path, protocol = (_text(said[name]) for name in _TEXTS)
         return LoggedRequest(
             environment=environment,
             client=client,

@@ -118,6 +118,8 @@ class Shipper:
                 pause_s = 0 if self.once() else _LOOK_EACH_S
             except (Undelivered, InstarError, OSError) as error:
                 pause_s = self._failed(str(error))
+            except Exception as error:  # what nobody foresaw ends no shipping
+                pause_s = self._failed(f"{type(error).__name__}: {error}")
             if pause_s:
                 self._stop.wait(pause_s)
         self._sink.close()
