@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -343,3 +344,54 @@ def test_the_room_is_looked_for_also_where_files_go_while_they_are_counted(
     with pytest.raises(HostError, match="are free"):
         kept.take_snapshot(ENV, "data", running=True)
     assert list(kept.snapshots()) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, of 64 MiB."""
+    image, mounted = tmp_path / "image", tmp_path / "small"
+    with image.open("wb") as file:
+        file.truncate(64 << 20)
+    mounted.mkdir()
+    process.run(["mkfs.ext4", "-q", "-m", "0", image], timeout_s=60)
+    process.run(["mount", "-o", "loop", image, mounted], timeout_s=60)
+    yield mounted
+    process.run(["umount", mounted], timeout_s=60)
+
+
+@pytest.mark.parametrize("free_bytes", [8 << 20, 0])
+def test_on_a_disk_that_is_full_nothing_is_left_half_and_the_volume_is_as_it_was(
+    small_disk: Path, free_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where others fill it while it is copied: there was room when it was looked for."""
+    names = Names(StateDirectory(small_disk / "home", small_disk / "run"), "0123ab")
+    kept, folder = LocalSnapshots(names), names.volumes(ENV) / "data"
+    folder.mkdir(parents=True)
+    (folder / "large").write_bytes(os.urandom(16 << 20))
+    kept.take_snapshot(ENV, "data", running=False)
+    (folder / "x").write_text("new")
+    with (small_disk / "filling").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, kept.free_bytes() - (8 << 20))
+        with contextlib.suppress(OSError):
+            while not free_bytes:
+                file.seek(0, os.SEEK_END)
+                file.write(b"x" * 4096)
+                file.flush()
+    there = sorted(path.name for path in names.snapshots(ENV, "data").iterdir())
+    for looks_for_room in (True, False):
+        if not looks_for_room:
+            monkeypatch.setattr(snapshots, "_require_room", lambda folder, needed: None)
+        for act in (
+            lambda: kept.take_snapshot(ENV, "data", running=False),
+            lambda: kept.restore_snapshot(ENV, "data", 1),
+            lambda: kept.copy_volume(ENV, "data", STAGING, "data"),
+        ):
+            with pytest.raises(HostError) as caught:
+                act()
+            assert "df -h" in (caught.value.hint or "") and not isinstance(caught.value, HalfDone)
+        assert sorted(path.name for path in names.snapshots(ENV, "data").iterdir()) == there
+        assert (folder / "x").read_text() == "new" and sized.names(names.volumes(STAGING)) == set()
+        assert {path.name for path in folder.parent.iterdir()} <= {"data", ".lock"}
+    (small_disk / "filling").unlink()
+    monkeypatch.undo()
+    assert kept.take_snapshot(ENV, "data", running=False).number == 2

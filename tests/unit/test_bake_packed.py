@@ -6,7 +6,8 @@ import gzip
 import io
 import zipfile
 
-from instar.bake.packed import why_packed
+from instar.bake.packed import first_difference
+from instar.bake.packed import why_packed as why
 
 
 def zipped(at: int, **files: str) -> bytes:
@@ -17,9 +18,13 @@ def zipped(at: int, **files: str) -> bytes:
         return made.getvalue()
 
 
+def why_packed(one: bytes, two: bytes) -> str | None:
+    return why(io.BytesIO(one), io.BytesIO(two))
+
+
 def test_of_an_archive_it_is_said_whether_its_times_alone_differ() -> None:
     assert "only the times" in str(why_packed(zipped(2, one="a" * 40), zipped(4, one="a" * 40)))
-    assert str(why_packed(zipped(2, one="a", two="b"), zipped(2, one="a"))).startswith("'two', which is packed")
+    assert str(why_packed(zipped(2, one="a", two="b"), zipped(2, one="a"))) == "'two', which is packed in it, differs"
     assert str(why_packed(zipped(2, one="a"), zipped(2, one="b"))).startswith("'one', which is packed")
 
 
@@ -34,3 +39,15 @@ def test_others_are_not_packed() -> None:
     assert why_packed(b"one", b"two") is None
     assert why_packed(b"", zipped(2, one="a")) is None
     assert why_packed(b"PK\x03\x04 and nothing", b"PK\x05\x06 and nothing") is None
+
+
+def test_where_two_begin_to_differ() -> None:
+    long = b"x" * (3 << 20)
+
+    def at(one: bytes, two: bytes) -> int | None:
+        return first_difference(io.BytesIO(one), io.BytesIO(two))
+
+    assert at(long, long) is None
+    assert at(long + b"a", long + b"b") == 3 << 20
+    assert at(long, long + b"b") == 3 << 20
+    assert at(b"a", b"b") == 0

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from instar.bake.baking import Baked, bake
 from instar.bake.debian.keys import looks_secret
-from instar.bake.packed import why_packed
+from instar.bake.packed import first_difference, why_packed
 from instar.frozen import dataclass
 from instar.host.filesystems import trees
 from instar.host.filesystems.layers import LayerImages
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 _UMASK = 0o077
 _READ_BYTES = 1 << 20
 _CONTEXT_BYTES = 16
+_LARGE_BYTES = 2 << 30  # of all files of a layer together, both times, that are looked into
 _MOMENT = re.compile(rb"\d{4}-\d\d-\d\d|\d\d:\d\d|\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)\b|\b1[6-9]\d{8}\b|\b20\d{6,}\b")
 
 
@@ -87,10 +90,41 @@ def differences(store: Store, baked: Baked, other: Store, again: Baked) -> Itera
         if one.layer.diff_id == two.layer.diff_id:
             continue
         before, after = _members(store, one.layer), _members(other, two.layer)
-        for name in sorted(before.keys() | after.keys()):
-            if why := _why(before.get(name), after.get(name)):
-                shown = "/" + name.removeprefix(b"./").decode("utf-8", "backslashreplace")
-                yield FileDifference(step=one.step, path=shown, why=why)
+        large = _large(before, after)
+        with _contents(store, one.layer, large) as old, _contents(other, two.layer, large) as new:
+            for name in sorted(before.keys() | after.keys()):
+                if why := _why(before.get(name), after.get(name), old.get(name), new.get(name)):
+                    shown = "/" + name.removeprefix(b"./").decode("utf-8", "backslashreplace")
+                    yield FileDifference(step=one.step, path=shown, why=why)
+
+
+def _large(before: Mapping[bytes, _Member], after: Mapping[bytes, _Member]) -> set[bytes]:
+    """Return the names of files that are not the same, and of which not all is known: as many as are looked into."""
+    found, left = set(), _LARGE_BYTES
+    for name in sorted(before.keys() & after.keys()):
+        one, two = before[name], after[name]
+        if one.sha256 != two.sha256 and not (one.start and two.start):
+            left -= one.entry.size + two.entry.size
+            if left < 0:
+                break
+            found.add(name)
+    return found
+
+
+@contextlib.contextmanager
+def _contents(store: Store, layer: Layer, names: set[bytes]) -> Iterator[Mapping[bytes, BinaryIO]]:
+    """Give what files of a layer hold, as files that are gone afterwards."""
+    with contextlib.ExitStack() as opened:
+        found: dict[bytes, BinaryIO] = {}
+        if names:
+            file = opened.enter_context(store.path(layer.digest).open("rb"))
+            members = Members(Stream(plain(_chunks(file.fileno())), limit_bytes=UNPACK_LIMIT_BYTES))
+            for entry in members:
+                if entry.name in names:
+                    found[entry.name] = opened.enter_context(tempfile.TemporaryFile())
+                    for piece in members.content():
+                        found[entry.name].write(piece)
+        yield found
 
 
 def _lend(bases: Store, store: Store, lock: Lock) -> None:
@@ -136,8 +170,9 @@ def _chunks(descriptor: int) -> Iterator[bytes]:
         yield chunk
 
 
-def _why(one: _Member | None, two: _Member | None) -> str:
-    """Say why two members are not the same; nothing when they are."""
+def _why(one: _Member | None, two: _Member | None, old: BinaryIO | None = None, new: BinaryIO | None = None) -> str:
+    """Say why two members are not the same, of which ``old`` and ``new`` are what large ones hold; nothing when they
+    are."""
     if one is None or two is None:
         return "it is there only once of two times"
     for what, before, after in (
@@ -150,26 +185,31 @@ def _why(one: _Member | None, two: _Member | None) -> str:
     ):
         if before != after and one.sha256 == two.sha256:
             return f"{what} is {_shown(before)}, then {_shown(after)}"
-    return _why_content(one, two) if one.sha256 != two.sha256 else ""
+    if one.sha256 == two.sha256:
+        return ""
+    if old is None or new is None:
+        if not one.start or not two.start:
+            return f"its content differs ({one.entry.size:,} bytes, then {two.entry.size:,})"
+        old, new = io.BytesIO(one.start), io.BytesIO(two.start)
+    return _why_content(one, two, old, new)
 
 
-def _why_content(one: _Member, two: _Member) -> str:
-    if packed := why_packed(one.start, two.start):
+def _why_content(one: _Member, two: _Member, old: BinaryIO, new: BinaryIO) -> str:
+    if packed := why_packed(old, new):
         return packed
     if looks_secret(one.start) and looks_secret(two.start):
         return "it looks like a key or a secret, which is another one each time"
-    if not one.start or not two.start:
-        return f"its content differs ({one.entry.size:,} bytes, then {two.entry.size:,})"
-    at = next((at for at, pair in enumerate(zip(one.start, two.start, strict=False)) if pair[0] != pair[1]), None)
-    if at is None:
+    at = first_difference(old, new)
+    if at is None or at >= min(one.entry.size, two.entry.size):
         return f"it has {one.entry.size:,} bytes, then {two.entry.size:,}"
-    before, after = _around(one.start, at), _around(two.start, at)
+    before, after = _around(old, at), _around(new, at)
     kind = "a moment is written in it" if _MOMENT.search(before) and _MOMENT.search(after) else "it differs"
     return f"{kind}, from byte {at:,}: {before!r}, then {after!r}"
 
 
-def _around(content: bytes, at: int) -> bytes:
-    return content[max(0, at - _CONTEXT_BYTES) : at + _CONTEXT_BYTES]
+def _around(content: BinaryIO, at: int) -> bytes:
+    content.seek(max(0, at - _CONTEXT_BYTES))
+    return content.read(at + _CONTEXT_BYTES - content.tell())
 
 
 def _shown(value: object) -> str:

@@ -8,6 +8,7 @@ none is given again. ``.making`` is being made or removed, or was by one who was
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -66,7 +67,22 @@ class LocalSnapshots:
         self, environment: EnvironmentId, name: str, *, running: bool, cause: SnapshotCause | None = None
     ) -> VolumeSnapshot:
         folder, kept = self._volume(environment, name, "keep"), self._names.snapshots(environment, name)
-        kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return self._taken(environment, name, folder, kept, running=running, cause=cause)
+        except OSError as error:
+            raise _refused(f"cannot keep what '{folder}' holds", error, kept) from error
+
+    def _taken(
+        self,
+        environment: EnvironmentId,
+        name: str,
+        folder: Path,
+        kept: Path,
+        *,
+        running: bool,
+        cause: SnapshotCause | None,
+    ) -> VolumeSnapshot:
         number = _last_number(kept) + 1
         making = kept / _MAKING
         trees.remove(making)
@@ -117,7 +133,7 @@ class LocalSnapshots:
             with sized.replaced(folder) as new:
                 _copy(source, new, may_change=may_change)
         except OSError as error:
-            raise HostError(f"cannot fill '{folder}': {error.strerror}; it holds what it did") from error
+            raise _refused(f"cannot fill '{folder}'", error, folder.parent) from error
 
     def _volume(self, environment: EnvironmentId, name: str, verb: str) -> Path:
         folder = self._names.volumes(environment) / name
@@ -196,11 +212,13 @@ def _copied_bytes(source: Path, to: Path) -> int | None:
 
 def _has_reflinks(folder: Path) -> bool:
     with tempfile.TemporaryFile(dir=folder) as one, tempfile.TemporaryFile(dir=folder) as other:
-        one.write(b"x")
-        one.flush()
         try:
+            one.write(b"x")
+            one.flush()
             fcntl.ioctl(other, _FICLONE, one.fileno())
         except OSError:
+            with contextlib.suppress(OSError):  # a disk without any room for what was written
+                one.close()
             return False
     return True
 
@@ -231,7 +249,9 @@ def _run_cp(source: Path, shown: str, made: Path, tree: int, *, may_change: bool
         said = [line for line in error.output.splitlines() if line.strip()]
         if not (may_change and said and all(line.endswith(_GONE) for line in said)):
             cause = said[-1].removeprefix("cp: ").replace(shown, str(source)) if said else error.message
-            raise HostError(f"cannot copy '{source}': {cause}") from error
+            full = cause.endswith((os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)))
+            hint = _room_hint(made.parent.parent) if full else None
+            raise HostError(f"cannot copy '{source}': {cause}", hint=hint) from error
 
 
 def _free_bytes(folder: Path) -> int:
@@ -244,5 +264,15 @@ def _require_room(folder: Path, needed_bytes: int | None) -> None:
     if needed_bytes is not None and needed_bytes > free:
         raise HostError(
             f"cannot copy the volume: it holds {needed_bytes >> 20} MiB, {free >> 20} MiB are free",
-            hint=f"make room: df -h '{folder.parent}'; instar volumes snapshots lists what is kept",
+            hint=_room_hint(folder.parent),
         )
+
+
+def _room_hint(folder: Path) -> str:
+    return f"make room: df -h '{folder}'; instar volumes snapshots lists what is kept"
+
+
+def _refused(what: str, error: OSError, folder: Path) -> HostError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    cause = error.strerror or str(error)
+    return HostError(f"{what}: {cause}; nothing was changed", hint=_room_hint(folder) if full else None)
