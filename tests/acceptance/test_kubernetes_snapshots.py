@@ -15,6 +15,8 @@ from clusters.cluster import Cluster
 from clusters.layout import layout
 from clusters.storage import CLASS, snapshotting
 
+from acceptance.test_kubernetes_policy import Administrator
+from instar.errors import InstarError
 from instar.providers.kubernetes.kinds import VOLUME_CLAIM, VOLUME_SNAPSHOT
 from kubernetes_author import Author, authoring
 
@@ -27,6 +29,8 @@ SERVE = (
 )
 MIGRATE = 'echo "migrated for $INSTAR_RELEASE" >>/data/story'
 BEFORE = f"before: [{{command: {json.dumps(['sh', '-c', MIGRATE])}}}]"
+WITH_DATA = ("--with-data", "--yes")
+NEVER = 10**9
 POINTS = int(os.environ.get("INSTAR_KILLED_POINTS", "3"))
 
 
@@ -36,9 +40,6 @@ def author(tmp_path: Path) -> Iterator[Author]:
         write(made, "first", before="")
         made.deploy()
         yield made
-        made.instar("destroy", "prod", "--volumes", "--yes")
-        for one in made.namespace.api.list(VOLUME_SNAPSHOT, made.namespace.name, {}):
-            made.namespace.api.delete(VOLUME_SNAPSHOT, made.namespace.name, one["metadata"]["name"])
 
 
 def write(author: Author, greeting: str, *, before: str = BEFORE, access: str = "exclusive") -> None:
@@ -97,3 +98,65 @@ def test_a_rollback_brings_back_what_a_migration_changed(author: Author) -> None
     author.instar("rollback", "prod", "--to", "2", "--with-data", "--yes")
     assert story(author) == ["served by 1", "migrated for 2", "served by 2", "served by 2"]
     assert len(claims(author)) == 1
+
+
+def test_whoever_kills_a_rollback_with_data_leaves_one_release_s_data(author: Author) -> None:
+    write(author, "second")
+    author.deploy()
+    there, back = ("rollback", "prod", "--to", "1"), ("rollback", "prod", "--to", "2")
+    counted = author.folder / "count"
+    assert not killed(author, NEVER, *there, *WITH_DATA)
+    calls = int(counted.read_text())
+    for number in range(POINTS):
+        author.instar(*back, *WITH_DATA)
+        assert set(story(author)) == {"served by 1", "migrated for 2", "served by 2"}
+        point = 2 + (calls - 3) * (number + 1) // (POINTS + 1)
+        assert killed(author, point, *there, *WITH_DATA), point
+        status = author.json("status", "prod")
+        if status["active"] != 1 or status["rollout"] is not None:
+            author.instar(*there, *WITH_DATA)
+        assert set(story(author)) == {"served by 1"}, point
+        assert len(claims(author)) == 1, point
+
+
+def test_by_hand_it_takes_the_printed_roles_and_what_a_driver_says_is_heard(author: Author) -> None:
+    administrator = Administrator(author)
+    try:
+        administrator.apply("rbac")
+        administrator.apply("policy")
+        administrator.become_instar()
+        by_hand(author, administrator)
+    finally:
+        administrator.clear()
+
+
+def by_hand(author: Author, administrator: Administrator) -> None:
+    author.instar("volumes", "snapshot", "shop/prod", "data")
+    assert [(one["number"], one["running"]) for one in snapshots(author)] == [(1, True)]
+    told = author.instar("volumes", "restore", "shop/prod", "data", "1", status=1)
+    assert "has it" in told
+    author.instar("volumes", "copy", "shop/prod", "data", "shop/staging")
+    text = (author.folder / "instar.yaml").read_text()
+    here = text[text.index("  prod:\n") :]
+    (author.folder / "instar.yaml").write_text(text + here.replace("prod", "staging"))
+    author.instar("deploy", "staging", "--image", author.image)
+    done = author.verb("run", "staging", "--", "cat", "/data/story")
+    assert done.stdout.splitlines() == ["served by 1", "served by 1"]  # prod's first release, and staging's
+
+    with pytest.raises(InstarError, match="only Instar's account removes"):
+        administrator.api.delete(VOLUME_SNAPSHOT, author.namespace.name, "shop-prod-data.1")
+    author.instar("destroy", "prod", "--yes")
+    author.instar("volumes", "restore", "shop/prod", "data", "1")  # found, since staging is there
+    assert sorted(claims(author)) == ["shop-prod-data.1", "shop-staging-data"]
+    assert [one["number"] for one in snapshots(author)] == [1, 2]
+
+    fails = Cluster(layout()).layout.shared / "csi/fails"
+    fails.write_text("no room in the pool\n")
+    try:
+        told = author.instar("volumes", "restore", "shop/prod", "data", "1", status=1)
+    finally:
+        fails.unlink()
+    assert "no room in the pool" in told
+    assert sorted(claims(author)) == ["shop-prod-data.1", "shop-staging-data"]
+    author.instar("volumes", "remove", "shop/prod", "data", "--snapshot", "1", "--yes")
+    assert [one["number"] for one in snapshots(author)] == [2]

@@ -28,6 +28,7 @@ from instar.providers.kubernetes.names import (
     POD_TEMPLATE,
     SERVICE,
     TAINTED,
+    TAKEN,
     job_pattern,
 )
 
@@ -38,8 +39,11 @@ _ENGINE: Final = (
     "request.userInfo.username.startsWith('system:node:') || "
     "request.userInfo.username in ['system:kube-controller-manager', 'system:kube-scheduler', 'system:apiserver']"
 )
-_LABELS: Final = ("service", "environment", "ledger", "release", "group", "part", "network", "tainted")
-_ANNOTATIONS: Final = (MAINTENANCE, PLAN, EXPOSED, LEASE_NUMBER, IMAGE, CONFIGURATION, ASIDE_AT, OCCURRENCE)
+_LABELS: Final = (
+    *("service", "environment", "ledger", "release", "group", "part", "network", "tainted"),
+    *("volume", "snapshot", "whole"),
+)
+_ANNOTATIONS: Final = (MAINTENANCE, PLAN, EXPOSED, LEASE_NUMBER, IMAGE, CONFIGURATION, ASIDE_AT, OCCURRENCE, TAKEN)
 
 
 def _left(part: str, names: Sequence[str]) -> str:
@@ -49,8 +53,9 @@ def _left(part: str, names: Sequence[str]) -> str:
 _LEFT: Final = _left("labels", (*(f"instar/{one}" for one in _LABELS), POD_TEMPLATE))
 _LEFT_SAID: Final = _left("annotations", _ANNOTATIONS)
 _OWNED: Final = "object.metadata.?ownerReferences == oldObject.metadata.?ownerReferences"
-_HELD_UP: Final = (  # a route's by the gateway's controller, whose account nobody knows here
-    "request.resource.resource == 'httproutes' || object.metadata.?finalizers == oldObject.metadata.?finalizers"
+_HELD_UP: Final = (  # a route's by the gateway's controller, a snapshot's by its own: nobody knows their accounts here
+    "request.resource.resource in ['httproutes', 'volumesnapshots'] || "
+    "object.metadata.?finalizers == oldObject.metadata.?finalizers"
 )
 _MADE_OF: Final = " || ".join(
     f"object.{above}?spec.?template.?metadata.?labels[?'{GROUP}'].hasValue()" for above in ("", "?spec.?jobTemplate.")
@@ -170,6 +175,7 @@ _OBJECTS: Final = [
     _rule("networking.k8s.io", ("networkpolicies",), ("UPDATE",)),
     _rule("autoscaling", ("horizontalpodautoscalers", "horizontalpodautoscalers/status"), ("UPDATE",), "v2"),
     _rule("gateway.networking.k8s.io", ("httproutes",), ("UPDATE",)),
+    _rule("snapshot.storage.k8s.io", ("volumesnapshots",), ("UPDATE",)),
 ]
 _REMOVED: Final = [
     _rule("", ("configmaps", "secrets", "services"), ("DELETE",)),
@@ -178,6 +184,7 @@ _REMOVED: Final = [
     _rule("networking.k8s.io", ("networkpolicies",), ("DELETE",)),
     _rule("autoscaling", ("horizontalpodautoscalers",), ("DELETE",), "v2"),
     _rule("gateway.networking.k8s.io", ("httproutes",), ("DELETE",)),
+    _rule("snapshot.storage.k8s.io", ("volumesnapshots",), ("DELETE",)),
 ]
 _PODS: Final = [_rule("", ("pods",), ("CREATE",))]
 _CHANGED_PODS: Final = [_rule("", ("pods", "pods/resize", "pods/status"), ("UPDATE",))]
