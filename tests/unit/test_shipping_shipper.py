@@ -133,6 +133,18 @@ def test_several_logs_share_a_batch_and_none_is_left_out(world: World, monkeypat
     assert world.sink.messages[15:] == ["again"] * 5 and world.sink.batches > 1
 
 
+def test_a_log_that_never_ends_to_come_keeps_no_other_waiting(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BATCH_BYTES", 20)
+    world.names = ["web-dev-3-1", "web-dev-3-2", "web-dev-3-3"]
+    shipper = world.shipper()
+    world.add("two", name="web-dev-3-2")
+    world.add("three", name="web-dev-3-3")
+    for number in range(4):
+        world.add(*(f"endless {number}" for _ in range(9)))
+        shipper.once()
+    assert {"two", "three"} <= set(world.sink.messages)
+
+
 def test_a_sink_that_refuses_is_told_of_once_and_costs_nothing(world: World) -> None:
     shipper = world.shipper()
     world.sink.broken = "nobody is there"

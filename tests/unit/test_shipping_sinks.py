@@ -66,7 +66,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/etc/passwd")
     for name, cause in (
         ("none/out", "No such file"),
-        ("pipe", ""),
+        ("pipe", "No such device"),
         ("link", "symbolic links"),
         (".", "Is a directory"),
     ):

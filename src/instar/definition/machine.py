@@ -54,6 +54,10 @@ def _says(key: str, reading: Reading, problems: Problems) -> None:
         problems.add(reading.node.mark, f"{reading.path}: '{key}' is missing; expected {expected}")
 
 
+def _ship(reading: Reading, problems: Problems) -> None:
+    secret_rules.one_of(reading, ("command", "file", "socket", "journald"), problems)
+
+
 def _edge(reading: Reading, problems: Problems) -> None:
     """No two sockets want the same; "all addresses" of one family takes each of that family from the other scheme."""
     http, https = reading.get("http"), reading.get("https")
@@ -90,7 +94,7 @@ MACHINE: Final = Sections(
             "a section such as {url: 'https://pypi.example.org/simple'}", check=_index, elsewhere=_INDEX_ELSEWHERE
         ),
         model.LogSettings: About("a section such as {ship: {journald: true}}", check=partial(_says, "ship")),
-        model.ShipSettings: About("a section such as {journald: true}", check=secret_rules.ship),
+        model.ShipSettings: About("a section such as {journald: true}", check=_ship),
         model.ReaderSettings: About("a section such as {group: instar-readers}", check=partial(_says, "group")),
         model.AgeSettings: About(
             "a section such as {identities: /etc/instar/age-identities}", check=partial(_says, "identities")

@@ -11,11 +11,10 @@ from instar.definition.shapes import FAILED
 _DEFINITION: Final = ("file", "age", "source")
 _OF_EVERY_INSTANCE: Final = ("PATH", "HOME", "PORT")
 _MACHINE: Final = ("file", "command", "variable")
-_SHIPPED_TO: Final = ("command", "file", "socket", "journald")
 
 
 def secret(reading: Reading, problems: Problems) -> None:
-    _one_of(reading, _DEFINITION, problems)
+    one_of(reading, _DEFINITION, problems)
 
 
 def environment(reading: Reading, problems: Problems) -> None:
@@ -33,17 +32,13 @@ def environment(reading: Reading, problems: Problems) -> None:
 
 
 def source(reading: Reading, problems: Problems) -> None:
-    _one_of(reading, _MACHINE, problems)
+    one_of(reading, _MACHINE, problems)
     if "timeout" in reading.values and "command" not in reading.values:
         blame(reading, "timeout", problems, "only a 'command' takes time; add it, or remove this")
 
 
-def ship(reading: Reading, problems: Problems) -> None:
-    """Logs go to one place. (These rules are one with those above: of several keys, one says where.)"""
-    _one_of(reading, _SHIPPED_TO, problems)
-
-
-def _one_of(reading: Reading, kinds: tuple[str, ...], problems: Problems) -> None:
+def one_of(reading: Reading, kinds: tuple[str, ...], problems: Problems) -> None:
+    """Of several keys, one says where something comes from, or goes to."""
     found = [kind for kind in kinds if kind in reading.values]
     if len(found) > 1:
         blame(reading, found[1], problems, f"expected one of {_quoted(kinds)}, found {listed(found, 'and')}")

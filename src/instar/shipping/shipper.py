@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -27,6 +27,16 @@ _LONGEST_PAUSE_S: Final = 30.0
 _PATIENCE_S: Final = 2.0
 
 Happening = Literal["failing", "again", "lost"]
+
+
+@dataclass(slots=True)
+class _Batch:
+    """``places``: how far each log is once ``records`` are taken; ``more``: there may be more then."""
+
+    records: list[Mapping[str, Any]] = field(default_factory=list)
+    places: dict[str, Place] = field(default_factory=dict)
+    behind_bytes: int = 0
+    more: bool = False
 
 
 class Shipper:
@@ -47,6 +57,7 @@ class Shipper:
         self._told, self._heard = told, heard
         self._shipped = kept(file)
         self._failures = 0
+        self._next = ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._repeat, name="shipping", daemon=True)
 
@@ -60,42 +71,46 @@ class Shipper:
 
     def once(self) -> bool:
         """Ship a batch; return whether there may be more. Raises Undelivered."""
-        records, places, left, behind = self._gathered()
-        if records:
-            self._sink.send(records)
-        before, now = self._shipped, replace(self._shipped, places=places, behind_bytes=behind)
-        if records:
-            now = replace(now, lines=now.lines + len(records), at=datetime.now(UTC).isoformat(timespec="seconds"))
+        batch = self._gathered()
+        before, now = self._shipped, replace(self._shipped, places=batch.places, behind_bytes=batch.behind_bytes)
+        if batch.records:
+            self._sink.send(batch.records)
+            at = datetime.now(UTC).isoformat(timespec="seconds")
+            now = replace(now, lines=now.lines + len(batch.records), at=at)
         self._keep(replace(now, cause=None))
         if before.cause is not None:
             self._failures = 0
-            self._told("again", f"logs are shipped again; {behind:,} bytes are waiting")
-        return left
+            self._told("again", f"logs are shipped again; {batch.behind_bytes:,} bytes are waiting")
+        return batch.more
 
-    def _gathered(self) -> tuple[list[Mapping[str, Any]], dict[str, Place], bool, int]:
-        """Return what is shipped next, how far each log is then, whether there is more, and how much at least."""
-        records, places, room, behind = list[Mapping[str, Any]](), dict[str, Place](), BATCH_BYTES, 0
-        begins, lost, left = dict[str, Place](), 0, False
-        known = self._shipped.places
+    def _gathered(self) -> _Batch:
+        """Return what is shipped next. What is lost before it is written down first."""
         streams = {f"{one.kind} {one.name}": one for one in self._streams()}
-        for key, stream in streams.items():
-            place = known.get(key)
+        batch = _Batch(places={key: place for key, place in self._shipped.places.items() if key in streams})
+        begins, room = dict(batch.places), BATCH_BYTES
+        lost = sum(place.size - place.offset for key, place in self._shipped.places.items() if key not in streams)
+        for key in self._in_turn(list(streams)):
             if room <= 0:
-                places |= {} if place is None else {key: place}
-                left = True
-                continue
-            piece = read(stream, place)
-            found = (record(stream, line, self._find) for line in piece.lines)
-            records += [one for one in found if one is not None]
+                batch.more, self._next = True, key
+                break
+            piece = read(streams[key], batch.places.get(key))
+            if piece.begin is not None and piece.end is not None:
+                begins[key], batch.places[key] = piece.begin, piece.end
+            found = (record(streams[key], line, self._find) for line in piece.lines)
+            batch.records += [one for one in found if one is not None]
+            batch.behind_bytes += piece.behind_bytes
+            batch.more |= bool(piece.lines)
             room -= sum(len(line.message) for line in piece.lines)
-            places |= {} if piece.end is None else {key: piece.end}
-            begins |= {} if piece.begin is None else {key: piece.begin}
-            lost, behind, left = lost + piece.lost_bytes, behind + piece.behind_bytes, left or bool(piece.lines)
-        lost += sum(place.size - place.offset for key, place in known.items() if key not in streams)
+            lost += piece.lost_bytes
         if lost:
-            kept_places = {key: place for key, place in known.items() if key in streams}
-            self._lose(lost, kept_places | begins)
-        return records, places, left, behind
+            self._lose(lost, begins)
+        return batch
+
+    def _in_turn(self, keys: Sequence[str]) -> Sequence[str]:
+        """Return the logs, first the one that the last batch had no room for: none waits for another that never ends
+        to come."""
+        first = keys.index(self._next) if self._next in keys else 0
+        return (*keys[first:], *keys[:first])
 
     def _lose(self, lost: int, places: Mapping[str, Place]) -> None:
         """Write down what is lost, and where it goes on: it is counted once, however often the rest is tried."""
