@@ -12,13 +12,16 @@ from control_values import DATABASE, NOW, ago, group, release, serving, snapshot
 from instar.control.actions import BeginScheduled, EndTask, Retire, RunTask
 from instar.control.decide import decide
 from instar.control.endings import ending_of
-from instar.control.schedule import Entry, due_now, last_at, missed, next_at
+from instar.control.schedule import Entry, due_now, is_zone_known, last_at, missed, next_at
 from instar.control.snapshot import GroupView, Snapshot
 from instar.control.timetable import Timetable
+from instar.definition.kept import require_kept
 from instar.ledger import Ledger
 from instar.model.environment import ScheduledTask
 from instar.model.occurrence import Occurrence
 from instar.model.release import Command, TaskRun
+from instar.model.schedule import Schedule, ScheduledEntry
+from instar.views.schedules import schedule_page
 
 NIGHTLY = ScheduledTask(command=("report",), cron="0 3 * * *")
 BERLIN = dataclasses.replace(NIGHTLY, zone="Europe/Berlin", cron="30 2 * * *")
@@ -247,3 +250,29 @@ def test_that_one_ends_is_no_instance_that_ended_by_itself() -> None:
 def test_a_task_that_no_schedule_has_begun_is_of_none(task: str) -> None:
     """A ledger from elsewhere says what it likes."""
     assert Occurrence.of(task) is None
+
+
+def test_one_whose_zone_this_machine_does_not_know_waits_and_harms_nobody() -> None:
+    """Another machine knew it: a ledger was restored, or is shared."""
+    lost = dataclasses.replace(NIGHTLY, zone="Atlantis/Capital")
+    now = at("2026-11-30T03:00:00")
+    assert (next_at(lost, now), last_at(lost, now), is_zone_known(lost)) == (None, None, False)
+    entry = Entry(name="one", task=lost)
+    assert due_now(entry, at("2026-11-01T00:00:00"), now) is missed(entry, at("2026-11-01T00:00:00"), now) is None
+    at_rest = running("", task=lost)
+    timetable, ledger = Timetable(), Asked()
+    assert timetable.due(ledger, at_rest) == () and timetable.left_s(at_rest.now) is None  # type: ignore[arg-type]
+    require_kept(at_rest.releases[1].configuration)
+    for text in ("../etc/passwd", "/etc/passwd", "a b", ""):
+        with pytest.raises(ValueError, match="is not the name of a time zone"):
+            require_kept(
+                dataclasses.replace(
+                    at_rest.releases[1].configuration, schedule={"one": dataclasses.replace(lost, zone=text)}
+                )
+            )
+    entries = (ScheduledEntry(name="one", task=lost, last=None, next_at=None, zone_known=False),)
+    page = schedule_page(Schedule(environment=at_rest.environment.id, release=1, entries=entries, agent="it"))
+    assert (
+        "'one' does not begin here: this machine does not know the time zone 'Atlantis/Capital' (package tzdata)"
+        in (list(page))
+    )

@@ -48,7 +48,7 @@ class Dropped:
 
 
 def next_at(task: ScheduledTask, after: datetime) -> datetime | None:
-    """Return when it is due next, later than ``after``; None: never again."""
+    """Return when it is due next, later than ``after``; None: never again, or nobody here knows its zone."""
     if task.every_ms is not None:
         return _step(task.every_ms, after, 1)
     return _by_cron(task, after)
@@ -240,12 +240,25 @@ def _step(every_ms: int, at: datetime, further: int) -> datetime:
 def _by_cron(task: ScheduledTask, start: datetime, *, reverse: bool = False) -> datetime | None:
     from cronsim import CronSim
 
+    zone = _find_zone(task.zone)
+    if zone is None:
+        return None
     try:
-        found: datetime = next(CronSim(task.cron or "", start.astimezone(_zone(task.zone)), reverse=reverse))
+        found: datetime = next(CronSim(task.cron or "", start.astimezone(zone), reverse=reverse))
     except StopIteration:
         return None
     return found.astimezone(UTC)
 
 
-def _zone(name: str) -> tzinfo:
-    return UTC if name == "UTC" else zoneinfo.ZoneInfo(name)
+def is_zone_known(task: ScheduledTask) -> bool:
+    """Tell whether this machine knows when it is due: the one that the release was made on did."""
+    return task.every_ms is not None or _find_zone(task.zone) is not None
+
+
+def _find_zone(name: str) -> tzinfo | None:
+    if name == "UTC":
+        return UTC
+    try:
+        return zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        return None

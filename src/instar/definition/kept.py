@@ -16,7 +16,7 @@ from instar.definition.shapes import Choice, Installed, ListOf, MapOf, Shape, Te
 from instar.definition.values import NAMES, VALUES
 from instar.model.declaration import Declaration
 from instar.model.doors import Door
-from instar.model.environment import HostNames, Settings
+from instar.model.environment import HostNames, ScheduledTask, Settings
 from instar.model.release import Configuration, OwnNames
 from instar.model.uses import Used
 
@@ -40,6 +40,7 @@ _UNDECLARED: Final = {  # what is put together of a definition, or kept in anoth
     (Used, "port"): Declaration("", low=1, high=65535),
     (Used, "at"): Declaration("", "host"),
     (Configuration, "schedule"): Declaration("", names="name"),
+    (ScheduledTask, "zone"): Declaration("", "kept time zone"),
     (OwnNames, "held"): _SITES,
     (OwnNames, "expected"): _SITES,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import zoneinfo
 from datetime import UTC, datetime
 
@@ -12,6 +13,7 @@ from instar.definition.problems import nearest
 _LONGEST_LINE = 200
 _FIELDS = 5
 _NEVER = "no such day ever comes"
+_ZONE = re.compile(r"[A-Za-z0-9_+-]{1,40}(?:/[A-Za-z0-9_+-]{1,40}){0,3}")
 _PARTS = {"day-of-month": "day of the month", "day-of-week": "weekday"}
 
 
@@ -54,4 +56,11 @@ def zone(text: str) -> str:
         near = nearest(text, zoneinfo.available_timezones())
         hint = f"did you mean '{near}'?" if near else "it is not among those of this machine (package tzdata)"
         raise Misfit(hint) from None
+    return text
+
+
+def kept_zone(text: str) -> str:
+    """Return the name of a time zone, which this machine need not know: another one has read it. Raises Misfit."""
+    if not _ZONE.fullmatch(text):
+        raise Misfit("it is no name of a time zone")
     return text

@@ -96,6 +96,7 @@ VALUES: Final[dict[str, Shape]] = {
     "duration": _DURATION,
     "cron": Text("a line such as '0 3 * * *'", schedule_forms.cron),
     "time zone": Text("a time zone such as 'Europe/Berlin'", schedule_forms.zone),
+    "kept time zone": Text("the name of a time zone", schedule_forms.kept_zone),
     "age": _time("a time such as '24h' or '30m'", forms.age),
     "pause": Text("a time such as '30s', or the word 'manual'", forms.pause, pattern=f"{forms.MANUAL}|{forms.DURATION}",
         show=forms.show_pause),

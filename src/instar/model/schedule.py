@@ -13,13 +13,14 @@ from instar.model.release import EnvironmentId, TaskRun
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScheduledEntry:
     """``last`` is what was begun of it by the clock last; ``ended``: how that has ended, where nobody has written it
-    down yet. ``next_at`` None: never again."""
+    down yet. ``next_at`` None: never again, or this machine does not know its zone (``zone_known``)."""
 
     name: str
     task: ScheduledTask
     last: TaskRun | None
     next_at: datetime | None
     ended: str | None = None
+    zone_known: bool = True
 
     @property
     def outcome(self) -> str | None:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Collection, Mapping
 
 from instar.control.actions import RunTask
-from instar.control.schedule import next_at, outcome_of
+from instar.control.schedule import is_zone_known, next_at, outcome_of
 from instar.errors import InstarError, NotFound, ProviderError, Refused
 from instar.model.occurrence import SCHEDULED, Occurrence
 from instar.model.release import Command, EnvironmentState, Release
@@ -34,6 +34,7 @@ def schedule(workspace: Workspace, environment: EnvironmentState) -> Schedule:
                 task=task,
                 last=last.get(name),
                 next_at=next_at(task, now),
+                zone_known=is_zone_known(task),
                 ended=ended.get(last[name].instance) if name in last else None,
             )
             for name, task in sorted(tasks.items())

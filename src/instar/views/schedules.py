@@ -34,6 +34,12 @@ def schedule_page(found: Schedule) -> Page:
     for one in found.entries:
         if one.last is not None and one.outcome not in {None, "done"}:
             yield f"what '{one.name}' printed last: instar logs {found.environment} {one.last.instance}"
+    for one in found.entries:
+        if not one.zone_known:
+            yield (
+                f"'{one.name}' does not begin here: this machine does not know the time zone '{one.task.zone}' "
+                "(package tzdata)"
+            )
     if found.agent is None:
         yield "nobody begins them: no agent runs (instar agent)"
 
