@@ -6,8 +6,6 @@ import contextlib
 import functools
 import os
 import pwd
-import re
-import stat
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +17,7 @@ from instar.entry_points import find_provider, provider_names
 from instar.errors import EnvironmentBusy, HostError, InstarError, LedgerDamaged, NotRoot, ProviderMissing, UsageError
 from instar.model.progress import Progress, Report
 from instar.model.state import MACHINE_FILE_VARIABLE, ROOTS_STATE, StateDirectory, machine_file
+from instar.operations import state_directory
 
 if TYPE_CHECKING:
     from instar.fetch.cache import Cache
@@ -34,9 +33,6 @@ if TYPE_CHECKING:
     from instar.registry.registries import Registries
     from instar.store import Store
     from instar.store.hashed_files import HashedFiles
-
-_ID = re.compile(r"[0-9a-f]{6}")
-_SHOW_ID = "ls -d /run/instar-*"
 
 
 class MachineWorkspace:
@@ -122,7 +118,7 @@ class MachineWorkspace:
         from instar.ledger import look
 
         if os.geteuid() == 0 and (self.state.id_file.exists() or self.state.ledger.exists()):
-            _require_roots(self.state.root)
+            state_directory.require_roots(self.state.root)
         self._require_no_restore()
         if self._shared_ledger is not None:
             return look(self._shared_ledger)
@@ -178,11 +174,11 @@ class MachineWorkspace:
         HostError, to root, where anybody else could have written what is in it."""
         folder = self.state.root
         if os.geteuid() == 0:
-            _require_roots(folder)
+            state_directory.require_roots(folder)
             self._require_no_restore()
             return
         if durable.is_missing(folder):
-            _close(self.state)
+            state_directory.close(self.state)
         if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
             raise NotRoot(
                 f"cannot use the state directory '{folder}': it belongs to root, or to another user",
@@ -201,8 +197,8 @@ class MachineWorkspace:
     def make_state(self) -> None:
         """Make the state directory, with nothing in it, where there is none. Raises NotRoot, HostError."""
         if os.geteuid() == 0:
-            _require_roots(self.state.root)
-        _close(self.state)
+            state_directory.require_roots(self.state.root)
+        state_directory.close(self.state)
 
     @property
     def other_state(self) -> str | None:
@@ -324,16 +320,16 @@ class MachineWorkspace:
         return tuple(found)
 
     def find_state_id(self) -> str | None:
-        return _find_id(self.state.id_file)
+        return state_directory.find_id(self.state.id_file)
 
     @functools.cached_property
     def state_id(self) -> str:
         """Six hexadecimal digits, made once, that mark everything global to this host as this state directory's."""
-        _close(self.state)
-        found = _find_id(self.state.id_file)
+        state_directory.close(self.state)
+        found = state_directory.find_id(self.state.id_file)
         if found is None:
             self._require_nothing_made()
-        return found or _write_id(self.state.id_file)
+        return found or state_directory.write_id(self.state.id_file)
 
     def _require_nothing_made(self) -> None:
         """Raise HostError where there is no id, and something was made with one: another would not know it for its
@@ -341,35 +337,12 @@ class MachineWorkspace:
         if self._is_anything_made():
             raise HostError(
                 f"cannot find '{self.state.id_file}': what runs here carries the six digits in it",
-                hint=f"what runs goes on; put the file back from a copy, or write them into it: {_SHOW_ID}",
+                hint="what runs goes on; put the file back from a copy, or write them into it: "
+                + state_directory.SHOW_ID,
             )
 
     def _is_anything_made(self) -> bool:
         return self.state.network.exists() or (self.state.ledger.exists() and bool(self.ledger.instances()))
-
-
-def _require_roots(folder: Path) -> None:
-    """Raise HostError where somebody besides root could have written what is in the state directory that root works
-    in. One of root's with nothing in it is closed."""
-    try:
-        found = folder.stat()
-        is_open = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-        if found.st_uid == 0 and is_open and not any(folder.iterdir()):
-            folder.chmod(0o700)
-            if not any(folder.iterdir()):
-                return
-            folder.chmod(stat.S_IMODE(found.st_mode))
-    except OSError:
-        return  # it is still to be made, or whoever makes it says why not
-    from instar.permissions import other_adder
-
-    who = other_adder(found)
-    if who is not None:
-        raise HostError(
-            f"cannot use the state directory '{folder}': {who} may write to it, and it decides what root runs",
-            hint="without root, whose it is can work with it; if nothing but Instar's is in it, all of that is right, "
-            f"and it is to be root's: chown root: '{folder}' && chmod 0700 '{folder}'",
-        )
 
 
 def ledger_address(environ: Mapping[str, str], configured: str | None) -> str | None:
@@ -384,43 +357,6 @@ def ledger_address(environ: Mapping[str, str], configured: str | None) -> str | 
             hint="postgresql://USER@HOST/DATABASE; without any, the ledger is a file of this machine",
         )
     return address
-
-
-def _close(state: StateDirectory) -> None:
-    """Make the state directory, and let nobody else in: what images and volumes hold can be reached through it."""
-    for folder in (state.root, state.run):
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if stat.S_IMODE(folder.stat().st_mode) != 0o700:
-                folder.chmod(0o700)
-        except OSError as error:
-            raise HostError(f"cannot write to state directory '{folder}': {error.strerror}") from error
-
-
-def _find_id(path: Path) -> str | None:
-    try:
-        text = durable.read(path).decode("ascii", "replace").strip()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise HostError(f"cannot read '{path}': {error.strerror}") from error
-    if not _ID.fullmatch(text):
-        raise HostError(
-            f"cannot use '{path}': it does not hold six hexadecimal digits",
-            hint=f"put it back from a copy, or write the digits that the names of what runs have: {_SHOW_ID}",
-        )
-    return text
-
-
-def _write_id(path: Path) -> str:
-    """Write a new id, or return the one that another process has just written."""
-    try:
-        durable.write_once(path, f"{os.urandom(3).hex()}\n".encode(), mode=0o644)
-    except OSError as error:
-        raise HostError(f"cannot write to state directory '{path.parent}': {error.strerror}") from error
-    found = _find_id(path)
-    assert found is not None  # nobody removes it
-    return found
 
 
 def _user_name() -> str:

@@ -41,13 +41,6 @@ Status: deinstall ok config-files
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Iterator[SimulatedWorkspace]:
-    made = SimulatedWorkspace(tmp_path / "home")
-    yield made
-    made.ledger.close()
-
-
-@pytest.fixture
 def loaded(tmp_path: Path) -> Loaded:
     (tmp_path / "instar.yaml").write_text(DEFINITION)
     return load(tmp_path / "instar.yaml")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,13 +38,6 @@ environments:
     listen: 127.0.0.1:8100
     rollout: {strategy: canary, steps: [20, {weight: 50, pause: manual}], pause: 5m}
 """
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Iterator[SimulatedWorkspace]:
-    made = SimulatedWorkspace(tmp_path / "home")
-    yield made
-    made.ledger.close()
 
 
 @pytest.fixture

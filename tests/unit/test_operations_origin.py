@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,13 +29,6 @@ environments:
   dev: {listen: 127.0.0.1:8080}
   production: {listen: 127.0.0.1:8090, promote_from: dev}
 """
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Iterator[SimulatedWorkspace]:
-    made = SimulatedWorkspace(tmp_path / "home")
-    yield made
-    made.ledger.close()
 
 
 def git(folder: Path, *words: str) -> str:

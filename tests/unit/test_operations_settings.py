@@ -50,13 +50,6 @@ environments:
 SECRET = "hunter2"  # what no page may show
 
 
-@pytest.fixture
-def workspace(tmp_path: Path) -> Iterator[SimulatedWorkspace]:
-    made = SimulatedWorkspace(tmp_path / "home")
-    yield made
-    made.ledger.close()
-
-
 def written(folder: Path, text: str = DEFINITION) -> Loaded:
     (folder / "instar.yaml").write_text(text)
     (folder / "dev.env").write_text("# of dev\nGREETING='hello there'\nAPI_TOKEN=x\n")

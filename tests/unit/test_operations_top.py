@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -43,13 +42,6 @@ roles:
 environments:
   dev: {listen: 127.0.0.1:8080}
 """
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Iterator[SimulatedWorkspace]:
-    made = SimulatedWorkspace(tmp_path / "home")
-    yield made
-    made.ledger.close()
 
 
 def deployed(workspace: SimulatedWorkspace, tmp_path: Path, text: str = DEFINITION, word: str = "one") -> Loaded:

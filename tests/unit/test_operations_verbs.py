@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +63,6 @@ environments:
     listen: 127.0.0.1:8100
     rollout: {strategy: canary, steps: [20, {weight: 50, pause: manual}]}
 """
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Iterator[SimulatedWorkspace]:
-    made = SimulatedWorkspace(tmp_path / "home")
-    yield made
-    made.ledger.close()
 
 
 @pytest.fixture
