@@ -136,7 +136,7 @@ def test_whose_state_it_is_is_said(author: Author, tmp_path: Path) -> None:
     (tmp_path / "state").mkdir(mode=0o700)
     result = author.instar("status", home=tmp_path / "state")
     assert result.returncode == 1
-    assert f"cannot use the state directory '{tmp_path}/state': it belongs to root" in result.stderr
+    assert f"it takes root: '{tmp_path}/state' is root's, or another user's" in result.stderr
 
 
 def test_the_doctor_looks_for_anybody(author: Author) -> None:

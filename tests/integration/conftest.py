@@ -1,4 +1,5 @@
-"""A router of its own for each test of routers, a real authority for those of certificates, and an image to move."""
+"""What tests of a room share: a router of its own for each, a real authority for certificates, a machine with an image
+of busybox for those of instances, and an image to move."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import pytest
 import registry_kit
 import router_world
 from body_server import Sink
+from tiny_world import TinyWorld
 
 from instar.model.image import Image
 from instar.store import Store
@@ -39,6 +41,13 @@ def answering(door: SimulatedDoor) -> None:
 @pytest.fixture
 def world(tmp_path: Path, pebble: Pebble, door: SimulatedDoor) -> acme_world.World:
     return acme_world.World(tmp_path, pebble, door)
+
+
+@pytest.fixture(scope="module")
+def one_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyWorld]:
+    made = TinyWorld(tmp_path_factory.mktemp("home"))
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -35,13 +35,6 @@ REFUSED = os.strerror(errno.ECONNREFUSED)  # said at once, not by silence
 ANYWHERE, _IP, _ARP = b"\xff" * 6, 0x0800, 0x0806
 
 
-@pytest.fixture(scope="module")
-def one_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyWorld]:
-    made = TinyWorld(tmp_path_factory.mktemp("home"))
-    yield made
-    made.close()
-
-
 @pytest.fixture
 def world(one_world: TinyWorld) -> Iterator[TinyWorld]:
     yield one_world

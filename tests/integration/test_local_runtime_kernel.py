@@ -38,13 +38,6 @@ int main(void) { nftw("/proc", look, 64, FTW_PHYS); nftw("/sys", look, 64, FTW_P
 OWN_PROCESS = re.compile(r"(file|folder) /proc/[0-9]+/.*")
 
 
-@pytest.fixture(scope="module")
-def one_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyWorld]:
-    made = TinyWorld(tmp_path_factory.mktemp("home"))
-    yield made
-    made.close()
-
-
 @pytest.fixture
 def world(one_world: TinyWorld) -> Iterator[TinyWorld]:
     yield one_world

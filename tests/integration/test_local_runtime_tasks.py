@@ -20,13 +20,6 @@ pytestmark = pytest.mark.root
 QUICK = Stop(grace_ms=2_000)
 
 
-@pytest.fixture(scope="module")
-def one_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyWorld]:
-    made = TinyWorld(tmp_path_factory.mktemp("home"))
-    yield made
-    made.close()
-
-
 @pytest.fixture
 def world(one_world: TinyWorld) -> Iterator[TinyWorld]:
     yield one_world

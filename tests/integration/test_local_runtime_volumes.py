@@ -30,13 +30,6 @@ ENV = EnvironmentId(service="guestbook", name="dev")
 QUICK = Stop(grace_ms=500)
 
 
-@pytest.fixture(scope="module")
-def one_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyWorld]:
-    made = TinyWorld(tmp_path_factory.mktemp("home"))
-    yield made
-    made.close()
-
-
 @pytest.fixture
 def world(one_world: TinyWorld) -> Iterator[TinyWorld]:
     yield one_world

@@ -19,13 +19,6 @@ LIMITS = Limits(memory_bytes=64 << 20)
 MIB = 1 << 20
 
 
-@pytest.fixture(scope="module")
-def one_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyWorld]:
-    made = TinyWorld(tmp_path_factory.mktemp("home"))
-    yield made
-    made.close()
-
-
 @pytest.fixture
 def world(one_world: TinyWorld) -> Iterator[TinyWorld]:
     yield one_world

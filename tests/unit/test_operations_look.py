@@ -75,17 +75,17 @@ def test_the_history_of_what_is_gone_is_found_by_its_events(workspace: Any) -> N
 
 def test_the_end_of_a_log_says_how_the_instance_ended(workspace: Any) -> None:
     environment, gone = workspace.ledger.get_environment(DEV), Wanted(instance="web-dev-1-1")
-    assert list(endings(workspace, environment, gone)) == [], "an older Instar removed it without a word"
+    assert list(endings(workspace, environment, gone, ())) == [], "an older Instar removed it without a word"
     starved = Ending(reason="out-of-memory", at=workspace.ledger.now(), why="killed: out of memory", exit_status=137)
     workspace.ledger.set_ending("web-dev-1-2", starved)
     written = workspace.ledger.find_ending("web-dev-1-2").at
     workspace.provider = lambda name: SimpleNamespace(observe=_one_that_ended)
-    assert list(endings(workspace, environment, Wanted())) == [
+    assert list(endings(workspace, environment, Wanted(), ())) == [
         ("web-dev-1-2", f"killed: out of memory ({written:%Y-%m-%d %H:%M:%S} UTC)"),
         ("web-dev-1-3", "exit status 3"),
     ]
     workspace.ledger.remove_instance("web-dev-1-2", "it ended")
-    assert [name for name, _ in endings(workspace, environment, Wanted(instance="web-dev-1-2"))] == ["web-dev-1-2"]
+    assert [name for name, _ in endings(workspace, environment, Wanted(instance="web-dev-1-2"), ())] == ["web-dev-1-2"]
 
 
 def _one_that_ended(environment: EnvironmentId, groups: Sequence[Instance]) -> Observation:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from instar import process
+from instar import child_output, process
 from instar.errors import CommandFailed
 
 
 def test_a_grandchild_in_a_session_of_its_own_cannot_hold_up_a_time_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "_REST_S", 0.2)
+    monkeypatch.setattr(child_output, "_REST_S", 0.2)
     script = f"echo begun; setsid sh -c 'echo $$ >{tmp_path}/pid; exec sleep 60' & sleep 60"
     began = time.monotonic()
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from instar.errors import LedgerDamaged, NotFound, Refused
+from instar.errors import EnvironmentNotFound, LedgerDamaged, NotFound, Refused
 from instar.ledger.events import Events
 from instar.ledger.rows import Check, environment_value, held_against, provider_value, state_value
 from instar.ledger.session import Row, Session
@@ -247,13 +247,18 @@ class Environments:
         return int(row["id"])
 
     def _no_environment(self, environment: EnvironmentId) -> NotFound:
-        from difflib import get_close_matches  # only here: its import is slow
+        return no_environment(str(environment), [str(state.id) for state in self.readable()[0]])
 
-        known = [str(state.id) for state in self.readable()[0]]
-        near = get_close_matches(str(environment), known, n=1)
-        ask = f"did you mean {near[0]}? " if near else ""
-        hint = f"{ask}there are: {', '.join(near + [name for name in known if name not in near])}"
-        return NotFound(
-            f"cannot find '{environment}': there is no such environment",
-            hint=hint if known else f"make it with: instar deploy {environment.name}",
-        )
+
+def no_environment(word: str, known: Sequence[str]) -> EnvironmentNotFound:
+    """Return the error that says which environments are ``known``, the nearest to ``word`` first."""
+    from difflib import get_close_matches  # only here: its import is slow
+
+    names = {name.partition("/")[2]: name for name in known} | {name: name for name in known}
+    near = list(dict.fromkeys(names[name] for name in get_close_matches(word, names, n=2)))[:1]
+    ask = f"did you mean {near[0]}? " if near else ""
+    hint = f"{ask}there are: {', '.join(near + [name for name in known if name not in near])}"
+    return EnvironmentNotFound(
+        f"cannot find '{word}': there is no such environment",
+        hint=hint if known else f"make it with: instar deploy {word.rpartition('/')[2]}",
+    )

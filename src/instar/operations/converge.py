@@ -301,9 +301,9 @@ def clear_orphans(workspace: Workspace, provider: Provider) -> None:
     try:
         names = provider.sweeps.sweep(ledger.instances, here)
     except LedgerDamaged as error:
-        text = f"what interrupted runs may have left is not cleared away: {error}"
+        text = f"what may be left of earlier runs is not cleared away: {error}"
         workspace.report(Progress(stage="note", text=text, kind="warning"))
         return
     if names:
-        text = f"cleaned up after an interrupted run: {', '.join(names)}"
+        text = f"cleared away what was left there of: {', '.join(names)}"
         workspace.report(Progress(stage="note", text=text, kind="warning"))

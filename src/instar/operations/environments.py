@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from instar.errors import EnvironmentNotFound, NotFound, UsageError
+from instar.errors import NotFound, UsageError
 from instar.ledger import Ledger
+from instar.ledger.environments import no_environment
 from instar.model.release import EnvironmentId, EnvironmentState
 
 
@@ -33,20 +32,6 @@ def _get(ledger: Ledger, environment: EnvironmentId) -> EnvironmentState:
     if found is None:
         raise no_environment(str(environment), [str(state.id) for state in ledger.readable_environments()[0]])
     return found
-
-
-def no_environment(word: str, known: Sequence[str]) -> EnvironmentNotFound:
-    """Return the error that says which environments are ``known``, the nearest to ``word`` first."""
-    from difflib import get_close_matches  # only here: its import is slow
-
-    names = {name.partition("/")[2]: name for name in known} | {name: name for name in known}
-    near = list(dict.fromkeys(names[name] for name in get_close_matches(word, names, n=2)))[:1]
-    ask = f"did you mean {near[0]}? " if near else ""
-    hint = f"{ask}there are: {', '.join(near + [name for name in known if name not in near])}"
-    return EnvironmentNotFound(
-        f"cannot find '{word}': there is no such environment",
-        hint=hint if known else f"make it with: instar deploy {word.rpartition('/')[2]}",
-    )
 
 
 def find_environment_id(ledger: Ledger, word: str, service: str | None) -> EnvironmentId:
