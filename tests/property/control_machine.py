@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from instar.control.loop import Loop, Run
 from instar.control.steps import waits_for_somebody
+from instar.model.doors import Door
 from instar.model.environment import Replace, RoleSettings, RolloutRules, Settings, When
 from instar.model.happenings import RolloutAborted, RolloutResumed
 from instar.model.progress import silent
@@ -40,6 +41,8 @@ class Machine:
     says: Literal["", "resume", "abort"] = ""  # what somebody says when the rollout is there
     waited: bool = False
     served: bool = False
+    lasting: tuple[str, ...] = ()  # doors of other roles at which somebody answers as soon as once somebody did
+    opened: set[str] = field(default_factory=set)
     engine: bool = False  # somewhere else, instead of this machine
     world: Simulation | EngineSimulation = field(init=False)
     ledger: CrashableLedger = field(init=False)
@@ -74,6 +77,7 @@ class Machine:
             rollout=self.policy,
             preview=self.preview,
             replace=self.replace,
+            doors={name: Door(listen=(f"127.0.0.1:{9000 + at}",)) for at, name in enumerate(self.doors)},
         )
         if target is None:
             wanted = configuration({"VERSION": version}, **self.fields)
@@ -91,6 +95,12 @@ class Machine:
         roles: Any = self.fields.get("roles", {})
         each = {name: RoleSettings(instances=1 if one.exclusive else 2, when=self.when) for name, one in roles.items()}
         return {"web": RoleSettings(instances=self.instances), **each} if roles else {}
+
+    @property
+    def doors(self) -> list[str]:
+        """The roles that have a door of their own."""
+        roles: Any = self.fields.get("roles", {})
+        return sorted(name for name, one in roles.items() if one.port is not None)
 
     @property
     def workspace(self) -> Any:
@@ -127,6 +137,9 @@ class Machine:
         self.world.router.request(ENV)
         if self.served and self.routed and "exclusive" not in self.fields:
             assert self.world.router.serving(ENV), "a request that nobody could answer"
+        for door in self.opened:
+            self.world.router.request(ENV, door=door)  # type: ignore[call-arg]
+            assert self._serving(door), f"a request by {door} that nobody could answer"
 
     def look_after(self, run: Run) -> None:
         """Pass after pass, as the agent does, until a few in a row had nothing to do."""
@@ -168,7 +181,9 @@ class Machine:
         self.ledger.verify()
         state = self.ledger.find_environment(ENV)
         weighted = list(self.world.weights(ENV))
-        active = [one.id for one in copies if state and one.release == state.active and one.role in ("", "web")]
+        active = [
+            one.id for one in copies if state and one.release == state.active and one.role in ("", "web", *self.doors)
+        ]
         assert sorted(weighted) == (sorted(active) if self.routed else [])
 
     def _watch(self, name: str) -> None:
@@ -178,3 +193,9 @@ class Machine:
         if self.served and self.routed and "exclusive" not in self.fields:
             assert serving, f"no traffic after {name}"
         self.served = self.served or bool(serving)
+        for door in self.opened:
+            assert self._serving(door), f"no traffic at {door} after {name}"
+        self.opened |= {door for door in self.lasting if self._serving(door)}
+
+    def _serving(self, door: str) -> bool:
+        return bool(self.world.router.serving(ENV, door))  # type: ignore[call-arg]

@@ -12,12 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from control_door_scenarios import DOORS
 from control_machine import Machine
-from control_scenarios import ON_AN_ENGINE, SCENARIOS, SHORTLY
+from control_scenarios import ON_AN_ENGINE, SHORTLY
+from control_scenarios import SCENARIOS as OF_ONE_DOOR
 
 from instar.model.happenings import RolloutAborted
 from simulated import Crash, Effects
 from simulated.values import ENV
+
+SCENARIOS = {**OF_ONE_DOOR, **DOORS}
 
 
 @contextlib.contextmanager

@@ -67,9 +67,11 @@ class SimulatedRouter:
 
     # What tests do to it
 
-    def request(self, environment: EnvironmentId, *, lasts_s: float = 0.0, release: int | None = None) -> str | None:
-        """Send a request, for ``release`` if it says so; return the name of the target that answers it, None when
-        nothing answers well."""
+    def request(
+        self, environment: EnvironmentId, *, lasts_s: float = 0.0, release: int | None = None, door: str = ""
+    ) -> str | None:
+        """Send a request by ``door``, for ``release`` if it says so; return the name of the target that answers it,
+        None when nothing answers well."""
         with self._guard:
             routes = self._places.get(environment)
             if routes is None or not routes.running:
@@ -80,7 +82,7 @@ class SimulatedRouter:
                 return None
             self._let_go(routes)
             routes.requests += 1
-            ready = self._ready(routes)
+            ready = self._ready(routes, door)
             if not ready and routes.plan.wait_ms:
                 routes.held.append(Held(until=self._clock.peek() + timedelta(milliseconds=routes.plan.wait_ms)))
                 return None
@@ -101,13 +103,15 @@ class SimulatedRouter:
                 return None
             return self._answered_as(routes, max(self._previewed(routes), default=0))
 
-    def serving(self, environment: EnvironmentId) -> tuple[str, ...]:
-        """Return the names of the well targets with weight: where a request that came now could go."""
+    def serving(self, environment: EnvironmentId, door: str = "") -> tuple[str, ...]:
+        """Return the names of the well targets with weight: where a request that came now by ``door`` could go."""
         with self._guard:
             routes = self._places.get(environment)
             if routes is None or not routes.running:
                 return ()
-            return tuple(name for name, weight in routes.weights.items() if weight and self._up(routes, name))
+            if door and door not in {one.key for one in routes.plan.doors}:
+                return ()
+            return tuple(dict.fromkeys(self._ready(routes, door)))
 
     def has_traffic(self, name: str) -> bool:
         """Tell whether requests can come to a target."""
@@ -289,18 +293,20 @@ class SimulatedRouter:
                 raise RouterError(f"cannot route to '{name}': it is not attached")
             if not 1 <= weight <= HIGHEST_WEIGHT:
                 raise RouterError(f"cannot route to '{name}': {weight} is no weight from 1 to {HIGHEST_WEIGHT}")
-        others = (name for name, weight in routes.weights.items() if weight and name not in weights)
-        nobody_is_up = weights and not any(self._up(routes, name) for name in weights)
-        if nobody_is_up and any(self._up(routes, name) for name in others):
-            raise RouterError(f"cannot route to '{next(iter(weights))}': the router's checks fail")
+        for door in {one.door for one in routes.targets.values()}:
+            mine = [name for name in weights if routes.targets[name].door == door]
+            others = (name for name in self._ready(routes, door) if name not in weights)
+            if mine and not any(self._up(routes, name) for name in mine) and any(others):
+                raise RouterError(f"cannot route to '{mine[0]}': the router's checks fail")
 
     def _weigh(self, routes: Routes, weights: Mapping[str, int]) -> None:
         self._let_go(routes)
         routes.weights = {name: weights.get(name, 0) for name in routes.targets}
         self._let_go(routes)
 
-    def _ready(self, routes: Routes) -> list[str]:
-        up = [name for name, weight in routes.weights.items() if weight and self._up(routes, name)]
+    def _ready(self, routes: Routes, door: str = "") -> list[str]:
+        weighted = [name for name, weight in routes.weights.items() if weight and routes.targets[name].door == door]
+        up = [name for name in weighted if self._up(routes, name)]
         return [name for name in up for _ in range(routes.weights[name])]
 
     def _answered(self, routes: Routes, ready: Sequence[str], lasts_s: float = 0.0) -> str | None:

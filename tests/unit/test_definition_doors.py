@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from instar.definition.kept import require_kept
 from instar.definition.load import parse
 from instar.errors import DefinitionError
 from instar.model.codec import from_json, to_json
-from instar.model.definition import Definition
+from instar.model.definition import Definition, Timeouts
 from instar.model.digest import Digest
 from instar.model.doors import Door, Port
 from instar.model.environment import Settings
@@ -117,9 +119,52 @@ def test_ports_that_cannot_be_are_refused(service: str, message: str) -> None:
     assert any(message in one for one in told("':81'", service)), told("':81'", service)
 
 
-def test_a_second_role_with_a_port_is_refused_and_told_of_ports() -> None:
-    roles = "roles: {web: {command: [a], port: 80}, api: {command: [b], port: 81}}\n"
-    assert any("role 'web' has a port already" in one and "'ports'" in one for one in told("{web: ':81'}", roles))
+TWO = "roles: {web: {command: [a], port: 80}, api: {command: [b], port: 81, ports: {admin: 90}}, job: {command: [c]}}\n"
+
+
+def test_each_role_with_a_port_has_its_door() -> None:
+    found = read("{web: {https: [a.b]}, api: {https: [api.a.b], address: ':82'}, api.admin: ':90'}", TWO)
+    settings = Settings.of(found.environments["a"])
+    assert settings.doors == {
+        "api": Door(listen=("0.0.0.0:82",), sites=("api.a.b",)),
+        "api.admin": Door(listen=("0.0.0.0:90",)),
+    }
+    assert (settings.listen, settings.names.https) == ((), ("a.b", "api.a.b"))
+    require_kept(settings)
+    api = dataclasses.replace(found.services["api"], timeouts=Timeouts(request_ms=7, wait_ms=9))
+    plan = RouterPlan.of(
+        EnvironmentId(service="shop", name="a"), settings, found.services["web"], roles={"api": (api,)}
+    )
+    assert [(one.key, one.request_timeout_ms, one.wait_ms) for one in plan.doors] == [
+        ("api", 7, 9),
+        ("api.admin", 7, 9),
+    ]
+    assert (plan.instances, plan.sites) == (2, ("a.b",))
+
+
+@pytest.mark.parametrize(
+    ("listen", "message"),
+    [
+        ("':81'", "listen: 'api' is missing: it has a port"),
+        ("{web: ':81'}", "listen: 'api' is missing: it has a port"),
+        ("{api: ':81'}", "listen: 'web' is missing"),
+        ("{web: ':81', api: internal}", "listen.api: only the first port is found by name; give it an address"),
+        ("{web: ':81', api: ':82', job: ':83'}", "listen.job: 'job' has no port to send requests to"),
+        ("{web: ':81', api: ':82', apo: ':83'}", "listen.apo: there is no role 'apo'; did you mean 'api'?"),
+        ("{web: ':81', api: ':81'}", "0.0.0.0:81"),
+        ("{web: {https: [a.b]}, api: {https: [a.b]}}", "a.b"),
+        ("{web: ':81', api: {https: [a.b], hsts: 1d}}", "'hsts' holds for all names of an environment"),
+    ],
+)
+def test_a_door_of_another_role_that_cannot_be_is_refused(listen: str, message: str) -> None:
+    assert any(message in one for one in told(listen, TWO)), told(listen, TWO)
+
+
+def test_names_of_a_role_that_speaks_tcp_are_refused() -> None:
+    spoken = TWO.replace("port: 81", "port: 81, protocol: tcp")
+    assert any(
+        "only requests of http can come by name" in one for one in told("{web: ':1', api: {http: [a.b]}}", spoken)
+    )
 
 
 @pytest.mark.parametrize("key", ["..admin", "a.b.c", "A", ".admin\n  bind :1", ""])

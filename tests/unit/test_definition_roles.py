@@ -80,7 +80,7 @@ def test_an_environment_says_what_is_other_there() -> None:
         (f"roles: {{web: {{port: 80}}}}\n{DEV}", "roles.web: 'command' is missing; expected a list of words"),
         (
             f"{ROLES}  api: {{command: [x], port: 81}}\n{DEV}",
-            "roles.api.port: role 'web' has a port already, in line 5; requests go to one role of a service",
+            "environments.dev.listen: 'api' is missing: it has a port; say where that is reached",
         ),
         (f"{ROLES}  job: {{comand: [x]}}\n{DEV}", "roles.job: unknown key 'comand'; did you mean 'command'?"),
         (

@@ -55,7 +55,7 @@ def test_each_role_is_held_against_what_a_cluster_can_give(world: World) -> None
     ("settings", "told"),
     [
         ({"listen": ("127.0.0.1:80",)}, "is of one machine"),
-        ({"doors": {".admin": Door(listen=("127.0.0.1:90",))}}, "a role has one port there"),
+        ({"doors": {".admin": Door(listen=("127.0.0.1:90",))}}, "one role has one port there"),
         ({"compression": Compression()}, "'compression' is the gateway's matter"),
         ({"access_log": True}, "'access_log' is the gateway's matter: it sees the requests, and has a log of its own"),
         ({"names": HostNames(http=("a.example",), redirect={"b.example": "a.example"})}, "'listen.redirect'"),
@@ -89,7 +89,7 @@ def test_without_a_gateway_a_service_is_enough(world: World) -> None:
 
 
 def test_a_service_of_several_ports_is_refused(world: World) -> None:
-    with pytest.raises(Refused, match="a role has one port there: make the others services of their own"):
+    with pytest.raises(Refused, match="one role has one port there: make the others services of their own"):
         look(world, service=dataclasses.replace(SERVICE, ports={"admin": Port(port=9000)}))
 
 

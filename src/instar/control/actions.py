@@ -173,10 +173,12 @@ class GoBack:
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """Make ``release`` the active one; traffic goes to ``instances`` (none: the service has no port)."""
+    """Make ``release`` the active one; traffic goes to ``instances`` (none: the service has no port). ``beside``: what
+    other roles have of it, which stays so: instance → weight."""
 
     release: int
     instances: tuple[str, ...]
+    beside: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

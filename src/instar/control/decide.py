@@ -34,12 +34,13 @@ from instar.control.actions import (
     TakeNames,
     Wait,
 )
+from instar.control.alike import joined, roll_out_alike
 from instar.control.data import swap_data
 from instar.control.keep import keep
 from instar.control.replace import replenish_source, retire_all
 from instar.control.roles import by_role
 from instar.control.schedule import begin_due, go_on, note_missed
-from instar.control.snapshot import Snapshot, is_open_for
+from instar.control.snapshot import Snapshot, is_open_for, routed
 from instar.control.strategies.blue_green import blue_green
 from instar.control.strategies.canary import canary, has_steps
 from instar.control.strategies.rolling import has_batches, rolling
@@ -117,12 +118,15 @@ def _roll_out(snapshot: Snapshot) -> tuple[Action, ...]:
     if swapping:
         return swapping
     first, *others = by_role(snapshot)
+    alike, without = list[Snapshot](), list[Snapshot]()
+    for one in others:
+        (alike if routed(one.releases[target.number]) else without).append(one)
     if not is_way_back(rollout, target) or snapshot.environment.active == target.number:
-        for one in others:
+        for one in without:
             actions = replenish_source(one) or troubled(one, rollout, one.releases[target.number])
             if actions:
-                return actions
-    return _by_strategy(first)
+                return joined([(one, actions)])
+    return roll_out_alike((first, *alike), _by_strategy) if alike else _by_strategy(first)
 
 
 def _by_strategy(snapshot: Snapshot) -> tuple[Action, ...]:

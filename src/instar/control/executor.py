@@ -11,6 +11,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from types import MappingProxyType
 
 from instar.control import actions, checks
 from instar.control.data_actions import DataActions
@@ -156,12 +157,15 @@ class Executor:
 
     def _give_back(self, snapshot: Snapshot, rollout: Rollout) -> None:
         """Let the source have all traffic at once, if it is there; the rest is put right once no rollout runs."""
-        mine = [one for one in snapshot.groups if one.release == rollout.source and one.state == "running"]
-        weights = whole(one for one in mine if one.up)
-        others = any(group.weight and group.release == rollout.target for group in snapshot.groups)
+        mine = [one for one in snapshot.groups if one.release == rollout.source and one.state == "running" and one.up]
+        weights = whole(mine)
+        others = [group for group in snapshot.groups if group.weight and group.release == rollout.target]
+        roles = {one.role for one in mine}
+        source = snapshot.source.services if snapshot.source is not None else {}
+        kept = {one.id: one.weight for one in others if len(source) > 1 and one.role in source.keys() - roles}
         if weights and others:
             with contextlib.suppress(ProviderError, RouterError):
-                self._provider.route(snapshot.environment.id, weights)
+                self._provider.route(snapshot.environment.id, {**weights, **kept})
 
     def _plan(self, snapshot: Snapshot, action: actions.Plan) -> None:
         if action.release == snapshot.environment.active:
@@ -252,13 +256,13 @@ class Executor:
 
     def _attach(self, snapshot: Snapshot, action: actions.Attach) -> None:
         self._report.launched(snapshot)
-        release = snapshot.releases[action.release]
-        self._provider.expose(release.of_role(release.role), self._instances(snapshot, action.instances))
+        release, instances = snapshot.releases[action.release], self._instances(snapshot, action.instances)
+        of_first = all(one.role == release.role for one in instances)
+        self._provider.expose(release.of_role(release.role) if of_first else release, instances)
 
     def _smoke(self, snapshot: Snapshot, action: actions.Smoke) -> None:
-        release = snapshot.releases[action.release]
-        release = release.of_role(release.role)
         instances = self._instances(snapshot, action.instances)
+        release = snapshot.releases[action.release].of_role(instances[0].role)
         self._report.asking(f"release {release.number} · {_counted(len(release.service.smoke), 'check')}")
         answers = at_once(lambda one: checks.smoke(self._provider, one, release), instances, at_most=_AT_ONCE)
         failed = next(filter(None, answers), None)
@@ -306,7 +310,7 @@ class Executor:
         self._report.launched(snapshot)
         self._ledger.set_active(environment, action.release, instances=action.instances)
         if action.instances:
-            self._give_traffic(snapshot, action.instances)
+            self._give_traffic(snapshot, action.instances, dict(action.beside))
 
     def _route(self, snapshot: Snapshot, names: tuple[str, ...]) -> None:
         if names:
@@ -315,12 +319,15 @@ class Executor:
             self._report.closed()
             self._provider.route(snapshot.environment.id, {})
 
-    def _give_traffic(self, snapshot: Snapshot, names: tuple[str, ...]) -> None:
+    def _give_traffic(
+        self, snapshot: Snapshot, names: tuple[str, ...], beside: Mapping[str, int] = MappingProxyType({})
+    ) -> None:
         environment = snapshot.environment.id
         self._report.shifting(snapshot, names)
-        seconds = self._provider.route(environment, whole(self._views(snapshot, names)))
+        weights = {**beside, **whole(self._views(snapshot, names))}
+        seconds = self._provider.route(environment, weights)
         exposed = self._provider.observe(environment, ()).traffic.groups
-        self._report.shifted(seconds, in_flight(one for name, one in exposed.items() if name not in names))
+        self._report.shifted(seconds, in_flight(one for name, one in exposed.items() if name not in weights))
 
     def _retire(self, snapshot: Snapshot, action: actions.Retire) -> None:
         groups = self._views(snapshot, action.instances)

@@ -20,7 +20,8 @@ def forecast(settings: Settings, active: Release | None, wanted: Configuration) 
         before = active.configuration.roles.get(role)
         if before is not None:
             gaps += (f"role '{role}': {text}" for text in _gap(active.of_role(role), service))
-    return (*gaps, *_waits(settings, wanted.service))
+    several = any(one.port is not None for one in wanted.roles.values())
+    return (*gaps, *_waits(settings, wanted.service, "each role of the new release" if several else "the new release"))
 
 
 def _gap(active: Release, service: Service) -> Iterator[str]:
@@ -39,13 +40,13 @@ def _gap(active: Release, service: Service) -> Iterator[str]:
         yield f"{tasks} will run in the gap, which is longer by that; 'volumes: []' has one run before it"
 
 
-def _waits(settings: Settings, service: Service) -> Iterator[str]:
+def _waits(settings: Settings, service: Service, who: str) -> Iterator[str]:
     policy = settings.rollout.analysis
     judged = settings.rollout.strategy != "blue-green" and service.port is not None and not service.exclusive
     if policy is None or not judged or not policy.min_requests:
         return
     wait = f"{policy.wait_ms / 1000:g} s"
-    text = f"each step waits until the new release has answered {policy.min_requests} requests"
+    text = f"each step waits until {who} has answered {policy.min_requests} requests"
     if policy.quiet == "pass":
         yield f"{text}, at most {wait} beyond its pause; then those that came decide (quiet: pass)"
     else:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from instar.control.actions import Action, CloseRouter, Create, Plan, Preview, Route, Wait
+from instar.control.alike import joined
 from instar.control.launch import fill, is_well, launch
 from instar.control.probation import go_back
 from instar.control.replace import is_aside, is_due, replenish, retire, retire_all
-from instar.control.roles import by_role, together
+from instar.control.roles import by_role
 from instar.control.shift import give_traffic
 from instar.control.snapshot import GroupView, Snapshot, alone, hot_releases, routed, sleeps_when_hot
 from instar.model.release import Release
@@ -16,7 +17,7 @@ def keep(snapshot: Snapshot) -> tuple[Action, ...]:
     """Return what the environment needs now; () when it is as wanted, or as near to it as can be."""
     if snapshot.active is None:
         return _empty(snapshot)
-    return go_back(snapshot) or together(map(_kept, by_role(snapshot)))
+    return go_back(snapshot) or joined([(one, _kept(one)) for one in by_role(snapshot)])
 
 
 def _kept(snapshot: Snapshot) -> tuple[Action, ...]:

@@ -1,7 +1,8 @@
 """Each role of an environment's releases, looked at alone: what holds of a release with one role holds of each. Pure.
 
-The first role is the one that requests go to: of each release its own, whatever it is called. The others have none, and
-are told apart by their names; of a release that has not a role, no groups of it are wanted.
+The first role is the one whose door is the environment's first: of each release its own, whatever it is called. The
+others are told apart by their names; of a release that has not a role, no groups of it are wanted. Requests go to one
+of them where a door of its own leads there: without one it is as if it had no port.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import dataclasses
 from collections.abc import Callable, Iterable
 
 from instar.control.actions import Action, Wait
-from instar.control.snapshot import Snapshot
+from instar.control.snapshot import Snapshot, routed, with_left_doors
 from instar.model.definition import Health, Service
 from instar.model.release import Release
+from instar.providers.doors import roles_of
 
 _NOTHING = Service(command=(), health=Health(kind="none"))
 
@@ -24,9 +26,15 @@ def by_role(snapshot: Snapshot) -> tuple[Snapshot, ...]:
     names = {name for release in snapshot.releases.values() for name in release.configuration.roles}
     if not names:
         return (snapshot,)
-    first = _alone(snapshot, lambda release: release.role)
-    others = (_alone(snapshot, _other(name)) for name in sorted(names))
+    open_ = roles_of(with_left_doors(snapshot.environment))
+    first = _alone(snapshot, lambda release: release.role, is_open=True)
+    others = (_alone(snapshot, _other(name), is_open=name in open_) for name in sorted(names))
     return (first, *(dataclasses.replace(one, previewed={}) for one in others))
+
+
+def is_first(snapshot: Snapshot, release: Release) -> bool:
+    """Tell whether this is the first role of ``release``, or all that there is."""
+    return snapshot.whole is None or snapshot.whole.releases[release.number].role == release.role
 
 
 def together(parts: Iterable[tuple[Action, ...]]) -> tuple[Action, ...]:
@@ -45,9 +53,12 @@ def together(parts: Iterable[tuple[Action, ...]]) -> tuple[Action, ...]:
 
 
 def starts_before(snapshot: Snapshot, release: Release) -> bool:
-    """Tell whether a role without traffic of ``release`` starts before that of the first one moves: somebody said so,
-    what it runs first takes a volume that only one release may have at a time, or such a one is kept before."""
+    """Tell whether another role of ``release`` starts before the traffic of the first one moves: it has some itself,
+    somebody said so, what it runs first takes a volume that only one release may have at a time, or such a one is kept
+    before."""
     service = release.service
+    if routed(release):
+        return True
     inside = any(volume.access == "exclusive" for task in service.before for volume in service.volumes_of(task))
     inside = inside or any(volume.access == "exclusive" and volume.snapshot for volume in service.volumes)
     return inside or snapshot.environment.settings.when(release.role) == "before"
@@ -57,13 +68,15 @@ def _other(name: str) -> Callable[[Release], str | None]:
     return lambda release: name if name in release.configuration.roles else None
 
 
-def _alone(snapshot: Snapshot, role_of: Callable[[Release], str | None]) -> Snapshot:
+def _alone(snapshot: Snapshot, role_of: Callable[[Release], str | None], *, is_open: bool) -> Snapshot:
     roles = {number: role_of(release) for number, release in snapshot.releases.items()}
     layouts = {number: () if role is None else _layout(snapshot, number, role) for number, role in roles.items()}
     active = roles.get(snapshot.environment.active or 0)
     return dataclasses.replace(
         snapshot,
-        releases={number: _with(release, roles[number]) for number, release in snapshot.releases.items()},
+        releases={
+            number: _with(release, roles[number], is_open=is_open) for number, release in snapshot.releases.items()
+        },
         groups=tuple(group for group in snapshot.groups if group.role == roles[group.release]),
         layouts={number: layout for number, layout in layouts.items() if layout is not None},
         owed=snapshot.role_owed.get(active or "", snapshot.owed),
@@ -75,9 +88,11 @@ def _layout(snapshot: Snapshot, release: int, role: str) -> tuple[int, ...] | No
     return snapshot.role_layouts.get((release, role), snapshot.layouts.get(release))
 
 
-def _with(release: Release, role: str | None) -> Release:
-    if role is not None:
-        return release.of_role(role)
-    return dataclasses.replace(
-        release, configuration=dataclasses.replace(release.configuration, service=_NOTHING, role=None, roles={})
-    )
+def _with(release: Release, role: str | None, *, is_open: bool) -> Release:
+    found = release if role is None else release.of_role(role)
+    service, configuration = found.service, found.configuration
+    if role is None:
+        configuration = dataclasses.replace(configuration, service=_NOTHING, role=None, roles={})
+    elif service.port is not None and not is_open:
+        configuration = dataclasses.replace(configuration, service=dataclasses.replace(service, port=None))
+    return found if configuration is found.configuration else dataclasses.replace(found, configuration=configuration)

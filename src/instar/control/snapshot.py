@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 
 from instar.frozen import dataclass
@@ -13,6 +13,7 @@ from instar.model.environment import Settings
 from instar.model.occurrence import Missed, Occurrence
 from instar.model.release import Ending, EnvironmentState, Instance, Release, TaskRun
 from instar.providers.base import Observed, Probe, Routed, RouterPlan
+from instar.providers.plans import router_plan
 from instar.providers.traits import Traits
 
 
@@ -277,10 +278,32 @@ def settings_for(environment: EnvironmentState, release: int) -> Settings:
 
 
 def wanted_plan(snapshot: Snapshot, release: Release) -> RouterPlan:
-    """Return the plan of a router that serves ``release`` and whatever else has groups."""
-    others = [snapshot.releases[number].service for number in snapshot.with_groups]
-    state = snapshot.environment
-    return RouterPlan.of(state.id, state.settings.of_role(release.role), release.service, others, state.names)
+    """Return the plan of a router that serves ``release``, with all its roles, and whatever else has groups."""
+    whole = snapshot.whole or snapshot
+    served, state = whole.releases[release.number], whole.environment
+    serving = (one for one in whole.groups if one.role == whole.releases[one.release].role)
+    beside = [whole.releases[number] for number in dict.fromkeys(one.release for one in serving)]
+    return router_plan(state.id, with_left_doors(state), served, beside, state.names)
+
+
+def with_left_doors(environment: EnvironmentState) -> Settings:
+    """Return its settings, with the doors that a rollout takes away: those stay open as long as the release has the
+    traffic that they are of, where nothing else listens there."""
+    rollout, settings = environment.rollout, environment.settings
+    before = rollout.stage.settings_before if rollout is not None else None
+    if rollout is None or before is None or environment.active in (None, rollout.target):
+        return settings
+    taken = {_port(one) for one in (*settings.all_listen, settings.preview or "")}
+    left = {
+        key: replace(door, sites=())
+        for key, door in before.doors.items()
+        if key not in settings.doors and door.listen and not taken & {_port(one) for one in door.listen}
+    }
+    return replace(settings, doors={**left, **settings.doors}) if left else settings
+
+
+def _port(address: str) -> str:
+    return address.rpartition(":")[2]
 
 
 def is_open_for(snapshot: Snapshot, release: Release) -> bool:

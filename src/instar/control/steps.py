@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
 from instar.control.actions import Action, Fail, Judge, Wait
 from instar.control.analysis import Verdict, answered, judge, judge_few
-from instar.control.snapshot import GroupView, Snapshot
+from instar.control.roles import by_role
+from instar.control.snapshot import GroupView, Snapshot, routed
 from instar.control.target import PAUSED_S
 from instar.model.environment import Analysis, RolloutStep
-from instar.model.release import EnvironmentState, Release, Rollout
+from instar.model.release import EnvironmentState, Release, Rollout, Served
 from instar.model.status import AwaitedRequests
 
 
@@ -39,7 +40,7 @@ def awaited(snapshot: Snapshot) -> AwaitedRequests | None:
     if stage.judged or stage.step_at is None:
         return None
     step = policy.steps[min(stage.step, len(policy.steps)) - 1] if canary and policy.steps else None
-    came = answered(snapshot.of(snapshot.target), stage.counted).requests
+    came = _came(snapshot, stage.counted)
     if came >= policy.analysis.min_requests or (step is not None and not step.weight_percent):
         return None
     if waits_for_somebody(snapshot.environment):
@@ -50,6 +51,13 @@ def awaited(snapshot: Snapshot) -> AwaitedRequests | None:
     return AwaitedRequests(
         requests=came, wanted=policy.analysis.min_requests, until=until, late=late, trouble=snapshot.uncounted
     )
+
+
+def _came(snapshot: Snapshot, counted: Mapping[str, Served]) -> int:
+    """Return how many requests have come to the target; of several roles to that to which the fewest have."""
+    each = by_role(snapshot)
+    parts = [one for one in each if one.target is not None and routed(one.target)] or each
+    return min(answered(one.of(one.target), counted).requests for one in parts)
 
 
 def step_over(snapshot: Snapshot, rollout: Rollout, step: RolloutStep) -> bool:

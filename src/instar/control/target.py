@@ -13,7 +13,7 @@ from instar.control.actions import Action, Attach, Cut, Fail, Finish, OpenRouter
 from instar.control.data import keep_held, keep_shared
 from instar.control.endings import has_fallen, why_ended
 from instar.control.launch import Readiness, has_stayed_well, launch, made
-from instar.control.roles import by_role, starts_before, together
+from instar.control.roles import by_role, is_first, starts_before, together
 from instar.control.snapshot import (
     GroupView,
     Snapshot,
@@ -74,12 +74,13 @@ def prepare(snapshot: Snapshot, rollout: Rollout, target: Release, count: int | 
     groups of its other roles are made meanwhile, and are well too, of roles that start before the traffic moves. A way
     back waits for none of them.
     """
-    others = () if is_way_back(rollout, target) else by_role(snapshot)[1:]
-    unfinished = _tasks_first(snapshot, others, target, count)
+    first, others = is_first(snapshot, target), () if is_way_back(rollout, target) else by_role(snapshot)[1:]
+    unfinished = _tasks_first(snapshot if first else by_role(snapshot)[0], others, target, count if first else None)
     if unfinished is not None:
-        return unfinished
+        return unfinished if first else Readiness(actions=(Wait(snapshot.traits.poll_s),))
     readiness = launch(snapshot, target, count=count)
-    readiness = _joined(readiness, [_beside(one, one.releases[target.number]) for one in others])
+    beside = [one for one in others if first and not routed(one.releases[target.number])]  # the others are led alike
+    readiness = _joined(readiness, [_beside(one, one.releases[target.number]) for one in beside])
     if readiness.cause or readiness.actions or not routed(target):
         return readiness
     actions = _introduce(snapshot, rollout, target, readiness.groups)
@@ -128,9 +129,12 @@ def _joined(first: Readiness, others: Sequence[Readiness]) -> Readiness:
 
 def settle(snapshot: Snapshot, rollout: Rollout, target: Release) -> tuple[Action, ...]:
     """Return what is left to do once the target has all traffic: drain the others, run the last tasks, end."""
-    following = _follow(snapshot, target) or _prove(snapshot, rollout, target) or drain(snapshot, rollout, target)
+    following = _follow(snapshot, target) or _prove(snapshot, rollout, target)
     if following:
         return following
+    draining = together(drain(one, rollout, one.releases[target.number]) for one in by_role(snapshot))
+    if draining:
+        return draining
     tasks = TaskProgress()
     for one in by_role(snapshot):
         tasks = run_tasks(one, one.releases[target.number], "after")
@@ -194,7 +198,8 @@ def _ends_by_itself(snapshot: Snapshot, target: Release, group: GroupView) -> bo
 
 def _has_last_tasks(snapshot: Snapshot, target: Release) -> bool:
     rollout, _ = under_way(snapshot)
-    return any(service.after for service in target.services.values()) and rollout.kind != "rollback"
+    everything = (snapshot.whole or snapshot).releases[target.number]
+    return any(service.after for service in everything.services.values()) and rollout.kind != "rollback"
 
 
 def _may_be_left(snapshot: Snapshot, rollout: Rollout, target: Release) -> bool:
@@ -214,7 +219,8 @@ def _introduce(
     if unknown:
         return (Attach(target.number, unknown),)
     shown = {target.number: groups[0].id}
-    if wanted_plan(snapshot, target).preview is not None and dict(snapshot.previewed) != shown:
+    previewed = is_first(snapshot, target) and wanted_plan(snapshot, target).preview is not None
+    if previewed and dict(snapshot.previewed) != shown:
         return (Preview(tuple(shown.items())),)
     proven = is_way_back(rollout, target)
     new = tuple(group.id for group in groups if group.id not in rollout.stage.smoked)

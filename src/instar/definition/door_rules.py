@@ -81,6 +81,8 @@ def environment(one: Reading, service: Reading, known: Mapping[str, Reading], pr
     """Each door is of a port that there is. ``known``: the roles, none where there is but the ``service``."""
     listen = one.get("listen")
     if not isinstance(listen, dict):
+        if listen not in (FAILED, ()):
+            _require_all(one, {}, service, known, problems)
         return
     roles = dict(known) or {SERVICE: service}
     for door, wanted in listen.items():
@@ -95,6 +97,17 @@ def environment(one: Reading, service: Reading, known: Mapping[str, Reading], pr
     first = _role(service)
     if service.get("port") not in (None, FAILED) and first not in listen:
         blame(one, "listen", problems, f"'{first}' is missing: say where its port is reached, or '{first}: {INTERNAL}'")
+    _require_all(one, listen, service, known, problems)
+
+
+def _require_all(
+    one: Reading, listen: Mapping[str, Any], service: Reading, known: Mapping[str, Reading], problems: Problems
+) -> None:
+    """Each role with a port has a door, besides the first, which is asked for elsewhere."""
+    for role, reading in known.items():
+        if role != _role(service) and reading.get("port") not in (None, FAILED) and role not in listen:
+            shown = f"'{{{_role(service)}: …, {role}: {{https: [{role}.example]}}}}'"
+            blame(one, "listen", problems, f"'{role}' is missing: it has a port; say where that is reached, as {shown}")
 
 
 def _trouble(roles: Mapping[str, Reading], role: str, port: str) -> str | None:
@@ -113,17 +126,18 @@ def _trouble(roles: Mapping[str, Reading], role: str, port: str) -> str | None:
 
 
 def _unfit(role: Reading, port: str, wanted: Any) -> str | None:
-    """Return what a door of a further port can't be."""
-    if wanted is FAILED or not port:
+    """Return what a door of a further port, or of another role, can't be."""
+    if wanted is FAILED:
         return None
     if INTERNAL in wanted:
-        return f"only the first port is found by name; give it an address, or no door at all (it is '{role.path}.port')"
+        told = "or no door at all (" if port else "("
+        return f"only the first port is found by name; give it an address, {told}it is '{role.path}.port')"
     found = {key for section in readings(wanted) for key in section.values}
     for key in ("hsts", "client_ca"):
         if key in found:
             return f"'{key}' holds for all names of an environment; say it at the first port's"
     named = role.get("ports")
-    spoken = named.get(port) if isinstance(named, dict) else None
+    spoken = (named.get(port) if isinstance(named, dict) else None) if port else role
     if found - {"address"} and isinstance(spoken, Reading) and spoken.get("protocol") == "tcp":
         return "only requests of http can come by name, and the port is of tcp; give it an address: 127.0.0.1:9000"
     return None

@@ -10,10 +10,6 @@ from instar.definition.problems import Problems, listed, nearest
 from instar.definition.section import Reading, blame, readings
 from instar.definition.shapes import FAILED
 
-_ONE_PORT = (
-    "requests go to one role of a service, by any of its 'ports'; make the other a service of its own, or "
-    "remove its port"
-)
 _WITHOUT_PORT = "the role has no port, so there is no candidate that could be asked; 'health' says how it is well"
 
 
@@ -28,7 +24,6 @@ def definition(reading: Reading, problems: Problems) -> None:
         return
     if not reading.get("roles"):
         problems.add(reading.node_of("roles").mark, "roles: expected one role or more, such as 'web: {command: […]}'")
-    _check_ports(roles, problems)
     _check_volumes(roles, problems)
     _check_said_once(roles, "data", problems)
     for one in roles.values():
@@ -113,14 +108,6 @@ def by_name(reading: Reading) -> dict[str, Reading]:
 def _of(reading: Reading) -> dict[str, Reading]:
     found = reading.get("roles")
     return {name: one for name, one in found.items() if isinstance(one, Reading)} if isinstance(found, dict) else {}
-
-
-def _check_ports(roles: dict[str, Reading], problems: Problems) -> None:
-    ports = [(name, one) for name, one in roles.items() if one.get("port") not in (None, FAILED)]
-    for _, other in ports[1:]:
-        name, one = ports[0]
-        line = one.node_of("port").mark[0]
-        blame(other, "port", problems, f"role '{name}' has a port already, in line {line}; {_ONE_PORT}")
 
 
 def _check_volumes(roles: dict[str, Reading], problems: Problems) -> None:

@@ -400,8 +400,9 @@ class Definition:
         "How an instance runs. Changing it makes a new release.", default=None, default_about="none, of a base"))
     roles: Mapping[str, Role] = field(default_factory=dict, metadata=key(
         "Several processes of the one image, in place of `service`: how instances of each run, by name. A release "
-        "covers all of them. One of them can have a port.", names="name", default_about="one process: `service`",
-        expected="a section with one section for each role, such as 'worker: {command: […]}'", added=True))
+        "covers all of them. Requests go to those with a port, each by its own door (`listen`).", names="name",
+        default_about="one process: `service`", added=True,
+        expected="a section with one section for each role, such as 'worker: {command: […]}'"))
     registry: str | None = field(default=None, metadata=key(
         "The repository that its images are pushed to, and pulled from by a machine that is to run one and has not "
         "got it.", "repository", default_about="none: each machine bakes", added=True))

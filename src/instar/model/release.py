@@ -34,8 +34,8 @@ class EnvironmentId:
 class Configuration:
     """All that an instance starts from besides its image. Its canonical JSON is kept; its digest names it.
 
-    ``service`` is how instances run, of several roles those of the first, whose name is ``role``: the one that requests
-    go to, if they go to any. ``roles`` are the others, none of which has a port.
+    ``service`` is how instances run, of several roles those of the first, whose name is ``role``: the one behind the
+    first door, if requests go to any. ``roles`` are the others; one that has a port has a door of its own.
     ``provider_settings``: what of the environment's settings its provider makes instances from, as JSON has it.
     ``secret_variables``: which of the secrets are environment variables as well. ``uses``: which other environments
     instances find by name. ``schedule``: commands by the clock.

@@ -33,7 +33,7 @@ from instar.operations.converge import (
     start_rollout,
 )
 from instar.operations.data import keeping, refuse_unfinished_data
-from instar.operations.doors import refuse_doors_without_ports
+from instar.operations.doors import refuse_doors_without_ports, refuse_other_first
 from instar.operations.locks import agent_pid, hold_environment, hold_store, keep_from_gc, leader_elsewhere
 from instar.operations.names import require_names
 from instar.operations.old_secrets import remove_old_secrets_if_free
@@ -324,11 +324,12 @@ def _require_and_tell(
     refuse_other_provider(state, settings)
     refuse_other_protocol(workspace, environment, configuration.service)
     refuse_what_is_missing(provider, environment, settings)
+    active = workspace.ledger.get_release(environment, state.active) if state and state.active is not None else None
+    refuse_other_first(environment, active.configuration if active else None, configuration)
     refuse_doors_without_ports(environment, settings, configuration)
     clear_orphans(workspace, provider)
     release = _known_release(workspace, state, image.digest, configuration)
     launching = release is None or state is None or state.active != release.number
-    active = workspace.ledger.get_release(environment, state.active) if state and state.active is not None else None
     refuse_unfinished_data(state, None)
     kept = keeping(provider, environment, active, configuration) if launching else ()
     if launching:

@@ -1,4 +1,4 @@
-"""Doors that lead to a port which a release has not: what is said of them."""
+"""Doors that lead to a port which a release has not, or to another role than before: what is said of them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from instar.errors import Refused
 from instar.model.environment import Settings
 from instar.model.release import Configuration, EnvironmentId
+from instar.providers.doors import roles_of
 
 
 def without_ports(settings: Settings, configuration: Configuration) -> Iterator[tuple[str, str]]:
@@ -32,3 +33,21 @@ def told_of_doors(settings: Settings, configuration: Configuration, release: int
     """Yield which doors nobody answers at when the traffic is with a release from before there were their ports."""
     for missing, where in without_ports(settings, configuration):
         yield f"release {release} has no {missing}: nobody answers at {where} as long as it is the active one"
+    for role, service in sorted(configuration.roles.items()):
+        if service.port is not None and role not in roles_of(settings):
+            yield f"release {release} has a port of role '{role}' to which no door leads: nobody reaches it there"
+
+
+def refuse_other_first(environment: EnvironmentId, before: Configuration | None, wanted: Configuration) -> None:
+    """Raise Refused where a role would change between a door of its own and the first one: requests that are meant for
+    it would get to another role meanwhile."""
+    if before is None:
+        return
+    for one, other in ((before, wanted), (wanted, before)):
+        moved = other.roles.get(one.role or "")
+        if moved is not None and moved.port is not None:
+            raise Refused(
+                f"cannot run that in '{environment}': the first role with a port is '{before.role}' now, and would be"
+                f" '{wanted.role}', while both are there",
+                hint=f"write '{before.role}' before the others in 'roles', with a port; or destroy the environment",
+            )

@@ -19,7 +19,7 @@ from typing import Final
 
 from instar import durable
 from instar.control.lease import with_lease
-from instar.control.snapshot import alone
+from instar.control.snapshot import alone, with_left_doors
 from instar.drift.check import Checked, check
 from instar.drift.traffic import ports, routed_of
 from instar.errors import EnvironmentBusy, HostError, InstarError, RouterError
@@ -33,8 +33,8 @@ from instar.operations.drift import last_event, resting
 from instar.operations.maintenance import restore_maintenance
 from instar.operations.release_images import prepare_check
 from instar.operations.workspace import Workspace
-from instar.providers.base import RouterPlan
 from instar.providers.facets import require
+from instar.providers.plans import router_plan
 
 _PID: Final = re.compile(r"^process \d+")
 _TOLD_AT_MOST: Final = 20  # findings in an event; the evidence has all
@@ -280,8 +280,7 @@ def _put_right(workspace: Workspace, state: EnvironmentState) -> None:
     active = releases.get(state.active) if state.active is not None else None
     if active is None or active.service.port is None:
         return
-    services = [release.service for release in releases.values()]
-    plan = RouterPlan.of(state.id, state.settings.of_role(active.role), active.service, services, state.names)
+    plan = router_plan(state.id, with_left_doors(state), active, releases.values(), state.names)
     provider = with_lease(workspace.ledger, workspace.provider(state.settings.provider), state.id)
     inspects = require(provider.inspects, f"put the router of '{state.id}' right")
     serving = routed_of([one for one in instances if one.task is None], releases)

@@ -21,7 +21,7 @@ from instar.operations.connections import cut_connections
 from instar.operations.converge import refuse_other_provider
 from instar.operations.data import keeping, keeps
 from instar.operations.deploy import get_declared, own_settings, require_promotion, with_left_roles
-from instar.operations.doors import refuse_doors_without_ports
+from instar.operations.doors import refuse_doors_without_ports, refuse_other_first
 from instar.operations.image_diff import image_diff, planned_diff
 from instar.operations.lock import is_locked
 from instar.operations.locks import require_here
@@ -126,9 +126,10 @@ def _compared(
     state = workspace.ledger.find_environment(environment_id)
     settings = with_left_roles(state, Settings.of(environment))
     refuse_other_provider(state, settings)
+    active = workspace.ledger.get_release(environment_id, state.active) if state and state.active is not None else None
+    refuse_other_first(environment_id, active.configuration if active else None, configuration)
     refuse_doors_without_ports(environment_id, settings, configuration)
     _require_free(workspace, environment_id, settings, configuration)
-    active = workspace.ledger.get_release(environment_id, state.active) if state and state.active is not None else None
     changes = _other_image(active, image)
     if active is not None:
         provider = settings.provider

@@ -22,7 +22,7 @@ from instar.operations.converge import (
 )
 from instar.operations.data import data_back, kept_before, refuse_unfinished_data
 from instar.operations.deploy import begin
-from instar.operations.doors import told_of_doors
+from instar.operations.doors import refuse_other_first, told_of_doors
 from instar.operations.locks import hold_environment, hold_needs, keep_from_gc
 from instar.operations.origin import origin_of_again
 from instar.operations.privilege import require_root_for
@@ -82,6 +82,7 @@ def reachable(workspace: Workspace, environment: EnvironmentState, to: int | Non
     target = _target(workspace, environment, to)
     refuse_unfinished_data(environment, target.number)
     _require_listen(environment, target)
+    _require_same_first(workspace, environment, target)
     refuse_other_protocol(workspace, environment.id, target.service)
     return target
 
@@ -235,6 +236,12 @@ def _begin(
                 ledger.end_rollout(rollout, "failed", {"reason": "rolled back before it had finished"})
             ledger.put_secrets(values)  # gc on another machine may have taken them out meanwhile
             start_rollout(workspace, environment, target, "rollback", forced, data=data)
+
+
+def _require_same_first(workspace: Workspace, environment: EnvironmentState, target: Release) -> None:
+    if environment.active is not None:
+        active = workspace.ledger.get_release(environment.id, environment.active)
+        refuse_other_first(environment.id, active.configuration, target.configuration)
 
 
 def _require_listen(environment: EnvironmentState, target: Release) -> None:

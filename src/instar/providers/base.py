@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
-from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from instar.frozen import dataclass
 from instar.model.codec import ADDED, canonical
@@ -19,7 +20,15 @@ from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, OwnNames, Release, Served
 from instar.model.requests import Compression, Requests
 from instar.model.survey import Survey
-from instar.providers.doors import DoorPlan, first_sites
+from instar.providers.doors import (
+    DoorPlan,
+    asked_by_router,
+    door_plans,
+    first_sites,
+    kept_open_ms,
+    roles_of,
+    widest,
+)
 from instar.providers.traits import Traits
 
 if TYPE_CHECKING:
@@ -196,16 +205,17 @@ class RouterPlan:
         service: Service,
         others: Iterable[Service] = (),
         own: OwnNames | None = None,
+        roles: Mapping[str, tuple[Service, ...]] = MappingProxyType({}),
     ) -> RouterPlan:
-        """Return the plan of a router that serves ``service``, and ``others`` that run beside it.
+        """Return the plan of a router that serves ``service``, and ``others`` that run beside it; ``roles`` are those
+        besides the first that have a door, each with how it runs here and there.
 
-        A router has one health check for all: where they ask different paths it only connects, so that no release is
+        A role has one health check for all: where they ask different paths it only connects, so that no release is
         judged by a path that it doesn't know. So with connections: they are kept as all of them allow.
         """
-        http = service.http
-        together = (service, *others)
-        asked = {_asked_by_router(one) for one in together}
-        path, host = asked.pop() if len(asked) == 1 else _ONLY_CONNECTS
+        http, together = service.http, (service, *others)
+        path, host = asked_by_router(together)
+        routed = [one for each in roles.values() for one in each[:1] if one.http] + ([service] if http else [])
         return cls(
             environment=environment,
             listen=settings.listen,
@@ -213,31 +223,22 @@ class RouterPlan:
             request_timeout_ms=service.timeouts.request_ms,
             tunnel_timeout_ms=service.timeouts.tunnel_ms,
             health_path=path,
-            instances=settings.instances,
+            instances=settings.instances + sum(settings.of_role(role).instances for role in roles_of(settings)),
             preview=settings.preview if http else None,
             health_host=host,
-            headers=service.headers if http else Headers(),
+            headers=widest([one.headers for one in routed]),
             wait_ms=service.timeouts.wait_ms or 0,
             accept_proxy=settings.accept_proxy,
-            keep_alive_ms=min(one.keep_alive_ms or 0 for one in together) if http else 0,
+            keep_alive_ms=kept_open_ms(together) if http else 0,
             names=settings.names if own is None else settings.names.only(own.held),
             expected=() if own is None else own.expected,
             requests=settings.requests if http else Requests(),
             compression=settings.compression if http else None,
             access_log=settings.access_log and http,
             stream_timeout_ms=(service.timeouts.stream_ms or 0) if http else 0,
-            doors=tuple(DoorPlan.of(key, door, service, together) for key, door in sorted(settings.doors.items())),
+            doors=door_plans(settings, together, roles),
             sites=first_sites(settings) if http else (),
         )
-
-
-_ONLY_CONNECTS: Final = (None, "localhost")
-
-
-def _asked_by_router(service: Service) -> tuple[str | None, str]:
-    """Return the path and the host of a service's health check, as far as they are the router's business."""
-    health = service.health
-    return (health.path, health.host) if health.kind == "http" else _ONLY_CONNECTS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
-from typing import Literal
+from typing import Final, Literal
 
 from instar.frozen import dataclass
 from instar.model.codec import ADDED
-from instar.model.definition import Service
+from instar.model.definition import Headers, Health, Service
 from instar.model.doors import Door
 from instar.model.environment import Settings
 from instar.model.release import Release
@@ -54,23 +54,69 @@ class DoorPlan:
 
     @classmethod
     def of(cls, key: str, door: Door, service: Service, others: Iterable[Service] = ()) -> DoorPlan:
-        """Return the plan of a door that leads to a port of ``service``. Where that has none of its name, as a release
-        before may not have had it, one of the ``others`` says how it is spoken to: nobody answers there."""
+        """Return the plan of a door that leads to a port of ``service``, a role's. Where that has none of its name, as
+        a release before may not have had it, one of the ``others`` says how it is spoken to: nobody answers there."""
         _, named, port = key.partition(".")
-        known = (one.ports[port] for one in (service, *others) if port in one.ports)
+        together = (service, *others)
+        known = (one.ports[port] for one in together if port in one.ports)
         protocol = service.protocol
         if named:
             protocol = next((one.protocol for one in known), "http")
+        path, host = asked_by_router(together) if not named else ONLY_CONNECTS
         return cls(
             key=key,
             listen=door.listen,
             protocol=protocol,
             request_timeout_ms=service.timeouts.request_ms,
             tunnel_timeout_ms=service.timeouts.tunnel_ms,
+            health_path=path,
+            health_host=host,
+            keep_alive_ms=0 if named or protocol == "tcp" else kept_open_ms(together),
             stream_timeout_ms=(service.timeouts.stream_ms or 0) if protocol != "tcp" else 0,
             sites=door.sites if protocol != "tcp" else (),
             wait_ms=service.timeouts.wait_ms or 0,
         )
+
+
+ONLY_CONNECTS: Final = (None, "localhost")
+_NOBODY: Final = Service(command=(), health=Health(kind="none"))
+
+
+def asked_by_router(services: Iterable[Service]) -> tuple[str | None, str]:
+    """Return the path and the host of the health check of a role of several releases, as far as they are the router's
+    business: it has one for all, so where they ask different ones it only connects."""
+    asked = {(one.health.path, one.health.host) if one.health.kind == "http" else ONLY_CONNECTS for one in services}
+    return asked.pop() if len(asked) == 1 else ONLY_CONNECTS
+
+
+def kept_open_ms(services: Iterable[Service]) -> int:
+    """Return for how long connections to a role of several releases are kept: as all of them allow."""
+    return min(one.keep_alive_ms or 0 for one in services)
+
+
+def widest(each: Sequence[Headers]) -> Headers:
+    """Return what a router has to have room for: it is one for all roles. Of none that speaks http, the usual."""
+    if not each:
+        return Headers()
+    return Headers(size_bytes=max(one.size_bytes for one in each), count=max(one.count for one in each))
+
+
+def roles_of(settings: Settings) -> tuple[str, ...]:
+    """Return the roles that have a door of their own, besides the first."""
+    return tuple(sorted({key.partition(".")[0] for key in settings.doors} - {""}))
+
+
+def door_plans(
+    settings: Settings, services: tuple[Service, ...], roles: Mapping[str, tuple[Service, ...]]
+) -> tuple[DoorPlan, ...]:
+    """Return the plans of all doors besides the first. ``services`` are how the first role runs, in the release that is
+    served and in those beside it; ``roles``: how others do."""
+    found = []
+    for key, door in sorted(settings.doors.items()):
+        role = key.partition(".")[0]
+        first, *others = (roles.get(role) or (_NOBODY,)) if role else services
+        found.append(DoorPlan.of(key, door, first, others))
+    return tuple(found)
 
 
 def first_sites(settings: Settings) -> tuple[str, ...]:

@@ -264,7 +264,8 @@ class MachineProvider:
             each = [(settings.of_role(role).instances, one) for role, one in (others or {}).items()]
             self._require_room(environment, [(settings.instances, service), *each])
         if service.port is not None and settings.is_reached:
-            self.router.check(RouterPlan.of(environment, settings, service))
+            beside = {role: (one,) for role, one in (others or {}).items()}
+            self.router.check(RouterPlan.of(environment, settings, service, roles=beside))
         if service.port is not None and settings.names.sites and self.edge is not None:
             self.edge.check()
         return self.runtime.warnings()

@@ -71,7 +71,7 @@ def _unfit(
 ) -> Iterator[tuple[object, str]]:
     names, inner = settings.names, inner_names(environment, place)
     yield settings.listen, f"an address ('{''.join(settings.listen[:1])}') is of one machine; name it in 'listen'"
-    yield settings.doors or service.ports, "a role has one port there: make the others services of their own"
+    yield settings.doors or service.ports, "one role has one port there: make the others services of their own"
     told = "behind a gateway it has its names: 'listen: internal' is for one without 'kubernetes.gateway'"
     yield settings.internal and place.gateway is not None, told
     yield settings.accept_proxy, "'accept_proxy' is the gateway's matter"

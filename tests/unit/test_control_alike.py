@@ -1,0 +1,169 @@
+"""Several roles that requests go to: each decides alone, and none moves on before all would."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from control_values import BEGUN, ENV, HTTP, NOW, WORKER, address_of, ago
+
+from instar.control.actions import Fail, Judge, Route, Share, Shift, TakeStep, Wait
+from instar.control.decide import decide
+from instar.control.snapshot import GroupView, Snapshot, wanted_plan, with_left_doors
+from instar.model.digest import Digest
+from instar.model.doors import Door
+from instar.model.environment import Analysis, RoleSettings, RolloutRules, RolloutStep, Settings
+from instar.model.release import Configuration, EnvironmentState, Instance, Release, Rollout, Served, Stage
+from instar.providers.base import Observed, Probe, RoutedTarget, Target
+
+API = dataclasses.replace(HTTP, port=9000)
+SETTINGS = Settings(
+    listen=("127.0.0.1:80",),
+    doors={"api": Door(listen=("127.0.0.1:90",))},
+    roles={"web": RoleSettings(instances=1), "api": RoleSettings(instances=1)},
+)
+CANARY = dataclasses.replace(
+    SETTINGS, rollout=RolloutRules(strategy="canary", steps=(RolloutStep(weight_percent=20, pause_ms=1_000),))
+)
+JUDGED = dataclasses.replace(
+    CANARY, rollout=dataclasses.replace(CANARY.rollout, analysis=Analysis(min_requests=10, max_failed_milli=10))
+)
+
+
+def release(number: int, *, api: bool = True) -> Release:
+    roles = {"api": API, "worker": WORKER} if api else {"worker": WORKER}
+    return Release(
+        environment=ENV,
+        number=number,
+        image=Digest.of(str(number).encode()),
+        configuration=Configuration(service=HTTP, role="web", roles=roles),
+        created_at=NOW,
+    )
+
+
+def group(
+    number: int, role: str, *, weight: int | None = 0, healthy: bool = True, served: int = 0, failed: int = 0
+) -> GroupView:
+    serial = number * 10 + len(role)
+    name = f"shop-production-{number}-{role}"
+    instance = Instance(
+        id=name,
+        serial=serial,
+        environment=ENV,
+        release=number,
+        created_at=ago(9),
+        made=True,
+        started_at=ago(9),
+        role=role,
+    )
+    routed = None
+    if weight is not None:
+        target = Target(name=name, address=address_of(instance), port=80, door="" if role == "web" else role)
+        answered = Served(requests=served, failed=failed)
+        routed = RoutedTarget(target=target, weight=weight, sessions=0, up=healthy, served=answered)
+    probe = Probe(healthy=healthy, cause="" if healthy else "GET / answered 500")
+    return GroupView(instance=instance, observed=Observed(id=name, state="running"), probe=probe, routed=routed)
+
+
+def snapshot(
+    groups: list[GroupView], settings: Settings = SETTINGS, *, active: int = 1, stage: Stage = BEGUN, api: bool = True
+) -> Snapshot:
+    workers = [group(number, "worker", weight=None) for number in (1, 2)]
+    rollout = Rollout(
+        id=1,
+        environment=ENV,
+        kind="deploy",
+        source=1,
+        target=2,
+        state="running",
+        actor="ann",
+        started_at=ago(20),
+        stage=stage,
+    )
+    state = EnvironmentState(id=ENV, settings=settings, active=active, created_at=NOW, rollout=rollout)
+    releases = {1: release(1, api=api), 2: release(2)}
+    made = Snapshot(now=NOW, environment=state, releases=releases, groups=(*groups, *workers), router_running=True)
+    return dataclasses.replace(made, router_plan=wanted_plan(made, releases[2]).fingerprint)
+
+
+SOURCE = [group(1, "web", weight=100), group(1, "api", weight=100)]
+READY = [group(2, "web"), group(2, "api")]
+
+
+def test_no_role_moves_before_all_are_well() -> None:
+    waiting = decide(snapshot([*SOURCE, READY[0], group(2, "api", weight=None, healthy=False)]))
+    assert [type(one) for one in waiting] == [Wait]
+    (shift,) = decide(snapshot([*SOURCE, *READY]))
+    assert shift == Shift(2, tuple(one.id for one in READY))
+
+
+def test_a_step_is_that_of_all_roles_and_each_has_its_share() -> None:
+    (step,) = decide(snapshot([*SOURCE, *READY], CANARY))
+    assert isinstance(step, TakeStep)
+    assert (step.step, step.percent) == (1, 20)
+    assert dict(step.weights) == {SOURCE[0].id: 4, READY[0].id: 1, SOURCE[1].id: 4, READY[1].id: 1}
+
+
+def test_a_role_whose_weights_are_not_right_is_put_right_and_the_others_keep_theirs() -> None:
+    stage = dataclasses.replace(BEGUN, step=1, percent=20, step_at=ago(0.1))
+    groups = [group(1, "web", weight=4), group(2, "web", weight=1), SOURCE[1], READY[1]]
+    (share,) = decide(snapshot(groups, CANARY, stage=stage))
+    assert isinstance(share, Share)
+    assert dict(share.weights) == {groups[0].id: 4, groups[1].id: 1, SOURCE[1].id: 4, READY[1].id: 1}
+
+
+def test_a_step_is_good_when_it_is_for_each_role() -> None:
+    stage = dataclasses.replace(BEGUN, step=1, percent=20, step_at=ago(5))
+
+    def judged(served: int, failed: int) -> tuple[object, ...]:
+        stable = [group(1, role, weight=4, served=100) for role in ("web", "api")]
+        new = [
+            group(2, "web", weight=1, served=50),
+            group(2, "api", weight=1, served=served, failed=failed),
+        ]
+        known = {one.id: Served() for one in (*stable, *new)}
+        return decide(snapshot([*stable, *new], JUDGED, stage=dataclasses.replace(stage, counted=known)))
+
+    (passed,) = judged(50, 0)
+    assert isinstance(passed, Judge) and passed.verdict.passed
+    (failed,) = judged(50, 25)
+    assert isinstance(failed, Judge) and failed.verdict.passed is False
+    assert failed.verdict.cause.startswith("role 'api': ")
+    assert [type(one) for one in judged(3, 0)] == [Wait], "too few have come to one of them"
+
+
+def test_who_was_killed_between_the_word_and_the_switch_moves_what_has_not_moved() -> None:
+    moved = [group(1, "web"), group(2, "web", weight=100), SOURCE[1], READY[1]]
+    (route,) = decide(snapshot(moved, active=2))
+    assert isinstance(route, Share)
+    assert dict(route.weights) == {moved[1].id: 100, READY[1].id: 100}
+    (both,) = decide(snapshot([*SOURCE, *READY], active=2))
+    assert isinstance(both, Share | Route)
+
+
+def test_a_role_that_ends_fails_the_rollout_of_all() -> None:
+    fallen = dataclasses.replace(READY[1], observed=Observed(id=READY[1].id, state="stopped", exit_status=3))
+    instance = dataclasses.replace(fallen.instance, created_at=ago(5), started_at=ago(5))
+    (failed,) = decide(snapshot([*SOURCE, READY[0], dataclasses.replace(fallen, instance=instance)]))
+    assert isinstance(failed, Fail) and failed.instances == (READY[1].id,)
+
+
+def test_a_new_role_has_its_door_to_itself_from_the_first_step_on() -> None:
+    (step,) = decide(snapshot([SOURCE[0], *READY], CANARY, api=False))
+    assert isinstance(step, TakeStep)
+    assert dict(step.weights) == {SOURCE[0].id: 4, READY[0].id: 1, READY[1].id: 100}
+
+
+def test_a_door_stays_open_until_the_traffic_has_moved_unless_its_port_is_taken() -> None:
+    left = dataclasses.replace(SETTINGS, doors={})
+    stage = dataclasses.replace(BEGUN, settings_before=SETTINGS)
+    assert with_left_doors(snapshot([], left, stage=stage).environment).doors == SETTINGS.doors
+    assert with_left_doors(snapshot([], left, stage=stage, active=2).environment).doors == {}
+    taken = dataclasses.replace(left, listen=("127.0.0.1:80", "127.0.0.1:90"))
+    assert with_left_doors(snapshot([], taken, stage=stage).environment).doors == {}
+
+
+def test_without_a_door_a_role_is_as_if_it_had_no_port() -> None:
+    closed = dataclasses.replace(SETTINGS, doors={})
+    (shift,) = decide(snapshot([*SOURCE, READY[0]], closed))[:1]
+    assert not isinstance(shift, Shift), "its instances are made first"
+    assert [one.key for one in wanted_plan(snapshot([], closed), release(2)).doors] == []

@@ -1,0 +1,61 @@
+"""What is said of doors that lead to no port of a release, and of a first role that would be another."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from control_values import ENV, HTTP, WORKER
+
+from instar.errors import Refused
+from instar.model.definition import Service
+from instar.model.doors import Door
+from instar.model.environment import Settings
+from instar.model.release import Configuration
+from instar.operations.doors import refuse_doors_without_ports, refuse_other_first, told_of_doors
+
+API = dataclasses.replace(HTTP, port=9000)
+SETTINGS = Settings(listen=("127.0.0.1:80",), doors={"api": Door(listen=("127.0.0.1:90",))})
+
+
+def made(first: str, **roles: Service) -> Configuration:
+    return Configuration(service=HTTP, role=first, roles=roles)
+
+
+def test_a_door_of_a_role_that_a_release_lacks_is_refused_or_told() -> None:
+    refuse_doors_without_ports(ENV, SETTINGS, made("web", api=API))
+    for lacking in (made("web"), made("web", api=WORKER)):
+        with pytest.raises(Refused, match=r"it has no role 'api', to which 127\.0\.0\.1:90 leads"):
+            refuse_doors_without_ports(ENV, SETTINGS, lacking)
+    (told,) = told_of_doors(SETTINGS, made("web"), 3)
+    assert told.startswith("release 3 has no role 'api': nobody answers at 127.0.0.1:90")
+    (told,) = told_of_doors(Settings(listen=("127.0.0.1:80",)), made("web", api=API), 2)
+    assert told == "release 2 has a port of role 'api' to which no door leads: nobody reaches it there"
+
+
+@pytest.mark.parametrize(
+    ("before", "wanted"),
+    [
+        (made("web", api=API), made("api", web=API)),
+        (made("web", api=API), made("api")),
+        (made("web"), made("front", web=API)),
+    ],
+)
+def test_no_role_changes_between_a_door_of_its_own_and_the_first(before: Configuration, wanted: Configuration) -> None:
+    with pytest.raises(Refused, match="the first role with a port is 'web' now, and would be") as refused:
+        refuse_other_first(ENV, before, wanted)
+    assert "write 'web' before the others" in (refused.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("before", "wanted"),
+    [
+        (None, made("web", api=API)),
+        (made("web"), made("web", api=API)),
+        (made("web", api=API), made("front", api=API)),
+        (made("web", worker=WORKER), made("worker", web=WORKER)),
+        (Configuration(service=HTTP), made("web", api=API)),
+    ],
+)
+def test_a_first_role_may_be_called_otherwise(before: Configuration | None, wanted: Configuration) -> None:
+    refuse_other_first(ENV, before, wanted)
