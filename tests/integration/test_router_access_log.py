@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -227,3 +228,19 @@ def test_the_log_goes_with_the_router(here: World) -> None:
         pass
     here.router.remove(ENV)
     assert not here.directory.exists() and writers(here) == []
+
+
+def test_a_request_that_a_retired_haproxy_held_is_written_down_once(here: World) -> None:
+    plan = {"access_log": True, "wait_ms": 20_000}
+    here.router.ensure(here.plan(**plan))
+    answered: list[tuple[int, bytes]] = []
+    waiting = threading.Thread(target=lambda: answered.append(here.client().get("/held")), daemon=True)
+    waiting.start()
+    until(lambda: here.router.counters(ENV).requests == 1)
+    here.router.ensure(here.plan(tunnel_timeout_ms=21_000, **plan))
+    here.send_to(here.backend("web-dev-1-1").target)
+    waiting.join(30)
+    assert answered == [(200, b"web-dev-1-1")]
+    until(lambda: written(here))
+    (line,) = written(here)
+    assert (line["path"], line["instance"], line["status"]) == ("/held", "web-dev-1-1", 200)
