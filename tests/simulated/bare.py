@@ -1,4 +1,4 @@
-"""A workspace for the functions that write a decision: a ledger and a provider, and no image store."""
+"""A workspace for the functions that write a decision: a ledger and a provider, and a store of one image."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from instar.model.state import StateDirectory
 from instar.providers.base import Provider
 from simulated.effects import CrashableLedger
 from simulated.guard import guarded
+from simulated.values import image
 
 
 def bare_workspace(provider: Provider, ledger: CrashableLedger, home: Path) -> Any:
@@ -22,5 +23,6 @@ def bare_workspace(provider: Provider, ledger: CrashableLedger, home: Path) -> A
         provider=lambda name: alone,
         report=silent,
         cancellation=Cancellation(),
+        store=SimpleNamespace(image=lambda digest: image()),
         state=StateDirectory(home / "state", home / "run"),
     )

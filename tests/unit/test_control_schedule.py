@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,14 +13,14 @@ from control_values import DATABASE, NOW, ago, group, release, serving, snapshot
 from instar.control.actions import BeginScheduled, EndTask, Retire, RunTask
 from instar.control.decide import decide
 from instar.control.endings import ending_of
-from instar.control.schedule import Entry, due_now, is_zone_known, last_at, missed, next_at
+from instar.control.schedule import UNBEGUN, Entry, dropped, due_now, is_zone_known, last_at, missed, next_at
 from instar.control.snapshot import GroupView, Snapshot
 from instar.control.timetable import Timetable
 from instar.definition.kept import require_kept
 from instar.ledger import Ledger
 from instar.model.environment import ScheduledTask
 from instar.model.occurrence import Occurrence
-from instar.model.release import Command, TaskRun
+from instar.model.release import Command, Release, TaskRun
 from instar.model.schedule import Schedule, ScheduledEntry
 from instar.views.schedules import schedule_page
 
@@ -131,6 +132,7 @@ def test_what_fails_is_tried_again_as_often_as_is_said_and_what_nobody_saw_is_no
     assert again(f"{first} try 03", "exit status 1") is None
     assert again(first, "done") is None
     assert again(first, "nobody saw how it ended") is None
+    assert again(first, UNBEGUN) is None
 
 
 def test_a_name_says_what_it_is_of() -> None:
@@ -195,17 +197,49 @@ def test_a_rollout_that_must_not_have_two_releases_begins_none_and_others_do() -
     assert decide(beside) == (BeginScheduled(1, DUE),)
 
 
+def scheduled(number: int, **schedule: ScheduledTask) -> Release:
+    made = release(number)
+    return dataclasses.replace(made, configuration=dataclasses.replace(made.configuration, schedule=schedule))
+
+
+def test_what_older_releases_had_is_known_with_its_times_the_oldest_first() -> None:
+    """Also where nobody looked while several came, and where one came back; of one that is gone nothing is."""
+    both, one = scheduled(1, poll=QUARTERLY, nightly=NIGHTLY), scheduled(2, nightly=NIGHTLY)
+    other = scheduled(3, nightly=dataclasses.replace(NIGHTLY, cron="0 4 * * *"))
+    days = [at(f"2026-11-{day:02}T00:00:00") for day in range(1, 8)]
+    terms = list(zip([None, both, one, both, one, other, None], days, strict=True))[::-1]
+    assert [(found.entry.name, found.since.day, found.until.day) for found in dropped(terms)] == [
+        ("poll", 2, 3),
+        ("poll", 4, 5),
+        ("nightly", 2, 6),
+    ]
+
+
+def test_an_entry_that_came_with_one_of_very_many_releases_was_not_due_before_it() -> None:
+    made = running("").releases[1]
+    weekly = dataclasses.replace(NIGHTLY, cron="0 3 * * 0", missed="once")
+    made = dataclasses.replace(made, configuration=dataclasses.replace(made.configuration, schedule={"weekly": weekly}))
+    now, asked = at("2026-12-02T12:00:00"), Asked(shifts=[(1, at("2026-11-30T09:00:00"))] * 20, release=made)
+    state = dataclasses.replace(running(""), releases={1: made}, now=now)
+    timetable = Timetable()
+    assert timetable.due(asked, state) == () and timetable.missed == ()  # type: ignore[arg-type]
+
+
 class Asked:
     """A ledger that says of no entry that it was begun, and counts who asks."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, shifts: Sequence[tuple[int, datetime]] = (), release: Release | None = None) -> None:
         self.schedules, self.count = self, 0
+        self._shifts, self._release = shifts, release
 
     def last(self, environment: object, entry: str) -> None:
         self.count += 1
 
-    def last_active(self, state: object, last: int) -> list[tuple[int, datetime]]:
-        return []
+    def last_active(self, state: object, last: int) -> Sequence[tuple[int, datetime]]:
+        return self._shifts[:last]
+
+    def get_release(self, environment: object, number: int) -> Release | None:
+        return self._release
 
     def missed_until(self, environment: object) -> dict[str, datetime]:
         return {}

@@ -11,7 +11,7 @@ import pytest
 
 from instar.control.schedule import next_at
 from instar.errors import Refused
-from instar.model.definition import Volume
+from instar.model.definition import Data, Volume
 from instar.model.environment import Keep, ScheduledTask, Settings
 from instar.model.occurrence import Occurrence
 from instar.model.outcome import RolloutOutcome
@@ -39,9 +39,11 @@ def workspace(tmp_path: Path) -> Iterator[SimulatedWorkspace]:
     made.ledger.close()
 
 
-def deploy(workspace: SimulatedWorkspace, version: str) -> RolloutOutcome:
+def deploy(workspace: SimulatedWorkspace, version: str, **fields: object) -> RolloutOutcome:
     with hold_environment(workspace, ENV), keep_from_gc(workspace):
-        wanted = dataclasses.replace(configuration({"VERSION": version}, volumes=(OWN,)), schedule={"poll": POLL})
+        wanted = dataclasses.replace(
+            configuration({"VERSION": version}, volumes=(OWN,), **fields), schedule={"poll": POLL}
+        )
         found = begin(workspace, ENV, SETTINGS, workspace.bake("one"), wanted, "deploy", project=None, origin=ORIGIN)
         return converge.converge(workspace, found, time.monotonic())
 
@@ -80,6 +82,16 @@ def test_one_that_its_agent_was_killed_before_it_began_does_not_begin_any_more(w
     assert rollback(workspace, workspace.ledger.get_environment(ENV)).outcome == "done"
     assert outcomes(workspace) == ["it had not begun when another release was to come"]
     assert workspace.simulation.runtime.tasks_run == []
+
+
+def test_a_rollback_that_is_refused_for_another_reason_gives_no_command_up(workspace: SimulatedWorkspace) -> None:
+    deploy(workspace, "3", data=Data(version=1, reads=(1,)))
+    deploy(workspace, "4", data=Data(version=2, reads=(2,)))
+    due = Occurrence(entry="poll", due_at=workspace.simulation.clock.peek().replace(microsecond=0))
+    workspace.ledger.schedules.begin(ENV, 4, due, Command(argv=("poll",)))
+    with pytest.raises(Refused, match="cannot roll back"):
+        rollback(workspace, workspace.ledger.get_environment(ENV), to=3)
+    assert outcomes(workspace) == []
 
 
 def test_another_begins_by_hand_where_one_has_ended(workspace: SimulatedWorkspace) -> None:

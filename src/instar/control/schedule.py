@@ -104,17 +104,21 @@ def in_force_since(active: Release, terms: Sequence[Term]) -> Mapping[str, datet
     return found
 
 
-def dropped(active: Release, terms: Sequence[Term]) -> tuple[Dropped, ...]:
-    """Return the entries that the release before the active one had, and that one hasn't, or at other times."""
-    former = terms[1][0] if len(terms) > 1 else None
-    if former is None:
-        return ()
-    since = in_force_since(former, terms[1:])
-    return tuple(
-        Dropped(entry=Entry(name=name, task=task), since=since[name], until=terms[0][1])
-        for name, task in former.configuration.schedule.items()
-        if not _is_due_alike(active.configuration.schedule.get(name), task)
-    )
+def dropped(terms: Sequence[Term]) -> tuple[Dropped, ...]:
+    """Return the entries that a release had, and the one after it hasn't, or at other times: the oldest first. Of
+    releases that nobody knows any more, nothing is."""
+    found = []
+    for place in range(len(terms) - 1, 0, -1):
+        (former, _), (latter, until) = terms[place], terms[place - 1]
+        if former is None or latter is None:
+            continue
+        since = in_force_since(former, terms[place:])
+        found += [
+            Dropped(entry=Entry(name=name, task=task), since=since[name], until=until)
+            for name, task in former.configuration.schedule.items()
+            if not _is_due_alike(latter.configuration.schedule.get(name), task)
+        ]
+    return tuple(found)
 
 
 def _is_due_alike(one: ScheduledTask | None, other: ScheduledTask) -> bool:
@@ -130,7 +134,7 @@ def note_missed(snapshot: Snapshot) -> tuple[Action, ...]:
 
 
 def _again(entry: Entry, before: Occurrence | None) -> Occurrence | None:
-    if entry.last is None or before is None or entry.last.outcome in (None, DONE, UNKNOWN):
+    if entry.last is None or before is None or entry.last.outcome in (None, DONE, UNKNOWN, UNBEGUN):
         return None
     if before.number > entry.task.retries:
         return None

@@ -86,7 +86,7 @@ class Timetable:
                 yield found
 
     def _missed_of_dropped(self, ledger: Ledger, snapshot: Snapshot) -> tuple[Missed, ...]:
-        """Return what was missed of entries that only the release before has, until it is written down."""
+        """Return what was missed of entries while older releases had them, until it is written down."""
         if not self._dropped:
             return ()
         known, found = ledger.schedules.missed_until(snapshot.environment.id), []
@@ -117,19 +117,16 @@ class Timetable:
         self._since = in_force_since(active, terms)
         self._dropped = tuple(
             replace(one, entry=replace(one.entry, last=ledger.schedules.last(environment.id, one.entry.name)))
-            for one in dropped(active, terms)
+            for one in dropped(terms)
         )
 
 
 def _terms(ledger: Ledger, snapshot: Snapshot) -> list[Term]:
-    """Return which releases had the traffic, and from when on, the last first. Of more than are looked at, the last
-    one is taken to have had it from the beginning."""
+    """Return which releases had the traffic, and from when on, the last first."""
     environment, found = snapshot.environment, list[Term]()
     for number, at in ledger.schedules.last_active(environment, _TERMS):
         release = None
         with contextlib.suppress(LedgerDamaged, NotFound):  # it was, and nothing that is to come depends on it
             release = None if number is None else ledger.get_release(environment.id, number)
         found.append((release, at))
-    if len(found) == _TERMS:
-        found[-1] = (found[-1][0], environment.created_at)
     return found

@@ -74,13 +74,18 @@ def _spoken_otherwise(running: Service, service: Service) -> Iterator[tuple[str,
 
 def refuse_held_volumes(workspace: Workspace, environment: EnvironmentId, *, but: int | None = None) -> None:
     """Raise Refused where somebody runs a command, of another release than ``but``, which has a volume that only one
-    release may have at a time: the rollout would wait for its end, whenever that is. The caller holds the environment:
-    one that has ended without anybody who saw it, or that nobody has begun, is taken away."""
+    release may have at a time: the rollout would wait for its end, whenever that is. The caller holds the environment,
+    and has nothing else to refuse: one that has ended without anybody who saw it, or that nobody has begun, is taken
+    away."""
     if find_held_volume(workspace, environment, but) is None:
         return
     provider = workspace.provider(workspace.ledger.get_environment(environment).settings.provider)
-    make_loop(workspace, provider).begin(environment).clear(unbegun=True)
+    loop = make_loop(workspace, provider).begin(environment)
+    loop.clear()
     held = find_held_volume(workspace, environment, but)
+    if held is not None and held[0].started_at is None:
+        loop.clear(unbegun=True)
+        held = find_held_volume(workspace, environment, but)
     if held is not None:
         one, volume = held
         argv = " ".join(one.command.argv if one.command else ())
@@ -91,7 +96,13 @@ def refuse_held_volumes(workspace: Workspace, environment: EnvironmentId, *, but
 
 
 def find_held_volume(workspace: Workspace, environment: EnvironmentId, but: int | None) -> tuple[Instance, str] | None:
-    """Return the instance of a command, of another release than ``but``, that has an exclusive volume, and which."""
+    """Return the instance of a command, of another release than ``but``, that has an exclusive volume, and which; one
+    that was begun, if there is one."""
+    held = _held_volumes(workspace, environment, but)
+    return min(held, key=lambda found: found[0].started_at is None, default=None)
+
+
+def _held_volumes(workspace: Workspace, environment: EnvironmentId, but: int | None) -> Iterator[tuple[Instance, str]]:
     for one in workspace.ledger.instances(environment):
         if one.command is None or one.release == but or (one.attended and not is_attended(workspace, one.id)):
             continue
@@ -100,8 +111,7 @@ def find_held_volume(workspace: Workspace, environment: EnvironmentId, but: int 
         service = release_of(one, workspace.ledger.get_release(environment, one.release)).service
         volume = next((volume for volume in service.volumes if volume.access == "exclusive"), None)
         if volume is not None:
-            return one, volume.name
-    return None
+            yield one, volume.name
 
 
 def start_rollout(

@@ -332,11 +332,11 @@ def _require_and_tell(
     launching = release is None or state is None or state.active != release.number
     refuse_unfinished_data(state, None)
     kept = keeping(provider, environment, active, configuration) if launching else ()
-    if launching:
-        refuse_held_volumes(workspace, environment)
     (first, service), *others = configuration.services.items()
     beside = {"others": dict(others)} if others else {}
     warnings = provider.preflight(environment, settings.of_role(first), service, launching=launching, **beside)
+    if launching:
+        refuse_held_volumes(workspace, environment)
     _tell(workspace, state, settings, (*warnings, *told_of_circle(workspace, environment, configuration.uses)))
     for text in kept:
         workspace.report(Progress(stage="snapshot", text=text))

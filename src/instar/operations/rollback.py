@@ -56,10 +56,10 @@ def rollback(
     with hold_environment(workspace, environment_id, take_over=take_over):
         environment = workspace.ledger.get_environment(environment_id)
         target = reachable(workspace, environment, to)
+        unreadable = unread(workspace, environment, target, force=force, with_data=bool(data))
         refuse_held_volumes(workspace, environment_id, but=None if data else target.number)
         for text in told_of_data(workspace, environment, target, data):
             workspace.report(Progress(stage="data", text=text, kind="warning"))
-        unreadable = unread(workspace, environment, target, force=force, with_data=bool(data))
         forced = {"forced": unreadable} if unreadable is not None else None
         others = other_secrets(workspace, environment, target)
         if others and keep_secrets:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from instar.control.forecast import forecast
 from instar.model.plan import PlannedChange, RollbackPlan
-from instar.model.release import Configuration, EnvironmentState, Release
+from instar.model.release import Configuration, EnvironmentState, Instance, Release
 from instar.operations.converge import find_held_volume
 from instar.operations.doors import told_of_doors
 from instar.operations.plan import differences, written
@@ -34,7 +34,7 @@ def plan_rollback(
     environment_id, settings = environment.id, environment.settings
     target = reachable(workspace, environment, to)
     data = data_of_rollback(workspace, environment, to) if with_data else None
-    held = find_held_volume(workspace, environment_id, None if with_data else target.number)
+    held = _held(workspace, environment, None if with_data else target.number)
     unreadable = unread(workspace, environment, target, force=force, with_data=with_data)
     others = other_secrets(workspace, environment, target)
     anew = bool(others) and keep_secrets
@@ -64,6 +64,16 @@ def plan_rollback(
         data=data,
         warnings=tuple(texts),
     )
+
+
+def _held(workspace: Workspace, environment: EnvironmentState, but: int | None) -> tuple[Instance, str] | None:
+    """Return which command keeps a rollback waiting: none that has ended, though nobody has written that down."""
+    held = find_held_volume(workspace, environment.id, but)
+    if held is None:
+        return None
+    provider = workspace.provider(environment.settings.provider)
+    (seen,) = provider.observe(environment.id, [held[0]]).groups
+    return held if seen.state == "running" else None
 
 
 def _changes(active: Release, target: Release, wanted: Configuration, provider: str) -> tuple[PlannedChange, ...]:
