@@ -45,7 +45,8 @@ def restore(
         if having:
             raise Refused(
                 f"cannot restore the volume '{name}' of '{environment}': {', '.join(having)} has it",
-                hint=f"instar destroy {environment}, which keeps volumes; then restore it, and deploy again",
+                hint=f"instar destroy {environment}, which keeps volumes; then restore it, and deploy again (on a "
+                "cluster with another environment in its namespace, by which it is found meanwhile)",
             )
         keeper = _keeper(workspace, environment)
         if not any((one.volume, one.number) == (name, number) for one in keeper.snapshots(environment)):
