@@ -375,6 +375,7 @@ def _order(here: World) -> str:
             "environment": {},
             "socket": str(here.state.router_sockets / "none.sock"),
             "listening": [],
+            "access": None,
             "follows": None,
         }
     )
