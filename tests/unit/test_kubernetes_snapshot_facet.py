@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from instar.model.volume import SnapshotCause
 from instar.providers.kubernetes import snapshots as module
 from instar.providers.kubernetes.rights import roles
 from instar.providers.kubernetes.snapshots import ClusterSnapshots
+from instar.waiting import Deadline
 from unit.kubernetes_values import ENV, SECTION, SERVICE, SETTINGS, World
 
 DATA = Volume(name="data", path="/data", access="shared", snapshot=True)
@@ -198,6 +200,127 @@ def test_a_restore_that_is_cut_after_any_call_is_whole_by_the_next(
     assert len(stub.names("persistentvolumeclaims")) == 1
 
 
+def phase(stub: ClusterStub, name: str, said: str) -> None:
+    stub.one("persistentvolumeclaims", name)["status"] = {"phase": said}
+
+
+def wait_for_pods(stub: ClusterStub) -> None:
+    """Have a claim that is made from a snapshot get its storage with its first pod, and not before."""
+    fast = {"metadata": {"name": "fast"}, "provisioner": "fast.example", "volumeBindingMode": "WaitForFirstConsumer"}
+    stub.put("storageclasses", "", fast)
+    stub.bound_claims = False
+
+
+def test_data_stays_until_the_claim_that_counts_has_storage_of_its_own(world: World, stub: ClusterStub) -> None:
+    take(world)
+    wait_for_pods(stub)
+    kept(world).restore_snapshot(ENV, "data", 1)
+    assert stub.names("persistentvolumeclaims") == ["shop-prod-data", "shop-prod-data.1"]
+    again = world.create(release(world, 2), serial=2)
+    assert claim_of_pods(stub, again.id) == "shop-prod-data.1"
+    kept(world).restore_snapshot(ENV, "data", 1)  # a rollout that is given up: what was never filled goes
+    assert stub.names("persistentvolumeclaims") == ["shop-prod-data", "shop-prod-data.2"]
+    world.create(release(world, 3), serial=3)
+    assert stub.names("persistentvolumeclaims") == ["shop-prod-data", "shop-prod-data.2"]
+    phase(stub, "shop-prod-data.2", "Bound")
+    world.create(release(world, 4), serial=4)
+    assert stub.names("persistentvolumeclaims") == ["shop-prod-data.2"]
+
+
+def test_what_replaced_claims_leave_is_removed_without_holding_up_a_group(world: World, stub: ClusterStub) -> None:
+    take(world)
+    wait_for_pods(stub)
+    kept(world).restore_snapshot(ENV, "data", 1)
+    phase(stub, "shop-prod-data.1", "Bound")
+    stub.faults.append(Fault(500, fits=lambda method, path: method == "DELETE" and "claims" in path))
+    world.create(release(world, 2), serial=2)
+    assert stub.names("persistentvolumeclaims") == ["shop-prod-data", "shop-prod-data.1"]
+    world.create(release(world, 3), serial=3)
+    assert stub.names("persistentvolumeclaims") == ["shop-prod-data.1"]
+
+
+def test_a_claim_that_only_looks_newer_has_nobodys_data_removed(world: World, stub: ClusterStub) -> None:
+    ours = stub.one("persistentvolumeclaims", "shop-prod-data")
+    labels = {**ours["metadata"]["labels"], "instar/turn": "99", "instar/whole": "yes"}
+    stub.put("persistentvolumeclaims", "shop", {**ours, "metadata": {"name": "shop-prod-data.99", "labels": labels}})
+    world.create(release(world, 2), serial=2)
+    assert stub.names("persistentvolumeclaims") == ["shop-prod-data", "shop-prod-data.99"]
+
+
+def test_a_snapshot_that_a_claim_is_yet_to_be_filled_from_stays(world: World, stub: ClusterStub) -> None:
+    take(world)
+    wait_for_pods(stub)
+    kept(world).restore_snapshot(ENV, "data", 1)
+    with pytest.raises(Refused, match=r"the claim 'shop/shop-prod-data\.1' is yet to be filled from it"):
+        kept(world).remove_snapshot(ENV, "data", 1)
+    with pytest.raises(NotFound, match=r"no storage yet.*from the snapshot 'shop-prod-data\.1'"):
+        take(world)
+    assert stub.names("volumesnapshots") == ["shop-prod-data.1"]
+    phase(stub, "shop-prod-data.1", "Bound")
+    kept(world).remove_snapshot(ENV, "data", 1)
+    assert stub.names("volumesnapshots") == []
+
+
+def test_what_another_process_made_anew_is_not_taken_for_ones_own(world: World, stub: ClusterStub) -> None:
+    take(world)
+    stub.bound_claims = False
+    with pytest.raises(ProviderUnavailable):
+        kept(world).restore_snapshot(ENV, "data", 1)
+    ours = stub.one("persistentvolumeclaims", "shop-prod-data.1")
+    del stub.objects["persistentvolumeclaims", "shop", "shop-prod-data.1"]
+    stub.put("persistentvolumeclaims", "shop", {**ours, "spec": {**ours["spec"], "dataSource": {"name": "another"}}})
+    stub.bound_claims = True
+    kept(world).restore_snapshot(ENV, "data", 1)
+    assert stub.names("persistentvolumeclaims") == ["shop-prod-data.2"]
+    assert stub.one("persistentvolumeclaims", "shop-prod-data.2")["spec"]["dataSource"]["name"] == "shop-prod-data.1"
+
+
+def test_a_driver_has_its_time_from_its_first_error_on(
+    world: World, stub: ClusterStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it worked before that, and anew after each time that it says none."""
+    made: list[float] = []
+    over = SimpleNamespace(after=lambda seconds: made.append(seconds) or Deadline(0.0))
+    monkeypatch.setattr(module, "Deadline", over)
+    stub.ready_snapshots = False
+    for _ in range(2):
+        with pytest.raises(ProviderUnavailable, match=r"not ready to use$"):
+            take(world)
+    assert made.count(module._ERRS_S) == 0
+    stub.storage_says = "no room"
+    stub.put("volumesnapshots", "shop", stub.one("volumesnapshots", "shop-prod-data.1"))
+    with pytest.raises(ProviderError, match="no room") as raised:
+        take(world)
+    assert raised.value.retry_after_s is None and made.count(module._ERRS_S) == 1
+
+
+def warning(stub: ClusterStub, name: str, text: str, at: str) -> None:
+    uid = stub.one("persistentvolumeclaims", "shop-prod-data.1")["metadata"]["uid"]
+    involved = {"uid": uid, "name": "shop-prod-data.1"}
+    stub.put(
+        "events", "shop", {"metadata": {"name": name}, "message": text, "lastTimestamp": at, "involvedObject": involved}
+    )
+
+
+def test_a_warning_counts_as_long_as_it_is_said_again_and_the_newest_is_told(
+    world: World, stub: ClusterStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take(world)
+    stub.bound_claims = False
+    with pytest.raises(ProviderUnavailable):
+        kept(world).restore_snapshot(ENV, "data", 1)
+    warning(stub, "a", "the newest", "2026-11-30T09:00:05Z")
+    warning(stub, "b", "an older one", "2026-11-30T09:00:01Z")
+    monkeypatch.setattr(module, "_ERRS_S", 0.0)
+    monkeypatch.setattr(module, "_FRESH_S", 0.0)
+    for _ in range(3):
+        with pytest.raises(ProviderUnavailable, match="the newest"):
+            kept(world).restore_snapshot(ENV, "data", 1)
+    monkeypatch.setattr(module, "_FRESH_S", 60.0)
+    warning(stub, "a", "the newest", "2026-11-30T09:00:09Z")
+    assert "the newest" in given_up(lambda: kept(world).restore_snapshot(ENV, "data", 1)).message
+
+
 def test_a_volume_that_is_gone_is_restored(world: World, stub: ClusterStub) -> None:
     take(world)
     world.provider.volumes.remove_volume(ENV, "data")
@@ -249,8 +372,12 @@ def test_snapshots_of_others_are_none_of_ours(world: World, stub: ClusterStub) -
         "shop",
         {"metadata": {"name": "shop-prod-data.8", "labels": {**ours, "instar/snapshot": "8"}}},
     )
+    assert [one.number for _ in range(2) for one in kept(world).snapshots()] == [1, 1]
+    (said,) = world.told  # once
+    assert said.kind == "warning" and "says of itself" in said.text and "shop-prod-data.8" in said.text
     with pytest.raises(ProviderError, match="says of itself"):
-        list(kept(world).snapshots())
+        kept(world).restore_snapshot(ENV, "data", 8)
+    kept(world).remove_snapshot(ENV, "data", 8)
 
 
 def test_a_volume_is_not_shown_on_this_machine(world: World) -> None:

@@ -7,11 +7,12 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from instar.control.data import kept_volumes
-from instar.errors import HostError, Refused
+from instar.errors import HostError, ProviderUnavailable, Refused
 from instar.model.definition import Data, Task, Volume
 from instar.model.environment import Keep, Settings
 from instar.model.outcome import RolloutOutcome
@@ -315,7 +316,7 @@ def test_what_was_kept_of_a_destroyed_environment_stays_as_its_volumes_do(world:
     assert [one.number for one in world.data.snapshots()] == [1]
 
 
-def test_a_snapshot_goes_with_the_release_whose_data_it_holds(world: World) -> None:
+def test_a_snapshot_goes_with_the_release_whose_data_it_holds(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.deploy("1")
     world.deploy("2", before=MIGRATE)
     world.data.take_snapshot(ENV, "data", running=False)  # somebody asked for it
@@ -325,6 +326,11 @@ def test_a_snapshot_goes_with_the_release_whose_data_it_holds(world: World) -> N
     assert gc(world.workspace, dry_run=True).snapshots == ("guestbook/dev data 1", "guestbook/dev data 3")
     with hold_environment(world.workspace, ENV):
         assert gc(world.workspace, dry_run=False).snapshots == (), "somebody acts on it"
+    for why in (ProviderUnavailable("no answer"), Refused("a claim is yet to be filled from it")):
+        with monkeypatch.context() as patched:
+            patched.setattr(world.data, "remove_snapshot", Mock(side_effect=why))
+            assert gc(world.workspace, dry_run=False).snapshots == ()
+        assert world.said("gc")[-1] == f"snapshots of volumes of 'guestbook/dev' stay: {why.message}"
     assert gc(world.workspace, dry_run=False).snapshots == ("guestbook/dev data 1", "guestbook/dev data 3")
     assert sorted(one.number for one in world.data.snapshots()) == [2, 4]
     assert [one.kind for one in world.workspace.ledger.history(ENV)].count("snapshot-removed") == 2

@@ -15,7 +15,6 @@ was killed before that): there is room for it then, and a full disk is what gc i
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 
 from instar.bake import layers_kept, prune_records
@@ -154,16 +153,21 @@ def _needed(workspace: Workspace) -> set[Digest]:
 def _snapshots(workspace: Workspace, dry_run: bool) -> Iterator[str]:
     """Remove the snapshots that rollouts took of data of releases that are not kept; yield them. Those stay for now
     whose environment somebody acts on, or is on another machine, or whose provider is not installed here, or cannot be
-    asked now."""
+    asked now, or refuses it: that is said."""
     for one in environments_with_releases(workspace.ledger):
         state = one.state
         if not is_here(workspace, state) or find_provider(workspace, state.settings.provider) is None:
             continue
         if state.active is None and state.rollout is None:  # destroyed: as its volumes stay, so does what was kept
             continue
-        with contextlib.suppress(EnvironmentBusy, ProviderError, ComponentMissing):
+        try:
             if old_snapshots(workspace, state, retention.kept(state, one.releases, one.present)):
                 yield from _old_snapshots(workspace, state.id, dry_run)
+        except EnvironmentBusy:
+            continue
+        except (ProviderError, ComponentMissing, Refused) as error:
+            text = f"snapshots of volumes of '{state.id}' stay: {error.message}"
+            workspace.report(Progress(stage="gc", text=text, kind="warning"))
 
 
 def _old_snapshots(workspace: Workspace, environment: EnvironmentId, dry_run: bool) -> list[str]:

@@ -2,22 +2,25 @@
 
 A claim's data cannot be exchanged, and its name is not free before it is gone. So a volume that is to hold what it did
 in a snapshot gets another claim of the next turn, made from that snapshot, while the one that it has stays as it is.
-The new one counts from the moment that it says that it is whole, in one write; what it replaces is removed after that.
-So whoever is killed leaves the volume as it was or as it is to be, and what is left over counts for nothing.
+The new one counts from the moment that it says that it is whole, in one write; what it replaces is removed after that,
+and when the new one has its storage. So whoever is killed leaves the volume as it was or as it is to be, what is left
+over counts for nothing, and no data goes before the new claim holds its own.
 
 Which claim a volume has is the same for as long as an instance has it: it is only restored while none does.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from instar.errors import ProviderError
 from instar.model.release import EnvironmentId
 from instar.providers.kubernetes.api import Api, Object
 from instar.providers.kubernetes.kinds import VOLUME_CLAIM
-from instar.providers.kubernetes.names import ENVIRONMENT, SERVICE, TURN, VOLUME, WHOLE, Names
+from instar.providers.kubernetes.names import ENVIRONMENT, REPLACED_BY, SERVICE, TURN, VOLUME, WHOLE, Names
 from instar.providers.kubernetes.settings import LABEL
 
 
@@ -41,18 +44,62 @@ def turn_of(found: Object) -> int:
     return int(text) if re.fullmatch(r"[1-9][0-9]{0,8}", text) else 0
 
 
+def is_whole(found: Object) -> bool:
+    """Tell whether a claim may count: the first of a volume does, a restored one once that was said of it."""
+    return not turn_of(found) or (found["metadata"].get("labels") or {}).get(WHOLE) == "yes"
+
+
+def is_bound(found: Object) -> bool:
+    return (found.get("status") or {}).get("phase") == "Bound"
+
+
+def is_pending(found: Object) -> bool:
+    """Tell whether a claim has no storage yet, and so holds nothing."""
+    return (found.get("status") or {}).get("phase") == "Pending"
+
+
+def source_of(found: Object) -> str:
+    """Return the name of the snapshot that a claim is, or was, filled from; "" of one that began empty."""
+    return str(((found.get("spec") or {}).get("dataSource") or {}).get("name") or "")
+
+
 def counting(found: Iterable[Object]) -> Mapping[tuple[EnvironmentId, str], Object]:
     """Return the claim that each volume has: of those that are whole, the one of the last turn."""
     made: dict[tuple[EnvironmentId, str], Object] = {}
     for one in sorted(found, key=turn_of):
-        is_whole = not turn_of(one) or (one["metadata"].get("labels") or {}).get(WHOLE) == "yes"
-        if is_whole and (volume := volume_of(one)) is not None:
+        if is_whole(one) and (volume := volume_of(one)) is not None:
             made[volume] = one
     return made
 
 
-def claim_names(api: Api, names: Names, namespace: str, volumes: Sequence[Any]) -> Mapping[str, str]:
-    """Return the name of the claim that each volume of an environment has that is there; asks only where there are
-    ``volumes`` to be had."""
-    found = api.list(VOLUME_CLAIM, namespace, names.labels) if volumes else ()
+def replaced(found: Sequence[Object]) -> list[Object]:
+    """Return the claims whose place another has taken that has its storage now: those that say so themselves, since
+    whoever may make a claim can have it look newer."""
+    now = counting(found)
+    return [
+        one
+        for one in found
+        if (volume := volume_of(one)) in now
+        and volume is not None
+        and turn_of(one) < turn_of(now[volume])
+        and (one["metadata"].get("annotations") or {}).get(REPLACED_BY) == str(now[volume]["metadata"]["uid"])
+        and is_bound(now[volume])
+        and not one["metadata"].get("deletionTimestamp")
+    ]
+
+
+def remove_replaced(found: Sequence[Object], remove: Callable[[str], None]) -> None:
+    """Have claims removed that others have replaced. What cannot be now counts for nothing, and goes with the next."""
+    for one in replaced(found):
+        with contextlib.suppress(ProviderError):
+            remove(str(one["metadata"]["name"]))
+
+
+def claims_there(api: Api, names: Names, namespace: str, volumes: Sequence[Any]) -> Sequence[Object]:
+    """Return the claims of an environment; asks only where there are ``volumes`` to be had."""
+    return api.list(VOLUME_CLAIM, namespace, names.labels) if volumes else ()
+
+
+def claim_names(found: Iterable[Object]) -> Mapping[str, str]:
+    """Return the name of the claim that each volume has that is there, of one environment's claims."""
     return {volume: str(one["metadata"]["name"]) for (_, volume), one in counting(found).items()}

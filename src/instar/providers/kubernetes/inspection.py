@@ -17,7 +17,7 @@ from instar.providers.base import RoutedTarget, RouterPlan, RouterState, Subject
 from instar.providers.doors import Ports
 from instar.providers.kubernetes import audit, other_routes
 from instar.providers.kubernetes.api import Api
-from instar.providers.kubernetes.claims import claim_names
+from instar.providers.kubernetes.claims import claim_names, claims_there
 from instar.providers.kubernetes.comparison import Difference, differences, other_writers
 from instar.providers.kubernetes.door import Backend
 from instar.providers.kubernetes.kinds import CONFIG_MAP, POD, SECRET
@@ -106,7 +106,7 @@ class ClusterInspection:
         wanted: tuple[Made, ...] = ()
         order = None
         if subject.image is not None:
-            claims = claim_names(api, names, place.namespace, subject.release.service.volumes)
+            claims = claim_names(claims_there(api, names, place.namespace, subject.release.service.volumes))
             order = Order(
                 names=names, group=group, release=subject.release, image=subject.image, place=place, claims=claims
             )

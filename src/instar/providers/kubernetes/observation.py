@@ -211,8 +211,14 @@ def _scaled(deployment: Object, group: Instance) -> str | None:
 
 def last_warnings(events: Iterable[Object]) -> Mapping[str, str]:
     """Return what was said last of each object that something is wrong with."""
-    found = sorted(events, key=lambda one: str(one.get("lastTimestamp") or one.get("eventTime") or ""))
+    found = sorted(events, key=said_at)
     return {str((one.get("involvedObject") or {}).get("name")): str(one.get("message")) for one in found}
+
+
+def said_at(event: Object) -> str:
+    """Return when an event was told last, as the cluster says; "" where it does not. A later one is the greater."""
+    series = event.get("series") or {}
+    return str(series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime") or "")
 
 
 def _warned(pods: Sequence[Object], warnings: Mapping[str, str]) -> str | None:

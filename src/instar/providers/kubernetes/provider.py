@@ -26,7 +26,7 @@ from instar.providers.kubernetes import checks, preflight
 from instar.providers.kubernetes.answers import AlreadyExists
 from instar.providers.kubernetes.api import Api, Object
 from instar.providers.kubernetes.attachment import ClusterAttachment, attach
-from instar.providers.kubernetes.claims import claim_names, volume_of
+from instar.providers.kubernetes.claims import claim_names, claims_there, remove_replaced, volume_of
 from instar.providers.kubernetes.comparison import require_as_made
 from instar.providers.kubernetes.fence import Fence, number_of
 from instar.providers.kubernetes.figures import Counted, Figures
@@ -70,7 +70,7 @@ class KubernetesProvider:
         self._versions: dict[EnvironmentId, Mapping[str, str]] = {}
         self._guard = threading.Lock()
         self.measures = ClusterMeasures(self.place_of)
-        self._volumes = ClusterVolumes(site.environments, site.ledger_name, self._api, self._claim)
+        self._volumes = ClusterVolumes(site.environments, site.ledger_name, self._api, self._claim, site.report)
 
     @property
     def inspects(self) -> ClusterInspection:
@@ -172,8 +172,8 @@ class KubernetesProvider:
 
     def create(self, group: Instance, release: Release, image: Image) -> None:
         place, names = self._place(group.environment), self._names(group.environment)
-        claims = claim_names(self._api(place), names, place.namespace, release.service.volumes)
-        order = Order(names=names, group=group, release=release, image=image, place=place, claims=claims)
+        known = claims_there(self._api(place), names, place.namespace, release.service.volumes)
+        order = Order(names=names, group=group, release=release, image=image, place=place, claims=claim_names(known))
         made = group_objects(order, self._secrets(release))
         fence = self._fence(group.environment)
         fence.claim()
@@ -181,8 +181,9 @@ class KubernetesProvider:
         if root["metadata"].get("deletionTimestamp") is not None:
             raise ProviderError(f"cannot create '{group.id}': one of that name is on its way to its end")
         self._require_newest(fence, place, root)
-        for volume in (one for one in order.volumes if one.name not in claims):
+        for volume in (one for one in order.volumes if one.name not in order.claims):
             self._make(fence, names, place, VOLUME_CLAIM, claim(names, volume, place.storage_class))
+        remove_replaced(known, lambda name: self._delete(group.environment, VOLUME_CLAIM, name))
         uid = str(root["metadata"]["uid"])
         serving = 0 if order.own.scaling is None else self._serving(group.environment)
         for kind, one in made:
@@ -193,8 +194,7 @@ class KubernetesProvider:
         """A Deployment, or a Job, has begun when it is made."""
 
     def destroy(self, group: Instance, release: Release) -> bool:
-        place, names = self._place(group.environment), self._names(group.environment)
-        api = self._api(place)
+        api, names, place = self.place_of(group.environment)
         self._end_begun_by_another(group)
         found = api.find(CONFIG_MAP, place.namespace, group.id)
         if found is None:

@@ -24,6 +24,7 @@ from instar.errors import (
     ProviderUnavailable,
     Refused,
 )
+from instar.model.progress import Progress
 from instar.model.release import EnvironmentId
 from instar.model.volume import SnapshotCause, VolumeSnapshot
 from instar.providers.kubernetes import claims
@@ -35,11 +36,13 @@ from instar.providers.kubernetes.names import (
     ENVIRONMENT,
     LAST_SNAPSHOT,
     LEDGER,
+    REPLACED_BY,
     SERVICE,
     VOLUME,
     WHOLE,
     Names,
 )
+from instar.providers.kubernetes.observation import said_at
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.storage import snapshot_class, waits_for_pods
 from instar.waiting import Deadline
@@ -47,6 +50,7 @@ from instar.waiting import Deadline
 _WATCHED_S: Final = 2.0
 _SOON_S: Final = 1.0
 _ERRS_S: Final = 20.0  # for so long a driver that says an error may try again
+_FRESH_S: Final = 10.0  # for so long after its last one a claim's warnings count: each try of a driver says another
 _WHOLE: Final = {"metadata": {"labels": {WHOLE: "yes"}}}
 
 Key = tuple[object, ...]
@@ -64,6 +68,8 @@ class Cluster(Protocol):
 
     def ledger(self) -> str: ...
 
+    def report(self, told: Progress) -> None: ...
+
     def require_lease(self, environment: EnvironmentId) -> None: ...
 
     def find_volume(self, environment: EnvironmentId, name: str) -> tuple[Place, Object] | None: ...
@@ -74,12 +80,25 @@ class ClusterSnapshots:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._begun: dict[Key, str] = {}  # what this process has begun to make, by what for
-        self._errs: dict[str, Deadline] = {}  # until when a driver may say errors of it
+        self._begun: dict[Key, str] = {}  # what this process has begun to make, by what for: its uid
+        self._errs: dict[str, Deadline] = {}  # until when a driver may say errors of it, by its uid
+        self._unread: set[str] = set()  # of which it was said that they cannot be read
+        self._warnings: dict[str, tuple[tuple[str, str], Deadline]] = {}  # the last of a claim, and how long it counts
 
     def snapshots(self, environment: EnvironmentId | None = None) -> Iterator[VolumeSnapshot]:
-        found = [made_of.volume_snapshot(one) for _, one in self._kept(environment)]
+        found = [known for _, one in self._kept(environment) if (known := self._read(one)) is not None]
         yield from sorted(found, key=lambda one: (str(one.environment), one.volume, one.number))
+
+    def _read(self, found: Object) -> VolumeSnapshot | None:
+        """Return what a snapshot says of itself; None, and a warning is given once, where somebody has changed that."""
+        try:
+            return made_of.volume_snapshot(found)
+        except ProviderError as error:
+            if _uid(found) not in self._unread:
+                self._unread.add(_uid(found))
+                text = f"{error.message}; it is left out: {error.hint}"
+                self._cluster.report(Progress(stage="snapshot", text=text, kind="warning"))
+            return None
 
     def shown(self, environment: EnvironmentId, name: str) -> AbstractContextManager[Path]:
         raise HostError(
@@ -104,6 +123,7 @@ class ClusterSnapshots:
         key: Key = ("take", environment, name, cause)
         found = self._begun_snapshot(api, names, place, name, key, cause)
         if found is None:
+            self._require_storage(api, claim, environment, name)
             by = snapshot_class(api, (claim.get("spec") or {}).get("storageClassName"))
             self._cluster.require_lease(environment)
             number = self._next_number(api, names, place, name, claim)
@@ -111,7 +131,7 @@ class ClusterSnapshots:
             taken = made_of.Taken(at=at, running=running, shape=made_of.Shape.of(claim), cause=cause)
             wanted = made_of.snapshot_object(names, name, number, taken, claim, by)
             found = api.create(VOLUME_SNAPSHOT, place.namespace, wanted)
-            self._begun[key] = found["metadata"]["name"]
+            self._begun[key] = _uid(found)
         ready = self._ready(api, place, found, f"keep what the volume '{name}' of '{environment}' holds")
         api.merge(VOLUME_SNAPSHOT, place.namespace, ready["metadata"]["name"], _WHOLE)
         self._begun.pop(key, None)
@@ -124,15 +144,15 @@ class ClusterSnapshots:
         verb = f"restore the volume '{name}' of '{environment}'"
         self._cluster.require_lease(environment)
         known = self._claims_of(api, names, place, name)
-        new = next((one for one in known if one["metadata"]["name"] == self._begun.get(key)), None)
-        if new is None:
+        new = next((one for one in known if _uid(one) == self._begun.get(key)), None)
+        if new is None or claims.source_of(new) != snapshot["metadata"]["name"]:
             turn = 1 + max((claims.turn_of(one) for one in known), default=0)
             last = max((made_of.last_number(one) for one in known), default=0)
             shape = made_of.taken_of(snapshot).shape
             wanted = made_of.claim_from(names, name, turn, shape, snapshot, last)
             new = api.create(VOLUME_CLAIM, place.namespace, wanted)
-            self._begun[key] = new["metadata"]["name"]
-        self._require_bound(api, place, new, verb)
+            self._begun[key] = _uid(new)
+        is_bound = self._require_bound(api, place, new, verb)
         try:
             api.merge(VOLUME_CLAIM, place.namespace, new["metadata"]["name"], _WHOLE)
         except InstarError as error:  # it may have come to that all the same
@@ -140,15 +160,34 @@ class ClusterSnapshots:
             raise HalfDone(cause, hint=error.hint, retry_after_s=after_s) from error
         self._begun.pop(key, None)
         for one in known:
-            if one["metadata"]["name"] != new["metadata"]["name"]:
+            if _uid(one) != _uid(new):
                 with contextlib.suppress(InstarError):  # it counts for nothing, and goes with the next one
-                    api.delete(VOLUME_CLAIM, place.namespace, one["metadata"]["name"])
+                    self._replace(api, place, one, new, is_bound=is_bound)
+
+    def _replace(self, api: Api, place: Place, old: Object, new: Object, *, is_bound: bool) -> None:
+        """Remove a claim that ``new`` has the place of. What has data stays until that one has its own, which is when
+        the next group is made (claims.remove_replaced)."""
+        name = old["metadata"]["name"]
+        if is_bound:
+            api.delete(VOLUME_CLAIM, place.namespace, name)
+        elif claims.is_pending(old):
+            api.delete(VOLUME_CLAIM, place.namespace, name, only=old)  # it may be given its storage just now
+        else:
+            said = {"metadata": {"annotations": {REPLACED_BY: _uid(new)}}}
+            api.merge(VOLUME_CLAIM, place.namespace, name, said)
 
     def remove_snapshot(self, environment: EnvironmentId, name: str, number: int) -> None:
         place, snapshot = self._snapshot(environment, name, number)
         self._cluster.require_lease(environment)
-        api = self._cluster.api_of(place)
-        api.delete(VOLUME_SNAPSHOT, place.namespace, snapshot["metadata"]["name"], only=snapshot)
+        api, own = self._cluster.api_of(place), snapshot["metadata"]["name"]
+        for one in api.list(VOLUME_CLAIM, place.namespace, {LEDGER: self._cluster.ledger()}):
+            if claims.is_whole(one) and not claims.is_bound(one) and claims.source_of(one) == own:
+                raise Refused(
+                    f"cannot remove snapshot {number} of the volume '{name}' of '{environment}': the claim "
+                    f"'{place.namespace}/{one['metadata']['name']}' is yet to be filled from it",
+                    hint="it is with its first pod: deploy what has that volume, or remove the volume, and ask again",
+                )
+        api.delete(VOLUME_SNAPSHOT, place.namespace, own, only=snapshot)
 
     def copy_volume(self, source: EnvironmentId, name: str, to: EnvironmentId, as_name: str) -> None:
         place, claim = self._volume(source, name, "copy")
@@ -159,18 +198,19 @@ class ClusterSnapshots:
         made = self._target(api, names, place, as_name, key)
         self._cluster.require_lease(to)
         verb = f"copy the volume '{name}' of '{source}'"
-        by = api.find(VOLUME_SNAPSHOT, place.namespace, self._begun[by_key]) if by_key in self._begun else None
+        unfinished = self._unfinished(api, names, place, as_name) if by_key in self._begun else ()
+        by = next((one for one in unfinished if _uid(one) == self._begun[by_key]), None)
         if by is None:
             self._sweep(api, names, place, as_name)
             kept_by = snapshot_class(api, (claim.get("spec") or {}).get("storageClassName"))
             wanted = made_of.copying_object(names, as_name, secrets.token_hex(4), claim, kept_by)
             by = api.create(VOLUME_SNAPSHOT, place.namespace, wanted)
-            self._begun[by_key] = by["metadata"]["name"]
+            self._begun[by_key] = _uid(by)
         by = self._ready(api, place, by, verb)
         if made is None:
             wanted = made_of.claim_from(names, as_name, 0, made_of.Shape.of(claim), by)
             made = api.create(VOLUME_CLAIM, place.namespace, wanted)
-            self._begun[key] = made["metadata"]["name"]
+            self._begun[key] = _uid(made)
         is_bound = self._require_bound(api, place, made, verb)
         if is_bound:  # else it is filled when a pod is to have it, and what it is filled from stays until then
             api.delete(VOLUME_SNAPSHOT, place.namespace, by["metadata"]["name"])
@@ -189,7 +229,7 @@ class ClusterSnapshots:
     def _target(self, api: Api, names: Names, place: Place, volume: str, key: Key) -> Object | None:
         """Return the claim that this process has begun to fill. Raises Refused where there is another."""
         found = self._claims_of(api, names, place, volume)
-        mine = next((one for one in found if one["metadata"]["name"] == self._begun.get(key)), None)
+        mine = next((one for one in found if _uid(one) == self._begun.get(key)), None)
         if found and mine is None:
             to = names.environment
             raise Refused(
@@ -204,7 +244,7 @@ class ClusterSnapshots:
         """Return the snapshot that was begun for the very same, and is not ready yet; others that nobody goes on with
         are removed."""
         for one in self._unfinished(api, names, place, volume):
-            if one["metadata"]["name"] == self._begun.get(key) or (cause is not None and _cause_of(one) == cause):
+            if _uid(one) == self._begun.get(key) or (cause is not None and _cause_of(one) == cause):
                 return one
         self._sweep(api, names, place, volume)
         return None
@@ -212,11 +252,8 @@ class ClusterSnapshots:
     def _sweep(self, api: Api, names: Names, place: Place, volume: str) -> None:
         """Remove snapshots that were begun, and that nobody goes on with or fills a claim from."""
         left = self._unfinished(api, names, place, volume)
-        filling = {
-            ((one.get("spec") or {}).get("dataSource") or {}).get("name")
-            for one in self._claims_of(api, names, place, volume)
-            if not _is_bound(one)
-        }
+        found = self._claims_of(api, names, place, volume)
+        filling = {claims.source_of(one) for one in found if not claims.is_bound(one)}
         if left:
             self._cluster.require_lease(names.environment)
         for one in left:
@@ -249,54 +286,84 @@ class ClusterSnapshots:
         if found is None:
             raise ProviderError(f"cannot {verb}: somebody has removed the snapshot meanwhile")
         if made_of.is_ready(found):
+            self._errs.pop(_uid(found), None)
             return found
-        told = made_of.error_of(found)
-        self._give_up_or_wait(api, VOLUME_SNAPSHOT, place, found, verb, told, "the snapshot is not ready to use")
-        raise AssertionError  # it has raised
+        cause = made_of.error_of(found)
+        waits, errs = "the snapshot is not ready to use", bool(cause)
+        raise self._not_yet(api, VOLUME_SNAPSHOT, place, found, verb, waits, cause, errs)
 
     def _require_bound(self, api: Api, place: Place, begun: Object, verb: str) -> bool:
         """Tell whether a claim has its storage; False where it gets that with its first pod. Raises as above."""
-        found = self._seen(api, VOLUME_CLAIM, place, begun, _is_bound)
+        found = self._seen(api, VOLUME_CLAIM, place, begun, claims.is_bound)
         if found is None:
             raise ProviderError(f"cannot {verb}: somebody has removed the claim meanwhile")
-        if _is_bound(found):
-            return True
-        if waits_for_pods(api, (found.get("spec") or {}).get("storageClassName")):
-            return False
-        fields = {"type": "Warning", "involvedObject.uid": str(found["metadata"]["uid"])}
-        said = [str(one.get("message") or "") for one in api.list(EVENT, place.namespace, {}, fields)]
-        told = made_of.shown(said[-1]) if said else ""
-        self._give_up_or_wait(api, VOLUME_CLAIM, place, found, verb, told, "the claim has no storage yet")
-        raise AssertionError  # it has raised
+        is_bound = claims.is_bound(found)
+        if is_bound or waits_for_pods(api, (found.get("spec") or {}).get("storageClassName")):
+            self._errs.pop(_uid(found), None)
+            self._warnings.pop(_uid(found), None)
+            return is_bound
+        cause, is_fresh = self._last_warning(api, place, found)
+        raise self._not_yet(api, VOLUME_CLAIM, place, found, verb, "the claim has no storage yet", cause, is_fresh)
+
+    def _last_warning(self, api: Api, place: Place, claim: Object) -> tuple[str, bool]:
+        """Return what was said last against a claim, and whether it counts: what was said once, and not again, is over.
+
+        When it was said is told by what changes here, and not by the cluster's clock, which may be another.
+        """
+        uid = _uid(claim)
+        warnings = api.list(EVENT, place.namespace, {}, {"type": "Warning", "involvedObject.uid": uid})
+        if not warnings:
+            return "", False
+        last = max(warnings, key=said_at)
+        said = (said_at(last), str(last.get("message") or ""))
+        if uid not in self._warnings or self._warnings[uid][0] != said:
+            self._warnings[uid] = (said, Deadline.after(_FRESH_S))
+        return made_of.shown(said[1]), not self._warnings[uid][1].is_over
 
     def _seen(
         self, api: Api, kind: Kind, place: Place, begun: Object, is_so: Callable[[Object], bool]
     ) -> Object | None:
-        """Return an object as it is, as soon as it is so, or after a moment; None where it is gone."""
+        """Return an object as it is, as soon as it is so, or after a moment; None where it is gone, or another has its
+        name."""
         name = str(begun["metadata"]["name"])
-        found = api.find(kind, place.namespace, name)
+        found = _same(begun, api.find(kind, place.namespace, name))
         if found is None or is_so(found):
             return found
         version = str(found["metadata"].get("resourceVersion", ""))
         for _, one in api.watch(kind, place.namespace, version, _WATCHED_S, name=name):
             if is_so(one):
                 break
-        return api.find(kind, place.namespace, name)
+        return _same(begun, api.find(kind, place.namespace, name))
 
-    def _give_up_or_wait(
-        self, api: Api, kind: Kind, place: Place, found: Object, verb: str, told: str, waits: str
-    ) -> None:
-        name, uid = str(found["metadata"]["name"]), str(found["metadata"].get("uid"))
-        deadline = self._errs.setdefault(uid, Deadline.after(_ERRS_S))
-        if told and deadline.is_over:
+    def _not_yet(
+        self, api: Api, kind: Kind, place: Place, found: Object, verb: str, waits: str, cause: str, errs: bool
+    ) -> ProviderError:
+        """Return the error that says what is waited for; where its driver errs (``errs``: it says ``cause`` now), and
+        has done so for a while, remove what was begun, and return the one that is not to be tried again."""
+        uid = _uid(found)
+        deadline = self._errs.setdefault(uid, Deadline.after(_ERRS_S)) if errs else None
+        if deadline is None:
+            self._errs.pop(uid, None)
+        elif deadline.is_over:
             del self._errs[uid]
-            self._begun = {key: one for key, one in self._begun.items() if one != name}
-            api.delete(kind, place.namespace, name)
-            raise ProviderError(
-                f"cannot {verb}: {told}", hint="the storage's driver says so; what the volume holds was left as it is"
+            self._warnings.pop(uid, None)
+            self._begun = {key: one for key, one in self._begun.items() if one != uid}
+            api.delete(kind, place.namespace, str(found["metadata"]["name"]))
+            return ProviderError(
+                f"cannot {verb}: {cause}", hint="the storage's driver says so; what the volume holds was left as it is"
             )
-        text = f": {told}" if told else ""
-        raise ProviderUnavailable(f"cannot {verb} yet: {waits}{text}", retry_after_s=_SOON_S)
+        text = f": {cause}" if cause else ""
+        return ProviderUnavailable(f"cannot {verb} yet: {waits}{text}", retry_after_s=_SOON_S)
+
+    def _require_storage(self, api: Api, claim: Object, environment: EnvironmentId, name: str) -> None:
+        """Raise NotFound of a claim that gets its storage with its first pod: it holds nothing yet."""
+        if not claims.is_bound(claim) and waits_for_pods(api, (claim.get("spec") or {}).get("storageClassName")):
+            source = claims.source_of(claim)
+            filled = f", from the snapshot '{source}'" if source else ""
+            raise NotFound(
+                f"cannot keep what the volume '{name}' of '{environment}' holds: its claim "
+                f"'{claim['metadata']['name']}' has no storage yet, and is filled with its first pod{filled}"
+            )
 
     def _kept(self, environment: EnvironmentId | None) -> Iterator[tuple[Place, Object]]:
         wanted = {} if environment is None else {SERVICE: environment.service, ENVIRONMENT: environment.name}
@@ -336,8 +403,12 @@ class ClusterSnapshots:
         return Names(environment=environment, ledger=self._cluster.ledger())
 
 
-def _is_bound(claim: Object) -> bool:
-    return (claim.get("status") or {}).get("phase") == "Bound"
+def _uid(found: Object) -> str:
+    return str(found["metadata"].get("uid"))
+
+
+def _same(begun: Object, found: Object | None) -> Object | None:
+    return found if found is not None and _uid(found) == _uid(begun) else None
 
 
 def _cause_of(found: Object) -> SnapshotCause | None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from instar.errors import NotFound
 from instar.model.environment import Settings
+from instar.model.progress import Progress
 from instar.model.release import EnvironmentId
 from instar.providers.base import StoredVolume
 from instar.providers.kubernetes.api import Api, Object
@@ -28,9 +29,11 @@ class ClusterVolumes:
         ledger: Callable[[], str],
         api_of: Callable[[Place], Api],
         claim: Callable[[EnvironmentId], object],
+        report: Callable[[Progress], None],
     ) -> None:
         """``claim`` raises LeaseLost for who may not write there any more."""
         self.ledger = ledger
+        self.report = report
         self.api_of = api_of
         self.snapshots: ClusterSnapshots = ClusterSnapshots(self)
         self._environments = environments
