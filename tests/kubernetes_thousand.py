@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import yaml
@@ -71,7 +71,7 @@ class Listener:
 
     def measured(self, environment: EnvironmentId, measured: Measured) -> None: ...
 
-    def unlogged(self, environment: EnvironmentId, lost: int) -> None: ...
+    def unlogged(self, environment: EnvironmentId, lost: Mapping[str, int]) -> None: ...
 
     def checked(self, checked: Checked) -> None:
         self.checks.append(checked)

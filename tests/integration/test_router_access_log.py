@@ -33,6 +33,10 @@ def access(here: World) -> LocalLogFiles:
     return LocalLogFiles(here.state, here.id)
 
 
+def lost(here: World) -> int:
+    return sum(access(here).requests_lost(ENV).values())
+
+
 def written(here: World) -> list[dict[str, Any]]:
     lines = [line.split(" ", 2) for line in access(here).access_lines(ENV)]
     return [json.loads(text) for _, stream, text in lines if stream == "access" and text.endswith("}")]
@@ -137,7 +141,7 @@ def test_a_router_that_is_replaced_goes_on_in_the_same_log(here: World) -> None:
             load.wait(300)
     assert load.failures == []
     until(lambda: len(written(here)) >= load.served - 3 * CLIENTS)
-    assert len(written(here)) <= load.served and access(here).requests_lost(ENV) == 0
+    assert len(written(here)) <= load.served and lost(here) == 0
     assert {one["instance"] for one in written(here)} == {"web-dev-1-1"}
     until(lambda: len(writers(here)) == 1)
 
@@ -148,12 +152,12 @@ def test_a_stopped_writer_holds_no_request_up_and_what_is_lost_is_counted(here: 
     os.kill(writer, signal.SIGSTOP)
     with here.load() as load:
         load.wait(9_000)
-        until(lambda: access(here).requests_lost(ENV) > 0)
+        until(lambda: lost(here) > 0)
         os.kill(writer, signal.SIGCONT)
         load.wait(500)
     assert load.failures == []
-    until(lambda: len(written(here)) + access(here).requests_lost(ENV) >= load.served)
-    assert len(written(here)) + access(here).requests_lost(ENV) == load.served
+    until(lambda: len(written(here)) + lost(here) >= load.served)
+    assert len(written(here)) + lost(here) == load.served
 
 
 def test_a_killed_writer_holds_no_request_up_and_is_followed(here: World) -> None:
@@ -168,8 +172,8 @@ def test_a_killed_writer_holds_no_request_up_and_is_followed(here: World) -> Non
     until(lambda: len(told(here)) == 2)
     assert told(here)[0] == "(lines may be missing here: what writes them was killed)"
     read_and_not_written = 2 * 65_536 // 150
-    until(lambda: len(written(here)) + access(here).requests_lost(ENV) >= load.served - read_and_not_written)
-    assert len(written(here)) + access(here).requests_lost(ENV) <= load.served
+    until(lambda: len(written(here)) + lost(here) >= load.served - read_and_not_written)
+    assert len(written(here)) + lost(here) <= load.served
 
 
 def test_a_haproxy_that_was_killed_goes_on_writing(here: World) -> None:
@@ -191,7 +195,7 @@ def test_a_killed_holder_costs_no_line(here: World) -> None:
         load.wait(200)
     assert load.failures == []
     until(lambda: len(written(here)) >= load.served - CLIENTS)
-    assert len(written(here)) <= load.served and access(here).requests_lost(ENV) == 0
+    assert len(written(here)) <= load.served and lost(here) == 0
 
 
 @pytest.fixture
@@ -212,14 +216,14 @@ def test_a_full_disk_holds_no_request_up_and_what_is_lost_is_counted_and_told(sm
         with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while file.write(bytes(4_096)):
                 pass
-        until(lambda: access(small).requests_lost(ENV) > 500)
+        until(lambda: lost(small) > 500)
         filler.unlink()
         load.wait(300)
     assert load.failures == []
-    until(lambda: len(written(small)) + access(small).requests_lost(ENV) >= load.served)
-    assert len(written(small)) + access(small).requests_lost(ENV) == load.served
+    until(lambda: len(written(small)) + lost(small) >= load.served)
+    assert len(written(small)) + lost(small) == load.served
     (text,) = told(small)
-    assert text == f"({access(small).requests_lost(ENV):,} lines are missing here: No space left on device)"
+    assert text == f"({lost(small):,} lines are missing here: No space left on device)"
 
 
 def test_the_log_goes_with_the_router(here: World) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from instar.control.snapshot import Snapshot
 from instar.drift.check import Checked
 from instar.model.progress import Report, silent
@@ -24,7 +26,7 @@ class Heard:
     def measured(self, environment: EnvironmentId, measured: Measured) -> None:
         self.usage[environment] = measured
 
-    def unlogged(self, environment: EnvironmentId, lost: int) -> None: ...
+    def unlogged(self, environment: EnvironmentId, lost: Mapping[str, int]) -> None: ...
 
     def checked(self, checked: Checked) -> None: ...
 

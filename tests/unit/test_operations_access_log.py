@@ -113,6 +113,17 @@ def test_some_of_them_are_chosen(asked: dict[str, Any], paths: list[str]) -> Non
     assert [one.request.path for one in found(**asked) if one.request] == paths
 
 
+def test_who_follows_some_of_them_begins_with_so_many_of_these() -> None:
+    """And not with all of the sort that are kept."""
+    every = [line(at, f"/{at}", f"web-dev-{1 + at % 2}-1") for at in range(1, 9)]
+    kept = SimpleNamespace(
+        has_access_log=lambda _: True,
+        access_lines=lambda _, last=None, follow=False: iter(every if last is None else every[len(every) - last :]),
+    )
+    told = requests(workspace(kept), STATE, Wanted(release=2, last=2), follow=True)
+    assert [one.request.path for one in told if one.request] == ["/5", "/7"]
+
+
 def test_what_a_client_sent_steers_no_terminal_and_makes_no_word_of_its_own() -> None:
     odd = line(1, "/\x1b[31m", host="a b\n", method="\u202e")
     kept = SimpleNamespace(has_access_log=lambda _: True, access_lines=lambda *_, **__: iter([odd]))

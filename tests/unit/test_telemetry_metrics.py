@@ -48,10 +48,16 @@ def group(
 
 def test_requests_that_were_not_written_down_are_counted_on_where_haproxy_began_anew() -> None:
     told = metrics()
-    told.unlogged(ENV, 3)
+    told.unlogged(ENV, {"writer": 50, "haproxy": 3})
     told.saw(world(group()), 0.1)
     assert b"instar_access_log_lost_total{" not in told.text()
-    for lost, total in ((5, 0), (7, 2), (2, 4), (2, 4)):
+    for lost, total in (
+        ({"writer": 50, "haproxy": 5}, 0),
+        ({"writer": 50, "haproxy": 7}, 2),
+        ({"writer": 50}, 2),  # HAProxy did not answer
+        ({"writer": 50, "haproxy": 2}, 4),  # it began anew, and what was lost in files before is not lost again
+        ({"writer": 51, "haproxy": 2}, 5),
+    ):
         told.unlogged(ENV, lost)
         assert f"instar_access_log_lost_total{{{WHERE}}} {total:.1f}" in told.text().decode()
 

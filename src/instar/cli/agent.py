@@ -33,7 +33,7 @@ _LOGGED = {
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from instar.control.snapshot import Snapshot
     from instar.drift.check import Checked
@@ -139,7 +139,7 @@ class AgentReporter:
     def measured(self, environment: EnvironmentId, measured: Measured) -> None:
         self.metrics.measured(environment, measured)
 
-    def unlogged(self, environment: EnvironmentId, lost: int) -> None:
+    def unlogged(self, environment: EnvironmentId, lost: Mapping[str, int]) -> None:
         self.metrics.unlogged(environment, lost)
 
     def checked(self, checked: Checked) -> None:

@@ -164,6 +164,6 @@ def _identities(workspace: MachineWorkspace, files: Sequence[Path]) -> Sequence[
         if files:
             raise
         raise HostError(
-            f"cannot read the backup: it is encrypted, and {error.message.removeprefix('cannot ')}",
+            f"cannot read the backup, which is encrypted: {error.message}",
             hint="name the file with the identity that it was made for: instar restore -i FILE …",
         ) from error

@@ -117,7 +117,8 @@ def _matching(path: Path, question: Logs, pattern: re.Pattern[str]) -> Answer:
         if asked is None or seen < asked or len(found) == question.last:
             break
     yield from found
-    yield from notes
+    shown = {line.instance for line in found}
+    yield from (note for note in notes if note.stage != "ended" or note.text.partition(":")[0] in shown)
     return status[0]
 
 

@@ -131,7 +131,8 @@ def instar() -> None:
     Begin with: instar init, then: sudo instar deploy dev
 
     \b
-    Exit status: 0 done · 1 failed · 2 there are differences (--plan, drift, --check) · 64 wrong usage
+    Exit status: 0 done · 1 failed · 64 wrong usage
+    2 there are differences (--plan, drift, --check), or a backup leaves something out
     69 a needed component is missing · 75 somebody else works on the environment · 130 interrupted
     """
 

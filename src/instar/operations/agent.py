@@ -78,7 +78,7 @@ class AgentListener(Protocol):
     def measured(self, environment: EnvironmentId, measured: Measured) -> None:
         """It was measured what its instances use."""
 
-    def unlogged(self, environment: EnvironmentId, lost: int) -> None:
+    def unlogged(self, environment: EnvironmentId, lost: Mapping[str, int]) -> None:
         """That many of its requests could not be written down, where they are to be."""
 
     def checked(self, checked: Checked) -> None:

@@ -245,8 +245,9 @@ class LogFiles(Protocol):
         """Yield a line for each request, ``TIME access JSON``: client, instance, method, host, path, protocol, status,
         bytes, ms. What is told of the log itself is ``TIME instar TEXT``."""
 
-    def requests_lost(self, environment: EnvironmentId) -> int:
-        """Return how many requests could not be written down: since the log was begun, as far as that is known."""
+    def requests_lost(self, environment: EnvironmentId) -> Mapping[str, int]:
+        """Return how many requests could not be written down, by who lost them: each counts since it began, and is
+        missing where it does not say."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -196,7 +196,7 @@ def _requests(
     found, *others = states
     yield from requests(workspace, found, wanted, beside=others, follow=follow)
     for state in states:
-        if lost := access_logs(workspace, state).requests_lost(state.id):
+        if lost := sum(access_logs(workspace, state).requests_lost(state.id).values()):
             yield Progress(
                 stage="lost", text=f"{state.id}: {lost:,} requests could not be written down", kind="warning"
             )

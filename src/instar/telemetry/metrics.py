@@ -65,7 +65,7 @@ class EnvironmentFigures:
     answered: dict[str, Served] = field(default_factory=dict)
     measured: Measured = field(default_factory=Measured)
     unlogged: int | None = None
-    unlogged_before: int = 0
+    unlogged_before: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,13 +110,16 @@ class Metrics:
             if environment in self._seen:
                 self._seen[environment].measured = measured
 
-    def unlogged(self, environment: EnvironmentId, lost: int) -> None:
-        """Take note of how many requests could not be written down since HAProxy, or the log, began."""
+    def unlogged(self, environment: EnvironmentId, lost: Mapping[str, int]) -> None:
+        """Take note of how many requests could not be written down, by who lost them, each since it began."""
         with self._guard:
-            if (seen := self._seen.get(environment)) is not None:
-                new = lost - seen.unlogged_before if lost >= seen.unlogged_before else lost
-                seen.unlogged = 0 if seen.unlogged is None else seen.unlogged + new
-                seen.unlogged_before = lost
+            if (seen := self._seen.get(environment)) is None:
+                return
+            seen.unlogged = seen.unlogged or 0
+            for who, count in lost.items():
+                before = seen.unlogged_before.get(who, count)
+                seen.unlogged += count - before if count >= before else count
+                seen.unlogged_before[who] = count
 
     def checked(self, checked: Checked) -> None:
         """Take note of how many findings there were of each kind."""

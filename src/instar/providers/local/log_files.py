@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from instar import durable
 from instar.errors import RouterError
@@ -43,28 +43,32 @@ class LocalLogFiles:
         log = self._proxy(environment).files.access_log
         return logs.follow(log, last, log.parent.exists) if follow else logs.read(log, last)
 
-    def requests_lost(self, environment: EnvironmentId) -> int:
+    def requests_lost(self, environment: EnvironmentId) -> Mapping[str, int]:
         proxy = self._proxy(environment)
-        return _unwritten(proxy) + _dropped(proxy)
+        found = {"writer": _unwritten(proxy), "haproxy": _dropped(proxy)}
+        return {who: lost for who, lost in found.items() if lost is not None}
 
     def _proxy(self, environment: EnvironmentId) -> Proxy:
         return Proxy(self._state, self._id, environment)
 
 
-def _unwritten(proxy: Proxy) -> int:
-    """Return how many lines the writers have counted that they could not write."""
+def _unwritten(proxy: Proxy) -> int | None:
+    """Return how many lines the writers have counted that they could not write, since there is a log; None where that
+    can't be read."""
     try:
         return int(durable.read_text(proxy.files.directory / access_writer.LOST))
-    except (OSError, ValueError):
+    except FileNotFoundError:
         return 0
+    except (OSError, ValueError):
+        return None
 
 
-def _dropped(proxy: Proxy) -> int:
-    """Return how many HAProxy had no room for in the pipe, since it was started."""
+def _dropped(proxy: Proxy) -> int | None:
+    """Return how many HAProxy had no room for in the pipe, since it was started; None where it does not say."""
     text = proxy.files.read()
     if text is None or not config.read_plan(text).access_log:
         return 0
     try:
         return int(admin_socket.read_info(proxy.ask("show info")[0]).get(_DROPPED, 0))
     except (RouterError, ValueError):
-        return 0
+        return None
