@@ -14,7 +14,7 @@ from cluster_stub import ClusterStub, Fault
 from instar.definition import forms
 from instar.errors import ComponentMissing, FetchError, InstarError, ProviderError, Refused
 from instar.model.definition import Health, Service, Stop
-from instar.model.doors import Door, Port
+from instar.model.doors import Door
 from instar.model.environment import HostNames, RolloutRules, Settings
 from instar.model.requests import Compression
 from instar.providers.facets import refuse_what_is_missing
@@ -55,11 +55,11 @@ def test_each_role_is_held_against_what_a_cluster_can_give(world: World) -> None
     ("settings", "told"),
     [
         ({"listen": ("127.0.0.1:80",)}, "is of one machine"),
-        ({"doors": {".admin": Door(listen=("127.0.0.1:90",))}}, "one role has one port there"),
+        ({"doors": {".admin": Door(listen=("127.0.0.1:90",))}}, "has no route there yet"),
         ({"compression": Compression()}, "'compression' is the gateway's matter"),
         ({"access_log": True}, "'access_log' is the gateway's matter: it sees the requests, and has a log of its own"),
         ({"names": HostNames(http=("a.example",), redirect={"b.example": "a.example"})}, "'listen.redirect'"),
-        ({"names": HostNames(http=("a.example/x", "a.example/y"))}, "different paths"),
+        ({"names": HostNames(http=("a.example/x", "b.example/y"))}, "different paths"),
         ({"preview": "127.0.0.1:81"}, "'preview: header'"),
     ],
 )
@@ -86,11 +86,6 @@ def test_without_a_gateway_a_service_is_enough(world: World) -> None:
     world.settings.clear()
     world.stub.has_gateway_api = False
     assert look(world, WITHOUT_GATEWAY) == ()
-
-
-def test_a_service_of_several_ports_is_refused(world: World) -> None:
-    with pytest.raises(Refused, match="one role has one port there: make the others services of their own"):
-        look(world, service=dataclasses.replace(SERVICE, ports={"admin": Port(port=9000)}))
 
 
 def test_a_service_that_wants_another_signal_is_refused(world: World) -> None:

@@ -18,7 +18,7 @@ from instar.providers.kubernetes.pod import Order
 from instar.providers.kubernetes.policy import policies
 from instar.providers.kubernetes.rights import roles, routes_role
 from instar.providers.kubernetes.route import route
-from instar.providers.kubernetes.selecting import selecting_service
+from instar.providers.kubernetes.selecting import selecting_service, shown_ports
 from instar.providers.kubernetes.settings import Place
 from instar.providers.package import PlannedEnvironment, Site
 
@@ -81,7 +81,8 @@ def _door(names: Names, place: Place, planned: PlannedEnvironment) -> Object:
     plan = RouterPlan.of(planned.environment, planned.settings, service)
     serving = (one for one in planned.groups if one.role == planned.release.role and one.task is None)
     backends = {one.id: Backend(port=service.port or 0, weight=100) for one in serving}
-    door = Door(backends=backends).planned(plan)
+    shown = shown_ports(service) if place.gateway is None else {}
+    door = Door(backends=backends, ports=shown).planned(plan)
     if place.gateway is None:
         return _typed(SERVICE, selecting_service(door, names))
     return _typed(ROUTE, route(door, names, place.gateway))

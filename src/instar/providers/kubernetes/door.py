@@ -30,11 +30,13 @@ class Door:
     """``plan`` is a fingerprint. ``previews``: release → the group that requests for that very release go to.
     ``maintenance``: the Service, by name and port, that all but previews go to instead. ``version``: the object's, when
     it was read; None: there is none yet. ``answers``: the version that a gateway which goes by it names; None: none.
+    ``ports``: which numbers a Service has besides its first, by the names of its pods' ports.
     """
 
     plan: str | None = None
     hosts: tuple[str, ...] = ()
-    path: str = "/"
+    paths: tuple[str, ...] = ("/",)
+    ports: Mapping[str, int] = field(default_factory=dict)
     request_timeout_ms: int = 0
     backends: Mapping[str, Backend] = field(default_factory=dict)
     previews: Mapping[int, str] = field(default_factory=dict)
@@ -49,19 +51,19 @@ class Door:
     def planned(self, plan: RouterPlan) -> Door:
         """Return it as ``plan`` has it, with the groups that it has."""
         sites = (*plan.names.http, *plan.names.https)
-        paths = {site.partition("/")[2] for site in sites}
+        paths = dict.fromkeys(f"/{site.partition('/')[2]}" for site in sites)
         return replace(
             self,
             plan=plan.fingerprint,
             hosts=tuple(dict.fromkeys(site.partition("/")[0] for site in sites)),
-            path=f"/{next(iter(paths), '')}",
+            paths=tuple(paths) or ("/",),
             request_timeout_ms=plan.request_timeout_ms,
         )
 
     def renewed(self) -> Door:
         """Return it as another version to whoever asks a gateway for it: of no two that are written, the same."""
         said = [repr(sorted(one.items())) for one in (self.backends, self.previews)]
-        rest = (self.version, self.plan, self.hosts, self.path, self.request_timeout_ms, self.maintenance)
+        rest = (self.version, self.plan, self.hosts, self.paths, self.request_timeout_ms, self.maintenance)
         return replace(self, answers=hashlib.sha256(repr((*said, rest)).encode()).hexdigest()[:16])
 
     def exposing(self, ports: Mapping[str, int], asked: str | None = None) -> Door:

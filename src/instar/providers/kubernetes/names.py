@@ -39,6 +39,7 @@ CONFIGURATION: Final = "instar/configuration"
 MAINTENANCE: Final = "instar/maintenance"
 PLAN: Final = "instar/plan"
 EXPOSED: Final = "instar/exposed"
+PORTS: Final = "instar/ports"
 LEASE_NUMBER: Final = "instar/lease"  # of the lease that an object was claimed under last
 ASIDE_AT: Final = "instar/aside-at"
 OCCURRENCE: Final = "instar/occurrence"  # of a Job: what of a schedule it is, by its entry and its time
@@ -49,6 +50,9 @@ REPLACED_BY: Final = "instar/replaced-by"  # of a claim with data: the uid of th
 ANCHOR: Final = "anchor"
 CONTAINER: Final = "service"  # of a pod, the only one
 _FORM: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+OWN_PORT: Final = "own"  # of a Service of tcp: that of its pods
+_PORT: Final = re.compile(r"[a-z]([a-z0-9]|-[a-z0-9])*")
+_LONGEST_PORT: Final = 15
 _HEAD: Final = 33  # of a name of 57, so that the engine's for its pod has all of it (63)
 _ID: Final = re.compile(r"(.+)-[0-9]+-[0-9]+")
 
@@ -107,6 +111,12 @@ class Names:
 def group_of(found: Mapping[str, Any]) -> str:
     """Return the group that an object says that it is of."""
     return str((found["metadata"].get("labels") or {}).get(GROUP, ""))
+
+
+def port_name(name: str) -> str:
+    """Return how a further port is called in objects: a name of at most 15 characters, and none of our own."""
+    fits = _PORT.fullmatch(name) and len(name) <= _LONGEST_PORT and name not in (CONTAINER, OWN_PORT)
+    return name if fits else f"p{hashlib.sha256(name.encode()).hexdigest()[:10]}"
 
 
 def job_name(group: Instance) -> str:

@@ -25,7 +25,7 @@ from instar.providers.kubernetes.kinds import (
     VOLUME_CLAIM,
     Kind,
 )
-from instar.providers.kubernetes.names import ANCHOR, GROUP, OCCURRENCE, PART, VOLUME, Names, job_name
+from instar.providers.kubernetes.names import ANCHOR, GROUP, OCCURRENCE, PART, VOLUME, Names, job_name, port_name
 from instar.providers.kubernetes.network import network_policy
 from instar.providers.kubernetes.pod import Order, processors, template
 
@@ -123,11 +123,15 @@ def _secret(order: Order, name: str, secrets: Mapping[str, bytes]) -> Mapping[st
 def _service(order: Order) -> Mapping[str, Any]:
     """Return the Service of one group: a route gives it a weight."""
     service = order.service
-    port: dict[str, Any] = {"name": PORT, "port": service.port, "targetPort": PORT, "protocol": "TCP"}
-    if service.protocol == "h2":
-        port["appProtocol"] = "kubernetes.io/h2c"
-    spec = {"type": "ClusterIP", "selector": {GROUP: order.group.id}, "ports": [port]}
+    ports = [_port(PORT, service.port or 0, service.protocol)]
+    ports += [_port(port_name(name), one.port, one.protocol) for name, one in service.ports.items()]
+    spec = {"type": "ClusterIP", "selector": {GROUP: order.group.id}, "ports": ports}
     return {"apiVersion": "v1", "kind": "Service", "metadata": _metadata(order, order.group.id), "spec": spec}
+
+
+def _port(name: str, number: int, protocol: str) -> Mapping[str, Any]:
+    made = {"name": name, "port": number, "targetPort": name, "protocol": "TCP"}
+    return {**made, "appProtocol": "kubernetes.io/h2c"} if protocol == "h2" else made
 
 
 def _budget(order: Order) -> Mapping[str, Any]:

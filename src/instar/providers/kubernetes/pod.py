@@ -14,7 +14,7 @@ from instar.model.image import Image
 from instar.model.reference import Reference
 from instar.model.release import Instance, Release
 from instar.providers.commands import command_of, volumes_of
-from instar.providers.kubernetes.names import CONFIGURATION, CONTAINER, GROUP, IMAGE, Names
+from instar.providers.kubernetes.names import CONFIGURATION, CONTAINER, GROUP, IMAGE, Names, port_name
 from instar.providers.kubernetes.network import network_labels
 from instar.providers.kubernetes.pod_settings import PodSettings
 from instar.providers.kubernetes.settings import Place, SpreadSettings, TolerationSettings
@@ -125,7 +125,8 @@ def _container(order: Order) -> Mapping[str, Any]:
     if order.group.task is None:
         made |= _probes(service.health, service.port)
     if order.serves:
-        made["ports"] = [{"name": "service", "containerPort": service.port, "protocol": "TCP"}]
+        ports = {CONTAINER: service.port, **{port_name(name): one.port for name, one in service.ports.items()}}
+        made["ports"] = [{"name": name, "containerPort": number, "protocol": "TCP"} for name, number in ports.items()]
         if _pre_stop_s(order):
             made["lifecycle"] = {"preStop": {"sleep": {"seconds": _pre_stop_s(order)}}}
     return made
@@ -139,6 +140,7 @@ def _command(order: Order) -> list[str]:
 def _variables(order: Order) -> list[Mapping[str, Any]]:
     environment, service = order.release.environment, order.service
     port = {} if service.port is None else {"PORT": str(service.port)}
+    port |= {f"PORT_{name.upper().replace('-', '_')}": str(one.port) for name, one in service.ports.items()}
     own = {
         "INSTAR_SERVICE": environment.service,
         "INSTAR_ENVIRONMENT": environment.name,

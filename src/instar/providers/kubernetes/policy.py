@@ -26,6 +26,7 @@ from instar.providers.kubernetes.names import (
     OCCURRENCE,
     PLAN,
     POD_TEMPLATE,
+    PORTS,
     SERVICE,
     TAINTED,
     TAKEN,
@@ -43,7 +44,10 @@ _LABELS: Final = (
     *("service", "environment", "ledger", "release", "group", "part", "network", "tainted"),
     *("volume", "snapshot", "whole"),
 )
-_ANNOTATIONS: Final = (MAINTENANCE, PLAN, EXPOSED, LEASE_NUMBER, IMAGE, CONFIGURATION, ASIDE_AT, OCCURRENCE, TAKEN)
+_ANNOTATIONS: Final = (
+    *(MAINTENANCE, PLAN, EXPOSED, PORTS, LEASE_NUMBER, IMAGE, CONFIGURATION, ASIDE_AT),
+    *(OCCURRENCE, TAKEN),
+)
 
 
 def _left(part: str, names: Sequence[str]) -> str:

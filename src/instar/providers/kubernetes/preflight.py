@@ -36,6 +36,7 @@ from instar.providers.kubernetes.kinds import (
 from instar.providers.kubernetes.names import Names
 from instar.providers.kubernetes.network import unreachable
 from instar.providers.kubernetes.rights import NEEDED, SNAPSHOTS, Right
+from instar.providers.kubernetes.selecting import SHOWN_PORT
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.storage import snapshot_class
 from instar.providers.kubernetes.taking_back import require_nobody_else
@@ -48,6 +49,7 @@ OLDEST: Final = (1, 30)  # preStop.sleep and native validation of what is applie
 _METRICS: Final = "/apis/metrics.k8s.io/v1beta1"
 _ASKED_AT_ONCE: Final = 8
 _PATIENCE_S: Final = 5.0
+_MOST_PATHS: Final = 8
 
 
 def require_fit(
@@ -71,21 +73,24 @@ def _unfit(
 ) -> Iterator[tuple[object, str]]:
     names, inner = settings.names, inner_names(environment, place)
     yield settings.listen, f"an address ('{''.join(settings.listen[:1])}') is of one machine; name it in 'listen'"
-    yield settings.doors or service.ports, "one role has one port there: make the others services of their own"
+    door = next(iter(settings.doors), "")
+    told = "its port is reached inside the cluster, by the number that it has"
+    yield door, f"a door besides the first ('{door.lstrip('.')}') has no route there yet: {told}"
+    tcp = service.port is not None and service.protocol == "tcp"
+    told = "the Gateway API's v1 has no TCPRoute: leave 'kubernetes.gateway' away, and it is a Service of the cluster"
+    yield tcp and place.gateway is not None, f"a service of tcp has no route behind a gateway, since {told}"
     told = "behind a gateway it has its names: 'listen: internal' is for one without 'kubernetes.gateway'"
     yield settings.internal and place.gateway is not None, told
     yield settings.accept_proxy, "'accept_proxy' is the gateway's matter"
     yield settings.requests != Requests(), "'requests' is the gateway's matter"
     yield settings.compression, "'compression' is the gateway's matter"
     yield settings.access_log, "'access_log' is the gateway's matter: it sees the requests, and has a log of its own"
-    yield service.port is not None and service.protocol == "tcp", "a service of tcp has no route there yet"
     yield service.stop.signal != "SIGTERM", f"it says SIGTERM to every pod, and not {service.stop.signal}"
     yield settings.tls.kind != "acme", "the certificates of its names are the gateway's; remove 'tls'"
     yield names.redirect, "'listen.redirect' is the gateway's matter"
     yield names.hsts_ms, "'listen.hsts' is the gateway's matter"
     yield names.client_ca, "'listen.client_ca' is the gateway's matter"
-    paths = {site.partition("/")[2] for site in (*names.http, *names.https)}
-    yield len(paths) > 1, "its names have different paths, and one route has one path"
+    yield from _unfit_paths((*names.http, *names.https))
     yield settings.network.connections, "'network.connections' is of this machine's own table; remove it"
     analysis = settings.rollout.analysis
     told = (
@@ -94,12 +99,29 @@ def _unfit(
     yield analysis is not None and place.prometheus is None and not analysis.checks, told
     yield settings.preview not in (None, "header"), "a preview has no address of its own there; write 'preview: header'"
     if place.gateway is None and service.port is not None:
+        clash = next((name for name, one in service.ports.items() if one.port == SHOWN_PORT), None)
+        yield clash, f"its port '{clash}' is {SHOWN_PORT}, by which its Service shows the first one"
         canary = settings.rollout.strategy == "canary"
         yield canary, "without a gateway a Service selects one release at a time: a canary needs 'kubernetes.gateway'"
         yield settings.preview, "a preview needs 'kubernetes.gateway'"
         others = [site for site in names.sites if site not in inner]
         told = f"it is reached in the cluster alone, as 'listen: {{http: [{inner[0]}]}}'"
         yield others, f"without 'kubernetes.gateway' {told}, and not as '{''.join(others[:1])}'"
+
+
+def _unfit_paths(sites: Sequence[str]) -> Iterator[tuple[object, str]]:
+    paths: dict[str, set[str]] = {}
+    for host, _, path in (site.partition("/") for site in sites):
+        paths.setdefault(host, set()).add(path)
+    each = list(paths.values())
+    yield (
+        any(one != each[0] for one in each),
+        "its names have different paths, and one route has the same for all of them",
+    )
+    yield (
+        bool(each) and len(each[0]) > _MOST_PATHS,
+        f"a name has more than {_MOST_PATHS} paths, as one rule of a route has",
+    )
 
 
 def inner_names(environment: EnvironmentId, place: Place) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ machine but logs of what is gone. So any machine that shares the ledger and has 
 from __future__ import annotations
 
 import contextlib
-import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -31,18 +30,20 @@ from instar.providers.kubernetes.comparison import require_as_made
 from instar.providers.kubernetes.fence import Fence, number_of
 from instar.providers.kubernetes.figures import Counted, Figures
 from instar.providers.kubernetes.inspection import ClusterInspection
-from instar.providers.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, EVENT, JOB, POD, VOLUME_CLAIM, Kind
+from instar.providers.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, JOB, POD, VOLUME_CLAIM, Kind
 from instar.providers.kubernetes.kubeconfig import find_config
 from instar.providers.kubernetes.logs import Logs
+from instar.providers.kubernetes.looking import last_words, look_at
 from instar.providers.kubernetes.maintenance import ClusterMaintenance
 from instar.providers.kubernetes.members import ClusterMembers
 from instar.providers.kubernetes.names import ANCHOR, GROUP, PART, Names, environment_part, group_of
 from instar.providers.kubernetes.network import ReleaseNetwork
 from instar.providers.kubernetes.objects import anchor, beginning, claim, group_objects, owned
-from instar.providers.kubernetes.observation import Look, has_come, is_of, last_warnings
+from instar.providers.kubernetes.observation import has_come, is_of
 from instar.providers.kubernetes.occurrences import begun_by_another, is_begun_by_another
 from instar.providers.kubernetes.pod import Order
 from instar.providers.kubernetes.route import asked_path
+from instar.providers.kubernetes.selecting import shown_ports
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.shell import ClusterShell, open_shell
 from instar.providers.kubernetes.sight import Sight, find_gateway, unseen
@@ -147,7 +148,7 @@ class KubernetesProvider:
         place, names = self._place(environment), self._names(environment)
         api = self._api(place)
         self._fence(environment).look()
-        look = _look(api, names, place.namespace, groups)
+        look = look_at(api, names, place.namespace, groups)
         with self._guard:
             self._versions[environment] = look.versions
         route = self._traffic(environment)
@@ -155,7 +156,7 @@ class KubernetesProvider:
         look = replace(look, unserved=route.unserved([one.id for one in groups if look.has_served(one)], traffic))
         warnings: dict[str, str] = {}
         for kind, silent in ((POD, look.silent_pods(groups)), (JOB, look.silent_jobs(groups))):
-            warnings |= _warnings(api, place.namespace, kind) if silent else {}
+            warnings |= last_words(api, place.namespace, kind) if silent else {}
         return Observation(groups=tuple(look.observed(one, warnings) for one in groups), traffic=traffic)
 
     def await_change(self, environment: EnvironmentId, groups: Sequence[Instance], within_s: float) -> bool:
@@ -216,8 +217,8 @@ class KubernetesProvider:
 
     def expose(self, release: Release, groups: Sequence[Instance], plan: RouterPlan | None = None) -> None:
         port = release.service.port or 0
-        asked = asked_path(release.service)
-        self._traffic(release.environment).expose({one.id: port for one in groups}, plan, asked)
+        asked, shown = asked_path(release.service), shown_ports(release.service) if plan is not None else None
+        self._traffic(release.environment).expose({one.id: port for one in groups}, plan, asked, shown)
 
     def route(self, environment: EnvironmentId, weights: Mapping[str, int]) -> float | None:
         return self._traffic(environment).route(weights)
@@ -411,30 +412,3 @@ class KubernetesProvider:
                 config = find_config(place.context, self._site.environ)
                 self._apis[place.context] = Api(config, self._site.environ)
             return self._apis[place.context]
-
-
-def _warnings(api: Api, namespace: str, kind: Kind) -> Mapping[str, str]:
-    """Return what the cluster said last of objects that are not well: nothing where it may not be read."""
-    try:
-        fields = {"type": "Warning", "involvedObject.kind": kind.name}
-        return last_warnings(api.list(EVENT, namespace, {}, fields))
-    except ProviderError as error:
-        if error.retry_after_s is not None:
-            raise
-        return {}
-
-
-def _look(api: Api, names: Names, namespace: str, groups: Sequence[Instance]) -> Look:
-    """Ask once for each kind, and for pods, of which there may be thousands, where only they say what is the matter.
-    Where no group is asked about, who answers is all that the traffic needs."""
-    found = functools.partial(api.list, namespace=namespace, labels=names.labels)
-    anchors, of_anchors = api.listed(CONFIG_MAP, namespace, {**names.labels, PART: ANCHOR}) if groups else ((), "")
-    deployments, of_deployments = api.listed(DEPLOYMENT, namespace, names.labels)
-    look = Look.of(
-        anchors=anchors,
-        deployments=deployments,
-        jobs=found(JOB) if any(one.task is not None for one in groups) else (),
-        pods=(),
-        versions={CONFIG_MAP.name: of_anchors, DEPLOYMENT.name: of_deployments},
-    )
-    return look if look.is_told_without_pods(groups) else look.with_pods(found(POD))

@@ -25,14 +25,14 @@ _LONGEST_PATH: Final = 256
 
 def route(door: Door, names: Names, gateway: tuple[str, str]) -> Mapping[str, Any]:
     """Return the HTTPRoute that ``door`` is behind a Gateway (namespace, name)."""
-    path = {"path": {"type": "PathPrefix", "value": door.path}}
+    paths = [{"path": {"type": "PathPrefix", "value": one}} for one in door.paths]
     rules = [
-        {"matches": [{**path, "headers": [{"name": HEADER, "value": str(release)}]}]} | _sending(door, {name: 1})
+        {"matches": _asking(paths, HEADER, str(release))} | _sending(door, {name: 1})
         for release, name in sorted(door.previews.items())
     ]
-    rules += [*_group_rules(door, _MOST_RULES - len(rules) - 2), *_version_rule(door, names, path)]
+    rules += [*_group_rules(door, _MOST_RULES - len(rules) - 2), *_version_rule(door, names, paths)]
     shares = {name: 0 if door.maintenance else one.weight for name, one in door.backends.items()}
-    main: dict[str, Any] = {"matches": [path], **_sending(door, shares)}
+    main: dict[str, Any] = {"matches": paths, **_sending(door, shares)}
     annotations = {PLAN: door.plan or ""}
     if door.maintenance is not None:
         service, port = door.maintenance
@@ -86,11 +86,15 @@ def _number(name: str) -> tuple[int, ...]:
     return tuple(int(one) for one in name.rsplit("-", 2)[1:] if one.isdigit())
 
 
-def _version_rule(door: Door, names: Names, path: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _asking(paths: Sequence[Mapping[str, Any]], header: str, value: str) -> list[Mapping[str, Any]]:
+    return [{**path, "headers": [{"name": header, "value": value}]} for path in paths]
+
+
+def _version_rule(door: Door, names: Names, paths: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     if door.answers is not None:
         to = {"hostname": version_host(names, door.answers), "statusCode": 302}
         yield {
-            "matches": [{**path, "headers": [{"name": ASKED, "value": VERSION}]}],
+            "matches": _asking(paths, ASKED, VERSION),
             "filters": [{"type": "RequestRedirect", "requestRedirect": to}],
         }
 
@@ -139,11 +143,10 @@ def read_route(found: Mapping[str, Any]) -> Door:
         for one in main.get("backendRefs") or ()
         if maintenance is None or (one.get("name"), one.get("port")) != maintenance
     }
-    matches = main.get("matches") or [{}]
     return Door(
         plan=annotations.get(PLAN) or None,
         hosts=tuple(spec.get("hostnames") or ()),
-        path=((matches[0].get("path") or {}).get("value")) or "/",
+        paths=tuple((one.get("path") or {}).get("value") or "/" for one in main.get("matches") or [{}]),
         request_timeout_ms=_milliseconds((main.get("timeouts") or {}).get("request")),
         backends=backends,
         previews=previews,

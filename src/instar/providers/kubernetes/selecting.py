@@ -7,15 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from instar.errors import Refused, RouterError, RouterUnreachable
+from instar.model.definition import Service
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
 from instar.providers.kubernetes.door import Backend, Door
-from instar.providers.kubernetes.names import EXPOSED, GROUP, PLAN, Names
+from instar.providers.kubernetes.names import EXPOSED, GROUP, OWN_PORT, PLAN, PORTS, Names, port_name
 from instar.providers.kubernetes.objects import PORT
 from instar.providers.kubernetes.settings import Place
 
 _NOBODY: Final = "nobody"  # no group is called so: an id ends with two numbers
-_SHOWN_PORT: Final = 80
+SHOWN_PORT: Final = 80
 
 
 def selecting_service(door: Door, names: Names) -> Mapping[str, Any]:
@@ -28,16 +29,30 @@ def selecting_service(door: Door, names: Names) -> Mapping[str, Any]:
             hint="name a Gateway in kubernetes.gateway, or roll out by 'strategy: blue-green'",
         )
     exposed = {name: one.port for name, one in sorted(door.backends.items())}
+    shown = {PORTS: json.dumps(dict(sorted(door.ports.items())))} if door.ports else {}
     metadata: dict[str, Any] = {
         "name": names.route,
         "labels": dict(names.all_labels),
-        "annotations": {PLAN: door.plan or "", EXPOSED: json.dumps(exposed)},
+        "annotations": {PLAN: door.plan or "", EXPOSED: json.dumps(exposed), **shown},
     }
     if door.version is not None:
         metadata["resourceVersion"] = door.version
-    port = {"name": PORT, "port": _SHOWN_PORT, "targetPort": PORT, "protocol": "TCP"}
+    ports = [_port(PORT, SHOWN_PORT, PORT)]
+    ports += [_port(name, number, PORT if name == OWN_PORT else name) for name, number in sorted(door.ports.items())]
     selector = {GROUP: chosen[0] if chosen else _NOBODY}
-    return {"metadata": metadata, "spec": {"type": "ClusterIP", "selector": selector, "ports": [port]}}
+    return {"metadata": metadata, "spec": {"type": "ClusterIP", "selector": selector, "ports": ports}}
+
+
+def shown_ports(service: Service) -> Mapping[str, int]:
+    """Return by which numbers a Service leads to its pods besides the first, by the names of their ports: further ones
+    by their own, and that of a service of tcp by its own too."""
+    own = {OWN_PORT: service.port} if service.protocol == "tcp" and service.port else {}
+    further = {port_name(name): one.port for name, one in service.ports.items()}
+    return {name: number for name, number in {**own, **further}.items() if number != SHOWN_PORT}
+
+
+def _port(name: str, number: int, target: str) -> Mapping[str, Any]:
+    return {"name": name, "port": number, "targetPort": target, "protocol": "TCP"}
 
 
 def address_inside(own: Settings, environment: EnvironmentId, settings: Settings) -> str:
@@ -54,7 +69,7 @@ def address_inside(own: Settings, environment: EnvironmentId, settings: Settings
             f"cannot find '{environment}' by name: it is in another cluster",
             hint="use a name that both clusters know, and say it in 'config'",
         )
-    return f"{environment.service}-{environment.name}.{place.namespace}.svc:{_SHOWN_PORT}"
+    return f"{environment.service}-{environment.name}.{place.namespace}.svc:{SHOWN_PORT}"
 
 
 def read_service(found: Mapping[str, Any]) -> Door:
@@ -66,7 +81,9 @@ def read_service(found: Mapping[str, Any]) -> Door:
         name: Backend(port=port, weight=100 if name == selected else 0)
         for name, port in _exposed(annotations.get(EXPOSED)).items()
     }
-    return Door(plan=annotations.get(PLAN) or None, backends=backends, version=metadata.get("resourceVersion"))
+    ports = _exposed(annotations.get(PORTS))
+    plan, version = annotations.get(PLAN) or None, metadata.get("resourceVersion")
+    return Door(plan=plan, backends=backends, ports=ports, version=version)
 
 
 def require_selected(name: str, slices: Sequence[Mapping[str, Any]], weights: Mapping[str, int]) -> None:

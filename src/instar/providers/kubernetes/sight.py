@@ -171,7 +171,7 @@ class Sight:
             return False
         host, mark = version_host(self._names, door.answers), version_mark(self._names)
         for _ in range(_TIMES):
-            answers = self._answers(door, door.path, VERSION)
+            answers = self._answers(door, door.paths[0], VERSION)
             self._seen = judged(answers, host, mark)
             if self._seen != "this":
                 if self._seen == "older":

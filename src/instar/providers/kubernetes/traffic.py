@@ -94,11 +94,21 @@ class EnvironmentTraffic:
             return frozenset()
         return self._missing([name for name in names if traffic.plan is None or name not in traffic.groups])
 
-    def expose(self, ports: Mapping[str, int], plan: RouterPlan | None, asked: str | None = None) -> None:
+    def expose(
+        self,
+        ports: Mapping[str, int],
+        plan: RouterPlan | None,
+        asked: str | None = None,
+        shown: Mapping[str, int] | None = None,
+    ) -> None:
+        """Have groups there without traffic; ``shown``: which further ports a Service has from now on."""
+
         def changed(door: Door | None) -> Door:
             if door is None and plan is None:
                 raise RouterError(f"cannot expose groups of '{self._names.environment}': nothing takes its requests")
             planned = (door or Door()) if plan is None else (door or Door()).planned(plan)
+            if self._place.gateway is None and shown is not None:
+                planned = replace(planned, ports=shown)
             return planned.exposing(ports, None if self._place.gateway is None else asked)
 
         self._change(changed)

@@ -1,0 +1,40 @@
+"""What is asked of a cluster for one look at an environment: as little as says how it is."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+
+from instar.errors import ProviderError
+from instar.model.release import Instance
+from instar.providers.kubernetes.api import Api
+from instar.providers.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, EVENT, JOB, POD, Kind
+from instar.providers.kubernetes.names import ANCHOR, PART, Names
+from instar.providers.kubernetes.observation import Look, last_warnings
+
+
+def last_words(api: Api, namespace: str, kind: Kind) -> Mapping[str, str]:
+    """Return what the cluster said last of objects that are not well: nothing where it may not be read."""
+    try:
+        fields = {"type": "Warning", "involvedObject.kind": kind.name}
+        return last_warnings(api.list(EVENT, namespace, {}, fields))
+    except ProviderError as error:
+        if error.retry_after_s is not None:
+            raise
+        return {}
+
+
+def look_at(api: Api, names: Names, namespace: str, groups: Sequence[Instance]) -> Look:
+    """Ask once for each kind, and for pods, of which there may be thousands, where only they say what is the matter.
+    Where no group is asked about, who answers is all that the traffic needs."""
+    found = functools.partial(api.list, namespace=namespace, labels=names.labels)
+    anchors, of_anchors = api.listed(CONFIG_MAP, namespace, {**names.labels, PART: ANCHOR}) if groups else ((), "")
+    deployments, of_deployments = api.listed(DEPLOYMENT, namespace, names.labels)
+    look = Look.of(
+        anchors=anchors,
+        deployments=deployments,
+        jobs=found(JOB) if any(one.task is not None for one in groups) else (),
+        pods=(),
+        versions={CONFIG_MAP.name: of_anchors, DEPLOYMENT.name: of_deployments},
+    )
+    return look if look.is_told_without_pods(groups) else look.with_pods(found(POD))
