@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from instar.providers.kubernetes.kinds import DEPLOYMENT
+from instar.providers.kubernetes.kinds import AUTOSCALER, DEPLOYMENT
 from kubernetes_author import Author, Requests, authoring
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
@@ -69,3 +69,16 @@ def test_a_release_of_two_roles_from_the_first_deploy_to_the_last_trace(author: 
     assert roles(author.json("status", "prod"), 1) == {"web": 1, "worker": 1}
     author.instar("destroy", "prod", "--yes")
     assert author.left() == []
+
+
+def test_an_autoscaler_of_a_role_says_how_many_of_it_run_and_of_no_other(author: Author) -> None:
+    write(author, "hello")
+    path = author.folder / "instar.yaml"
+    path.write_text(path.read_text() + "    roles: {worker: {instances: {min: 1, max: 3, cpu: 50}}}\n")
+    author.deploy()
+    api, where = author.namespace.api, author.namespace.name
+    (scaler,) = api.list(AUTOSCALER, where, {})
+    assert scaler["metadata"]["name"] == "shop-prod-1-2" and scaler["spec"]["maxReplicas"] == 3
+    assert api.merge(DEPLOYMENT, where, "shop-prod-1-2", {"spec": {"replicas": 2}}), "as it would"
+    assert json.loads(author.instar("drift", "prod", "--json"))["clean"]
+    author.instar("destroy", "prod", "--yes")

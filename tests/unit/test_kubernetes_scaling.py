@@ -153,3 +153,59 @@ def test_what_somebody_else_wrote_is_no_autoscaler(world: World, stub: ClusterSt
     with pytest.raises(Refused, match=r"kubernetes\.scaling"):
         world.create(world.release(provider_settings={"scaling": scaling}))
     assert stub.names("configmaps") == []
+
+
+ROLES = """name: shop
+image: {{base: scratch}}
+roles:
+  web: {{command: [serve], port: 80}}
+  worker: {{command: [work], {worker}}}
+environments:
+  a: {{listen: ':80', roles: {{{roles}}}}}
+"""
+
+
+def of_roles(roles: str, worker: str = "workdir: /") -> Settings:
+    text = ROLES.format(roles=roles, worker=worker)
+    return Settings.of(parse(text, "f").definition.environments["a"])
+
+
+def test_each_role_may_have_bounds_of_its_own() -> None:
+    found = of_roles("worker: {instances: {min: 2, max: 8, cpu: 50}}")
+    assert found.scales and found.scaling is None
+    worker, web = found.of_role("worker"), found.of_role("web")
+    assert (worker.instances, worker.scaling) == (2, Scaling(min=2, max=8, cpu_percent=50))
+    assert (web.instances, web.scaling) == (1, None)
+    assert from_json(Settings, to_json(found)) == found
+    plain = of_roles("worker: {instances: 3}")
+    assert not plain.scales and "scaling" not in str(to_json(plain))
+
+
+@pytest.mark.parametrize(
+    ("roles", "worker", "told"),
+    [
+        ("worker: {instances: {min: 3, max: 2}}", "", "instances.max: expected at least 3"),
+        ("worker: {instances: {min: 1, max: 2}}", "volumes: [{name: data, path: /data}]", "one instance at a time"),
+        ("worker: {instances: {min: 1}}", "", "'max' is missing"),
+    ],
+)
+def test_bad_bounds_of_a_role(roles: str, worker: str, told: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        of_roles(roles, worker or "workdir: /")
+    (problem,) = caught.value.problems
+    assert told in str(problem)
+
+
+def test_the_release_of_each_role_has_the_autoscaler_of_that_role(world: World, stub: ClusterStub) -> None:
+    settings = of_roles("worker: {instances: {min: 2, max: 8, cpu: 50}}")
+    own = KUBERNETES.release_settings(settings)
+    web, worker = (
+        dataclasses.replace(one, configuration=dataclasses.replace(one.configuration, role=role))
+        for role in ("web", "worker")
+        for one in (world.release(provider_settings=own),)
+    )
+    world.provider.create(world.group(web, members=1), web, world.image)
+    assert stub.names("horizontalpodautoscalers") == []
+    world.provider.create(world.group(worker, serial=2), worker, world.image)
+    spec = stub.one("horizontalpodautoscalers", "shop-prod-1-2")["spec"]
+    assert (spec["minReplicas"], spec["maxReplicas"], stub.names("poddisruptionbudgets")) == (2, 8, ["shop-prod-1-2"])

@@ -82,7 +82,12 @@ def environment(one: Reading, reading: Reading, problems: Problems) -> None:
         elif name in known and isinstance(own, Reading):
             if "with" in own.values and known[name].get("port") not in (None, FAILED):
                 blame(own, "with", problems, "the role has a port: it gets its traffic as 'rollout' says; remove it")
-            alone(known[name], own, own.get("instances"), problems)
+            alone(known[name], own, bound_of(own.get("instances"), "max"), problems)
+
+
+def bound_of(found: Any, bound: str) -> Any:
+    """Return how many instances are said, of an autoscaler's the least ("min") or the most ("max")."""
+    return found.get(bound) if isinstance(found, Reading) else found
 
 
 def instances(one: Reading, service: Reading) -> Any:

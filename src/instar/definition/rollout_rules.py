@@ -63,9 +63,8 @@ def instances_of(one: Reading, bound: str, service: Reading | None = None) -> An
     """Return how many instances an environment has at least ("min") or at most ("max"), of several roles those of the
     ``service`` that requests go to; FAILED where nobody knows."""
     if service is not None and service.path != "service":
-        return role_rules.instances(one, service)
-    found = one.get("instances")
-    return found.get(bound) if isinstance(found, Reading) else found
+        return role_rules.bound_of(role_rules.instances(one, service), bound)
+    return role_rules.bound_of(one.get("instances"), bound)
 
 
 def task(asked: Reading, service: Reading, problems: Problems) -> None:

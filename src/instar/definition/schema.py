@@ -100,9 +100,17 @@ def _first(roles: dict[str, model.Role]) -> str:
 def _roles(roles: dict[str, model.Role], own: dict[str, dict[str, Any]]) -> dict[str, environment.RoleSettings]:
     """Return what holds of each role in an environment, which says ``own`` of some."""
     return {
-        name: environment.RoleSettings(**{"instances": role.instances, "when": role.when, **own.get(name, {})})
+        name: environment.RoleSettings(
+            **{"instances": role.instances, "when": role.when, **own.get(name, {}), **_scaled(own.get(name, {}))}
+        )
         for name, role in roles.items()
     }
+
+
+def _scaled(own: dict[str, Any]) -> dict[str, Any]:
+    """Return a number of instances that an autoscaler says as what is kept of it."""
+    bounds = own.get("instances")
+    return {"scaling": bounds, "instances": bounds.min} if isinstance(bounds, Scaling) else {}
 
 
 def _environment(

@@ -62,7 +62,7 @@ def refuse_what_is_missing(provider: Provider, environment: EnvironmentId, setti
             provider.traits.finds_names or None,
         ),
         "have an autoscaler say how many instances run ('instances: {min, max}')": (
-            settings.scaling is not None,
+            settings.scales,
             provider.traits.scales or None,
         ),
         "say what instances may reach ('network')": (

@@ -45,6 +45,7 @@ _OF_PODS: Final = (
     "pre_stop_ms",
 )
 _MOST: Final = 100
+_BY_ROLE: Final = "role_scaling"
 _EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
@@ -83,7 +84,7 @@ class PodSettings:
             user_namespaces=found.get("user_namespaces") is True,
             pre_stop_ms=checked_number(found.get("pre_stop_ms", PRE_STOP_MS), "pre_stop") or 0,
             network=ReleaseNetwork.of(release),
-            scaling=_scaling(found.get("scaling")),
+            scaling=_scaling(_of_roles(found).get(release.role) or found.get("scaling")),
         )
 
 
@@ -92,7 +93,8 @@ def release_settings(settings: Settings) -> Mapping[str, Any]:
     usual = to_json(KubernetesSettings(registry="", namespace=""))
     found = settings.provider_settings
     own = {name: found[name] for name in _OF_PODS if name in found and found[name] != usual[name]}
-    more = {"network": release_network(settings), "scaling": to_json(settings.scaling)}
+    by_role = {name: to_json(one.scaling) for name, one in settings.roles.items() if one.scaling is not None}
+    more = {"network": release_network(settings), "scaling": to_json(settings.scaling), _BY_ROLE: by_role or None}
     return {**own, **{name: one for name, one in more.items() if one is not None}}
 
 
@@ -123,6 +125,10 @@ def _scaling(found: Any) -> Scaling | None:
     if made is not None and not (1 <= made.min <= made.max <= _MOST and 1 <= made.cpu_percent <= _MOST):
         raise unfit("scaling", found)
     return made
+
+
+def _of_roles(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    return _section(found.get(_BY_ROLE) or {}, "scaling")
 
 
 def _annotations(found: Any) -> Mapping[str, str]:

@@ -230,7 +230,7 @@ def notes(api: Api, names: Names, settings: Settings) -> Iterator[str]:
     """Yield what a cluster does not say of itself, what it lacks, and who else has names of the environment."""
     place = Place.of(settings)
     own = (place.namespace, names.route)
-    if settings.scaling is not None and _Patient(api).text(_METRICS, "look for figures of pods", absent=True) is None:
+    if settings.scales and _Patient(api).text(_METRICS, "look for figures of pods", absent=True) is None:
         yield (
             "nothing in the cluster says how much of its processors a pod uses (metrics.k8s.io): until something does, "
             "such as metrics-server, the autoscaler changes no number of instances"

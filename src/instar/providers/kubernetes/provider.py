@@ -186,7 +186,7 @@ class KubernetesProvider:
             self._make(fence, names, place, VOLUME_CLAIM, claim(names, volume, place.storage_class))
         remove_replaced(known, lambda name: self._delete(group.environment, VOLUME_CLAIM, name))
         uid = str(root["metadata"]["uid"])
-        serving = 0 if order.own.scaling is None else self._serving(group.environment)
+        serving = self._serving(group.environment) if order.own.scaling is not None and order.serves else 0
         for kind, one in made:
             wanted = beginning(one, order, serving) if kind == DEPLOYMENT else one
             self._make(fence, names, place, kind, owned(wanted, group.id, uid), group)
