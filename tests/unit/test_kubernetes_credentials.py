@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -60,6 +61,27 @@ def test_a_plugin_says_the_token_and_is_asked_once(stub: ClusterStub, tmp_path: 
     told = json.loads(line.split(" ", 3)[3])
     assert (told["apiVersion"], told["spec"]["interactive"]) == (V1, False)
     assert told["spec"]["cluster"]["server"] == stub.url
+
+
+def test_a_plugin_runs_in_no_folder_of_the_caller_s(
+    stub: ClusterStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path is from the kubeconfig's folder, a name from PATH, but from no folder of it that is relative."""
+    (tmp_path / "tools").mkdir()
+    made = plugin(tmp_path, f"""echo "$PWD $KUBECONFIG" >{tmp_path}/asked; echo '{said(token="good")}'""")
+    made.rename(tmp_path / "tools/say-token")
+    monkeypatch.chdir(tmp_path)
+    stub.kubeconfig(tmp_path, user_of("./tools/say-token"))
+    environ = {"KUBECONFIG": "kubeconfig:other"}
+    assert Api(find_config("stub", environ), environ).find(NAMESPACE, None, "shop") is not None
+    assert (tmp_path / "asked").read_text() == f"/ {tmp_path}/kubeconfig:{tmp_path}/other\n"
+
+    stub.kubeconfig(tmp_path, user_of("say-token"))
+    monkeypatch.setenv("PATH", f"tools:{os.environ['PATH']}")
+    with pytest.raises(ComponentMissing):
+        Api(find_config("stub", environ), environ).find(NAMESPACE, None, "shop")
+    monkeypatch.setenv("PATH", f"{tmp_path}/tools:{os.environ['PATH']}")
+    assert Api(find_config("stub", environ), environ).find(NAMESPACE, None, "shop") is not None
 
 
 def test_a_token_that_is_refused_or_over_is_asked_for_again(stub: ClusterStub, tmp_path: Path) -> None:

@@ -57,9 +57,16 @@ def ask_plugin(config: SingleConfig, environ: Mapping[str, str]) -> Credential:
     command = _command(config, plugin.command)
     extra = {var.name: var.value for var in plugin.env or ()}
     asked = {**environ, **extra, "KUBERNETES_EXEC_INFO": json.dumps(_request(config, plugin.apiVersion))}
+    if asked.get("KUBECONFIG"):
+        asked["KUBECONFIG"] = os.pathsep.join(map(os.path.abspath, asked["KUBECONFIG"].split(os.pathsep)))
     try:
         done = process.run(
-            [command, *(plugin.args or ())], env=asked, timeout_s=_TIMEOUT_S, alone=True, most_bytes=_MOST_BYTES
+            [command, *(plugin.args or ())],
+            env=asked,
+            timeout_s=_TIMEOUT_S,
+            alone=True,
+            most_bytes=_MOST_BYTES,
+            cwd=process.ANYWHERE,  # with the caller's umask: it may keep tokens in files
         )
     except ComponentMissing as error:
         raise ComponentMissing(
@@ -112,13 +119,14 @@ def _json(data: bytes) -> Any:
 
 
 def _command(config: SingleConfig, word: str) -> str:
-    """Return the program, as client-go finds it: a path is from the kubeconfig's folder."""
+    """Return the program, as client-go finds it: a path is from the kubeconfig's folder, and a name is looked for in no
+    folder of PATH that is from wherever somebody is."""
     if "/" in word and not word.startswith("/") and config.fname is not None:
         return str((config.fname.parent / word).resolve())
     if "/" in word:
         return word
     for folder in os.get_exec_path():
-        if os.access(file := Path(folder) / word, os.X_OK):
+        if Path(folder).is_absolute() and os.access(file := Path(folder) / word, os.X_OK):
             return str(file)
     return word
 
