@@ -102,4 +102,4 @@ def test_a_pod_is_taken_out_by_its_labels_alone_and_its_lines_are_kept(logs: Log
     assert aside[1] is not None
     assert aside[1]["metadata"]["labels"] == {TAINTED: ID, POD_TEMPLATE: None, GROUP: None}
     assert ended == (POD_NAME, None)
-    assert logs.lines(None, "", ID, None) == ["2026-01-01T12:00:00Z stdout hello"]
+    assert logs.lines(None, "", ID, None) == [f"2026-01-01T12:00:00Z stdout@{ID}-7d-a hello"]

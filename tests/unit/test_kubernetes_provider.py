@@ -79,14 +79,15 @@ def test_what_a_container_printed_before_is_asked_for_where_there_was_one(
 ) -> None:
     stub.pod_status = {"containerStatuses": [{"name": "shop", "restartCount": restarts}]}
     group = world.create(world.release())
-    assert list(world.provider.log_lines(group.id)) == ["2026-11-29T12:00:00.000000001Z stdout serving"]
+    lines = [f"2026-11-29T12:00:00.000000001Z stdout@shop-prod-1-1-{number} serving" for number in range(2)]
+    assert list(world.provider.log_lines(group.id)) == lines
     assert sum(path.endswith("/log") for _, path in stub.asked) == calls
 
 
 def test_what_it_printed_is_kept_when_it_goes(world: World, stub: ClusterStub) -> None:
     release = world.release()
     group = world.create(release, members=1)
-    printed = ["2026-11-29T12:00:00.000000001Z stdout serving"]
+    printed = ["2026-11-29T12:00:00.000000001Z stdout@shop-prod-1-1-0 serving"]
     assert list(world.provider.log_lines(group.id)) == printed
     world.provider.destroy(group, release)
     stub.end_pods()

@@ -55,7 +55,7 @@ class MemberStatus:
 class InstanceStatus:
     """``healthy`` is None where nobody asked, and of one that is created and waits to begin. Of a group of several
     ``members``, so many are ``ready``: it is healthy when all are. ``role``: of which it is, where its release has
-    roles."""
+    roles. ``member_names``: how its engine calls those that it has now, where that was asked."""
 
     id: str
     state: str
@@ -68,6 +68,7 @@ class InstanceStatus:
     ready: int | None = field(default=None, metadata=ADDED)
     tainted_members: tuple[MemberStatus, ...] = field(default=(), metadata=ADDED)
     role: str = field(default="", metadata=ADDED)
+    member_names: tuple[str, ...] = field(default=(), metadata=ADDED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

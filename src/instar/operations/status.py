@@ -48,7 +48,7 @@ def overview(workspace: Workspace, service: str | None) -> Overview:
     here = [state for state in states if is_here(workspace, state)]
     for state in here:
         try:
-            found.append(status(workspace, state))
+            found.append(status(workspace, state, named=False))
         except (LedgerUnreachable, Cancelled):
             raise
         except InstarError as error:
@@ -57,16 +57,17 @@ def overview(workspace: Workspace, service: str | None) -> Overview:
     return Overview(here=tuple(found), elsewhere=elsewhere, unknown=unknown)
 
 
-def status(workspace: Workspace, environment: EnvironmentState) -> EnvironmentStatus:
+def status(workspace: Workspace, environment: EnvironmentState, *, named: bool = True) -> EnvironmentStatus:
     """Return how ``environment`` is: its newest ``keep.releases`` releases, all that are pinned or have instances.
 
-    The newest comes first.
+    The newest comes first. ``named``: with how an engine calls the members of instances.
     """
     provider = workspace.provider(environment.settings.provider)
     snapshot = observe(workspace.ledger, provider, environment.id, whole=True)
     newest = workspace.ledger.releases(environment.id, last=environment.settings.keep.releases)
     pinned = workspace.ledger.pinned(environment.id)
     releases = {release.number: release for release in (*newest, *pinned)} | dict(snapshot.releases)
+    members = _members(provider, snapshot) if named else {}
     percents = _percents({number: sum(group.weight for group in snapshot.of(one)) for number, one in releases.items()})
     configuration = snapshot.active.configuration if snapshot.active is not None else None
     names, edge = environment.settings.names.only(environment.names.held), _edge(workspace)
@@ -81,7 +82,8 @@ def status(workspace: Workspace, environment: EnvironmentState) -> EnvironmentSt
         router=snapshot.router_plan is not None,
         destroying=environment.destroying,
         releases=tuple(
-            _release(snapshot, release, percents[number]) for number, release in sorted(releases.items(), reverse=True)
+            _release(snapshot, release, percents[number], members)
+            for number, release in sorted(releases.items(), reverse=True)
         ),
         rollout=_rollout(snapshot),
         alarm=environment.alarm,
@@ -173,7 +175,20 @@ def _rollout(snapshot: Snapshot) -> RolloutStatus | None:
     )
 
 
-def _release(snapshot: Snapshot, release: Release, weight: int) -> ReleaseStatus:
+def _members(provider: Provider, snapshot: Snapshot) -> Mapping[str, tuple[str, ...]]:
+    """Return how the engine calls the members of each instance."""
+    found: dict[str, list[str]] = {}
+    there = {group.id for group in snapshot.groups}
+    members = () if provider.members is None or not there else provider.members.members(snapshot.environment.id)
+    for one in members:
+        if one.group in there and one.serves:
+            found.setdefault(one.group, []).append(one.name)
+    return {group: tuple(sorted(names)) for group, names in found.items()}
+
+
+def _release(
+    snapshot: Snapshot, release: Release, weight: int, members: Mapping[str, tuple[str, ...]]
+) -> ReleaseStatus:
     groups = snapshot.of(release)
     return ReleaseStatus(
         number=release.number,
@@ -181,7 +196,7 @@ def _release(snapshot: Snapshot, release: Release, weight: int) -> ReleaseStatus
         config=release.configuration.digest,
         weight=weight,
         state=_state(snapshot, release, groups),
-        instances=tuple(_instance(group) for group in groups),
+        instances=tuple(_instance(group, members.get(group.id, ())) for group in groups),
         pinned=release.pinned,
         origin=release.origin,
     )
@@ -209,7 +224,7 @@ def _reason(group: GroupView) -> str | None:
     return group.probe.cause if not group.probe.healthy else None
 
 
-def _instance(group: GroupView) -> InstanceStatus:
+def _instance(group: GroupView, members: tuple[str, ...]) -> InstanceStatus:
     healthy = group.probe.healthy if group.probe else group.routed.up if group.routed else None
     healthy = healthy if group.observed.ready is None else group.healthy
     return InstanceStatus(
@@ -222,6 +237,7 @@ def _instance(group: GroupView) -> InstanceStatus:
         members=group.instance.members,
         ready=group.observed.ready,
         role=group.role,
+        member_names=members,
         taint=_taint(group),
         tainted_members=tuple(_member(one) for one in group.instance.tainted_members),
     )

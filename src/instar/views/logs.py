@@ -11,7 +11,8 @@ def log_json(line: LogLine) -> str:
     """Return an object on a line of its own: ``at`` is null where the line has no time."""
     if line.request is not None:
         return json_line({"at": line.at, **to_json(line.request)})
-    return json_line({"instance": line.instance, "at": line.at, "stream": line.stream, "line": line.text})
+    member = {} if line.member is None else {"member": line.member}
+    return json_line({"instance": line.instance, **member, "at": line.at, "stream": line.stream, "line": line.text})
 
 
 def log_text(line: LogLine, *, named: bool, short: bool) -> str:
@@ -20,4 +21,4 @@ def log_text(line: LogLine, *, named: bool, short: bool) -> str:
     if short and line.at is not None:
         stream = "" if line.stream in ("stdout", "access") else f"{line.stream} "
         text = f"{line.at.astimezone():%H:%M:%S.%f}"[:-3] + f" {stream}{line.text}"
-    return f"{line.instance}  {text}" if named else text
+    return f"{line.source}  {text}" if named or line.member is not None else text

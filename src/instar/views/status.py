@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from instar.model.status import (
     EnvironmentStatus,
@@ -18,6 +18,8 @@ from instar.model.uses import circle_text
 from instar.views.page import Page, Table
 from instar.views.releases import origin_line
 from instar.views.units import age
+
+_SHOWN_MEMBERS: Final = 6
 
 
 def status_json(status: EnvironmentStatus) -> dict[str, Any]:
@@ -79,10 +81,22 @@ def status_page(status: EnvironmentStatus, now: datetime) -> Page:
         yield ""
         role = ("ROLE",) if with_roles else ()
         yield Table(rows=instances, header=("INSTANCE", *role, "STATE", "HEALTH", "ADDRESS", "FOR"))
+    yield from _members(status)
     yield from troubles_page(status, now)
     if status.rollout is not None:
         yield f"\n{_under_way(status.rollout)}"
         yield _next_word(status)
+
+
+def _members(status: EnvironmentStatus) -> Page:
+    """Say how the engine calls what runs, a few of each instance."""
+    named = [item for one in status.releases for item in one.instances if item.member_names]
+    if named:
+        yield ""
+    for item in named:
+        more = len(item.member_names) - _SHOWN_MEMBERS
+        shown = ", ".join(item.member_names[:_SHOWN_MEMBERS])
+        yield f"{item.id} is {shown}{f' and {more} more (--json has all)' if more > 0 else ''}"
 
 
 def overview_page(everything: Sequence[EnvironmentStatus], now: datetime) -> Page:

@@ -1,6 +1,6 @@
 """What instances printed: asked of the cluster while their pods are there, kept on this machine after that.
 
-A line is ``TIME STREAM TEXT``. The cluster does not say which of the two streams a line came by.
+A line is ``TIME STREAM@POD TEXT``. The cluster does not say which of the two streams a line came by.
 """
 
 from __future__ import annotations
@@ -123,5 +123,5 @@ def _of(api: Api, namespace: str, pod: str, last: int | None, *, restarted: bool
             continue  # it has not begun yet, or there was none before
         for line in (data or b"").decode("utf-8", "replace").splitlines():
             at, _, text = line.partition(" ")
-            found.append(f"{at} {STREAM} {text}")
+            found.append(f"{at} {STREAM}@{pod} {text}")
     return found
