@@ -19,6 +19,7 @@ from instar.model.environment import Settings
 from instar.model.release import Instance, Release
 from instar.model.scaling import Scaling
 from instar.providers.base import RouterPlan
+from instar.providers.facets import is_scaled
 from instar.providers.kubernetes.package import KUBERNETES
 
 TEXT = """name: shop
@@ -172,13 +173,13 @@ def of_roles(roles: str, worker: str = "workdir: /") -> Settings:
 
 def test_each_role_may_have_bounds_of_its_own() -> None:
     found = of_roles("worker: {instances: {min: 2, max: 8, cpu: 50}}")
-    assert found.scales and found.scaling is None
+    assert is_scaled(found) and found.scaling is None
     worker, web = found.of_role("worker"), found.of_role("web")
     assert (worker.instances, worker.scaling) == (2, Scaling(min=2, max=8, cpu_percent=50))
     assert (web.instances, web.scaling) == (1, None)
     assert from_json(Settings, to_json(found)) == found
     plain = of_roles("worker: {instances: 3}")
-    assert not plain.scales and "scaling" not in str(to_json(plain))
+    assert not is_scaled(plain) and "scaling" not in str(to_json(plain))
 
 
 @pytest.mark.parametrize(

@@ -286,9 +286,8 @@ class Tls:
 class RoleSettings:
     """What is about a role of an environment's releases, and not about an instance of it."""
 
-    instances: int = field(default=1, metadata=key("How many instances of it run here; or, where the provider has an "
-        "autoscaler, how many at least and at most.", ("number of instances", Scaling), low=1, high=100,
-        default_about="what the role says"))
+    instances: int = field(default=1, metadata=key("How many of it run here; or, of an autoscaler, at least and most.",
+        ("number of instances", Scaling), low=1, high=100, default_about="what the role says"))
     scaling: Scaling | None = field(default=None, metadata=ADDED)  # ``instances`` are as many as run at least then
     when: When = field(default="traffic", metadata=key("When the instances of a new release start here, of a role "
         "without a port: once the traffic has moved (`traffic`), or `before`.", name="with",
@@ -364,11 +363,6 @@ class Settings:
         """Return what holds for one role of a release; what is said of no role holds for it."""
         own = self.roles.get(role)
         return self if own is None else replace(self, instances=own.instances, scaling=own.scaling)
-
-    @property
-    def scales(self) -> bool:
-        """An autoscaler is to say how many instances run, of some role at least."""
-        return self.scaling is not None or any(one.scaling is not None for one in self.roles.values())
 
     def when(self, role: str) -> When:
         """Return when instances of a role of a new release start, which has no port."""

@@ -45,6 +45,11 @@ def require(facet: F | None, what: str) -> F:
     return facet
 
 
+def is_scaled(settings: Settings) -> bool:
+    """Tell whether an autoscaler is to say how many instances run, of some role at least."""
+    return settings.scaling is not None or any(one.scaling is not None for one in settings.roles.values())
+
+
 def refuse_what_is_missing(provider: Provider, environment: EnvironmentId, settings: Settings) -> None:
     """Raise Refused where ``settings`` ask for a facet that ``provider`` has not."""
     asked = {
@@ -62,7 +67,7 @@ def refuse_what_is_missing(provider: Provider, environment: EnvironmentId, setti
             provider.traits.finds_names or None,
         ),
         "have an autoscaler say how many instances run ('instances: {min, max}')": (
-            settings.scales,
+            is_scaled(settings),
             provider.traits.scales or None,
         ),
         "say what instances may reach ('network')": (

@@ -19,6 +19,7 @@ from instar.model.environment import Settings
 from instar.model.reference import Reference
 from instar.model.release import EnvironmentId
 from instar.model.requests import Requests
+from instar.providers.facets import is_scaled
 from instar.providers.kubernetes import other_routes
 from instar.providers.kubernetes.api import Api, Object
 from instar.providers.kubernetes.claims import counting
@@ -230,7 +231,7 @@ def notes(api: Api, names: Names, settings: Settings) -> Iterator[str]:
     """Yield what a cluster does not say of itself, what it lacks, and who else has names of the environment."""
     place = Place.of(settings)
     own = (place.namespace, names.route)
-    if settings.scales and _Patient(api).text(_METRICS, "look for figures of pods", absent=True) is None:
+    if is_scaled(settings) and _Patient(api).text(_METRICS, "look for figures of pods", absent=True) is None:
         yield (
             "nothing in the cluster says how much of its processors a pod uses (metrics.k8s.io): until something does, "
             "such as metrics-server, the autoscaler changes no number of instances"
