@@ -16,7 +16,7 @@ from instar.errors import HostError, ProviderUnavailable, Refused
 from instar.model.definition import Data, Task, Volume
 from instar.model.environment import Keep, Settings
 from instar.model.outcome import RolloutOutcome
-from instar.model.release import Rollout
+from instar.model.release import EnvironmentId, Rollout
 from instar.operations import converge
 from instar.operations.data import data_back
 from instar.operations.deploy import begin
@@ -262,6 +262,43 @@ def test_a_provider_that_does_not_know_whether_it_came_back_has_it_given_back(wo
     outcome = world.back(with_data=True)
     assert outcome.outcome == "failed" and "cannot be sure" in str(outcome.reason)
     assert outcome.active == 2 and world.data.holds[ENV, "data"] == ("1", "before 1", "2")
+
+
+@pytest.mark.parametrize("then", [None, HostError("the pool is full")])
+def test_not_yet_is_written_down_once_and_changes_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, then: HostError | None
+) -> None:
+    world.deploy("1")
+    world.deploy("2", before=MIGRATE)
+    restore, answers = world.data.restore_snapshot, [*(ProviderUnavailable("not yet") for _ in range(3)), then]
+
+    def asked(environment: EnvironmentId, name: str, number: int) -> None:
+        error = answers.pop(0) if answers else None
+        if error is not None:
+            raise error
+        restore(environment, name, number)
+
+    monkeypatch.setattr(world.data, "restore_snapshot", asked)
+    outcome = world.back(with_data=True)
+    assert outcome.outcome == ("done" if then is None else "failed")
+    assert world.data.holds[ENV, "data"] == (("1",) if then is None else ("1", "before 1", "2"))
+    kinds = [one.kind for one in world.workspace.ledger.history(ENV)]
+    assert (kinds.count("data-begun"), kinds.count("data-restored")) == (1, 1)
+    assert not answers and "rollout-aborted" not in kinds
+    world.workspace.ledger.verify()
+
+
+def test_who_is_told_not_yet_for_too_long_has_nothing_to_give_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.deploy("1")
+    world.deploy("2", before=MIGRATE)
+    monkeypatch.setattr(world.data, "restore_snapshot", Mock(side_effect=ProviderUnavailable("not yet")))
+    outcome = world.back(with_data=True)
+    assert outcome.outcome == "failed" and "not yet" in str(outcome.reason)
+    assert outcome.active == 2 and world.data.holds[ENV, "data"] == ("1", "before 1", "2")
+    kinds = [one.kind for one in world.workspace.ledger.history(ENV)]
+    assert (kinds.count("data-begun"), kinds.count("data-restored")) == (1, 1)
 
 
 def test_a_task_that_fails_has_it_said_where_the_data_of_before_is(world: World) -> None:

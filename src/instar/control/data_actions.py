@@ -25,6 +25,7 @@ class DataActions:
         self._ledger = ledger
         self._provider = provider
         self._report = report
+        self._own: set[tuple[int, str]] = set()  # rollouts and volumes of which "not yet" was all that came so far
 
     def keep(self, rollout: Rollout, action: KeepData) -> None:
         """Have a snapshot of a volume, for ``rollout``. Raises NotFound, HostError, Refused."""
@@ -44,22 +45,29 @@ class DataActions:
 
     def restore(self, rollout: Rollout, action: RestoreData) -> None:
         """Have a volume hold what it did in a snapshot. Raises NotFound, HostError, Refused."""
-        keeper = self._keeper(rollout.environment)
+        keeper, own = self._keeper(rollout.environment), (rollout.id, action.volume)
         self._report.restoring(action.volume, action.snapshot)
         changed = action.volume in rollout.stage.changed
         if not changed:
             begun = DataBegun(rollout=rollout.id, volume=action.volume, snapshot=action.snapshot)
             self._ledger.change_stage(begun)
+        is_own = not changed or own in self._own  # else who was killed before may have done it
+        self._own.discard(own)
         try:
             keeper.restore_snapshot(rollout.environment, action.volume, action.snapshot)
         except HalfDone:
             raise
-        except InstarError:
-            if not changed:  # else who was killed before may have done it
-                self._restored(rollout, action.volume, rollout.stage.kept[action.volume], back=True)
+        except InstarError as error:
+            if is_own and error.retry_after_s is not None:
+                self._own.add(own)
+            elif is_own:
+                self._unchanged(rollout, action.volume)
             raise
         self._restored(rollout, action.volume, action.snapshot, back=action.back)
         self._report.restored(action.volume, action.snapshot)
+
+    def _unchanged(self, rollout: Rollout, volume: str) -> None:
+        self._restored(rollout, volume, rollout.stage.kept[volume], back=True)
 
     def _restored(self, rollout: Rollout, volume: str, snapshot: int, *, back: bool) -> None:
         self._ledger.change_stage(DataRestored(rollout=rollout.id, volume=volume, snapshot=snapshot, back=back))
@@ -70,7 +78,10 @@ class DataActions:
         Raises HostError where that was begun already, and can't be done.
         """
         stage = rollout.stage
-        if not stage.changed:
+        own = {volume for volume in stage.changed if (rollout.id, volume) in self._own}
+        for volume in own:
+            self._unchanged(rollout, volume)
+        if own >= set(stage.changed):
             return False
         if stage.abort is not None:
             where = "; ".join(
