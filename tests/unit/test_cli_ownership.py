@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -207,6 +209,13 @@ def test_a_shared_ledger_is_everybodys_and_the_store_is_not(
     open_workspace()
     with pytest.raises(NotRoot):
         open_workspace(of_machine=True)
+    store = any_workspace().state.store
+    store.mkdir(parents=True)
+    for held, refused in (("[]", True), ('[{"digest": "sha256:1"}]', False)):
+        (store / "index.json").write_text(f'{{"schemaVersion": 2, "manifests": {held}}}')
+        with pytest.raises(NotRoot) if refused else contextlib.nullcontext():
+            open_workspace(of_machine=True)
+    shutil.rmtree(store)
     (tmp_path / "config.yaml").write_text("ledger: 5\n")
     with pytest.raises(NotRoot):
         open_workspace()

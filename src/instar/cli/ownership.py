@@ -7,6 +7,7 @@ else is refused before anything is made. Else it would speak of an empty ledger 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +36,8 @@ def is_roots(workspace: MachineWorkspace, *, of_machine: bool = False) -> bool:
     if not _roots().root.is_dir() or has_own(workspace):
         return False
     with contextlib.suppress(InstarError):  # what only root may read names no ledger of theirs
-        return of_machine or workspace.named_ledger() is None
+        if workspace.named_ledger() is not None:
+            return of_machine and not _has_images(workspace)
     return True
 
 
@@ -87,6 +89,14 @@ def readers_may(workspace: MachineWorkspace) -> str | None:
     path = readers_socket(workspace)
     group = None if path is None else group_of(path)
     return None if group is None else f"the group '{group}' may only look, without root: {', '.join(FOR_READERS)}"
+
+
+def _has_images(workspace: MachineWorkspace) -> bool:
+    """Tell whether the caller has a store of their own: who deploys by a ledger that several share bakes into one."""
+    try:
+        return bool(json.loads(durable.read_text(workspace.state.store / "index.json"))["manifests"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def _is_open(workspace: MachineWorkspace) -> bool:
