@@ -24,10 +24,11 @@ from instar.providers.kubernetes.kinds import (
     SECRET,
     SERVICE,
     SLICE,
+    VOLUME_CLAIM,
     Kind,
 )
 from instar.providers.kubernetes.kubeconfig import find_config
-from instar.providers.kubernetes.names import GROUP, MAINTENANCE, TAINTED
+from instar.providers.kubernetes.names import GROUP, MAINTENANCE, REPLACED_BY, TAINTED
 from instar.providers.kubernetes.streams import PROTOCOLS
 from instar.waiting import Deadline, until
 from kubernetes_author import Author
@@ -227,6 +228,8 @@ AS_INSTAR: Mapping[str, Any] = {
     "nodeSelector": {"nowhere": "yes"},  # its image is nowhere either
     "containers": [{"name": "service", "image": f"registry.example/agent@sha256:{'0' * 64}"}],
 }
+CLAIM = "shop-prod-data"
+OF_ACCOUNT = {"kubernetes.io/service-account.name": "instar"}
 TOKEN = Kind(name="TokenRequest", plural="serviceaccounts/instar/token")
 ASKED = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
 
@@ -268,13 +271,13 @@ def test_nobody_runs_as_instar_but_the_agent_and_the_namespace_can_go(
 ) -> None:
     author.write()
     administrator.apply("rbac")
-    administrator.apply("policy")
     api, where, theirs = administrator.api, author.namespace.name, editor(author, tmp_path)
+    api.create(VOLUME_CLAIM, where, claimed(CLAIM, {}))
+    administrator.apply("policy")
     pod = {"metadata": {"name": "theirs"}, "spec": AS_INSTAR}
     assert until(lambda: is_refused(lambda: theirs.create(POD, where, pod, dry=True)), Deadline.after(20), every_s=0.5)
 
-    of_account = {"kubernetes.io/service-account.name": "instar"}
-    kept = {"metadata": {"name": "t", "annotations": of_account}, "type": "kubernetes.io/service-account-token"}
+    kept = {"metadata": {"name": "t", "annotations": OF_ACCOUNT}, "type": "kubernetes.io/service-account-token"}
     job = {"spec": {"template": {"spec": {**AS_INSTAR, "restartPolicy": "Never"}}}}
     cron = {"metadata": {"name": "theirs"}, "spec": {"schedule": "* * * * *", "jobTemplate": job}}
     for what, change in {
@@ -296,6 +299,7 @@ def test_nobody_runs_as_instar_but_the_agent_and_the_namespace_can_go(
     ended = {"spec": {"activeDeadlineSeconds": 1}}
     assert is_refused(lambda: theirs.merge(POD, where, agent, ended)), "the agent's pod is changed"
     assert_agent_is_kept(api, theirs, where)
+    assert_claims_are_kept(api, theirs, where, CLAIM)
     administrator.become_instar()  # whoever may change the policy may have the token
 
     labels = {"instar/service": "shop", "instar/environment": "prod", "app.kubernetes.io/managed-by": "instar"}
@@ -305,6 +309,33 @@ def test_nobody_runs_as_instar_but_the_agent_and_the_namespace_can_go(
     assert refused.value.hint is not None and "kubectl create token instar" in refused.value.hint
     api.delete(NAMESPACE, "", where)
     assert until(lambda: api.find(NAMESPACE, None, where) is None, Deadline.after(60), every_s=0.5), "it goes whole"
+
+
+def claimed(name: str, more: Mapping[str, str]) -> Mapping[str, Any]:
+    labels = {"instar/service": "shop", "instar/environment": "prod", "instar/volume": "data", **more}
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}, "storageClassName": ""}
+    return {"metadata": {"name": name, "labels": labels}, "spec": spec}
+
+
+def assert_claims_are_kept(api: Api, theirs: Api, where: str, own: str) -> None:
+    """Nobody makes a claim that an instance would get, or has one look otherwise, or removes one; drivers do theirs."""
+    newer = claimed("shop-prod-data.99", {"instar/turn": "99", "instar/whole": "yes"})
+    assert until(lambda: is_refused(lambda: theirs.create(VOLUME_CLAIM, where, newer)), Deadline.after(20), every_s=0.5)
+    labels, said = {"labels": {"instar/turn": "7"}}, {"annotations": {REPLACED_BY: "x"}}
+    plain = {**newer, "metadata": {"name": "theirs"}}
+    theirs.create(VOLUME_CLAIM, where, plain)
+    changed = {"metadata": {"labels": newer["metadata"]["labels"]}}
+    for what, change in {
+        "its turn": lambda: theirs.merge(VOLUME_CLAIM, where, own, {"metadata": labels}),
+        "what it is replaced by": lambda: theirs.merge(VOLUME_CLAIM, where, own, {"metadata": said}),
+        "its storage": lambda: theirs.merge(VOLUME_CLAIM, where, own, {"spec": {"volumeName": "theirs"}}),
+        "one of theirs becomes ours": lambda: theirs.merge(VOLUME_CLAIM, where, "theirs", changed),
+        "it is removed": lambda: theirs.delete(VOLUME_CLAIM, where, own),
+        "by an administrator": lambda: api.delete(VOLUME_CLAIM, where, own),
+    }.items():
+        assert until(lambda change=change: is_refused(change), Deadline.after(20), every_s=0.5), what  # type: ignore[misc]
+    api.merge(VOLUME_CLAIM, where, own, {"metadata": {"annotations": {"a-driver/said": "1"}}})
+    theirs.delete(VOLUME_CLAIM, where, "theirs")
 
 
 def assert_agent_is_kept(api: Api, theirs: Api, where: str) -> None:

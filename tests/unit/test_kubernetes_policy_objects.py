@@ -73,6 +73,21 @@ def test_nobody_says_which_pods_a_service_of_ours_leads_to() -> None:
     assert not any(re.search(pattern, one) for one in ("", "shop-prod-db", "shop-prod-1-2-x", "my-shop-prod"))
 
 
+def test_nobody_makes_a_claim_or_a_snapshot_that_an_instance_would_get_its_data_from() -> None:
+    claims, kept = ("", "persistentvolumeclaims"), ("snapshot.storage.k8s.io", "volumesnapshots")
+    assert rules("volumes") == {(*one, call) for one in (claims, kept) for call in ("CREATE", "DELETE")}
+    assert spec("volumes")["validations"][0]["expression"] == "false"
+    assert rules("claims") == {(*claims, "UPDATE"), ("", "persistentvolumeclaims/status", "UPDATE")}
+    for part in ("volumes", "claims"):
+        (labelled,) = spec(part)["matchConstraints"]["objectSelector"]["matchExpressions"]
+        assert labelled == {"key": "instar/volume", "operator": "Exists"}
+        assert "system:serviceaccount:shop:instar" in spec(part)["matchConditions"][0]["expression"]
+    held = " ".join(one["expression"] for one in spec("claims")["validations"])
+    for name in ("instar/volume", "instar/turn", "instar/whole", "instar/replaced-by", "ownerReferences", "volumeName"):
+        assert name in held, name
+    assert "finalizers" not in held and "resources" not in held  # sidecars hold claims up, and people let them grow
+
+
 @pytest.mark.parametrize("part", ["labels", "evidence"])
 def test_what_a_pod_is_given_is_changed_in_place_by_nobody(part: str) -> None:
     assert {("", "pods", "UPDATE"), ("", "pods/resize", "UPDATE")} <= rules(part)

@@ -20,6 +20,7 @@ from instar.providers.kubernetes.names import (
     EXPOSED,
     GROUP,
     IMAGE,
+    LAST_SNAPSHOT,
     LEASE_NUMBER,
     MAINTENANCE,
     MANAGED_BY,
@@ -27,9 +28,11 @@ from instar.providers.kubernetes.names import (
     PLAN,
     POD_TEMPLATE,
     PORTS,
+    REPLACED_BY,
     SERVICE,
     TAINTED,
     TAKEN,
+    VOLUME,
     job_pattern,
 )
 
@@ -42,11 +45,11 @@ _ENGINE: Final = (
 )
 _LABELS: Final = (
     *("service", "environment", "ledger", "release", "group", "part", "network", "tainted"),
-    *("volume", "snapshot", "whole"),
+    *("volume", "snapshot", "turn", "whole", "copy"),
 )
 _ANNOTATIONS: Final = (
     *(MAINTENANCE, PLAN, EXPOSED, PORTS, LEASE_NUMBER, IMAGE, CONFIGURATION, ASIDE_AT),
-    *(OCCURRENCE, TAKEN),
+    *(OCCURRENCE, TAKEN, LAST_SNAPSHOT, REPLACED_BY),
 )
 
 
@@ -86,6 +89,7 @@ _OF_AGENT: Final = (
     f"request.resource.resource == 'secrets' ? {_NAME} == '{LEDGER_SECRET}' : "
     f"request.resource.resource == 'replicasets' ? {_NAME}.matches('^{AGENT}-[a-z0-9]+$') : {_NAME} == '{AGENT}'"
 )
+_SERVICE_OF: Final = "object.metadata.?labels[?'kubernetes.io/service-name'].orValue('')"
 _INSIDE: Final = ("pods/exec", "pods/attach", "pods/portforward", "pods/proxy")
 
 
@@ -97,10 +101,7 @@ def policies(environment: EnvironmentId, namespace: str) -> list[Mapping[str, An
     own_names = f"{environment.service}-{environment.name}-[0-9]+-[0-9]+"
     jobs = job_pattern(f"{environment.service}-{environment.name}")
     pods = f"request.name.matches('^({own_names}|{jobs}|{AGENT})-')"
-    behind = (
-        "object.metadata.?labels[?'kubernetes.io/service-name'].orValue('')"
-        f".matches('^{environment.service}-{environment.name}(-[0-9]+-[0-9]+)?$')"
-    )
+    behind = f"{_SERVICE_OF}.matches('^{environment.service}-{environment.name}(-[0-9]+-[0-9]+)?$')"
     allowed = {"name": "others", "expression": f"!({user}) && !({_ENGINE})"}
     no_agent = {"name": "not-the-agent", "expression": f"!({_AGENT})"}
     no_keeper = {"name": "not-of-the-policy", "expression": f"!({_OF_POLICY})"}
@@ -109,6 +110,8 @@ def policies(environment: EnvironmentId, namespace: str) -> list[Mapping[str, An
     for part, rules, selector, conditions, validations in (
         ("objects", _OBJECTS, own, [allowed], _AS_MADE),
         ("removal", _REMOVED, own, [allowed], [_never(_removed_by(namespace))]),
+        ("volumes", _VOLUMES, _labelled(VOLUME), [allowed], [_never(_MADE_BY_INSTAR)]),
+        ("claims", _CLAIMS, _labelled(VOLUME), [allowed], _AS_CLAIMED),
         ("pods", _PODS, _labelled(GROUP), [], _BY_DIGEST),
         ("makers", _MAKERS, None, [allowed, {"name": "of-releases", "expression": _MADE_OF}], [_never(_MADE_BY)]),
         ("endpoints", _ENDPOINTS, None, [allowed, {"name": "own", "expression": behind}], [_never(_REACHED)]),
@@ -190,6 +193,12 @@ _REMOVED: Final = [
     _rule("gateway.networking.k8s.io", ("httproutes",), ("DELETE",)),
     _rule("snapshot.storage.k8s.io", ("volumesnapshots",), ("DELETE",)),
 ]
+_VOLUMES: Final = [  # by their labels Instar knows which of them has a volume's data
+    _rule("", ("persistentvolumeclaims",), ("CREATE", "DELETE")),
+    _rule("snapshot.storage.k8s.io", ("volumesnapshots",), ("CREATE", "DELETE")),
+]
+_MADE_BY_INSTAR: Final = "only Instar's account makes and removes volumes and their snapshots: instar volumes"
+_CLAIMS: Final = [_rule("", ("persistentvolumeclaims", "persistentvolumeclaims/status"), ("UPDATE",))]
 _PODS: Final = [_rule("", ("pods",), ("CREATE",))]
 _CHANGED_PODS: Final = [_rule("", ("pods", "pods/resize", "pods/status"), ("UPDATE",))]
 _EVIDENCE: Final = [_rule("", ("pods", "pods/resize", "pods/status"), ("UPDATE", "DELETE"))]
@@ -229,6 +238,13 @@ _AS_MADE: Final = [
     {"expression": _HELD_UP, "message": "what keeps an object of Instar's from going (finalizers) is never changed"},
     {"expression": _LEFT_SAID, "message": "what Instar keeps in annotations of its own is never changed"},
     {"expression": _LEFT, "message": "the labels by which Instar knows what it has made are never changed"},
+]
+_AS_CLAIMED: Final = [  # a claim may grow, and drivers and their sidecars, whose accounts nobody knows here, hold it up
+    {
+        "expression": "object.?spec.?volumeName == oldObject.?spec.?volumeName",
+        "message": "which storage a claim has is said by the engine alone",
+    },
+    *(one for one in _AS_MADE if one["expression"] in (_OWNED, _LEFT_SAID, _LEFT)),
 ]
 _NO_TOKEN: Final = [_never("a token of Instar's account is for who may change this policy")]
 _OTHER_AGENT: Final = [
