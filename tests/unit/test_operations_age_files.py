@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from instar.cli.backup import _identities
+from instar.cli.options import any_workspace
 from instar.errors import HostError, InstarError, Refused
 from instar.model.environment import Environment, SecretSource
 from instar.operations.age_files import (
@@ -13,7 +15,6 @@ from instar.operations.age_files import (
     encrypted_for,
     find_identities,
     find_recipients,
-    identities_of,
     make_identity,
     public_keys,
 )
@@ -131,7 +132,12 @@ def test_recipients_are_public_keys_and_nothing_else(tmp_path: Path, environ: di
         assert secret not in caught.value.message
 
 
-def test_a_backup_is_read_with_the_identity_that_it_is_for_not_with_a_new_one(tmp_path: Path) -> None:
-    with pytest.raises(HostError) as caught:
-        identities_of([], None, {"HOME": str(tmp_path)})
-    assert caught.value.hint == "name the file with the one that it is for: -i FILE"
+def test_a_backup_is_read_with_the_identity_that_it_is_for_not_with_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setenv("INSTAR_HOME", str(tmp_path / "home"))
+    with pytest.raises(HostError, match="cannot read the backup, which is encrypted: cannot find") as caught:
+        _identities(any_workspace(), ())
+    assert caught.value.hint == "name the file with the identity that it was made for: instar restore -i FILE …"

@@ -39,11 +39,8 @@ def own_identities_file(environ: Mapping[str, str]) -> Path | None:
     return Path(base) / "instar/age-identities" if base.startswith("/") else None
 
 
-def find_identities(
-    named: str | None, environ: Mapping[str, str], *, instead: str | None = None
-) -> tuple[Identity, ...]:
-    """Return the identities of the machine, in the file ``named``, and of the caller. ``instead``: what to do where
-    there are none, in place of making one.
+def find_identities(named: str | None, environ: Mapping[str, str]) -> tuple[Identity, ...]:
+    """Return the identities of the machine, in the file ``named``, and of the caller.
 
     Raises HostError where there are none, or one is unfit.
     The machine's may be for root alone: whoever may not read them works with their own.
@@ -65,8 +62,7 @@ def find_identities(
     if not found:
         raise HostError(
             "cannot find an age identity to read secrets with",
-            hint=instead
-            or f"age.identities in {machine_file(environ)} names the machine's file of them, or write one to "
+            hint=f"age.identities in {machine_file(environ)} names the machine's file of them, or write one to "
             f"'{own or '~/.config/instar/age-identities'}': instar secrets key",
         )
     return tuple(found)
@@ -127,7 +123,7 @@ def identities_of(files: Sequence[Path], named: str | None, environ: Mapping[str
         except OSError as error:
             cause = (error.strerror or str(error)).lower()
             raise HostError(f"cannot read age identities from '{path}': {cause}") from error
-    return tuple(found) or find_identities(named, environ, instead="name the file with the one that it is for: -i FILE")
+    return tuple(found) or find_identities(named, environ)
 
 
 def encrypted_for(recipients: Sequence[str], value: bytes) -> bytes:
