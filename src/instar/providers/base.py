@@ -321,7 +321,10 @@ class Provider(Protocol):
     """What runs groups and routes traffic. It says its traits and does what it is told; it decides nothing.
 
     Every call is idempotent: asked twice, it does it once. None waits longer than one answer of the engine: what takes
-    longer goes on by itself, and :meth:`observe` says how far it is. None is made inside a transaction of the ledger.
+    longer goes on by itself, and :meth:`observe` says how far it is. But that a call which asks for many things (to
+    create a group of many objects, to look beforehand) may ask again for each that is not answered, for 10 s at most:
+    meanwhile nobody looks whether the lease is still held, and what keeps an older holder out is the engine's own
+    (a fence), or that it has one machine. None is made inside a transaction of the ledger.
     Each may raise an error that says when to try again (``retry_after_s``); any other is permanent.
 
     What a provider may have or not, its facets, is None where it hasn't (``facets.py``).
