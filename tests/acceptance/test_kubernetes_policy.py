@@ -359,6 +359,7 @@ def assert_agent_is_kept(api: Api, theirs: Api, where: str) -> None:
         "a machine's file for it": lambda: theirs.create(CONFIG_MAP, where, machine),
         "another ledger": lambda: theirs.merge(SECRET, where, "instar-ledger", {"stringData": {"address": "x"}}),
         "no ledger": lambda: theirs.delete(SECRET, where, "instar-ledger"),
+        "no account": lambda: theirs.delete(KINDS["ServiceAccount"], where, "instar"),
     }.items():
         assert is_refused(change), what
     theirs.create(CONFIG_MAP, where, {"metadata": {"name": "of-somebody-else"}})

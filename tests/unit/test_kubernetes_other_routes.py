@@ -12,8 +12,9 @@ from kubernetes_values import ENV, SERVICE, SETTINGS, WITHOUT_GATEWAY, World
 
 from cluster_stub import ClusterStub, Fault
 from instar.errors import ProviderUnavailable
-from instar.model.environment import HostNames
+from instar.model.environment import Drift, HostNames, Ignore
 from instar.providers.base import RouterPlan
+from instar.providers.kubernetes import preflight
 from instar.providers.kubernetes.other_routes import OtherRoute, taking
 from instar.providers.kubernetes.settings import Place
 
@@ -161,6 +162,48 @@ def test_an_api_that_is_away_is_no_missing_right(world: World) -> None:
     world.stub.faults = [Fault(503, times=9, fits=lambda method, path: path.endswith("/httproutes"))]
     with pytest.raises(ProviderUnavailable):
         world.provider.inspects.taken_names(ENV)
+
+
+def expecting(path: str | None = None, until: str = "2999-12-31", kind: str = "name") -> Drift:
+    return Drift(ignore=(Ignore(kind=kind, path=path, reason="their part of the shop", until=until),))
+
+
+@pytest.mark.parametrize(
+    ("drift", "told"),
+    [
+        (expecting(), 0),
+        (expecting("HTTPRoute theirs/*"), 0),
+        (expecting("HTTPRoute others/*"), 1),
+        (expecting(kind="router"), 1),
+        (expecting(until="2020-01-01"), 1),
+    ],
+)
+def test_a_deploy_says_nothing_of_a_route_that_a_rule_expects(world: World, drift: Drift, told: int) -> None:
+    world.stub.put("httproutes", "theirs", route())
+    settings = dataclasses.replace(SETTINGS, drift=drift)
+    assert len(world.provider.preflight(ENV, settings, SERVICE, launching=True)) == told
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_where_the_routes_are_not_listed_now_a_deploy_says_so_and_goes_on(
+    world: World, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "_PATIENCE_S", 0.0)
+    world.stub.faults = [Fault(status, times=9, fits=lambda method, path: path.endswith("/httproutes"))]
+    (told,) = world.provider.preflight(ENV, SETTINGS, SERVICE, launching=True)
+    assert "HTTPRoute takes requests for its names was not looked at" in told and f"says {status}" in told
+
+
+def test_where_the_gateway_is_not_read_again_a_deploy_says_so_and_goes_on(world: World) -> None:
+    seen: list[str] = []
+
+    def fits(method: str, path: str) -> bool:
+        seen.extend([path] if path.endswith("/gateways/public") else [])
+        return len(seen) > 1 and path.endswith("/gateways/public")
+
+    world.stub.faults = [Fault(429, times=9, fits=fits)]
+    (told,) = world.provider.preflight(ENV, SETTINGS, SERVICE, launching=True)
+    assert "whether the Gateway 'gateways/public' can be asked from here is not known" in told and len(seen) == 2
 
 
 def test_nobody_is_asked_where_there_is_no_gateway_or_no_name(world: World) -> None:

@@ -14,6 +14,7 @@ from instar.model.release import EnvironmentId
 from instar.providers.kubernetes.answers import refusal
 from instar.providers.kubernetes.names import ASIDE_AT, EXPOSED, LEASE_NUMBER, MAINTENANCE, PLAN
 from instar.providers.kubernetes.policy import policies
+from instar.providers.kubernetes.rights import roles
 
 
 def spec(part: str) -> Mapping[str, Any]:
@@ -134,10 +135,22 @@ def test_nobody_changes_the_agent_or_what_it_goes_by_but_who_may_change_the_poli
         assert {("apps", resource, "UPDATE"), ("apps", resource, "DELETE")} <= rules("agent"), resource
     for resource in ("configmaps", "secrets"):
         assert {("", resource, call) for call in ("CREATE", "UPDATE", "DELETE")} <= rules("agent"), resource
+    rbac = "rbac.authorization.k8s.io"
+    for group, resource in (("", "serviceaccounts"), (rbac, "roles"), (rbac, "rolebindings")):
+        assert {(group, resource, "UPDATE"), (group, resource, "DELETE")} <= rules("agent"), resource
     others, its, keepers = (one["expression"] for one in spec("agent")["matchConditions"])
+    name = "(oldObject != null ? oldObject : object).metadata.?name.orValue('')"
+    account = f"request.resource.resource in ['serviceaccounts', 'roles', 'rolebindings'] ? {name} == 'instar' : "
+    assert its.startswith(account), "those of others in the namespace are theirs"
     assert "system:serviceaccount:shop:instar" in others and "validatingadmissionpolicies" in keepers
     assert "'instar-ledger'" in its and "'instar-agent'" in its
     assert spec("agent")["validations"][0]["expression"] == "false"
+
+
+def test_the_account_and_the_roles_that_are_kept_are_those_that_are_printed() -> None:
+    kinds = {"ServiceAccount", "Role", "RoleBinding"}
+    own = [one for one in roles("shop", ("gateways", "public")) if one["metadata"].get("namespace") == "shop"]
+    assert {(one["kind"], one["metadata"]["name"]) for one in own} == {(kind, "instar") for kind in kinds}
 
 
 @pytest.mark.parametrize("status", [403, 422])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from kubernetes_values import ENV, SERVICE, SETTINGS, World
 
-from cluster_stub import ClusterStub
+from cluster_stub import ClusterStub, Fault
 from instar.definition import parse
 from instar.errors import DefinitionError, Refused
 from instar.model.codec import from_json, to_json
@@ -20,6 +20,7 @@ from instar.model.release import Instance, Release
 from instar.model.scaling import Scaling
 from instar.providers.base import RouterPlan
 from instar.providers.facets import is_scaled
+from instar.providers.kubernetes import preflight
 from instar.providers.kubernetes.package import KUBERNETES
 
 TEXT = """name: shop
@@ -147,6 +148,15 @@ def test_that_nothing_tells_the_autoscaler_of_load_is_said(world: World, stub: C
     assert "metrics.k8s.io" in told
     stub.has_metrics = True
     assert world.provider.preflight(ENV, SCALED, SERVICE, launching=True) == ()
+
+
+def test_a_source_of_figures_that_is_down_keeps_nobody_from_a_deploy(
+    world: World, stub: ClusterStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "_PATIENCE_S", 0.0)
+    stub.faults = [Fault(503, times=9, fits=lambda method, path: "metrics.k8s.io" in path)]
+    (told,) = world.provider.preflight(ENV, SCALED, SERVICE, launching=True)
+    assert "cannot look for figures of pods: the cluster says 503" in told
 
 
 @pytest.mark.parametrize("scaling", [{"min": 0, "max": 2}, {"min": 3, "max": 2}, {"min": 1, "max": 1_000}, [], "many"])

@@ -1,12 +1,24 @@
-"""Where names are reached, as a status says it."""
+"""Where names are reached, and who else takes requests for them, as a status says it."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
+from instar.errors import ProviderError, ProviderUnavailable
+from instar.model.digest import Digest
 from instar.model.doors import Door
-from instar.model.environment import HostNames, Settings
+from instar.model.drift import Finding
+from instar.model.environment import Drift, HostNames, Ignore, Settings
 from instar.model.machine import EdgeSettings
-from instar.operations.status import doors_reached, reached_at
+from instar.model.release import EnvironmentId
+from instar.model.status import EnvironmentStatus
+from instar.operations.status import doors_reached, reached_at, status
+from instar.providers.machine import MachineInspection
+from instar.views.status import status_json, status_page
 from simulated.values import configuration
+from simulated.workspace import SimulatedWorkspace
 
 NAMES = HostNames(http=("shop.test/api",), https=("shop.example",), redirect={"www.shop.example": "shop.example"})
 
@@ -41,3 +53,47 @@ def test_each_door_is_told_of_the_first_one_too() -> None:
         "service": ("shop.internal",)
     }
     assert doors_reached(Settings(), configuration(), HostNames(), EdgeSettings(), None) == {}, "a worker has none"
+
+
+DEV = EnvironmentId(service="web", name="dev")
+
+
+def seen(folder: Path, *, path: str = "HTTPRoute ours/*") -> tuple[EnvironmentStatus, str]:
+    """Return how an environment is that expects what is at ``path``, and what its page says."""
+    workspace = SimulatedWorkspace(folder)
+    rule = Ignore(kind="name", path=path, reason="a path of theirs", until="2999-12-31")
+    with workspace.ledger.transaction():
+        workspace.ledger.save_settings(DEV, Settings(listen=("127.0.0.1:8080",), drift=Drift(ignore=(rule,))))
+        made = workspace.ledger.add_release(DEV, Digest.of(b"an image"), configuration(), None)
+        workspace.ledger.set_active(DEV, made.number)
+    found = status(workspace, workspace.ledger.get_environment(DEV))
+    return found, "\n".join(one for one in status_page(found, workspace.ledger.now()) if isinstance(one, str))
+
+
+def test_who_else_takes_requests_is_told_unless_a_rule_expects_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Finding(instance=None, kind="name", path="HTTPRoute theirs/a", expected="its own", observed="it takes them")
+    monkeypatch.setattr(MachineInspection, "taken_names", lambda self, environment: (other,))
+    found, told = seen(tmp_path / "a")
+    assert (found.taken, found.taken_unknown) == ((other,), None) and "HTTPRoute theirs/a: its own" in told
+    found, told = seen(tmp_path / "b", path="HTTPRoute theirs/*")
+    assert found.taken == () and "HTTPRoute" not in told
+
+
+def test_an_engine_that_does_not_say_it_now_keeps_nobody_from_all_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(self: MachineInspection, environment: EnvironmentId) -> tuple[Finding, ...]:
+        raise ProviderUnavailable("cannot list httproutes: the cluster says 429")
+
+    def refused(self: MachineInspection, environment: EnvironmentId) -> tuple[Finding, ...]:
+        raise ProviderError("cannot read what the cluster answers")
+
+    monkeypatch.setattr(MachineInspection, "taken_names", away)
+    found, told = seen(tmp_path / "a")
+    assert found.active == 1 and status_json(found)["taken_unknown"] == "cannot list httproutes: the cluster says 429"
+    assert "who else takes requests for its names was not looked at: cannot list httproutes" in told
+    monkeypatch.setattr(MachineInspection, "taken_names", refused)
+    with pytest.raises(ProviderError):
+        seen(tmp_path / "b")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
-from fnmatch import fnmatchcase
 
-from instar.model.drift import Finding
+from instar.model.drift import Finding, find_rule, holds
 from instar.model.environment import Ignore
 
 Ignored = tuple[Finding, Ignore]
@@ -17,20 +16,15 @@ def sort_out(
 ) -> tuple[tuple[Finding, ...], tuple[Ignored, ...]]:
     """Return the findings that nobody expects, and those that a rule does. A rule whose last day is over expects
     nothing any more, and is a finding itself."""
-    valid = [rule for rule in rules if date.fromisoformat(rule.until) >= today]
     left, ignored = [], []
     for finding in findings:
-        rule = next((rule for rule in valid if _covers(rule, finding)), None)
+        rule = find_rule(finding, rules, today)
         if rule is None:
             left.append(finding)
         else:
             ignored.append((finding, rule))
-    left += [_expired(rule) for rule in rules if rule not in valid]
+    left += [_expired(rule) for rule in rules if not holds(rule, today)]
     return tuple(left), tuple(ignored)
-
-
-def _covers(rule: Ignore, finding: Finding) -> bool:
-    return rule.kind == finding.kind and (rule.path is None or fnmatchcase(finding.path, rule.path))
 
 
 def _expired(rule: Ignore) -> Finding:

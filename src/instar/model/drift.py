@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import field
+from datetime import date
+from fnmatch import fnmatchcase
 from typing import Final
 
 from instar.frozen import dataclass
 from instar.model.codec import ADDED
+from instar.model.environment import Ignore
 
 KINDS: Final = {
     "root": "the root file system is not that of the image, or not the one that the instance was made with",
@@ -45,3 +49,17 @@ class Finding:
     expected: str
     observed: str
     member: str | None = field(default=None, metadata=ADDED)
+
+
+def find_rule(finding: Finding, rules: Sequence[Ignore], today: date) -> Ignore | None:
+    """Return the rule that expects ``finding``, of those that hold ``today``; None where nobody expects it."""
+    return next((rule for rule in rules if holds(rule, today) and _covers(rule, finding)), None)
+
+
+def holds(rule: Ignore, today: date) -> bool:
+    """Tell whether the last day of a rule is not over."""
+    return date.fromisoformat(rule.until) >= today
+
+
+def _covers(rule: Ignore, finding: Finding) -> bool:
+    return rule.kind == finding.kind and (rule.path is None or fnmatchcase(finding.path, rule.path))

@@ -130,7 +130,8 @@ class EnvironmentStatus:
     is reached through the machine's edge. ``internal``: only environments that use it reach it, by its
     ``inner_name``. ``uses``: which ones it finds by name itself; ``circle``: the way over what those use back to
     itself, both ends included, () where there is none. ``doors``: where each is, by ROLE or ROLE.PORT.
-    ``taken``: who else's rules take requests for its names, as drift finds it.
+    ``taken``: who else's rules take requests for its names, as drift finds it; ``taken_unknown``: why that is not
+    known, None where it is.
     """
 
     environment: EnvironmentId
@@ -152,6 +153,7 @@ class EnvironmentStatus:
     uses: tuple[UseStatus, ...] = ()
     circle: tuple[str, ...] = ()
     taken: tuple[Finding, ...] = field(default=(), metadata=ADDED)
+    taken_unknown: str | None = field(default=None, metadata=ADDED)
     doors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property

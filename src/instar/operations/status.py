@@ -8,11 +8,10 @@ from instar.control.endings import why_ended
 from instar.control.observe import observe
 from instar.control.snapshot import GroupView, Snapshot
 from instar.control.steps import awaited, waits_for_somebody
-from instar.drift.rules import sort_out
-from instar.errors import Cancelled, InstarError, LedgerUnreachable
+from instar.errors import Cancelled, InstarError, LedgerUnreachable, ProviderError
 from instar.frozen import dataclass
 from instar.model.doors import Door
-from instar.model.drift import Finding
+from instar.model.drift import Finding, find_rule
 from instar.model.environment import HostNames, Settings
 from instar.model.machine import EdgeSettings, MachineSettings
 from instar.model.release import Configuration, EnvironmentState, MemberTaint, Release
@@ -72,6 +71,7 @@ def status(workspace: Workspace, environment: EnvironmentState, *, named: bool =
     configuration = snapshot.active.configuration if snapshot.active is not None else None
     names, edge = environment.settings.names.only(environment.names.held), _edge(workspace)
     inner = host_inside(workspace, environment) if environment.settings.internal else None
+    taken, taken_unknown = _taken(workspace, provider, environment)
     return EnvironmentStatus(
         environment=environment.id,
         listen=environment.settings.all_listen,
@@ -95,17 +95,24 @@ def status(workspace: Workspace, environment: EnvironmentState, *, named: bool =
         inner_name=inner,
         uses=() if configuration is None else uses_status(workspace, environment.settings.provider, configuration),
         circle=() if configuration is None else circle(workspace, environment.id, configuration.uses),
-        taken=_taken(workspace, provider, environment),
+        taken=taken,
+        taken_unknown=taken_unknown,
     )
 
 
-def _taken(workspace: Workspace, provider: Provider, state: EnvironmentState) -> tuple[Finding, ...]:
-    """Return who else takes requests for its names, unless a rule of the environment expects that."""
+def _taken(workspace: Workspace, provider: Provider, state: EnvironmentState) -> tuple[tuple[Finding, ...], str | None]:
+    """Return who else takes requests for its names, unless a rule of the environment expects that; and why nobody can
+    tell, where the engine does not answer that now."""
     if provider.inspects is None or state.active is None:
-        return ()
-    found = provider.inspects.taken_names(state.id)
-    unexpected, _ = sort_out(found, state.settings.drift.ignore, workspace.ledger.now().date())
-    return tuple(one for one in unexpected if one in found)
+        return (), None
+    try:
+        found = provider.inspects.taken_names(state.id)
+    except ProviderError as error:
+        if error.retry_after_s is None:
+            raise
+        return (), error.message
+    today, rules = workspace.ledger.now().date(), state.settings.drift.ignore
+    return tuple(one for one in found if find_rule(one, rules, today) is None), None
 
 
 def _edge(workspace: Workspace) -> EdgeSettings:

@@ -41,6 +41,7 @@ def status_json(status: EnvironmentStatus) -> dict[str, Any]:
         "circle": status.circle,
         "doors": status.doors,
         "taken": status.taken,
+        "taken_unknown": status.taken_unknown,
     }
 
 
@@ -146,6 +147,9 @@ def _advice(status: EnvironmentStatus) -> Page:
             yield f"\n{status.environment} uses {one.environment}, {one.trouble}; nobody answers at {one.name}"
     for taken in status.taken:
         yield f"\n{status.environment}: {taken.path}: {taken.expected}, and {taken.observed}"
+    if status.taken_unknown is not None:
+        why = status.taken_unknown
+        yield f"\n{status.environment}: who else takes requests for its names was not looked at: {why}"
     if status.circle:
         yield f"\n{circle_text(status.circle)}"
     troubles = [f"{one.id}: {one.reason}" for one in active.instances if one.reason] if active else []

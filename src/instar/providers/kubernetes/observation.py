@@ -16,7 +16,7 @@ from instar.model.release import Instance
 from instar.providers.base import Observed
 from instar.providers.kubernetes.kinds import SERVICE
 from instar.providers.kubernetes.names import environment_part, group_of, job_name, job_pattern
-from instar.providers.kubernetes.occurrences import is_begun_by_another
+from instar.providers.kubernetes.occurrences import is_of_same_occurrence
 
 _BY_SIGNAL: Final = 128
 _GENERATED: Final = 58
@@ -104,7 +104,7 @@ class Look:
         own = self.jobs.get(group.id)
         if own is not None or job_name(group) == group.id:
             return own
-        return next((one for one in self.jobs.values() if is_begun_by_another(one, group)), None)
+        return next((one for one in self.jobs.values() if is_of_same_occurrence(one, group)), None)
 
     def _pods_of(self, group: Instance) -> tuple[Object, ...]:
         job = None if group.task is None else self._job(group)

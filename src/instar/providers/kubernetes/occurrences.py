@@ -16,7 +16,7 @@ from instar.providers.kubernetes.names import OCCURRENCE, Names, group_of, job_n
 from instar.providers.kubernetes.settings import Place
 
 
-def is_begun_by_another(job: Mapping[str, Any], group: Instance) -> bool:
+def is_of_same_occurrence(job: Mapping[str, Any], group: Instance) -> bool:
     """Tell whether a Job of the same ledger is what a group is to run: that occurrence was begun already."""
     metadata = job["metadata"]
     told = (metadata.get("annotations") or {}).get(OCCURRENCE)
@@ -24,12 +24,12 @@ def is_begun_by_another(job: Mapping[str, Any], group: Instance) -> bool:
     return is_named_so and group_of(job) != group.id and told == group.task
 
 
-def begun_by_another(api: Api, names: Names, place: Place, group: Instance) -> str | None:
+def find_other_anchor(api: Api, names: Names, place: Place, group: Instance) -> str | None:
     """Return the anchor of what somebody else began of the same occurrence; None: nobody did. A Job alone, whose labels
     anybody can write, names none."""
     name = job_name(group)
     job = None if name == group.id else api.find(JOB, place.namespace, name)
-    if job is None or not names.owns(job) or not is_begun_by_another(job, group):
+    if job is None or not names.owns(job) or not is_of_same_occurrence(job, group):
         return None
     anchor = api.find(CONFIG_MAP, place.namespace, group_of(job))
     if anchor is None or not names.owns(anchor) or (anchor.get("data") or {}).get("task") != group.task:

@@ -2,7 +2,7 @@
 
 It holds for everybody but Instar's own identity, administrators too: in the namespace, and for what carries the
 environment's labels. The engine's own controllers do what they do (status, scaling, clearing away). Whoever may change
-the policy itself may also change the agent, have it run, and get a token of Instar's account: nobody else may.
+the policy itself may also change the agent and its account, have it run, and get a token: nobody else may.
 """
 
 from __future__ import annotations
@@ -86,6 +86,7 @@ _OF_POLICY: Final = (
 _AGENT: Final = f"request.resource.resource == 'deployments' && request.name == '{AGENT}' && {_OF_POLICY}"
 _NAME: Final = "(oldObject != null ? oldObject : object).metadata.?name.orValue('')"
 _OF_AGENT: Final = (
+    f"request.resource.resource in ['serviceaccounts', 'roles', 'rolebindings'] ? {_NAME} == '{_ACCOUNT}' : "
     f"request.resource.resource == 'secrets' ? {_NAME} == '{LEDGER_SECRET}' : "
     f"request.resource.resource == 'replicasets' ? {_NAME}.matches('^{AGENT}-[a-z0-9]+$') : {_NAME} == '{AGENT}'"
 )
@@ -219,6 +220,8 @@ _AGENTS: Final = [
     _rule("apps", ("deployments", "deployments/scale", "deployments/status"), ("UPDATE", "DELETE")),
     _rule("apps", ("replicasets", "replicasets/scale", "replicasets/status"), ("UPDATE", "DELETE")),
     _rule("", ("configmaps", "secrets"), ("CREATE", "UPDATE", "DELETE")),  # its machine's file, its ledger and key
+    _rule("", ("serviceaccounts",), ("UPDATE", "DELETE")),  # without its account it has no say
+    _rule("rbac.authorization.k8s.io", ("roles", "rolebindings"), ("UPDATE", "DELETE")),
 ]
 _MADE_BY: Final = "what makes pods with the labels of a release is made by Instar alone"
 _ENDPOINTS: Final = [_rule("discovery.k8s.io", ("endpointslices",), ("CREATE", "UPDATE"))]
@@ -249,8 +252,8 @@ _AS_CLAIMED: Final = [  # a claim may grow, and drivers and their sidecars, whos
 _NO_TOKEN: Final = [_never("a token of Instar's account is for who may change this policy")]
 _OTHER_AGENT: Final = [
     _never(
-        "Instar's agent and what it goes by are changed by Instar's account, or by who may change this policy, with "
-        "what instar kubernetes agent prints"
+        "Instar's agent, its account, and what it goes by are changed by Instar's account, or by who may change this "
+        "policy, with what instar kubernetes agent or rbac prints"
     )
 ]
 _BY_DIGEST: Final = [

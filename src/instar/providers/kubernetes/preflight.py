@@ -19,8 +19,6 @@ from instar.model.environment import Settings
 from instar.model.reference import Reference
 from instar.model.release import EnvironmentId
 from instar.model.requests import Requests
-from instar.providers.facets import is_scaled
-from instar.providers.kubernetes import other_routes
 from instar.providers.kubernetes.api import Api, Object
 from instar.providers.kubernetes.claims import counting
 from instar.providers.kubernetes.kinds import (
@@ -47,7 +45,6 @@ from instar.waiting import Deadline
 
 T = TypeVar("T")
 OLDEST: Final = (1, 30)  # preStop.sleep and native validation of what is applied are on by default from here
-_METRICS: Final = "/apis/metrics.k8s.io/v1beta1"
 _ASKED_AT_ONCE: Final = 8
 _PATIENCE_S: Final = 5.0
 _MOST_PATHS: Final = 8
@@ -149,19 +146,19 @@ class _Patient:
         self._api = api
 
     def find(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
-        return _again(lambda: self._api.find(kind, namespace, name))
+        return with_patience(lambda: self._api.find(kind, namespace, name))
 
     def list(self, kind: Kind, namespace: str, labels: Mapping[str, str]) -> tuple[Object, ...]:
-        return _again(lambda: self._api.list(kind, namespace, labels))
+        return with_patience(lambda: self._api.list(kind, namespace, labels))
 
     def find_list(self, kind: Kind, namespace: str, labels: Mapping[str, str]) -> tuple[Object, ...] | None:
-        return _again(lambda: self._api.find_list(kind, namespace, labels))
+        return with_patience(lambda: self._api.find_list(kind, namespace, labels))
 
     def text(self, path: str, what: str, *, absent: bool = False) -> bytes | None:
-        return _again(lambda: self._api.text(path, what, absent=absent))
+        return with_patience(lambda: self._api.text(path, what, absent=absent))
 
     def create(self, kind: Kind, namespace: str | None, wanted: Object) -> Object:
-        return _again(lambda: self._api.create(kind, namespace, wanted))
+        return with_patience(lambda: self._api.create(kind, namespace, wanted))
 
 
 def patient(api: Api) -> _Patient:
@@ -169,7 +166,8 @@ def patient(api: Api) -> _Patient:
     return _Patient(api)
 
 
-def _again(ask: Callable[[], T]) -> T:
+def with_patience(ask: Callable[[], T]) -> T:
+    """Return what ``ask`` does, asked again for a moment where a cluster gives no answer."""
     deadline = Deadline.after(_PATIENCE_S)
     while True:
         try:
@@ -225,31 +223,6 @@ def _require_snapshots(api: _Patient, names: Names, place: Place, services: Sequ
         claim = found.get((names.environment, volume.name))
         has = place.storage_class if claim is None else (claim.get("spec") or {}).get("storageClassName")
         snapshot_class(api, has)
-
-
-def notes(api: Api, names: Names, settings: Settings) -> Iterator[str]:
-    """Yield what a cluster does not say of itself, what it lacks, and who else has names of the environment."""
-    place = Place.of(settings)
-    own = (place.namespace, names.route)
-    if is_scaled(settings) and _Patient(api).text(_METRICS, "look for figures of pods", absent=True) is None:
-        yield (
-            "nothing in the cluster says how much of its processors a pod uses (metrics.k8s.io): until something does, "
-            "such as metrics-server, the autoscaler changes no number of instances"
-        )
-    if settings.rollout.analysis is not None and place.prometheus is None:
-        yield (
-            "nobody counts requests there, so that rollout.analysis asks its own checks alone: kubernetes.prometheus "
-            "says who has figures"
-        )
-    if place.gateway is not None and settings.names.sites:
-        found = _again(lambda: other_routes.listed(api, place.namespace))
-        yield from (one.note for one in other_routes.taking(found.routes, own, place, settings.names.sites))
-        yield from (found.unseen,) if found.unseen is not None else ()
-    if settings.network.allow:
-        yield (
-            "network.allow becomes a NetworkPolicy: whether it is held to is up to the cluster's network plugin, which "
-            "cannot be asked (docs/kubernetes.md)"
-        )
 
 
 def _told_of_volumes(api: _Patient, names: Names, place: Place, service: Service) -> Iterator[str]:

@@ -38,9 +38,10 @@ from instar.providers.kubernetes.maintenance import ClusterMaintenance
 from instar.providers.kubernetes.members import ClusterMembers
 from instar.providers.kubernetes.names import ANCHOR, GROUP, PART, Names, environment_part, group_of
 from instar.providers.kubernetes.network import ReleaseNetwork
+from instar.providers.kubernetes.notes import notes
 from instar.providers.kubernetes.objects import anchor, beginning, claim, group_objects, owned
 from instar.providers.kubernetes.observation import has_come, is_of
-from instar.providers.kubernetes.occurrences import begun_by_another, is_begun_by_another
+from instar.providers.kubernetes.occurrences import find_other_anchor, is_of_same_occurrence
 from instar.providers.kubernetes.pod import Order
 from instar.providers.kubernetes.route import asked_path
 from instar.providers.kubernetes.selecting import shown_ports
@@ -130,7 +131,7 @@ class KubernetesProvider:
         told = preflight.look(api, self._names(environment), place, services)
         if launching:
             preflight.require_registry(self._site.registries, place)
-        return (*told, *preflight.notes(api, self._names(environment), settings), *unseen(api, place, settings))
+        return (*told, *notes(api, self._names(environment), settings), *unseen(api, place, settings))
 
     def layout(self, settings: Settings, service: Service) -> tuple[int, ...]:
         return (settings.instances,)
@@ -211,7 +212,7 @@ class KubernetesProvider:
 
     def _end_begun_by_another(self, group: Instance) -> None:
         """What was begun of the same occurrence by somebody else, and taken for it, goes with it."""
-        other = begun_by_another(*self.place_of(group.environment), group)
+        other = find_other_anchor(*self.place_of(group.environment), group)
         if other is not None:
             self._delete(group.environment, CONFIG_MAP, other, foreground=True)
 
@@ -335,7 +336,7 @@ class KubernetesProvider:
             if found is None:
                 raise
             names.require_own(kind.name, found)
-            if kind != JOB or group is None or not is_begun_by_another(found, group):
+            if kind != JOB or group is None or not is_of_same_occurrence(found, group):
                 require_as_made(kind, wanted, found)
             return found
 

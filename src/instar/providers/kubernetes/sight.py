@@ -60,11 +60,15 @@ def find_gateway(api: Api, place: Place) -> Mapping[str, Any] | None:
 
 
 def unseen(api: Api, place: Place, settings: Settings) -> Iterator[str]:
-    """Yield that the gateway cannot be asked from here, where that is so."""
+    """Yield that the gateway cannot be asked from here, where that is so, or that nobody could tell."""
     if place.gateway is None:
         return
     hosts = tuple(dict.fromkeys(site.partition("/")[0] for site in settings.names.sites))
-    found = find_gateway(api, place)
+    try:
+        found = find_gateway(api, place)
+    except ProviderError as error:  # that it is there was seen before
+        yield f"whether the Gateway '{'/'.join(place.gateway)}' can be asked from here is not known: {error.message}"
+        return
     places = () if found is None else entrances(found, hosts)
     if any(at_once(is_reachable, places, at_most=_AT_ONCE)):
         return

@@ -1,0 +1,71 @@
+"""What is worth knowing of a cluster before a deploy, and keeps nobody from it: asked by questions of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Final
+
+from instar.errors import ProviderError
+from instar.model.drift import find_rule
+from instar.model.environment import Settings
+from instar.providers.facets import is_scaled
+from instar.providers.kubernetes import other_routes
+from instar.providers.kubernetes.api import Api
+from instar.providers.kubernetes.names import Names
+from instar.providers.kubernetes.preflight import patient, with_patience
+from instar.providers.kubernetes.settings import Place
+
+_METRICS: Final = "/apis/metrics.k8s.io/v1beta1"
+
+
+def notes(api: Api, names: Names, settings: Settings) -> Iterator[str]:
+    """Yield what a cluster does not say of itself, what it lacks, and who else has names of the environment. What it
+    does not answer now is told of, and keeps nobody from a deploy."""
+    place = Place.of(settings)
+    if is_scaled(settings):
+        yield from _told_of_figures(api)
+    if settings.rollout.analysis is not None and place.prometheus is None:
+        yield (
+            "nobody counts requests there, so that rollout.analysis asks its own checks alone: kubernetes.prometheus "
+            "says who has figures"
+        )
+    if place.gateway is not None and settings.names.sites:
+        yield from _told_of_others(api, names, place, settings)
+    if settings.network.allow:
+        yield (
+            "network.allow becomes a NetworkPolicy: whether it is held to is up to the cluster's network plugin, which "
+            "cannot be asked (docs/kubernetes.md)"
+        )
+
+
+def _told_of_figures(api: Api) -> Iterator[str]:
+    try:
+        found = patient(api).text(_METRICS, "look for figures of pods", absent=True)
+    except ProviderError as error:
+        if error.retry_after_s is None:
+            raise
+        yield f"{error.message}; until they are there, the autoscaler changes no number of instances"
+        return
+    if found is None:
+        yield (
+            "nothing in the cluster says how much of its processors a pod uses (metrics.k8s.io): until something does, "
+            "such as metrics-server, the autoscaler changes no number of instances"
+        )
+
+
+def _told_of_others(api: Api, names: Names, place: Place, settings: Settings) -> Iterator[str]:
+    """Say whose routes take requests for its names, but those that a rule of ``drift.ignore`` expects."""
+    try:
+        found = with_patience(lambda: other_routes.listed(api, place.namespace))
+    except ProviderError as error:
+        if error.retry_after_s is None:
+            raise
+        yield f"whether somebody else's HTTPRoute takes requests for its names was not looked at: {error.message}"
+        return
+    today, rules = datetime.now(UTC).date(), settings.drift.ignore
+    for one in other_routes.taking(found.routes, (place.namespace, names.route), place, settings.names.sites):
+        if find_rule(one.finding, rules, today) is None:
+            yield one.note
+    if found.unseen is not None:
+        yield found.unseen
