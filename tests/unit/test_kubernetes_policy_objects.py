@@ -5,14 +5,28 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as some
 
 from instar.errors import InstarError
-from instar.model.release import EnvironmentId
+from instar.model.names import NAME
+from instar.model.occurrence import Occurrence
+from instar.model.release import Command, EnvironmentId, Instance
 from instar.providers.kubernetes.answers import refusal
-from instar.providers.kubernetes.names import ASIDE_AT, EXPOSED, LEASE_NUMBER, MAINTENANCE, PLAN
+from instar.providers.kubernetes.names import (
+    ASIDE_AT,
+    EXPOSED,
+    GENERATED,
+    LEASE_NUMBER,
+    MAINTENANCE,
+    PLAN,
+    job_name,
+)
+from instar.providers.kubernetes.observation import is_name_of
 from instar.providers.kubernetes.policy import policies
 from instar.providers.kubernetes.rights import roles
 
@@ -128,6 +142,51 @@ def test_nobody_runs_as_instar_or_gets_its_token() -> None:
     (pattern,) = re.findall(r"matches\('(.*)'\)", spec("inside")["matchConditions"][1]["expression"])
     assert re.search(pattern, "instar-agent-57d59-c972z") and re.search(pattern, "shop-prod-1-1-x")
     assert not re.search(pattern, "my-instar-agent-1")
+
+
+def inside(environment: EnvironmentId) -> str:
+    (said,) = [
+        one["spec"]["matchConditions"][1]["expression"]
+        for one in policies(environment, "shop")
+        if one["kind"] == "ValidatingAdmissionPolicy" and one["metadata"]["name"].endswith(".inside")
+    ]
+    (pattern,) = re.findall(r"matches\('(.*)'\)", said)
+    return str(pattern)
+
+
+NAMES = some.from_regex(NAME, fullmatch=True)
+DUE = datetime(2026, 11, 30, 2, 0, tzinfo=UTC)
+
+
+@given(service=NAMES, name=NAMES, entry=NAMES, release=some.integers(1, 10**7), serial=some.integers(1, 10**5))
+@example(service="my--shop", name="prod", entry="nightly", release=1, serial=1)
+@example(service="shop", name="a--b", entry="nightly", release=1, serial=1)
+@example(service="shop-", name="prod-", entry="nightly", release=1, serial=1)
+@example(service="s" * 24, name="e" * 23, entry="n", release=1234, serial=1234)  # of 58 characters: no dash is left
+def test_nobody_looks_into_a_pod_of_a_group_or_of_a_scheduled_command_however_they_are_called(
+    service: str, name: str, entry: str, release: int, serial: int
+) -> None:
+    environment = EnvironmentId(service=service, name=name)
+    group = Instance(
+        id=f"{service}-{name}-{release}-{serial}"[:63],
+        serial=serial,
+        environment=environment,
+        release=release,
+        created_at=DUE,
+        task=Occurrence(entry=entry, due_at=DUE).name,
+        command=Command(argv=("work",)),
+    )
+    job = f"{f'{job_name(group)}-'[:GENERATED]}x7k2p"
+    assert re.search(inside(environment), job) and is_name_of(job, f"{service}-{name}-1-1")
+    if len(service) + len(name) + 1 <= 48:  # more are no names of an environment, as the definition has it
+        for made in (group.id, f"{group.id}-5f7c9d8b4"):
+            assert re.search(inside(environment), f"{f'{made}-'[:GENERATED]}x7k2p"), made
+
+
+def test_pods_of_others_are_looked_into_by_whoever_may() -> None:
+    pattern = inside(EnvironmentId(service="shop", name="prod"))
+    for one in ("shop-prod-db-0", "shop-prod-1", "my-shop-prod-1-1-x", "shop-production-1-1-x", "shop-prod-1abcde"):
+        assert not re.search(pattern, one), one
 
 
 def test_nobody_changes_the_agent_or_what_it_goes_by_but_who_may_change_the_policy() -> None:

@@ -53,6 +53,7 @@ _FORM: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 OWN_PORT: Final = "own"  # of a Service of tcp: that of its pods
 _PORT: Final = re.compile(r"[a-z]([a-z0-9]|-[a-z0-9])*")
 _LONGEST_PORT: Final = 15
+GENERATED: Final = 58  # of what a pod is called after, the most that its own name has (SimpleNameGenerator)
 _HEAD: Final = 33  # of a name of 57, so that the engine's for its pod has all of it (63)
 _ID: Final = re.compile(r"(.+)-[0-9]+-[0-9]+")
 
@@ -127,14 +128,28 @@ def job_name(group: Instance) -> str:
     if found is None or found.due_at is None:
         return group.id
     whose = f"{group.environment.service}-{group.environment.name}"
-    head = re.sub(r"[^a-z0-9]+", "-", f"{whose}-{found.entry}".lower())[:_HEAD].rstrip("-")
     digest = hashlib.sha256(f"{group.environment} {task}".encode()).hexdigest()[:8]
-    return f"{head}-{found.due_at:%Y%m%d%H%M%S}-{digest}"
+    return f"{_head(f'{whose}-{found.entry}')}-{found.due_at:%Y%m%d%H%M%S}-{digest}"
 
 
 def job_pattern(environment: str) -> str:
     """Return what the names of such Jobs of SERVICE-ENVIRONMENT are like: a regular expression."""
-    return f"{environment[:_HEAD].rstrip('-')}[a-z0-9-]*-[0-9]{{14}}-[0-9a-f]{{8}}"
+    return f"{_head(environment)}[a-z0-9-]*-[0-9]{{14}}-[0-9a-f]{{8}}"
+
+
+def _head(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower())[:_HEAD].rstrip("-")
+
+
+def pod_pattern(environment: str) -> str:
+    """Return what the names of pods of SERVICE-ENVIRONMENT are like, of groups and of Jobs: a regular expression.
+
+    The engine takes GENERATED characters of what a pod is made of, and a dash, and adds five: of a long one the dash,
+    or more, is gone.
+    """
+    left = max(GENERATED - len(f"{environment}-"), 0)
+    cut = f"{environment}-[0-9-]{{{left}}}[a-z0-9]{{5}}"
+    return f"({environment}-[0-9]+-[0-9]+|{job_pattern(environment)})-.*|{cut}"
 
 
 def environment_part(group_id: str) -> str | None:

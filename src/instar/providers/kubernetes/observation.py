@@ -15,11 +15,10 @@ from instar.frozen import dataclass
 from instar.model.release import Instance
 from instar.providers.base import Observed
 from instar.providers.kubernetes.kinds import SERVICE
-from instar.providers.kubernetes.names import environment_part, group_of, job_name, job_pattern
+from instar.providers.kubernetes.names import GENERATED, environment_part, group_of, job_name, job_pattern
 from instar.providers.kubernetes.occurrences import is_of_same_occurrence
 
 _BY_SIGNAL: Final = 128
-_GENERATED: Final = 58
 _BAD_PULL: Final = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 _NOT_BEGUN: Final = ("StartError", "ContainerCannotRun", "CreateContainerError", "RunContainerError")
 
@@ -181,7 +180,7 @@ def is_name_of(name: str, group: str) -> bool:
 
     Source: Kubernetes, names.SimpleNameGenerator: of what a pod is called after, 58 characters are left. What is due by
     the clock is called after its entry and time."""
-    if name == group or name.startswith(f"{group}-"[:_GENERATED]):
+    if name == group or name.startswith(f"{group}-"[:GENERATED]):
         return True
     environment = environment_part(group)
     return environment is not None and re.fullmatch(f"{job_pattern(environment)}(-[a-z0-9]+)?", name) is not None

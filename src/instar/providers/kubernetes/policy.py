@@ -33,7 +33,7 @@ from instar.providers.kubernetes.names import (
     TAINTED,
     TAKEN,
     VOLUME,
-    job_pattern,
+    pod_pattern,
 )
 
 _API: Final = "admissionregistration.k8s.io/v1"
@@ -99,9 +99,8 @@ def policies(environment: EnvironmentId, namespace: str) -> list[Mapping[str, An
     own = {"matchLabels": {SERVICE: environment.service, ENVIRONMENT: environment.name, MANAGED_BY: "instar"}}
     name = f"instar.{namespace}.{environment.service}.{environment.name}"  # of the whole cluster: no two are the same
     user = f"request.userInfo.username == 'system:serviceaccount:{namespace}:{_ACCOUNT}'"
-    own_names = f"{environment.service}-{environment.name}-[0-9]+-[0-9]+"
-    jobs = job_pattern(f"{environment.service}-{environment.name}")
-    pods = f"request.name.matches('^({own_names}|{jobs}|{AGENT})-')"
+    own_pods = pod_pattern(f"{environment.service}-{environment.name}")
+    pods = f"request.name.matches('^({own_pods}|{AGENT}-.*)$')"
     behind = f"{_SERVICE_OF}.matches('^{environment.service}-{environment.name}(-[0-9]+-[0-9]+)?$')"
     allowed = {"name": "others", "expression": f"!({user}) && !({_ENGINE})"}
     no_agent = {"name": "not-the-agent", "expression": f"!({_AGENT})"}
