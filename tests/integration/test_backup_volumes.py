@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from backup_home import DEV, KEY, Home, fill, write
+from leases import lease_held
 
 from instar.backup.outcomes import Made
 from instar.backup.trees import DEEPEST, Planting, Tree
@@ -354,7 +357,68 @@ def test_a_file_that_becomes_something_else_meanwhile_is_left_out(folder: Path, 
         with contextlib.chdir(folder), socket.socket(socket.AF_UNIX) as made:
             made.bind("swapped")
     tree, here = Tree(folder, NAME), os.open(folder, os.O_RDONLY)
+    tree._device = seen.st_dev
     try:
         assert list(tree._one(here, b"swapped", NAME + b"swapped", seen)) == []
     finally:
         os.close(here)
+
+
+def test_a_file_that_somebody_has_a_lease_on_costs_that_file_alone(
+    home: Home, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("instar.backup.trees._LEASE_S", 0.2)
+    write(folder / "leased", b"x")
+    with lease_held(folder / "leased"):
+        made = back_up(home, tmp_path / "backup.tar")
+    assert made.lost == {"web/dev data": ("leased: a process holds a lease on it",)}
+    empty = Home(tmp_path / "empty")
+    assert empty.restore(tmp_path / "backup.tar", machine="new").lost == made.lost
+    there = empty.path / "volumes/web/dev/data"
+    assert not (there / "leased").exists() and (there / "below/file").read_bytes() == b"content"
+
+
+def test_a_lease_that_is_given_up_costs_nothing(folder: Path) -> None:
+    descriptor = os.open(folder / "below/file", os.O_RDONLY)
+    before = signal.signal(signal.SIGIO, lambda *_: fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK))
+    try:
+        (folder / "same").unlink()
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        tree = Tree(folder, NAME)
+        assert NAME + b"below/file" in {member.entry.name for member in tree.members()} and tree.lost == []
+    finally:
+        signal.signal(signal.SIGIO, before)
+        os.close(descriptor)
+
+
+def test_a_link_that_becomes_a_file_meanwhile_is_left_out(folder: Path) -> None:
+    seen = (folder / "link").lstat()
+    (folder / "link").unlink()
+    write(folder / "link", b"x")
+    tree, here = Tree(folder, NAME), os.open(folder, os.O_RDONLY)
+    tree._device = seen.st_dev
+    try:
+        assert list(tree._one(here, b"link", NAME + b"link", seen)) == []
+    finally:
+        os.close(here)
+
+
+@pytest.mark.parametrize("call", ["stat", "open", "listdir", "readlink"])
+def test_what_the_file_system_refuses_costs_that_alone(
+    folder: Path, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, name = getattr(os, call), {"listdir": b"below", "readlink": b"link"}.get(call, b"same")
+    which = (folder / os.fsdecode(name)).lstat().st_ino
+
+    def refused(what: str | bytes | int, *arguments: object, **named: object) -> object:
+        if what == name or (isinstance(what, int) and os.fstat(what).st_ino == which):
+            raise OSError(5, "Input/output error")
+        return real(what, *arguments, **named)
+
+    tree = Tree(folder, NAME)
+    members = tree.members()
+    names = [next(members).entry.name]
+    monkeypatch.setattr(os, call, refused)
+    names += [member.entry.name for member in members]
+    assert tree.lost == [f"{os.fsdecode(name)}: input/output error"]
+    assert NAME + name not in names and NAME + b".wh.strange" in names and NAME + b"name\nof two lines \xff" in names

@@ -2,7 +2,8 @@
 
 Who has a volume can write anything into it, and change it while it is read: no link in it is followed, no pipe waited
 for, no device and no other file system read. A file that becomes shorter meanwhile ends in zeros, one that is gone is
-left out. What is put back is only ever created, below one folder, by the same rule.
+left out. What the file system refuses of one of them costs that one alone. What is put back is only ever created, below
+one folder, by the same rule.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import errno
 import os
 import stat
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -33,6 +35,9 @@ _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _REPLACED: Final = (errno.ENOTDIR, errno.ELOOP, errno.ENXIO)  # by a file, a link, a socket
+_OURS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # they are of this process, whatever is read
+_LEASE_S: Final = 2.0  # for whoever holds a lease on a file to give it up, as it is told to; of all files together:
+_LEASES_S: Final = 30.0
 _LATEST_S: Final = 0o77777777777
 _XATTRS: Final = ("user.", "security.capability", "system.posix_acl_")
 _XATTRS_BYTES: Final = 512 << 10
@@ -73,11 +78,13 @@ class Tree:
         self._holes = holes or Holes()
         self._first_names: dict[tuple[int, int], bytes | None] = {}
         self._device = 0
+        self._leases_s = _LEASES_S
         self.left_out: Counter[str] = Counter()
         self.lost: list[str] = []
 
     def members(self) -> Iterator[Member]:
-        """Yield the folder and all below it, however deep: one folder is open at a time. Raises OSError."""
+        """Yield the folder and all below it, however deep: one folder is open at a time. Raises OSError for the folder
+        itself; what is below it and cannot be read is ``lost``."""
         top = os.open(self._folder, _FOLDER)
         try:
             self._device = os.fstat(top).st_dev
@@ -98,25 +105,44 @@ class Tree:
                         here = self._back(top, here, path)
                     continue
                 name = path[-1].name + one
-                with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+                try:
                     found = os.stat(one, dir_fd=here, follow_symlinks=False)
-                    if found.st_dev != self._device:
-                        self.left_out["other file system"] += 1
-                    elif not stat.S_ISDIR(found.st_mode):
+                    if not stat.S_ISDIR(found.st_mode) or found.st_dev != self._device:
                         yield from self._one(here, one, name, found)
                     elif len(path) > DEEPEST or len(name) > _NAME_BYTES:
                         self._lose(name, "it is nested too deep")
-                    elif (below := self._opened(here, one, _FOLDER)) is not None:
+                    elif (below := self._below(here, one, name + b"/")) is not None:
                         os.close(here)
-                        here = below
-                        path.append(self._entered(here, one, name + b"/"))
-                        yield self._folder_member(here, name + b"/")
+                        here, entered, member = below
+                        path.append(entered)
+                        yield member
+                except OSError as error:
+                    self._refused(name, error)
         finally:
             os.close(here)
 
     def _entered(self, folder: int, own: bytes, name: bytes) -> _Folder:
         names = sorted(map(os.fsencode, os.listdir(folder)))
         return _Folder(own=own, name=name, which=_which(folder), left=iter(names))
+
+    def _below(self, here: int, one: bytes, name: bytes) -> tuple[int, _Folder, Member] | None:
+        """Open and list a folder; None where it was replaced by something else meanwhile."""
+        below = self._opened(here, one, _FOLDER)
+        if below is None:
+            return None
+        try:
+            return below, self._entered(below, one, name), self._folder_member(below, name)
+        except OSError:
+            os.close(below)
+            raise
+
+    def _refused(self, name: bytes, error: OSError) -> None:
+        """Count what cannot be read as lost, unless it is gone. Raises ``error`` where it is none of what is read."""
+        if error.errno in _OURS:
+            raise error
+        if error.errno != errno.ENOENT:
+            held = error.errno == errno.EAGAIN
+            self._lose(name, "a process holds a lease on it" if held else (error.strerror or str(error)).lower())
 
     def _folder_member(self, folder: int, name: bytes) -> Member:
         return Member(_entry(name, DIRECTORY, os.fstat(folder), self._attributes(folder)))
@@ -144,20 +170,32 @@ class Tree:
         elif len(self.lost) == _NAMED:
             self.lost.append("and more")
 
-    @staticmethod
-    def _opened(folder: int, one: bytes, how: int) -> int | None:
+    def _opened(self, folder: int, one: bytes, how: int) -> int | None:
         """Open what is called ``one``; None where it was replaced by something else meanwhile."""
-        try:
-            return os.open(one, how, dir_fd=folder)
-        except OSError as error:
-            if error.errno in _REPLACED:
-                return None
-            raise
+        until = time.monotonic() + min(_LEASE_S, self._leases_s)
+        while True:
+            try:
+                return os.open(one, how, dir_fd=folder)
+            except OSError as error:
+                if error.errno in _REPLACED:
+                    return None
+                if error.errno != errno.EAGAIN or time.monotonic() >= until:
+                    raise
+            time.sleep(0.1)
+            self._leases_s -= 0.1
 
     def _one(self, folder: int, one: bytes, name: bytes, found: os.stat_result) -> Iterator[Member]:
+        if found.st_dev != self._device:
+            self.left_out["other file system"] += 1
+            return
         if stat.S_ISLNK(found.st_mode):
             entry = _entry(name, SYMLINK, found, {})
-            entry.link = os.readlink(one, dir_fd=folder)
+            try:
+                entry.link = os.readlink(one, dir_fd=folder)
+            except OSError as error:
+                if error.errno == errno.EINVAL:  # no link any more
+                    return
+                raise
             yield Member(entry)
             return
         if not stat.S_ISREG(found.st_mode):
@@ -175,15 +213,14 @@ class Tree:
 
     def _file(self, descriptor: int, name: bytes, found: os.stat_result) -> Iterator[Member]:
         which = (found.st_dev, found.st_ino)
-        first = self._first_names.setdefault(which, name) if found.st_nlink > 1 else name
         entry = _entry(name, REGULAR, found, self._attributes(descriptor))
-        if first is not None and first != name:
+        if found.st_nlink > 1 and (first := self._first_names.get(which)) is not None:
             entry.kind, entry.link = HARD_LINK, first
             yield Member(entry)
             return
         entry.size = found.st_size
-        has_holes = holes.has_holes(found)
-        if first is None or (has_holes and not self._holes.take(entry.size)):
+        regions = holes.regions(descriptor, entry.size, _REGIONS) if holes.has_holes(found) else None
+        if which in self._first_names or (regions is not None and not self._holes.take(entry.size)):
             self._lose(
                 name,
                 f"with its holes it has {size_text(entry.size)}, and files with holes may have "
@@ -191,8 +228,9 @@ class Tree:
             )
             self._first_names[which] = None  # its other names lead nowhere either
             return
-        if has_holes:
-            regions = holes.regions(descriptor, entry.size, _REGIONS)
+        if found.st_nlink > 1:
+            self._first_names[which] = name
+        if regions is not None:
             yield Member(entry, lambda: _content_of(descriptor, regions), regions)
             return
         os.lseek(descriptor, 0, os.SEEK_SET)
