@@ -18,6 +18,7 @@ from pathlib import Path
 from instar import durable, process
 from instar.errors import CommandFailed, HostError
 from instar.frozen import dataclass
+from instar.host.isolation import chroots
 from instar.host.processes import output, processes, rlimits
 from instar.process import Process
 from instar.waiting import Deadline
@@ -117,7 +118,8 @@ def exec_argv(
     limits: Mapping[str, int] = _NO_LIMITS,
 ) -> list[str]:
     """Return the command that runs ``command`` in an instance, with its limits; ``words`` are more options, ``limits``
-    the hard ones that the instance was made with."""
+    the hard ones that the instance was made with. Raises HostError in a chroot."""
+    chroots.require_none(f"run a command in '{name}'")
     argv = [PROGRAM, *options(root), "exec", "--pid-file", str(pid_file), *words, name, *command]
     return rlimits.limited(argv, limits, by_runc=_sets_limits(root, name))
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 
 from instar.errors import InstarError
+from instar.host.isolation import chroots
 from instar.host.network import barriers, network, resolver
 from instar.providers.local import record
 from instar.providers.local.names import Names
@@ -19,7 +20,22 @@ _TRUSTED_S = 600.0
 
 def warnings(names: Names, subnet: IPv4Network | None, owners_stay: str | None) -> tuple[str, ...]:
     """Return the warnings. Asks the name servers at most every ten minutes, as long as they answer."""
-    return (*_firewall(names), *_resolver(names), *_subnet(names, subnet), *_users(owners_stay), *_older(names))
+    return (
+        *_chroot(),
+        *_firewall(names),
+        *_resolver(names),
+        *_subnet(names, subnet),
+        *_users(owners_stay),
+        *_older(names),
+    )
+
+
+def _chroot() -> Iterator[str]:
+    if chroots.is_chrooted():
+        yield (
+            "Instar runs in a chroot: commands in instances (run, shell, 'health.command') are refused, since they "
+            "would run outside of it; enter it by pivot_root, as systemd-nspawn and containers do"
+        )
 
 
 def _firewall(names: Names) -> Iterator[str]:
