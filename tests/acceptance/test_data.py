@@ -57,7 +57,7 @@ def test_what_a_release_leaves_comes_back_with_a_rollback_that_asks_for_it(proje
     again = project.json("rollback", "dev", "--to", "2", "--with-data", "--yes")
     assert again["outcome"] == "done" and form.read_text() == f"{newer}start\n"
     plain = project.instar("rollback", "dev")
-    assert "instar rollback hello/dev --with-data" in plain.err and form.read_text().startswith(newer)
+    assert "instar rollback hello/dev --to 1 --with-data" in plain.err and form.read_text().startswith(newer)
     project.instar("history", "dev", "--verify")
 
 

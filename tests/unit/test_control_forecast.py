@@ -49,6 +49,10 @@ def test_where_nothing_is_waited_for_nothing_is_said(settings: Settings, service
     assert forecast(settings, OLD, service) == ()
 
 
+def test_who_moves_all_traffic_at_once_waits_for_no_requests() -> None:
+    assert forecasts.forecast(canary(Analysis()), OLD, Configuration(service=HTTP), steps=False) == ()
+
+
 def test_a_first_deploy_waits_for_nobody() -> None:
     assert forecast(canary(Analysis()), None, HTTP) == ()
 
@@ -58,6 +62,8 @@ def test_an_exclusive_volume_means_a_gap_and_what_runs_in_it_is_said() -> None:
     gap, inside = forecast(Settings(), OLD, dataclasses.replace(DATABASE, before=tasks))
     assert gap.startswith("there will be a gap: volume 'data' is exclusive, so release 1 stops first; requests are ans")
     assert inside.startswith("tasks 'before 2', 'before 3' will run in the gap")
+    made = Configuration(service=dataclasses.replace(DATABASE, before=tasks))
+    assert forecasts.forecast(Settings(), OLD, made, tasks=False) == (gap,)
     waiting = dataclasses.replace(DATABASE, timeouts=Timeouts(wait_ms=5_000))
     (gap,) = forecast(Settings(), OLD, waiting)
     assert gap.endswith("requests wait for up to 5 s")

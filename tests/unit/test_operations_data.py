@@ -133,6 +133,9 @@ def test_a_plan_says_what_a_rollback_would_do_and_does_nothing(world: World) -> 
     assert text.startswith("rollback to release 1, from release 2\nhot      guestbook-dev-1-2: as soon as")
     assert "note     there will be a gap: volume 'data' is exclusive" in text
     assert "note     what release 1 left in 'data' (snapshot 1, 2026-01-01 00:00 UTC) is kept; the volumes stay" in text
+    assert text.count("--to") == 1, "nothing is done yet, so there is no detour"
+    assert "To have what they held then too: instar rollback guestbook/dev --to 1 --with-data" in text
+    assert "will run in the gap" not in text, "a rollback runs no tasks"
     brought = plan_rollback(world.workspace, state, with_data=True)
     text = "\n".join(map(str, rollback_plan_page(brought)))
     assert "data     the volume 'data' gets what release 1 left in it: snapshot 1" in text and "\nhot " not in text
@@ -141,6 +144,13 @@ def test_a_plan_says_what_a_rollback_would_do_and_does_nothing(world: World) -> 
     assert plan_rollback(world.workspace, state, to=2).is_nothing
     assert world.workspace.simulation.effects.names[done:] == []
     assert world.back().active == 1
+
+
+def test_a_plan_tells_of_no_task_that_is_not_run(world: World) -> None:
+    world.deploy("1", before=MIGRATE)
+    world.deploy("2", before=MIGRATE)
+    told = plan_rollback(world.workspace, world.workspace.ledger.get_environment(ENV)).warnings
+    assert any("there will be a gap" in one for one in told) and not any("before 1" in one for one in told)
 
 
 def test_a_plan_is_refused_as_the_rollback_would_be(world: World) -> None:
@@ -163,7 +173,7 @@ def test_a_plain_rollback_says_that_the_data_could_come_back_and_leaves_it(world
     assert world.said("data") == [
         "what release 1 left in 'data' (snapshot 1, 2026-01-01 00:00 UTC) is kept; the volumes stay as they are now. "
         "To have what they held then too: instar rollback guestbook/dev --to 2, and then instar rollback guestbook/dev "
-        "--with-data"
+        "--to 1 --with-data"
     ]
     assert world.data.holds[ENV, "data"] == ("1", "before 1", "2")
 
@@ -175,7 +185,7 @@ def test_what_comes_back_can_be_read_again(world: World) -> None:
     world.deploy("2", data=Data(version=2, reads=(1, 2)))
     with pytest.raises(Refused, match="the data has version 2 since release 3") as caught:
         world.back()
-    assert caught.value.hint is not None and "instar rollback guestbook/dev --with-data" in caught.value.hint
+    assert caught.value.hint is not None and "instar rollback guestbook/dev --to 2 --with-data" in caught.value.hint
     assert world.back(with_data=True).outcome == "done"
     assert world.data.holds[ENV, "data"] == ("1", "2")
     first = world.workspace.ledger.get_release(ENV, 1)
@@ -329,9 +339,32 @@ def test_several_releases_back_are_so_many_steps_and_each_says_the_next(world: W
     with pytest.raises(Refused, match="no snapshot was taken of it before release 3") as caught:
         world.back(1, with_data=True)
     assert caught.value.hint is not None
-    assert "instar rollback guestbook/dev --to 2 --with-data, and then --to 1 --with-data" in caught.value.hint
+    assert "instar rollback guestbook/dev --to 2 --with-data, then --to 1 --with-data" in caught.value.hint
     assert world.back(2, with_data=True).outcome == "done" and world.data.holds[ENV, "data"] == left
     assert world.back(1, with_data=True).outcome == "done" and world.data.holds[ENV, "data"] == ("1",)
+
+
+def test_from_further_off_the_first_step_that_is_said_is_one_that_is_done(world: World) -> None:
+    world.deploy("1")
+    for version in ("2", "3", "4"):
+        world.deploy(version, before=MIGRATE)
+    with pytest.raises(Refused) as caught:
+        world.back(1, with_data=True)
+    chain = "--to 3 --with-data, then --to 2 --with-data, then --to 1 --with-data"
+    assert (caught.value.hint or "").endswith(f"instar rollback guestbook/dev {chain}")
+    assert [world.back(to, with_data=True).outcome for to in (3, 2, 1)] == ["done"] * 3
+    assert world.data.holds[ENV, "data"] == ("1",)
+
+
+def test_where_a_release_between_kept_nothing_the_first_step_goes_without_data(world: World) -> None:
+    world.deploy("1")
+    world.deploy("2", before=MIGRATE)
+    world.deploy("3")
+    with pytest.raises(Refused) as caught:
+        world.back(1, with_data=True)
+    assert (caught.value.hint or "").endswith("guestbook/dev --to 2, then --to 1 --with-data")
+    assert world.back(2).outcome == "done" and world.back(1, with_data=True).outcome == "done"
+    assert world.data.holds[ENV, "data"] == ("1",)
 
 
 def test_data_does_not_come_with_a_rollback_that_was_begun_without(world: World) -> None:

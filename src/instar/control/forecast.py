@@ -10,21 +10,26 @@ from instar.model.environment import Settings
 from instar.model.release import Configuration, Release
 
 
-def forecast(settings: Settings, active: Release | None, wanted: Configuration) -> tuple[str, ...]:
-    """Return what is worth knowing of a rollout from ``active`` to a release as it is ``wanted``, a sentence each."""
+def forecast(
+    settings: Settings, active: Release | None, wanted: Configuration, *, tasks: bool = True, steps: bool = True
+) -> tuple[str, ...]:
+    """Return what is worth knowing of a rollout from ``active`` to a release as it is ``wanted``, a sentence each.
+    ``tasks``: it runs those of the release; ``steps``: its strategy moves the traffic, not all of it at once."""
     if active is None:
         return ()
     first = active.of_role(active.role)
-    gaps = [*_gap(first, wanted.service)]
+    gaps = [*_gap(first, wanted.service, tasks=tasks)]
     for role, service in wanted.roles.items():
         before = active.configuration.roles.get(role)
         if before is not None:
-            gaps += (f"role '{role}': {text}" for text in _gap(active.of_role(role), service))
+            gaps += (f"role '{role}': {text}" for text in _gap(active.of_role(role), service, tasks=tasks))
+    if not steps:
+        return tuple(gaps)
     several = any(one.port is not None for one in wanted.roles.values())
     return (*gaps, *_waits(settings, wanted.service, "each role of the new release" if several else "the new release"))
 
 
-def _gap(active: Release, service: Service) -> Iterator[str]:
+def _gap(active: Release, service: Service, *, tasks: bool) -> Iterator[str]:
     exclusive = [volume.name for one in (service, active.service) for volume in one.volumes if _is_exclusive(volume)]
     if not exclusive:
         return
@@ -35,9 +40,9 @@ def _gap(active: Release, service: Service) -> Iterator[str]:
         text += "; " + (f"requests wait for up to {wait / 1000:g} s" if wait else at_once)
     yield text
     inside = [f"before {number}" for number, task in enumerate(service.before, 1) if runs_alone(service, task)]
-    if inside:
-        tasks = f"task{'s' * (len(inside) > 1)} {', '.join(map(repr, inside))}"
-        yield f"{tasks} will run in the gap, which is longer by that; 'volumes: []' has one run before it"
+    if inside and tasks:
+        names = f"task{'s' * (len(inside) > 1)} {', '.join(map(repr, inside))}"
+        yield f"{names} will run in the gap, which is longer by that; 'volumes: []' has one run before it"
 
 
 def _waits(settings: Settings, service: Service, who: str) -> Iterator[str]:

@@ -57,13 +57,13 @@ def data_back(workspace: Workspace, state: EnvironmentState, target: int) -> Dat
     provider = workspace.provider(state.settings.provider)
     keeper, found = _keeper(provider, state.id), kept_before(provider, state, target)
     if not found or state.active is None:
-        step = _step_before(keeper, state, target)
-        if step is not None:
+        steps = _steps_back(workspace, keeper, state, target)
+        if steps:
+            then = "".join(f", then --to {step}" for step in steps[1:])
             raise Refused(
                 f"cannot bring back what release {target} of '{state.id}' left: no snapshot was taken of it before "
-                f"release {state.active}, but before release {step}",
-                hint=f"nothing was changed; go there first: instar rollback {state.id} --to {step} --with-data, and "
-                f"then --to {target} --with-data",
+                f"release {state.active}, but before release {steps[-2].split()[0]}",
+                hint=f"nothing was changed; go there step by step: instar rollback {state.id} --to {steps[0]}{then}",
             )
         raise Refused(
             f"cannot bring back what release {target} of '{state.id}' left: no snapshot was taken of it before release "
@@ -87,11 +87,22 @@ def data_back(workspace: Workspace, state: EnvironmentState, target: int) -> Dat
     )
 
 
-def _step_before(keeper: Snapshots, state: EnvironmentState, target: int) -> int | None:
-    """Return the release before which ``target``'s data was kept, on the way from it to the active one."""
-    causes = [one.cause for one in keeper.snapshots(state.id) if one.cause is not None]
-    steps = [one.before for one in causes if one.release == target < one.before < (state.active or 0)]
-    return max(steps, default=None)
+def _steps_back(workspace: Workspace, keeper: Snapshots, state: EnvironmentState, target: int) -> tuple[str, ...]:
+    """Return what ``--to`` gets, one step after the other, that the last brings back ``target``'s data: each to a
+    release whose data was kept before the one that is active by then. Where no such steps lead there, the first goes
+    without data to the release before which ``target``'s was kept. Nothing where it was not kept."""
+    kept = {(one.cause.before, one.cause.release) for one in keeper.snapshots(state.id) if one.cause is not None}
+    ways: dict[int, tuple[int, ...]] = {state.active or 0: ()}
+    ahead = list(ways)
+    for active in ahead:
+        for release in sorted(release for before, release in kept if before == active and release not in ways):
+            ways[release] = (*ways[active], release)
+            ahead.append(release)
+    if target in ways:
+        return tuple(f"{step} --with-data" for step in ways[target])
+    well = {one.number for one in workspace.ledger.releases(state.id) if one.ran_well}
+    before = max((before for before, release in kept if release == target and before in well), default=None)
+    return () if before is None else (str(before), f"{target} --with-data")
 
 
 def refuse_unfinished_data(state: EnvironmentState | None, target: int | None) -> None:

@@ -121,10 +121,15 @@ def data_of_rollback(workspace: Workspace, environment: EnvironmentState, to: in
 
 
 def told_of_data(
-    workspace: Workspace, environment: EnvironmentState, target: Release, data: Mapping[str, int] | None
+    workspace: Workspace,
+    environment: EnvironmentState,
+    target: Release,
+    data: Mapping[str, int] | None,
+    *,
+    planned: bool = False,
 ) -> Iterator[str]:
-    """Yield that what volumes held can be brought back too, where it is not asked for. Raises Refused where it is, and
-    that is other data by now than was asked for."""
+    """Yield that what volumes held can be brought back too, where it is not asked for; ``planned``: and nothing is done
+    yet. Raises Refused where it is asked for, and that is other data by now."""
     if data is not None:
         found = data_back(workspace, environment, target.number).numbers
         if found != dict(data):
@@ -135,11 +140,11 @@ def told_of_data(
         return
     if environment.rollout is None and (text := _kept_text(workspace, environment, target)):
         name = environment.id
-        text += (
-            f"; the volumes stay as they are now. To have what they held then too: instar rollback {name} --to "
-            f"{environment.active}, and then instar rollback {name} --with-data"
+        first = "" if planned else f"instar rollback {name} --to {environment.active}, and then "
+        yield (
+            f"{text}; the volumes stay as they are now. To have what they held then too: {first}"
+            f"{_with_data(environment, target)}"
         )
-        yield text
 
 
 def _kept_text(workspace: Workspace, environment: EnvironmentState, target: Release) -> str:
@@ -155,7 +160,11 @@ def _kept_text(workspace: Workspace, environment: EnvironmentState, target: Rele
 
 def _with_data_hint(workspace: Workspace, environment: EnvironmentState, target: Release) -> str:
     text = _kept_text(workspace, environment, target)
-    return f"{text}: instar rollback {environment.id} --with-data; or " if text else ""
+    return f"{text}: {_with_data(environment, target)}; or " if text else ""
+
+
+def _with_data(environment: EnvironmentState, target: Release) -> str:
+    return f"instar rollback {environment.id} --to {target.number} --with-data"
 
 
 def other_secrets(workspace: Workspace, environment: EnvironmentState, target: Release) -> tuple[str, ...]:

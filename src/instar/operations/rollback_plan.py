@@ -48,9 +48,9 @@ def plan_rollback(
             else []
         ),
         *([f"forced: {unreadable}"] if unreadable else []),
-        *forecast(settings, active, wanted),
+        *forecast(settings, active, wanted, tasks=False, steps=anew or not target.ran_well),
         *([] if anew or not others else [secrets_text(environment, target, others)]),
-        *([] if with_data else told_of_data(workspace, environment, target, None)),
+        *([] if with_data else told_of_data(workspace, environment, target, None, planned=True)),
         *told_of_missing(workspace, settings.provider, wanted),
         *told_of_doors(settings, wanted, target.number),
     ]
