@@ -30,7 +30,10 @@ def test_a_door_of_a_role_that_a_release_lacks_is_refused_or_told() -> None:
     (told,) = told_of_doors(SETTINGS, made("web"), 3)
     assert told.startswith("release 3 has no role 'api': nobody answers at 127.0.0.1:90")
     (told,) = told_of_doors(Settings(listen=("127.0.0.1:80",)), made("web", api=API), 2)
-    assert told == "release 2 has a port of role 'api' to which no door leads: nobody reaches it there"
+    assert told == (
+        "release 2 has a port of role 'api' to which no door leads: nobody reaches it there; to open one, deploy a "
+        "definition with 'listen' for 'api'"
+    )
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,10 @@ def told_of_doors(settings: Settings, configuration: Configuration, release: int
         yield f"release {release} has no {missing}: nobody answers at {where} as long as it is the active one"
     for role, service in sorted(configuration.roles.items()):
         if service.port is not None and role not in roles_of(settings):
-            yield f"release {release} has a port of role '{role}' to which no door leads: nobody reaches it there"
+            yield (
+                f"release {release} has a port of role '{role}' to which no door leads: nobody reaches it there; to "
+                f"open one, deploy a definition with 'listen' for '{role}'"
+            )
 
 
 def refuse_other_first(environment: EnvironmentId, before: Configuration | None, wanted: Configuration) -> None:
