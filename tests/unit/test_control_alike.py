@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from unittest.mock import MagicMock, Mock
 
 from control_values import BEGUN, ENV, HTTP, NOW, WORKER, address_of, ago
 
 from instar.control.actions import Fail, Judge, Route, Share, Shift, TakeStep, Wait
+from instar.control.analysis import Verdict
 from instar.control.decide import decide
+from instar.control.executor import Executor
+from instar.control.report import RolloutReport
 from instar.control.snapshot import GroupView, Snapshot, wanted_plan, with_left_doors
 from instar.model.digest import Digest
 from instar.model.doors import Door
 from instar.model.environment import Analysis, RoleSettings, RolloutRules, RolloutStep, Settings
+from instar.model.progress import Progress
 from instar.model.release import Configuration, EnvironmentState, Instance, Release, Rollout, Served, Stage
 from instar.providers.base import Observed, Probe, RoutedTarget, Target
 
@@ -167,3 +172,44 @@ def test_without_a_door_a_role_is_as_if_it_had_no_port() -> None:
     (shift,) = decide(snapshot([*SOURCE, READY[0]], closed))[:1]
     assert not isinstance(shift, Shift), "its instances are made first"
     assert [one.key for one in wanted_plan(snapshot([], closed), release(2)).doors] == []
+
+
+def test_a_verdict_says_whose_figures_it_has() -> None:
+    stage = dataclasses.replace(BEGUN, step=1, percent=20, step_at=ago(5))
+
+    def said(failed: int) -> str:
+        stable = [group(1, role, weight=4, served=100) for role in ("web", "api")]
+        new = [group(2, "web", weight=1, served=50), group(2, "api", weight=1, served=50, failed=failed)]
+        known = {one.id: Served() for one in (*stable, *new)}
+        (judge,) = decide(snapshot([*stable, *new], JUDGED, stage=dataclasses.replace(stage, counted=known)))
+        assert isinstance(judge, Judge) and judge.role == ("api" if failed else "web")
+        told: list[Progress] = []
+        RolloutReport(report=told.append).judged(judge.verdict, judge.role, judge.others)
+        return told[0].text
+
+    assert said(0).startswith("passed · web: failed 0.00 % (stable 0.00 %) ·")
+    assert " · api: failed 0.00 % (stable 0.00 %) ·" in said(0)
+    assert said(50).startswith("not passed · api: failed 100.00 % (stable 0.00 %) ·")
+
+
+def test_the_last_words_are_of_the_role_that_failed() -> None:
+    provider, ledger = MagicMock(), MagicMock()
+    provider.log_lines.side_effect = lambda name, last: [f"said by {name}"]
+    executor = Executor(
+        ledger=ledger, provider=provider, find_image=Mock(), bring_secrets=Mock(), report=RolloutReport(report=Mock())
+    )
+    seen = snapshot([*SOURCE, group(2, "web", weight=51), group(2, "api", weight=51)], JUDGED)
+    verdict = Verdict(passed=False, candidate=Served(requests=9, failed=9), stable=Served(), cause="role 'api': failed")
+    executor.execute(seen, Judge(verdict, "api"))
+    words = ledger.end_rollout.call_args.args[2]["last_lines"]
+    assert words == {"shop-production-2-api": ["said by shop-production-2-api"]}
+
+
+def test_the_last_line_of_a_launch_has_all_that_were_healthy_when_the_traffic_moved() -> None:
+    told: list[Progress] = []
+    report = RolloutReport(report=told.append)
+    starting = snapshot([*SOURCE, group(2, "web"), group(2, "api", healthy=False)])
+    report.launched(starting, moves=False)
+    assert told == [], "who is well by then is not the last word"
+    report.launched(snapshot([*SOURCE, *READY]), moves=True)
+    assert [one.kind for one in told] == ["done"] and told[0].text.startswith("release 2 · 2 of 2 healthy")

@@ -150,9 +150,12 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Ask the analysis' own checks, if the figures are well, and write the step's verdict."""
+    """Ask the analysis' own checks, if the figures are well, and write the step's verdict. ``role``: whose figures
+    these are, of several roles with traffic; ``others``: those of the roles that are well beside it."""
 
     verdict: Verdict
+    role: str | None = None
+    others: tuple[tuple[str, Verdict], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

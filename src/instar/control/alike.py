@@ -99,13 +99,21 @@ def _moving(parts: Sequence[Snapshot], each: Sequence[Part]) -> Action:
 
 def _judged(parts: Sequence[Part]) -> tuple[Action, ...]:
     """Return the verdict of a step: of all roles that have something to say, or of the first that is not well."""
-    verdicts = [(one, action) for one, actions in parts for action in actions if isinstance(action, Judge)]
-    for one, action in verdicts:
-        if not action.verdict.passed:
-            release = one.releases[one.environment.rollout.target] if one.environment.rollout else None
-            first = release is None or is_first(one, release)
-            cause = (
-                action.verdict.cause if first or release is None else f"role '{release.role}': {action.verdict.cause}"
-            )
-            return (Judge(dataclasses.replace(action.verdict, cause=cause)),)
-    return (verdicts[0][1],) if verdicts and len(verdicts) == len(parts) else ()
+    verdicts = [
+        (one, _role(one), action.verdict) for one, actions in parts for action in actions if isinstance(action, Judge)
+    ]
+    for one, role, verdict in verdicts:
+        if not verdict.passed:
+            rollout = one.environment.rollout
+            first = rollout is None or is_first(one, one.releases[rollout.target])
+            cause = verdict.cause if first else f"role '{role}': {verdict.cause}"
+            return (Judge(dataclasses.replace(verdict, cause=cause), role),)
+    if not verdicts or len(verdicts) < len(parts):
+        return ()
+    (_, role, verdict), *others = verdicts
+    return (Judge(verdict, role, tuple((other, its) for _, other, its in others if other is not None)),)
+
+
+def _role(part: Snapshot) -> str | None:
+    rollout = part.environment.rollout
+    return None if rollout is None else part.releases[rollout.target].role

@@ -255,7 +255,7 @@ class Executor:
         self._provider.expose(release.of_role(release.role), (), plan)
 
     def _attach(self, snapshot: Snapshot, action: actions.Attach) -> None:
-        self._report.launched(snapshot)
+        self._report.launched(snapshot, moves=False)
         release, instances = snapshot.releases[action.release], self._instances(snapshot, action.instances)
         of_first = all(one.role == release.role for one in instances)
         self._provider.expose(release.of_role(release.role) if of_first else release, instances)
@@ -289,7 +289,8 @@ class Executor:
         rollout, verdict = self._rollout(snapshot), action.verdict
         if verdict.passed:
             verdict = checks.checked(self._provider, snapshot, verdict)
-        words = {} if verdict.passed else self._last_words_of([group.id for group in snapshot.of(snapshot.target)])
+        culprits = [one.id for one in snapshot.of(snapshot.target) if action.role is None or one.role == action.role]
+        words = {} if verdict.passed else self._last_words_of(culprits)
         judged = StepJudged(
             rollout=rollout.id,
             step=rollout.stage.step,
@@ -301,7 +302,7 @@ class Executor:
             self._ledger.change_stage(judged)
             if not verdict.passed:
                 self._end_failed(snapshot, f"its analysis: {verdict.cause}", words)
-        self._report.judged(verdict)
+        self._report.judged(verdict, action.role, action.others)
         if not verdict.passed:
             self._give_back(snapshot, rollout)
 

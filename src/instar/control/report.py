@@ -48,8 +48,9 @@ class RolloutReport:
             self._launch(snapshot, "running")
         self.followed(snapshot)
 
-    def launched(self, snapshot: Snapshot) -> None:
-        if snapshot.target and not self.launch_told:
+    def launched(self, snapshot: Snapshot, *, moves: bool = True) -> None:
+        """Tell for good how many are healthy: when traffic ``moves``, or all are before that."""
+        if snapshot.target and not self.launch_told and (moves or _all_healthy(snapshot, snapshot.target.number)):
             self.launch_told = True
             self._launch(snapshot, "done", f" · {time.monotonic() - self.began:.2f} s")
 
@@ -131,10 +132,11 @@ class RolloutReport:
         self.measured.setdefault("steps", []).append(percent)
         self.report(Progress(stage="shift", text=f"{percent} %{_moved_in(seconds)}"))
 
-    def judged(self, verdict: Verdict) -> None:
+    def judged(self, verdict: Verdict, role: str | None = None, others: Sequence[tuple[str, Verdict]] = ()) -> None:
+        """A step has its verdict. ``role``: whose that is, of several with traffic; ``others``: and theirs."""
         kind: Any = "done" if verdict.passed else "failed"
-        figures = str(verdict) if verdict.candidate.requests else "no requests came"
-        words = ("passed" if verdict.passed else "not passed", figures, verdict.cause)
+        figures = [_figures(one, name) for name, one in ((role, verdict), *others)]
+        words = ("passed" if verdict.passed else "not passed", *figures, verdict.cause)
         self.report(Progress(stage="verdict", text=" · ".join(word for word in words if word), kind=kind))
 
     def settings_back(self, names: Sequence[str]) -> None:
@@ -257,10 +259,7 @@ class RolloutReport:
     def _launch(self, snapshot: Snapshot, kind: Any, tail: str = "") -> None:
         target = snapshot.target
         assert target is not None
-        first, *others = by_role(snapshot)
-        parts = [first, *(one for one in others if starts_before(one, one.releases[target.number]))]
-        healthy = sum(_answering(one, target.number) for one in parts)
-        wanted = sum(_wanted(one, target.number) for one in parts)
+        healthy, wanted = _healthy(snapshot, target.number)
         text = f"release {target.number} · {healthy} of {wanted} healthy{tail}"
         self.report(Progress(stage="launch", text=text, kind=kind))
 
@@ -283,6 +282,18 @@ class RolloutReport:
             )
 
 
+def _healthy(snapshot: Snapshot, release: int) -> tuple[int, int]:
+    """Return how many are healthy, and how many shall be, of what starts before the traffic moves."""
+    first, *others = by_role(snapshot)
+    parts = [first, *(one for one in others if starts_before(one, one.releases[release]))]
+    return sum(_answering(one, release) for one in parts), sum(_wanted(one, release) for one in parts)
+
+
+def _all_healthy(snapshot: Snapshot, release: int) -> bool:
+    healthy, wanted = _healthy(snapshot, release)
+    return healthy >= wanted
+
+
 def _answering(snapshot: Snapshot, release: int) -> int:
     return sum(  # an autoscaler may have it have more than are wanted
         min(group.answering, group.instance.members) or (group.instance.members if group.weight else 0)
@@ -293,6 +304,11 @@ def _answering(snapshot: Snapshot, release: int) -> int:
 
 def _wanted(snapshot: Snapshot, release: int) -> int:
     return sum(snapshot.layout(snapshot.releases[release]))
+
+
+def _figures(verdict: Verdict, role: str | None) -> str:
+    figures = str(verdict) if verdict.candidate.requests else "no requests came"
+    return figures if role is None else f"{role}: {figures}"
 
 
 def _moved_in(seconds: float | None) -> str:
