@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
+import select
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -151,3 +154,56 @@ def test_it_ends_with_the_last_who_writes_and_says_where_one_before_it_was_kille
     said, line, rest = (tmp_path / LOG).read_bytes().split(b"\n")
     assert said.endswith(b" instar F (lines may be missing here: what writes them was killed)")
     assert line.endswith(REST) and rest == b""
+
+
+LINE = b"1796027789442 -:- 127.0.0.1 - {" + REST + b"\n"
+
+
+def flooded(count: int | None, size: int = 1 << 20) -> tuple[int, int, int]:
+    """Return both ends of a pipe as HAProxy has one, and how many lines went into it: so many, or all that it takes."""
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, size)
+    os.set_blocking(writing, False)
+    went = 0
+    with contextlib.suppress(BlockingIOError):
+        while went != count:
+            os.write(writing, LINE)
+            went += 1
+    return reading, writing, went
+
+
+def test_a_flood_is_written_without_a_pause(folder: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pause after each chunk caps what one client may send before lines are lost."""
+    reading, writing, went = flooded(8_000)
+    os.close(writing)
+    pauses = list[float]()
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    write(reading, folder, again=False)
+    os.close(reading)
+    assert len(LINE) * went > 10 * access_writer._CHUNK_BYTES
+    assert (tmp_path / LOG).read_bytes().count(b"\n") == went
+    assert len(pauses) <= 1
+
+
+@pytest.mark.parametrize("size", [1 << 16, 1 << 20])
+def test_a_pipe_that_was_full_is_told_once_and_so_is_its_end(
+    folder: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    reading, writing, went = flooded(None, size)
+    pipes = [writing]
+
+    def end(servers: Servers) -> None:
+        """Send one more line when all has been read, and no more."""
+        if pipes and not select.select([reading], [], [], 0)[0]:
+            os.write(writing, LINE)
+            os.close(pipes.pop())
+
+    monkeypatch.setattr(Servers, "look", end)
+    write(reading, folder, again=False)
+    os.close(reading)
+    *found, _ = (tmp_path / LOG).read_bytes().split(b"\n")
+    told = [(at, line.split(b" ", 3)[3]) for at, line in enumerate(found) if b" instar F " in line]
+    assert told == [
+        (0, b"(lines may be missing from here on: more came than could be written)"),
+        (went + 2, b"(what comes from here on is written again)"),
+    ]

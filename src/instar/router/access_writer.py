@@ -1,8 +1,9 @@
 """Writes an environment's access log: a program of its own, run as a file, that needs Python's library alone.
 
 HAProxy writes a line for each request into a pipe and never waits for it: while nobody reads, or the disk is full,
-lines are lost, which HAProxy and this one count, and no request is held up. Each of a router's HAProxies has a writer
-with a pipe of its own, and all of them append to one log. It ends when nobody can write into its pipe any more.
+lines are lost, which HAProxy and this one count, and no request is held up. So they are where more come than this one
+can write: the log says where that began and ended. Each of a router's HAProxies has a writer with a pipe of its own,
+and all of them append to one log. It ends when nobody can write into its pipe any more.
 
     access.log            what is written now, in the form of instances' logs (TIME STREAM TAG TEXT)
     access.log.1, .2      those before it
@@ -23,6 +24,7 @@ import errno
 import fcntl
 import os
 import re
+import select
 import signal
 import sys
 import time
@@ -33,6 +35,7 @@ LOG, LOST = "access.log", "access.lost"
 FULL_BYTES = 8 << 20
 _MOST = 2  # times that, while somebody else begins the next file and never ends
 _CHUNK_BYTES = 1 << 16
+_MANY_BYTES = _CHUNK_BYTES // 2  # a full pipe of 64 KiB has more, as no line of HAProxy's is in two of its pages
 _PAUSE_S = 0.02  # what comes within it is written at once
 _SERVER = re.compile(rb"  server [sd]\d+ (\S+) weight \d+(?: disabled)? # ([a-z0-9.-]+)(?: .*)?", re.ASCII)
 _LINE = re.compile(rb'(\d{13}) (\S+) ([0-9a-f.:]+|unix:\d+) ([0-9a-f.:]+|-) \{("[ -~]*\})')
@@ -94,8 +97,9 @@ class Log:
         self._times = Times()
         self._count = self._counter()
 
-    def say(self, text: str) -> None:
-        self._append(self._said(text), 0)
+    def say(self, text: str) -> bool:
+        """Write a line of this program's own; return whether it could be."""
+        return self._append(self._said(text), 0)
 
     def put(self, lines: Sequence[bytes]) -> None:
         if self._missing and not self._append(self._said(f"{self._missing:,} lines are missing here: {self._why}"), 0):
@@ -184,17 +188,37 @@ def converted(line: bytes, servers: Servers, times: Times) -> bytes | None:
     return b'%s access F {"client":"%s","instance":%s,%s\n' % (times.written(int(ms)), asked, servers.at(server), rest)
 
 
+def _is_full(pipe: int) -> bool:
+    """Tell whether HAProxy, which does not wait, could write nothing into the pipe now; False where that can't be
+    known."""
+    try:
+        writing = os.open(f"/proc/self/fd/{pipe}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return not select.select([], [writing], [], 0)[1]
+    finally:
+        os.close(writing)
+
+
 def write(pipe: int, folder: int, *, again: bool) -> None:
     """Write what comes from ``pipe`` until nobody has its other end."""
     log, servers, times = Log(folder), Servers(folder), Times()
     if again:
         log.say("lines may be missing here: what writes them was killed")
-    begun = b""
-    while chunk := os.read(pipe, _CHUNK_BYTES):
+    begun, is_behind = b"", False
+    while select.select([pipe], [], []):
+        if not is_behind and _is_full(pipe):
+            is_behind = log.say("lines may be missing from here on: more came than could be written")
+        chunk = os.read(pipe, _CHUNK_BYTES)
+        if not chunk:
+            return
         *whole, begun = (begun + chunk).split(b"\n")
         servers.look()
         log.put([line for line in (converted(one, servers, times) for one in whole) if line is not None])
-        time.sleep(_PAUSE_S)
+        if len(chunk) < _MANY_BYTES:  # it was all that there was
+            is_behind = is_behind and not log.say("what comes from here on is written again")
+            time.sleep(_PAUSE_S)
 
 
 if __name__ == "__main__":
