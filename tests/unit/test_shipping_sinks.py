@@ -114,6 +114,44 @@ def test_a_socket_whose_reader_hangs_gives_up_in_time(tmp_path: Path) -> None:
     listening.close()
 
 
+class _Slow:
+    """A connection whose reader takes ten bytes within the time-out, and then no more than ``most`` of all."""
+
+    def __init__(self, most: int) -> None:
+        self.taken, self._most, self.within = b"", most, list[float]()
+
+    def settimeout(self, timeout_s: float) -> None:
+        self.within.append(timeout_s)
+
+    def send(self, data: memoryview) -> int:
+        if len(self.taken) >= self._most:
+            raise TimeoutError
+        self.taken += bytes(data[:10])
+        return len(data[:10])
+
+    def sendall(self, data: bytes) -> None:
+        self.taken += data[:10]
+        raise TimeoutError
+
+    def close(self) -> None: ...
+
+
+def test_a_socket_whose_reader_is_slow_gets_all_and_the_time_is_that_of_its_silence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slow = _Slow(1 << 20)
+    sink = Socket("tcp:10.0.0.1:5170", timeout_s=7)
+    monkeypatch.setattr(sink, "_connected", lambda: slow)
+    sink.send([RECORD, RECORD])
+    assert lines(slow.taken) == [RECORD, RECORD] and slow.within == [7]
+    sink.close()
+    silent = _Slow(20)
+    monkeypatch.setattr(sink, "_connected", lambda: silent)
+    with pytest.raises(Undelivered, match="no answer in time"):
+        sink.send([RECORD, RECORD])
+    assert len(silent.taken) == 20
+
+
 def test_the_journal_gets_fields_that_no_message_can_forge(tmp_path: Path) -> None:
     journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     journal.bind(str(tmp_path / "journal"))

@@ -109,20 +109,22 @@ class File:
 
 
 class Socket:
-    """Writes to a stream: ``unix:PATH`` or ``tcp:HOST:PORT``. Taken is what the other end's kernel has."""
+    """Writes to a stream: ``unix:PATH`` or ``tcp:HOST:PORT``. Taken is what the other end's kernel has. One that reads
+    slowly is waited for, and given up when it has read nothing for ``timeout_s``."""
 
     def __init__(self, address: str, *, timeout_s: float = TIMEOUT_S) -> None:
         self._address, self._timeout_s = address, timeout_s
         self._open: socket.socket | None = None
 
     def send(self, records: Records) -> None:
-        data = b"".join(map(written, records))
+        rest = memoryview(b"".join(map(written, records)))
         try:
             if self._open is None or _has_ended(self._open):
                 self.close()
                 self._open = self._connected()
             self._open.settimeout(self._timeout_s)
-            self._open.sendall(data)
+            while rest:
+                rest = rest[self._open.send(rest) :]
         except OSError as error:
             self.close()
             raise self._refused(error) from error
