@@ -133,6 +133,24 @@ def test_several_logs_share_a_batch_and_none_is_left_out(world: World, monkeypat
     assert world.sink.messages[15:] == ["again"] * 5 and world.sink.batches > 1
 
 
+def test_a_batch_of_empty_lines_is_bounded_by_what_is_written_of_them(world: World) -> None:
+    """Each is some 200 bytes, whatever its message is."""
+    world.names = [f"web-dev-3-{number}" for number in range(1, 31)]
+    for name in world.names:
+        world.add(*[""] * 400, name=name)
+    sizes, send = list[int](), world.sink.send
+
+    def measured(records: Sequence[Mapping[str, Any]]) -> None:
+        sizes.append(sum(len(written(one)) for one in records))
+        send(records)
+
+    world.sink.send = measured  # type: ignore[method-assign]
+    ship(world.shipper())
+    each = sum(sizes) / len(world.names)
+    assert len(world.sink.messages) == 30 * 400
+    assert sum(sizes) > 5 * module.BATCH_BYTES and max(sizes) < module.BATCH_BYTES + 2 * each
+
+
 def test_a_log_that_never_ends_to_come_keeps_no_other_waiting(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BATCH_BYTES", 20)
     world.names = ["web-dev-3-1", "web-dev-3-2", "web-dev-3-3"]

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 from instar.errors import InstarError
 from instar.model.log_stream import LogStream
 from instar.shipping.progress import Shipped, keep, kept
-from instar.shipping.records import Find, record
+from instar.shipping.records import Find, record, written
 from instar.shipping.sinks import Sink, Undelivered
 from instar.shipping.tail import BATCH_BYTES, Place, read
 
@@ -96,11 +96,12 @@ class Shipper:
             piece = read(streams[key], batch.places.get(key))
             if piece.begin is not None and piece.end is not None:
                 begins[key], batch.places[key] = piece.begin, piece.end
-            found = (record(streams[key], line, self._find) for line in piece.lines)
-            batch.records += [one for one in found if one is not None]
+            lines = (record(streams[key], line, self._find) for line in piece.lines)
+            found = [one for one in lines if one is not None]
+            batch.records += found
             batch.behind_bytes += piece.behind_bytes
             batch.more |= bool(piece.lines)
-            room -= sum(len(line.message) for line in piece.lines)
+            room -= sum(len(written(one)) for one in found)
             lost += piece.lost_bytes
         if lost:
             self._lose(lost, begins)
