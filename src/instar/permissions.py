@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import stat
+from collections import deque
 from collections.abc import Collection
 from pathlib import Path
+from typing import Final
+
+_MOST_LINKS: Final = 40  # as the kernel follows
 
 
 def asking_users(folder: Path) -> frozenset[int]:
@@ -41,6 +46,27 @@ def other_writer(status: os.stat_result, trusted: Collection[int] = (0,)) -> str
     if status.st_mode & stat.S_IWOTH:
         return "everybody"
     return f"group {status.st_gid}" if status.st_mode & stat.S_IWGRP and status.st_gid != 0 else None
+
+
+def find_other_on_the_way(folder: Path) -> tuple[str, Path] | None:
+    """Say who, besides root, could have another folder stand at ``folder``, and what they may write to on the way
+    there, which leads through the targets of links; None where nobody can. Raises OSError."""
+    rest, now = deque(folder.absolute().parts[1:]), Path("/")
+    links = 0
+    while True:
+        status = now.lstat()
+        if (who := other_writer(status)) is not None:
+            return who, now
+        if stat.S_ISLNK(status.st_mode):
+            links += 1
+            if links > _MOST_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            rest.extendleft(reversed(now.readlink().parts))
+            now = now.parent
+        if not rest:
+            return None
+        part = rest.popleft()
+        now = now.parent if part == ".." else now / part
 
 
 def other_adder(status: os.stat_result) -> str | None:

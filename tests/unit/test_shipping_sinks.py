@@ -79,6 +79,39 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     os.close(reading)
 
 
+@pytest.mark.root
+def test_root_writes_to_no_file_that_somebody_else_could_have_it_write_to(tmp_path: Path) -> None:
+    """A link in the place of a folder above the file leads wherever who may write above that one wants."""
+    theirs, out = tmp_path / "theirs", tmp_path / "theirs/logs/out.jsonl"
+    (tmp_path / "target").mkdir()
+    out.parent.mkdir(parents=True)
+    (tmp_path / "direct").symlink_to(out.parent)
+    (theirs / "link").symlink_to(tmp_path / "target")
+    (tmp_path / "twice").symlink_to("theirs/link")
+    paths = [out, tmp_path / "direct/out.jsonl", tmp_path / "twice/out.jsonl", tmp_path / "target/../twice/out.jsonl"]
+    for path in paths:
+        File(path).send([RECORD])
+        path.unlink()
+    for who, mode, user in (("user 12345", 0o755, 12345), ("everybody", 0o777, 0)):
+        os.chown(theirs, user, 0)
+        theirs.chmod(mode)
+        for path in paths:
+            for do in (File(path).check, lambda path=path: File(path).send([RECORD])):  # type: ignore[misc]
+                with pytest.raises(Undelivered, match=f"{who} may write to '{theirs}', and could have root write"):
+                    do()
+                assert not path.exists()
+    sticky = tmp_path / "sticky"
+    sticky.mkdir()
+    sticky.chmod(0o1777)
+    with pytest.raises(Undelivered, match="everybody may write to"):
+        File(sticky / "out.jsonl").check()
+    (sticky / "roots").mkdir()
+    File(sticky / "roots/out.jsonl").send([RECORD])
+    (sticky / "roots/loop").symlink_to("loop")
+    with pytest.raises(Undelivered, match="symbolic links"):
+        File(sticky / "roots/loop/out.jsonl").check()
+
+
 @pytest.mark.parametrize("kind", ["unix", "tcp"])
 def test_a_socket_gets_lines_and_one_that_has_closed_is_connected_to_anew(tmp_path: Path, kind: str) -> None:
     if kind == "unix":

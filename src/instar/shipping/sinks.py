@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 from instar import process
 from instar.errors import InstarError
 from instar.model.machine import ShipSettings
+from instar.permissions import find_other_on_the_way, other_adder
 from instar.shipping.records import written
 
 TIMEOUT_S: Final = 10.0
@@ -68,7 +69,8 @@ class Command:
 
 
 class File:
-    """Appends to a file, which may be moved away at any time: each batch opens it anew."""
+    """Appends to a file, which may be moved away at any time: each batch opens it anew. Root does so only where nobody
+    else could have it write to another."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -94,6 +96,7 @@ class File:
     def _opened(self) -> Any:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
+            self._require_roots()
             file = os.open(self._path, flags, 0o600)
         except OSError as error:
             raise self._refused(error) from error
@@ -103,6 +106,21 @@ class File:
             yield file
         finally:
             os.close(file)
+
+    def _require_roots(self) -> None:
+        """Raise Undelivered to root where somebody else could put a link, or another file, in the place of what is
+        named. Raises OSError."""
+        if os.geteuid() != 0:
+            return
+        folder = self._path.parent
+        found = find_other_on_the_way(folder)
+        if found is None and (who := other_adder(folder.stat())) is not None:
+            found = who, folder
+        if found is not None:
+            raise Undelivered(
+                f"cannot write to '{self._path}': {found[0]} may write to '{found[1]}', and could have root write "
+                "to any file; name one in a folder that is root's alone, as are those above it"
+            )
 
     def _refused(self, error: OSError) -> Undelivered:
         return Undelivered(f"cannot write to '{self._path}': {error.strerror}")
