@@ -53,7 +53,7 @@ def test_all_goes_but_volumes_and_what_is_the_operators(running: Project) -> Non
     assert done.status == 0, done.err
     assert f"stays: {running.home}/volumes" in done.err and f"stays: {running.home}/config.yaml" in done.err
     assert left(*of) == []
-    assert sorted(path.name for path in running.home.iterdir()) == ["config.yaml", "volumes"]
+    assert sorted(path.name for path in running.home.iterdir()) == ["config.yaml", "left-by-uninstall", "volumes"]
     running.instar("deploy", "dev", timeout_s=300)
     assert data(running).read_text() == "kept"
     assert running.get() == "hello from version 1\n"

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from instar.errors import ProviderUnavailable
+from instar.errors import ProviderUnavailable, Refused
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
-from instar.operations.uninstall import plan_uninstall
+from instar.operations.uninstall import plan_uninstall, uninstall
 
 SHOP = EnvironmentId(service="shop", name="production")
 HERE = SimpleNamespace(environment=EnvironmentId(service="hello", name="dev"), name="data", used_bytes=7)
@@ -49,3 +50,30 @@ def test_a_cluster_that_is_gone_keeps_no_machine_from_being_cleared(workspace: A
     assert [state.id for state in plan.left] == [SHOP]
     assert not plan.environments
     assert plan.volumes == (HERE,)
+
+
+def test_volumes_that_an_uninstall_has_left_go_with_a_second_one(workspace: Any) -> None:
+    state = workspace.state
+    (state.volumes / "hello").mkdir()
+    workspace.ledger.environments = tuple
+    workspace.layers = SimpleNamespace(prune=lambda *_: None)
+
+    def remove(*, keep: tuple[str, ...]) -> tuple[Path, ...]:
+        for path in state.root.iterdir():
+            if path.name not in keep:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return tuple(state.root.iterdir())
+
+    workspace.remove_state = remove
+    workspace.provider = lambda name: SimpleNamespace(volumes=SimpleNamespace(volumes=lambda: (HERE,)), sweeps=None)
+    uninstall(workspace, plan_uninstall(workspace), volumes=False)
+    assert sorted(path.name for path in state.root.iterdir()) == ["left-by-uninstall", "volumes"]
+    again = plan_uninstall(workspace)
+    assert again.volumes == (HERE,)
+    assert uninstall(workspace, again, volumes=True) == ()
+
+
+def test_a_folder_with_volumes_of_somebody_else_is_left_alone(workspace: Any) -> None:
+    workspace.state.id_file.unlink()
+    with pytest.raises(Refused, match=r"nothing says that .* and there is 'volumes' in it"):
+        plan_uninstall(workspace)

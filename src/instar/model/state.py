@@ -23,6 +23,7 @@
 ├── shared-ledger          which ledger the machine works by, where it shares one (operations/)
 ├── shipped.json           how far logs were shipped (shipping/)
 ├── notified               number of the last event that the agent told of (telemetry/)
+├── left-by-uninstall      there where an uninstall has left volumes: those that a second one may remove (operations/)
 └── id                     six hexadecimal digits that mark everything global to the host as ours
 /run/instar                or $INSTAR_HOME/run       gone after a reboot
 ├── lock/                  flock files
@@ -93,6 +94,7 @@ class StateDirectory:
             self.notified,
             self.shipped,
             self.machine_name,
+            self.left_mark,
         ]
         return tuple(path.name for path in (*others, self.id_file, self.ledger.parent))
 
@@ -196,6 +198,11 @@ class StateDirectory:
     @property
     def shipped(self) -> Path:
         return self.root / "shipped.json"
+
+    @property
+    def left_mark(self) -> Path:
+        """What says, where nothing else does any more, that the volumes there are what an uninstall has left."""
+        return self.root / "left-by-uninstall"
 
     @property
     def id_file(self) -> Path:

@@ -229,7 +229,8 @@ def _require_nothing(workspace: Workspace, summary: Summary) -> None:
         raise Refused(
             f"cannot restore into '{state.root}': there is something already: {found}",
             hint="nothing was changed. Into an empty one: INSTAR_HOME=DIRECTORY instar restore FILE; or, if what is "
-            "there may go: instar uninstall",
+            "there may go: instar uninstall, which leaves volumes; with --volumes it removes them too, and their "
+            "snapshots, with all data in them",
         )
 
 
@@ -246,6 +247,7 @@ def _find_something(state: StateDirectory, *, with_volumes: bool) -> str | None:
         except InstarError as error:
             return f"'{state.ledger}' ({error.message})"
     immaterial = {*_IMMATERIAL, *_DERIVED, state.ledger.parent.name, state.id_file.name, state.store.name}
+    immaterial.add(state.left_mark.name)
     immaterial |= {state.snapshots.name} if with_volumes else {state.volumes.name, state.snapshots.name}
     for name in (*state.own_names, "store/blobs/sha256"):
         if name not in immaterial and (found := _first_file(state.root / name)) is not None:

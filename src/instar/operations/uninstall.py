@@ -12,12 +12,14 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
+from instar import durable
 from instar.bake.scratch import clear_leftovers
 from instar.entry_points import provider_names
 from instar.errors import InstarError, NotFound, Refused
 from instar.frozen import dataclass
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentState
+from instar.model.state import StateDirectory
 from instar.operations.destroy import destroy
 from instar.operations.installed import find_provider
 from instar.operations.locks import agent_pid, hold_store, is_here
@@ -102,23 +104,32 @@ def uninstall(workspace: Workspace, plan: UninstallPlan, *, volumes: bool) -> tu
     with hold_store(workspace, to_remove=True):
         clear_leftovers(workspace.state.steps)
         workspace.layers.prune((), tuple)
-        data = (workspace.state.volumes.name, workspace.state.snapshots.name)
-        return workspace.remove_state(keep=() if volumes else data)
+        return workspace.remove_state(keep=() if volumes else _marked_data(workspace.state))
+
+
+def _marked_data(state: StateDirectory) -> tuple[str, ...]:
+    """Return what stays of a state directory for the data in it; what marks it as Instar's is there by then."""
+    data = (state.volumes.name, state.snapshots.name)
+    if not any((state.root / name).exists() for name in data):
+        return ()
+    durable.write(state.left_mark, b"an uninstall has left the volumes here: instar uninstall --volumes\n", mode=0o600)
+    return (*data, state.left_mark.name)
 
 
 def _require_own(workspace: Workspace) -> None:
     """Raise Refused for a folder in which Instar has never been: it may have ``logs`` and ``secrets`` of somebody else.
     One with nothing of such a name is fine: that is what is left by one who was killed at the very end."""
     state = workspace.state
-    if any(mark.is_file() for mark in (state.id_file, state.ledger, state.shared_ledger, state.store / "oci-layout")):
+    marks = (state.id_file, state.ledger, state.shared_ledger, state.store / "oci-layout", state.left_mark)
+    if any(mark.is_file() for mark in marks):
         return
     names = (*state.own_names, *provider_names(), state.run.name)
     if found := [name for name in names if os.path.lexists(state.root / name)]:
         raise Refused(
             f"cannot uninstall: nothing says that '{state.root}' is a state directory of Instar's, and there is "
             f"'{found[0]}' in it",
-            hint="INSTAR_HOME says which directory it is; nothing was removed. What an uninstall has left there "
-            "(volumes) goes by rm -r",
+            hint="INSTAR_HOME says which directory it is; nothing was removed. What an uninstall of an "
+            "earlier Instar has left there (volumes) goes by rm -r",
         )
 
 
