@@ -381,6 +381,7 @@ def test_what_keeps_full_logs_is_started_again_and_says_what_it_missed(world: Ti
     world.printed(instance, "ready")
     keepers = [int(line.split()[1]) for line in world.processes() if "log_keeper" in line]
     assert len(keepers) == 1
+    assert os.sched_getscheduler(keepers[0]) == os.SCHED_FIFO or os.getpriority(os.PRIO_PROCESS, keepers[0]) == -20
     os.kill(keepers[0], signal.SIGKILL)
     process = world.process(instance)
     assert process is not None

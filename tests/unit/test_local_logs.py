@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import threading
 import time
+from io import BufferedReader
 from pathlib import Path
 
 import pytest
 
+from instar import durable
 from instar.providers.local import log_keeper, logs
 
 TIME = "2026-01-02T03:04:05.000000006+00:00"
@@ -92,6 +94,64 @@ def test_where_lines_were_lost_is_said(log: Path, lost: bool | None, said: str) 
     assert mark.split(" ", 2)[1] == "instar" and said in mark
 
 
+@pytest.mark.parametrize("after", [1, 2])
+def test_a_file_that_is_filled_while_one_is_kept_is_said_to_be_lost(log: Path, after: int) -> None:
+    keeper = log_keeper.Keeper(log.parent)
+    replace(log, line("file 1"))
+    keeper.hear()
+    keeper.keep()
+    replace(log, line("file 2"))
+    keeper.hear()
+    for number in range(after):  # what was heard of is not what is there by now
+        replace(log, line(f"file {3 + number}"))
+    keeper.keep()
+    replace(log, line("last"))
+    keeper.hear()
+    keeper.keep()
+    first, mark, *rest = logs.read(log, None)
+    assert texts([first, *rest]) == ["file 1", f"file {2 + after}", "last"]
+    assert mark.endswith(f"instar {log_keeper.LOST}")
+
+
+def test_a_file_that_is_filled_just_when_one_was_taken_is_kept_as_well(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = log_keeper.Keeper(log.parent)
+    replace(log, line("file 1"))
+    hear = keeper.hear
+
+    def hear_and_fill() -> None:
+        hear()
+        if log_keeper.taken(log).exists() and "file 1" in log.read_text():
+            replace(log, line("file 2"))
+
+    hear()
+    monkeypatch.setattr(keeper, "hear", hear_and_fill)
+    keeper.keep()
+    hear()
+    keeper.keep()
+    assert texts(list(logs.read(log, None))) == ["file 1", "file 2"]
+
+
+def test_files_stay_in_their_order_though_another_begins_while_they_are_opened(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, 4):
+        replace(log, line(f"file {number}"))
+        logs.keep_full(log)
+    opened = durable.reader
+
+    def open_slowly(path: Path) -> BufferedReader:
+        file = opened(path)
+        if path == log and "file 3" in log.read_text():
+            replace(log, line("file 4"))
+            logs.keep_full(log)
+        return file
+
+    monkeypatch.setattr(durable, "reader", open_slowly)
+    assert texts(list(logs.read(log, None))) == ["file 2", "file 3", "file 4"]
+
+
 def test_a_reader_who_is_too_slow_is_told_so(log: Path) -> None:
     lines = logs.follow(log, None, lambda: True)
     log.write_text(line("file 0"))
@@ -128,7 +188,13 @@ def test_following_the_last_lines_repeats_none(log: Path) -> None:
 
 
 def test_forgetting_takes_all_files_of_an_instance_and_no_other(tmp_path: Path) -> None:
-    mine = ["web-dev-1-1.log", "web-dev-1-1.log.1", "web-dev-1-1.log.2", "web-dev-1-1.log.held"]
+    mine = [
+        "web-dev-1-1.log",
+        "web-dev-1-1.log.1",
+        "web-dev-1-1.log.2",
+        "web-dev-1-1.log.held",
+        "web-dev-1-1.log.taken",
+    ]
     others = ["web-dev-1-11.log", "web-dev-1-2.log", "my-web-dev-1-1.log", "web-dev-1-1.txt"]
     for name in (*mine, *others):
         (tmp_path / name).touch()

@@ -28,11 +28,12 @@ from typing import IO
 from instar import durable, locks, process
 from instar.host.kernel import cgroups
 from instar.providers.local import log_keeper
-from instar.providers.local.log_keeper import LOST, OWN_STREAM, before, held, inode_of, keep_full
+from instar.providers.local.log_keeper import LOST, OWN_STREAM, before, held, inode_of, keep_full, taken
 from instar.providers.local.names import Names
 
 _POLL_S = 0.05
 _TAIL_BYTES = 256 << 10
+_LOOKS = 20
 _LONGEST = 1 << 20  # of one line, in characters: what goes on longer is cut in two
 
 
@@ -68,7 +69,7 @@ def _keeper_lock(names: Names) -> Path:
 
 def forget(log: Path) -> None:
     """Remove the files of one instance; the one that says that there is a log goes last."""
-    for path in (before(log, 2), before(log, 1), held(log), log):
+    for path in (before(log, 2), before(log, 1), held(log), taken(log), log):
         path.unlink(missing_ok=True)
 
 
@@ -172,18 +173,22 @@ def newest_first(log: Path) -> tuple[Path, ...]:
 @contextlib.contextmanager
 def _opened(log: Path) -> Iterator[list[IO[bytes]]]:
     """Yield the log's files, oldest first."""
-    files: list[IO[bytes]] = []
-    seen: set[int] = set()
-    try:
+    with contextlib.ExitStack() as opened:
+        yield _oldest_first(log, opened)
+
+
+def _oldest_first(log: Path, opened: contextlib.ExitStack) -> list[IO[bytes]]:
+    """Open the files as they are at one moment: while they are opened, another may have been begun."""
+    for _ in range(_LOOKS):
+        before_that = [inode_of(path) for path in newest_first(log)]
+        files: dict[int, IO[bytes]] = {}
         for path in newest_first(log):
-            inode = inode_of(path)
-            if inode is not None and inode not in seen:
-                seen.add(inode)
-                files.insert(0, durable.reader(path))
-        yield files
-    finally:
-        for file in files:
-            file.close()
+            with contextlib.suppress(FileNotFoundError):
+                file = opened.enter_context(durable.reader(path))
+                files.setdefault(os.fstat(file.fileno()).st_ino, file)
+        if before_that == [inode_of(path) for path in newest_first(log)]:
+            break
+    return list(reversed(files.values()))
 
 
 def _recent(files: list[IO[bytes]], last: int | None, joiner: Joiner) -> Iterator[str]:
