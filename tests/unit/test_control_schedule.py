@@ -310,3 +310,17 @@ def test_one_whose_zone_this_machine_does_not_know_waits_and_harms_nobody() -> N
         "'one' does not begin here: this machine does not know the time zone 'Atlantis/Capital' (package tzdata)"
         in (list(page))
     )
+
+
+def test_what_was_missed_last_is_in_the_table_where_anything_was() -> None:
+    nightly = ScheduledTask(command=("x",), cron="0 3 * * *")
+    one = ScheduledEntry(name="one", task=nightly, last=None, next_at=None)
+    other = dataclasses.replace(one, name="other", missed_at=at("2026-11-30T03:00:00"))
+    place = running("", task=nightly).environment.id
+
+    def shown(*entries: ScheduledEntry) -> str:
+        page = schedule_page(Schedule(environment=place, release=1, entries=entries, agent="it"))
+        return str(list(page))
+
+    assert "MISSED" not in shown(one)
+    assert "MISSED (UTC)" in shown(one, other) and "2026-11-30 03:00:00" in shown(one, other)

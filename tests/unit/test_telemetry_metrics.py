@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from instar.control.snapshot import GroupView, Snapshot
 from instar.model.digest import Digest
-from instar.model.environment import Settings
+from instar.model.environment import ScheduledTask, Settings
 from instar.model.events import Event
 from instar.model.release import EnvironmentId, EnvironmentState, Rollout, Served, Stage
 from instar.model.usage import Measured, MemberUsage, Usage
@@ -333,3 +333,35 @@ def test_instances_that_ended_are_counted_by_reason_from_the_agent_on() -> None:
     )
     seen.forgot(ENV)
     assert lines(seen, "instar_instance_ended_total") == []
+
+
+def test_what_was_due_and_did_not_begin_is_counted_by_entry_and_each_entry_is_told_of() -> None:
+    seen = metrics(NOW)
+    tasks = {name: ScheduledTask(command=("x",), every_ms=60_000) for name in ("nightly", "poll")}
+    found = world(group())
+    (number,) = {found.environment.active}
+    assert number is not None
+    release = found.releases[number]
+    scheduled = dataclasses.replace(release.configuration, schedule=tasks)
+    releases = {**found.releases, number: dataclasses.replace(release, configuration=scheduled)}
+    seen.saw(dataclasses.replace(found, releases=releases), 0.1)
+    for at, count in ((BEFORE, 5), (NOW, 2), (NOW, 1)):
+        event = Event(
+            seq=1,
+            at=at,
+            actor="me",
+            kind="missed",
+            environment=ENV,
+            release=1,
+            image=None,
+            detail={"entry": "nightly", "count": count, "first": "a", "last": "b"},
+            hash="",
+        )
+        seen.happened(event)
+    rest = f'service="{ENV.service}"'
+    assert lines(seen, "instar_schedule_missed_total") == [
+        f'instar_schedule_missed_total{{entry="{entry}",environment="dev",{rest}}} {count}.0'
+        for entry, count in (("nightly", 3), ("poll", 0))
+    ]
+    seen.forgot(ENV)
+    assert lines(seen, "instar_schedule_missed_total") == []

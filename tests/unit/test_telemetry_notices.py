@@ -13,7 +13,7 @@ import pytest
 
 from instar.ledger import Ledger
 from instar.model.events import Event
-from instar.model.happenings import AlarmOver, AlarmRaised, RolloutDone, StepJudged, TaskEnded
+from instar.model.happenings import AlarmOver, AlarmRaised, OccurrencesMissed, RolloutDone, StepJudged, TaskEnded
 from instar.model.instance_happenings import InstancesPlanned
 from instar.telemetry.notices import LOST, Notices, Undelivered
 from instar.views.events import notice_json, sentence
@@ -296,3 +296,14 @@ def test_of_tasks_only_one_by_the_clock_that_failed_is_news(ledger: Ledger, curs
     (body,) = channel.bodies
     assert body["release"] == 4
     assert body["text"] == f"guestbook/dev: task '{nightly}' of release 4 ended: exit status 1"
+
+
+def test_what_was_due_and_did_not_begin_is_news(ledger: Ledger, cursor: Path) -> None:
+    channel = Channel()
+    notices = following(ledger, cursor, channel)
+    missed = OccurrencesMissed(entry="nightly", count=1, first="2026-11-30T03:00:00Z", last="2026-11-30T03:00:00Z")
+    ledger.record(missed, ENV, 1)
+    notices.deliver()
+    (body,) = channel.bodies
+    assert body["kind"] == "missed"
+    assert body["text"].endswith("'nightly' of the schedule did not begin when it was due, at 2026-11-30T03:00:00Z")

@@ -13,7 +13,8 @@ from instar.model.release import EnvironmentId, TaskRun
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScheduledEntry:
     """``last`` is what was begun of it by the clock last; ``ended``: how that has ended, where nobody has written it
-    down yet. ``next_at`` None: never again, or this machine does not know its zone (``zone_known``)."""
+    down yet. ``next_at`` None: never again, or this machine does not know its zone (``zone_known``). ``missed_at``:
+    when the last of those was due that did not begin, nor will; None where none is known."""
 
     name: str
     task: ScheduledTask
@@ -21,6 +22,7 @@ class ScheduledEntry:
     next_at: datetime | None
     ended: str | None = None
     zone_known: bool = True
+    missed_at: datetime | None = None
 
     @property
     def outcome(self) -> str | None:

@@ -24,6 +24,7 @@ def schedule(workspace: Workspace, environment: EnvironmentState) -> Schedule:
     now = ledger.now()
     tasks = {} if release is None else release.configuration.schedule
     last = {name: run for name in tasks if (run := ledger.schedules.last(environment.id, name)) is not None}
+    missed = ledger.schedules.missed_until(environment.id) if tasks else {}
     ended = _ended(workspace, environment, [run.instance for run in last.values() if run.outcome is None])
     return Schedule(
         environment=environment.id,
@@ -36,6 +37,7 @@ def schedule(workspace: Workspace, environment: EnvironmentState) -> Schedule:
                 next_at=next_at(task, now),
                 zone_known=is_zone_known(task),
                 ended=ended.get(last[name].instance) if name in last else None,
+                missed_at=missed.get(name),
             )
             for name, task in sorted(tasks.items())
         ),

@@ -45,6 +45,7 @@ class _FiguresCollector(Collector):
         yield from _drift(self._figures)
         yield from _instances(environments)
         yield from _scheduled(environments)
+        yield _missed(self._figures)
         yield from _ended(self._figures)
         yield from _traffic(environments)
         yield from _traffic_by_instance(environments)
@@ -139,6 +140,17 @@ def _scheduled(environments: Environments) -> Iterator[Metric]:
             if run.outcome is not None:
                 failed.add_metric(of, float(run.outcome != "done"))
     yield from (began, failed, running)
+
+
+def _missed(figures: Figures) -> Metric:
+    """Every entry of the active release is told of, also with 0."""
+    missed = _counter("instar_schedule_missed", "How often one was due and did not begin.", (*_PLACE, "entry"))
+    for environment, seen in figures.seen.items():
+        counted, active = figures.missed.get(environment, {}), seen.snapshot.active
+        entries = counted.keys() | (active.configuration.schedule.keys() if active is not None else set())
+        for entry in sorted(entries):
+            missed.add_metric([*_words(environment), entry], counted.get(entry, 0))
+    return missed
 
 
 def _wanted(snapshot: Snapshot) -> int:

@@ -18,7 +18,7 @@ from instar.control.snapshot import GroupView, Snapshot
 from instar.drift.check import Checked
 from instar.model.certificate import CertificateStatus
 from instar.model.events import Event
-from instar.model.happenings import EnvironmentRemoved, StepJudged
+from instar.model.happenings import EnvironmentRemoved, OccurrencesMissed, StepJudged
 from instar.model.instance_happenings import InstanceEnded
 from instar.model.release import EnvironmentId, Served
 from instar.model.usage import Measured
@@ -78,6 +78,7 @@ class Figures:
     verdicts: Mapping[EnvironmentId, LastVerdict]
     drift: Mapping[EnvironmentId, DriftFigures] = field(default_factory=dict)
     ended: Mapping[EnvironmentId, Mapping[str, int]] = field(default_factory=dict)
+    missed: Mapping[EnvironmentId, Mapping[str, int]] = field(default_factory=dict)
     certificates: Sequence[CertificateStatus] = ()
     shipped: ShippedFigures | None = None
 
@@ -93,6 +94,7 @@ class Metrics:
         self._verdicts: dict[EnvironmentId, LastVerdict] = {}
         self._drift: dict[EnvironmentId, DriftFigures] = {}
         self._ended: dict[EnvironmentId, Counter[str]] = {}
+        self._missed: dict[EnvironmentId, Counter[str]] = {}  # by entry of the schedule
         self._certificates: Sequence[CertificateStatus] = ()
         self._shipped: ShippedFigures | None = None
         self._guard = threading.Lock()
@@ -145,11 +147,12 @@ class Metrics:
     def forgot(self, environment: EnvironmentId) -> None:
         """Tell no more of an environment that is gone."""
         with self._guard:
-            for known in (self._seen, self._errors, self._verdicts, self._drift, self._ended):
+            for known in (self._seen, self._errors, self._verdicts, self._drift, self._ended, self._missed):
                 known.pop(environment, None)
 
     def happened(self, event: Event) -> None:
-        """Take note of a verdict, and of an instance that ended; of an environment that is gone, forget it."""
+        """Take note of a verdict, of an instance that ended, and of what was due and did not begin; of an environment
+        that is gone, forget it."""
         if event.environment is None:
             return
         with self._guard:
@@ -159,9 +162,11 @@ class Metrics:
                     self._verdicts[event.environment] = last
                 case InstanceEnded(reason=reason) if event.at >= self._began:
                     self._ended.setdefault(event.environment, Counter())[reason] += 1
+                case OccurrencesMissed(entry=entry, count=count) if event.at >= self._began:
+                    self._missed.setdefault(event.environment, Counter())[entry] += count
                 case EnvironmentRemoved():
-                    self._verdicts.pop(event.environment, None)
-                    self._ended.pop(event.environment, None)
+                    for known in (self._verdicts, self._ended, self._missed):
+                        known.pop(event.environment, None)
 
     def noticed(self, outcome: str) -> None:
         """Take note of a notice: ``sent`` or ``lost``."""
@@ -180,6 +185,7 @@ class Metrics:
                 verdicts=dict(self._verdicts),
                 drift=dict(self._drift),
                 ended={environment: dict(counted) for environment, counted in self._ended.items()},
+                missed={environment: dict(counted) for environment, counted in self._missed.items()},
                 certificates=self._certificates,
                 shipped=self._shipped,
             )

@@ -39,6 +39,7 @@ TOLD = frozenset(
         "damaged",
         "ended",
         "task",
+        "missed",
         "watch-failed",
         "certificate-failed",
         "certificate-expiring",

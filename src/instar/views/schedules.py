@@ -29,8 +29,17 @@ def schedule_page(found: Schedule) -> Page:
     if not found.entries:
         yield f"{found.environment} has no schedule"
         return
-    rows = [(one.name, _when(one.task), _at(one.last_due_at), _outcome(one), _at(one.next_at)) for one in found.entries]
-    yield Table(rows=rows, header=("NAME", "WHEN", "LAST (UTC)", "WHICH ENDED", "NEXT (UTC)"))
+    rows = [
+        (one.name, _when(one.task), _at(one.last_due_at), _outcome(one), _at(one.missed_at), _at(one.next_at))
+        for one in found.entries
+    ]
+    header = ("NAME", "WHEN", "LAST (UTC)", "WHICH ENDED", "MISSED (UTC)", "NEXT (UTC)")
+    shown = [
+        place for place in range(len(header)) if header[place] != "MISSED (UTC)" or any(row[place] for row in rows)
+    ]
+    yield Table(
+        rows=[tuple(row[place] for place in shown) for row in rows], header=tuple(header[place] for place in shown)
+    )
     for one in found.entries:
         if one.last is not None and one.outcome not in {None, "done"}:
             yield f"what '{one.name}' printed last: instar logs {found.environment} {one.last.instance}"
@@ -77,6 +86,7 @@ def _entry_json(one: ScheduledEntry) -> dict[str, Any]:
             "instance": last.instance,
             "task": last.name.removeprefix(f"{SCHEDULED} "),
         },
+        "missed_at": one.missed_at,
         "next_at": one.next_at,
     }
 
