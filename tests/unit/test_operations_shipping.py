@@ -15,6 +15,7 @@ from instar.model.log_stream import LogStream
 from instar.model.machine import LogSettings, MachineSettings, ShipSettings
 from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
+from instar.operations import shipping as module
 from instar.operations.shipping import as_component, shipper
 from instar.shipping.progress import Shipped, keep
 from simulated.values import configuration, image
@@ -63,6 +64,37 @@ def test_the_lines_that_are_asked_for_are_shipped_with_whose_they_are(
     assert [word for word in ("hello", "(1 lines") if word in text] == found
     assert text.count('"service":"web","environment":"dev"') == len(found)
     assert ('"release":1,"role":null,"instance":"web-dev-1-1"' in text) == ("hello" in found)
+
+
+def test_the_ledger_is_not_read_for_each_line_of_instances_that_it_does_not_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, looks = [1_000.0], list[float]()
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(module, "_REMEMBERED", 2)
+    with Ledger(tmp_path / "ledger" / "instar.db", actor="ann") as ledger:
+        ledger.save_settings(DEV, Settings())
+        ledger.add_release(DEV, image("one").digest, configuration())
+        owners, read = module._Owners(ledger), ledger.readable_environments
+
+        def counted() -> Any:
+            looks.append(now[0])
+            return read()
+
+        monkeypatch.setattr(ledger, "readable_environments", counted)
+        assert [owners(name) for name in ("gone-1", "gone-2", "web-dev-1-1") * 100] == [None] * 300
+        assert len(looks) == 3
+        ledger.add_instances(DEV, 1, 2)
+        found = owners("web-dev-1-2")
+        assert found is not None and found.release == 1, "one that is asked for the first time is looked up at once"
+        assert owners("web-dev-1-1") is not None and len(looks) == 4
+        now[0] += 10
+        assert [owners(name) for name in ("gone-1", "gone-2") * 100] == [None] * 200
+        assert len(looks) == 6 and set(owners._unknown) == {"gone-1", "gone-2"}
+        monkeypatch.setattr(ledger, "readable_environments", lambda: ([], []))
+        owners._known = {f"web-dev-0-{number}": found for number in range(5)}
+        assert owners("gone-3") is None
+        assert list(owners._known) == ["web-dev-0-3", "web-dev-0-4"], "the newest of those that are gone stay known"
 
 
 def test_nothing_is_shipped_where_nobody_says_where_to(tmp_path: Path) -> None:

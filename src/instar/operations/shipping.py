@@ -19,6 +19,7 @@ from instar.shipping.shipper import Happening, Shipper
 from instar.shipping.sinks import Undelivered, sink_of, words
 
 _AGAIN_S: Final = 10.0  # from one look at which environments there are to the next
+_REMEMBERED: Final = 10_000  # instances that the ledger has no more
 _KINDS: Final = {"all": ("instance", "access"), "instances": ("instance",), "access": ("access",)}
 
 
@@ -40,17 +41,27 @@ class _Streams:
 
 
 class _Owners:
-    """Whose instances are, by the ledger: those that were there, and those that come."""
+    """Whose instances are, by the ledger: those that were there, and those that come. One that it does not know is
+    asked for again after a while; one that it knew stays known, of those that are gone ``_REMEMBERED`` at the most."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._known: dict[str, Owner | None] = {}
+        self._known: dict[str, Owner] = {}
+        self._unknown: dict[str, float] = {}  # until when
 
     def __call__(self, instance: str) -> Owner | None:
-        if instance not in self._known:
-            self._known = dict(self._all())
-            self._known.setdefault(instance, None)
-        return self._known[instance]
+        if instance not in self._known and time.monotonic() >= self._unknown.get(instance, 0.0):
+            self._look()
+            if instance not in self._known:
+                self._unknown[instance] = time.monotonic() + _AGAIN_S
+        return self._known.get(instance)
+
+    def _look(self) -> None:
+        there = dict(self._all())
+        gone = [one for one in self._known.items() if one[0] not in there]
+        self._known = {**dict(gone[-_REMEMBERED:]), **there}
+        now = time.monotonic()
+        self._unknown = {name: until for name, until in self._unknown.items() if until > now}
 
     def _all(self) -> Iterator[tuple[str, Owner]]:
         states, _ = self._ledger.readable_environments()
