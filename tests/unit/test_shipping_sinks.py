@@ -185,17 +185,34 @@ def test_a_socket_whose_reader_is_slow_gets_all_and_the_time_is_that_of_its_sile
     assert len(silent.taken) == 20
 
 
+def fields(data: bytes) -> dict[str, str]:
+    """Return what the journal reads of an entry."""
+    found = dict[str, str]()
+    while data:
+        name, _, data = data.partition(b"\n")
+        length = int.from_bytes(data[:8], "little")
+        found[name.decode()], data = data[8 : 8 + length].decode(), data[9 + length :]
+    return found
+
+
+def test_the_journal_gets_no_field_of_what_is_not_known_of_a_request(tmp_path: Path) -> None:
+    """A connection that ended before a request came has no status and took no time."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.bind(str(tmp_path / "journal"))
+        said = {"client": "203.0.113.9", "method": None, "status": None, "bytes": 0, "ms": None}
+        Journald(tmp_path / "journal").send([RECORD | {"request": said}])
+        found = fields(journal.recv(1 << 16))
+    assert {name for name in found if name.removeprefix("INSTAR_").lower() in said} == {"INSTAR_CLIENT", "INSTAR_BYTES"}
+    assert (found["INSTAR_CLIENT"], found["INSTAR_BYTES"]) == ("203.0.113.9", "0")
+
+
 def test_the_journal_gets_fields_that_no_message_can_forge(tmp_path: Path) -> None:
     journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     journal.bind(str(tmp_path / "journal"))
     sink = Journald(tmp_path / "journal")
     sink.check()
     sink.send([RECORD])
-    data, found = journal.recv(1 << 16), dict[str, str]()
-    while data:
-        name, _, data = data.partition(b"\n")
-        length = int.from_bytes(data[:8], "little")
-        found[name.decode()], data = data[8 : 8 + length].decode(), data[9 + length :]
+    found = fields(journal.recv(1 << 16))
     assert found == {
         "INSTAR_SERVICE": "web",
         "INSTAR_ENVIRONMENT": "dev",

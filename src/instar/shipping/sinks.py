@@ -247,8 +247,8 @@ _FIELDS: Final = ("service", "environment", "release", "role", "instance", "stre
 
 def _entry(record: Mapping[str, Any]) -> bytes:
     """Return a record in the journal's form: a message may have any bytes, so each has its length before it."""
-    fields = {f"INSTAR_{name.upper()}": str(record[name]) for name in _FIELDS if record[name] is not None}
-    fields |= {f"INSTAR_{name.upper()}": str(value) for name, value in (record.get("request") or {}).items()}
+    said = {name: record[name] for name in _FIELDS} | (record.get("request") or {})
+    fields = {f"INSTAR_{name.upper()}": str(value) for name, value in said.items() if value is not None}
     fields |= {"MESSAGE": record["message"], "SYSLOG_IDENTIFIER": record["instance"] or record["service"] or "instar"}
     fields |= {"INSTAR_TIME": record["time"], "PRIORITY": "4" if record["stream"] == "stderr" else "6"}
     parts = list[bytes]()
