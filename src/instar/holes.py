@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import heapq
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 _BLOCK: Final = 16 << 10  # the least hole: smaller ones would only make a file of many pieces
@@ -55,13 +55,8 @@ def _write_all(descriptor: int, piece: memoryview) -> None:
         piece = piece[os.write(descriptor, piece) :]
 
 
-def regions(descriptor: int, size: int, at_most: int) -> list[tuple[int, int]]:
-    """Return where a file of ``size`` bytes has something, as offsets and lengths; of more pieces than ``at_most``
-    those with the least holes between them are one.
-
-    Raises OSError.
-    """
-    found: list[tuple[int, int]] = []
+def pieces(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
+    """Yield where a file of ``size`` bytes has something, as offsets and lengths. Raises OSError."""
     at = 0
     while at < size:
         try:
@@ -69,12 +64,22 @@ def regions(descriptor: int, size: int, at_most: int) -> list[tuple[int, int]]:
             end = os.lseek(descriptor, begin, os.SEEK_HOLE)
         except OSError as error:
             if error.errno == errno.ENXIO:  # nothing but a hole from here on, or it was made shorter meanwhile
-                break
+                return
             raise
         if begin >= size:
-            break
+            return
         at = min(end, size)
-        found.append((begin, at - begin))
+        yield begin, at - begin
+
+
+def regions(descriptor: int, size: int, at_most: int) -> list[tuple[int, int]]:
+    """Return the ``pieces`` of a file; of more than ``at_most`` those with the least holes between them are one.
+
+    Raises OSError.
+    """
+    found: list[tuple[int, int]] = []
+    for piece in pieces(descriptor, size):
+        found.append(piece)
         if len(found) >= 2 * at_most:
             found = _joined(found, at_most)
     return _joined(found, at_most) if len(found) > at_most else found

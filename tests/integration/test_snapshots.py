@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from test_store_crashes import apart, status
@@ -182,21 +181,6 @@ def test_without_room_nothing_is_begun(names: Names, kept: LocalSnapshots, monke
     assert (folder / "d/x").read_text() == "old"
 
 
-def test_files_that_go_while_a_running_one_is_copied_are_no_fault(
-    names: Names, kept: LocalSnapshots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make(names, None)
-    fake = tmp_path / "bin/cp"
-    fake.parent.mkdir()
-    gone = "cp: cannot stat 'tmp1': No such file or directory"
-    fake.write_text(f'#!/bin/sh\n/bin/cp "$@"; echo "{gone}" >&2; exit 1\n')
-    fake.chmod(0o755)
-    monkeypatch.setattr("instar.process.PATH", f"{fake.parent}:{os.environ['PATH']}")
-    assert kept.take_snapshot(ENV, "data", running=True).number == 1
-    with pytest.raises(HostError, match="cannot stat 'tmp1'"):
-        kept.take_snapshot(ENV, "data", running=False)
-
-
 @SIZES
 def test_who_is_killed_while_it_is_brought_back_leaves_the_one_or_the_other(
     names: Names, kept: LocalSnapshots, size_bytes: int | None
@@ -304,31 +288,6 @@ def test_who_is_killed_while_it_is_copied_leaves_no_volume_and_the_next_one_make
     assert code == 0 and killed > 3
     assert looks(copied) == before
     assert sorted(path.name for path in copied.parent.iterdir()) == [".lock", "data"]
-
-
-@SIZES
-def test_a_link_in_the_place_of_a_folder_that_is_just_copied_leads_nowhere(
-    names: Names, kept: LocalSnapshots, size_bytes: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = make(names, size_bytes)
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "x").write_text("of the machine's own")
-    run, got = process.run, []
-
-    def swapped(argv: Sequence[str | Path], **how: Any) -> process.Completed:
-        """What cp does of a folder that it has listed, when a link has come there before it opens what was in it."""
-        if argv[0] == "cp":
-            (folder / "d").rename(folder / "away")
-            (folder / "d").symlink_to(outside)
-            read = run(["cat", f"{argv[-2]}/d/x"], check=False, pass_fds=how.get("pass_fds", ()))
-            got.append(read.stdout)
-        return run(argv, **how)
-
-    monkeypatch.setattr(process, "run", swapped)
-    made = kept.take_snapshot(ENV, "data", running=True)
-    assert got == [b""]
-    assert (Path(made.where) / "d").readlink() == outside and (Path(made.where) / "away/x").read_text() == "old"
 
 
 def test_the_room_is_looked_for_also_where_files_go_while_they_are_counted(

@@ -20,7 +20,7 @@ from typing import Final
 from instar import holes
 from instar.backup.contents import SPARSE_LIMIT_BYTES
 from instar.backup.writing import Member
-from instar.frozen import dataclass
+from instar.descent import FILE, FOLDER, Descent
 from instar.model.printable import printable
 from instar.model.sizes import size_text
 from instar.store.header import DIRECTORY, HARD_LINK, REGULAR, SYMLINK, Entry
@@ -31,10 +31,8 @@ _REGIONS: Final = 100_000  # of more pieces those are one that are near each oth
 _SHOWN: Final = 200
 _NAMED: Final = 1_000  # of more that is lost it is not said which
 _CHUNK_BYTES: Final = 1 << 20
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_REPLACED: Final = (errno.ENOTDIR, errno.ELOOP, errno.ENXIO)  # by a file, a link, a socket
+_REPLACED: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)  # gone; by a file, a link, a socket
 _OURS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # they are of this process, whatever is read
 _LEASE_S: Final = 2.0  # for whoever holds a lease on a file to give it up, as it is told to; of all files together:
 _LEASES_S: Final = 30.0
@@ -58,16 +56,6 @@ class Holes:
         return True
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Folder:
-    """One that is being read: its own name and its whole one, which folder it is, and the names in it that are left."""
-
-    own: bytes
-    name: bytes
-    which: tuple[int, int]
-    left: Iterator[bytes]
-
-
 class Tree:
     """One folder to be backed up under ``name`` (with "/" at its end). ``left_out``: what was found and is not among
     its members, of each kind how many. ``lost``: data that is not, what and why."""
@@ -85,82 +73,51 @@ class Tree:
     def members(self) -> Iterator[Member]:
         """Yield the folder and all below it, however deep: one folder is open at a time. Raises OSError for the folder
         itself; what is below it and cannot be read is ``lost``."""
-        top = os.open(self._folder, _FOLDER)
+        top = os.open(self._folder, FOLDER)
         try:
             self._device = os.fstat(top).st_dev
-            yield from self._all(top)
+            yield self._folder_member(top, self._name)
+            yield from self._all(Descent(top))
         finally:
             os.close(top)
 
-    def _all(self, top: int) -> Iterator[Member]:
-        here, path = os.dup(top), list[_Folder]()
-        try:
-            path.append(self._entered(here, b"", self._name))
-            yield self._folder_member(here, self._name)
-            while path:
-                one = next(path[-1].left, None)
+    def _all(self, way: Descent) -> Iterator[Member]:
+        with contextlib.closing(way):
+            while (one := way.next()) is not None or way.depth:
                 if one is None:
-                    path.pop()
-                    if path:
-                        here = self._back(top, here, path)
+                    self._leave(way)
                     continue
-                name = path[-1].name + one
+                name = self._name + way.name + one
                 try:
-                    found = os.stat(one, dir_fd=here, follow_symlinks=False)
+                    found = os.stat(one, dir_fd=way.here, follow_symlinks=False)
                     if not stat.S_ISDIR(found.st_mode) or found.st_dev != self._device:
-                        yield from self._one(here, one, name, found)
-                    elif len(path) > DEEPEST or len(name) > _NAME_BYTES:
+                        yield from self._one(way.here, one, name, found)
+                    elif way.depth >= DEEPEST or len(name) > _NAME_BYTES:
                         self._lose(name, "it is nested too deep")
-                    elif (below := self._below(here, one, name + b"/")) is not None:
-                        os.close(here)
-                        here, entered, member = below
-                        path.append(entered)
-                        yield member
+                    else:
+                        way.enter(one)
+                        yield self._folder_member(way.here, name + b"/")
                 except OSError as error:
                     self._refused(name, error)
-        finally:
-            os.close(here)
-
-    def _entered(self, folder: int, own: bytes, name: bytes) -> _Folder:
-        names = sorted(map(os.fsencode, os.listdir(folder)))
-        return _Folder(own=own, name=name, which=_which(folder), left=iter(names))
-
-    def _below(self, here: int, one: bytes, name: bytes) -> tuple[int, _Folder, Member] | None:
-        """Open and list a folder; None where it was replaced by something else meanwhile."""
-        below = self._opened(here, one, _FOLDER)
-        if below is None:
-            return None
-        try:
-            return below, self._entered(below, one, name), self._folder_member(below, name)
-        except OSError:
-            os.close(below)
-            raise
-
-    def _refused(self, name: bytes, error: OSError) -> None:
-        """Count what cannot be read as lost, unless it is gone. Raises ``error`` where it is none of what is read."""
-        if error.errno in _OURS:
-            raise error
-        if error.errno != errno.ENOENT:
-            held = error.errno == errno.EAGAIN
-            self._lose(name, "a process holds a lease on it" if held else (error.strerror or str(error)).lower())
 
     def _folder_member(self, folder: int, name: bytes) -> Member:
         return Member(_entry(name, DIRECTORY, os.fstat(folder), self._attributes(folder)))
 
-    def _back(self, top: int, here: int, path: list[_Folder]) -> int:
-        """Close ``here``; return the last folder of ``path``. One that was moved meanwhile is not read any further:
-        what is above it is something else by then."""
-        above: int | None = None
-        with contextlib.suppress(OSError):
-            above = os.open("..", _FOLDER, dir_fd=here)
-        os.close(here)
-        if above is not None and _which(above) == path[-1].which:
-            return above
-        if above is not None:
-            os.close(above)
-        while (found := _reached(top, path)) is None:
-            self._lose(path.pop().name, "it was moved while it was read")
-        return found
+    def _leave(self, way: Descent) -> None:
+        """Go up. A folder that was moved meanwhile is not read any further: what is above it is something else."""
+        above = way.name.rstrip(b"/").split(b"/")[:-1]
+        way.leave()
+        for depth in range(len(above), way.depth, -1):
+            self._lose(self._name + b"/".join(above[:depth]) + b"/", "it was moved while it was read")
+
+    def _refused(self, name: bytes, error: OSError) -> None:
+        """Count what cannot be read as lost, unless it is gone or something else by now. Raises ``error`` where it is
+        none of what is read."""
+        if error.errno in _OURS:
+            raise error
+        if error.errno not in _REPLACED:
+            held = error.errno == errno.EAGAIN
+            self._lose(name, "a process holds a lease on it" if held else (error.strerror or str(error)).lower())
 
     def _lose(self, name: bytes, why: str) -> None:
         shown = name.removeprefix(self._name).decode("utf-8", "backslashreplace")
@@ -170,15 +127,12 @@ class Tree:
         elif len(self.lost) == _NAMED:
             self.lost.append("and more")
 
-    def _opened(self, folder: int, one: bytes, how: int) -> int | None:
-        """Open what is called ``one``; None where it was replaced by something else meanwhile."""
+    def _opened(self, folder: int, one: bytes) -> int:
         until = time.monotonic() + min(_LEASE_S, self._leases_s)
         while True:
             try:
-                return os.open(one, how, dir_fd=folder)
+                return os.open(one, FILE, dir_fd=folder)
             except OSError as error:
-                if error.errno in _REPLACED:
-                    return None
                 if error.errno != errno.EAGAIN or time.monotonic() >= until:
                     raise
             time.sleep(0.1)
@@ -201,9 +155,7 @@ class Tree:
         if not stat.S_ISREG(found.st_mode):
             self.left_out[_KINDS.get(stat.S_IFMT(found.st_mode), "device")] += 1
             return
-        descriptor = self._opened(folder, one, _FILE)
-        if descriptor is None:
-            return
+        descriptor = self._opened(folder, one)
         try:
             now = os.fstat(descriptor)
             if stat.S_ISREG(now.st_mode):
@@ -249,7 +201,7 @@ class Planting:
     """Puts members of volumes below the folder ``root``."""
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self._root = os.open(root, _FOLDER)
+        self._root = os.open(root, FOLDER)
         self._last: tuple[list[bytes], int] = ([], os.dup(self._root))  # members of one folder follow each other
 
     def close(self) -> None:
@@ -263,7 +215,7 @@ class Planting:
             if entry.kind == DIRECTORY:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(name, 0o700, dir_fd=folder)
-                self._dressed(os.open(name, _FOLDER, dir_fd=folder), entry)
+                self._dressed(os.open(name, FOLDER, dir_fd=folder), entry)
             elif entry.kind == SYMLINK:
                 os.symlink(entry.link, name, dir_fd=folder)
                 os.chown(name, entry.uid, entry.gid, dir_fd=folder, follow_symlinks=False)
@@ -288,7 +240,7 @@ class Planting:
             for name in names[len(known) if inside else 0 :]:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(name, 0o700, dir_fd=descriptor)
-                below = os.open(name, _FOLDER, dir_fd=descriptor)
+                below = os.open(name, FOLDER, dir_fd=descriptor)
                 os.close(descriptor)
                 descriptor = below
             os.close(last)
@@ -308,28 +260,6 @@ class Planting:
             os.utime(descriptor, (entry.mtime, entry.mtime))
         finally:
             os.close(descriptor)
-
-
-def _which(folder: int) -> tuple[int, int]:
-    found = os.fstat(folder)
-    return found.st_dev, found.st_ino
-
-
-def _reached(top: int, path: list[_Folder]) -> int | None:
-    """Open the last folder of ``path`` by all names from the top; None where one of them leads elsewhere by now."""
-    descriptor = os.dup(top)
-    for one in path[1:]:
-        below = None
-        with contextlib.suppress(OSError):
-            below = os.open(one.own, _FOLDER, dir_fd=descriptor)
-        os.close(descriptor)
-        if below is None:
-            return None
-        descriptor = below
-        if _which(descriptor) != one.which:
-            os.close(descriptor)
-            return None
-    return descriptor
 
 
 def _entry(name: bytes, kind: bytes, found: os.stat_result, xattrs: dict[str, bytes]) -> Entry:

@@ -25,8 +25,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from instar import durable, locks, process, syscalls
+from instar.descent import FOLDER
 from instar.errors import CommandFailed, EnvironmentBusy, HalfDone, HostError
 from instar.host.filesystems import trees
+from instar.host.filesystems.copying import Copying, failed
 from instar.host.kernel import loop_devices, mounts
 from instar.host.processes import proc
 
@@ -211,7 +213,13 @@ def _copy(folder: Path, image: Path) -> None:
     room.mkdir(mode=0o700, exist_ok=True)
     try:
         _mount_image(image, room)
-        _run("cp", "--archive", "--sparse=auto", "--", f"{folder}/.", str(room))
+        source = os.open(folder, FOLDER)
+        try:
+            Copying(source, room, may_change=False).run()
+        except OSError as error:
+            raise failed(folder, error) from error
+        finally:
+            os.close(source)
         durable.sync(room)
     finally:
         mounts.unmount_all(room)
@@ -329,17 +337,11 @@ def _run(*argv: str) -> None:
         process.run(argv, timeout_s=_TIMEOUT_S)
     except CommandFailed as error:
         cause = error.output.strip().split("\n")[-1] or error.message
-        raise HostError(f"cannot limit a volume: {argv[0]}: {_in_short(cause)}", hint=_why(cause)) from error
+        raise HostError(f"cannot limit a volume: {argv[0]}: {_in_short(cause)}") from error
 
 
 def _in_short(cause: str) -> str:
     return cause if len(cause) <= _CAUSE_LETTERS else f"{cause[:150]} … {cause[-100:]}"
-
-
-def _why(cause: str) -> str | None:
-    if not cause.endswith(os.strerror(errno.ENAMETOOLONG)):
-        return None
-    return "folders in it are nested more deeply than a path can say (4,096 bytes): remove them, or leave 'size' out"
 
 
 @contextlib.contextmanager

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from instar import durable, process
-from instar.errors import CommandFailed, HostError, NotFound, Refused
+from instar.errors import HostError, NotFound, Refused
 from instar.host.filesystems import sized, trees
+from instar.host.filesystems.copying import Copying, failed
 from instar.host.kernel import idmap
 from instar.model.codec import from_json, to_json
 from instar.model.release import EnvironmentId
@@ -32,7 +33,6 @@ _TIMEOUT_S = 6 * 3_600.0
 _MAKING = ".making"
 _LAST = ".last"
 _FICLONE = 0x4004_9409  # Source: ioctl_ficlonerange(2)
-_GONE = ": No such file or directory"
 
 
 class LocalSnapshots:
@@ -226,32 +226,19 @@ def _has_reflinks(folder: Path) -> bool:
 def _copy(source: Path, made: Path, *, may_change: bool) -> None:
     """Copy a folder with all that it holds, owners, times and attributes too, to ``made``, and have it on the disk.
 
-    Whoever has the volume may put a link in the place of a folder that is just being copied: ``cp`` is shown it by a
-    mount in which no link leads anywhere, so that nothing else of this machine gets into the copy.
+    What is mounted below it is not shown, and no link in it leads anywhere.
     """
     _require_room(made.parent, _copied_bytes(source, made.parent))
     try:
         with idmap.detached(source, attributes=idmap.NOSYMFOLLOW) as tree:
-            _run_cp(source, f"/proc/self/fd/{tree}/.", made, tree, may_change=may_change)
+            folder = os.open(f"/proc/self/fd/{tree}/.", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                Copying(folder, made, may_change=may_change).run()
+            finally:
+                os.close(folder)
     except OSError as error:
-        raise HostError(f"cannot copy '{source}': {error.strerror}") from error
+        raise failed(source, error, _room_hint(made.parent.parent)) from error
     process.run(["sync", "--file-system", made], timeout_s=_TIMEOUT_S)
-
-
-def _run_cp(source: Path, shown: str, made: Path, tree: int, *, may_change: bool) -> None:
-    try:
-        process.run(
-            ["cp", "--archive", "--reflink=auto", "--sparse=auto", "--one-file-system", "-T", "--", shown, made],
-            timeout_s=_TIMEOUT_S,
-            pass_fds=(tree,),
-        )
-    except CommandFailed as error:
-        said = [line for line in error.output.splitlines() if line.strip()]
-        if not (may_change and said and all(line.endswith(_GONE) for line in said)):
-            cause = said[-1].removeprefix("cp: ").replace(shown, str(source)) if said else error.message
-            full = cause.endswith((os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)))
-            hint = _room_hint(made.parent.parent) if full else None
-            raise HostError(f"cannot copy '{source}': {cause}", hint=hint) from error
 
 
 def _free_bytes(folder: Path) -> int:
