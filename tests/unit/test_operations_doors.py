@@ -11,8 +11,11 @@ from instar.errors import Refused
 from instar.model.definition import Service
 from instar.model.doors import Door
 from instar.model.environment import Settings
+from instar.model.plan import DeployPlan, PlannedRole
 from instar.model.release import Configuration
-from instar.operations.doors import refuse_doors_without_ports, refuse_other_first, told_of_doors
+from instar.operations.doors import planned_roles, refuse_doors_without_ports, refuse_other_first, told_of_doors
+from instar.operations.plan import differences, written
+from instar.views.plans import plan_page
 
 API = dataclasses.replace(HTTP, port=9000)
 SETTINGS = Settings(listen=("127.0.0.1:80",), doors={"api": Door(listen=("127.0.0.1:90",))})
@@ -62,3 +65,27 @@ def test_no_role_changes_between_a_door_of_its_own_and_the_first(before: Configu
 )
 def test_a_first_role_may_be_called_otherwise(before: Configuration | None, wanted: Configuration) -> None:
     refuse_other_first(ENV, before, wanted)
+
+
+def test_a_role_that_goes_or_comes_is_a_line_of_a_plan_with_its_door() -> None:
+    one, two = made("web"), made("web", api=API)
+    first = Settings(listen=("127.0.0.1:80",))
+    assert planned_roles(two, two, SETTINGS, SETTINGS) == ()
+    assert planned_roles(two, one, SETTINGS, SETTINGS) == (PlannedRole(role="api", comes=False),), "its door stays"
+
+    def page(active: Configuration, wanted: Configuration, before: Settings, after: Settings) -> str:
+        changes = (
+            *differences(written(active, "local"), written(wanted, "local")),
+            *differences(written(before, "local"), written(after, "local"), "settings."),
+        )
+        roles = planned_roles(active, wanted, before, after)
+        assert len(changes) > 5
+        shown = DeployPlan(environment=ENV, active=1, steps=(), image=None, release=True, changes=changes, roles=roles)
+        return "\n".join(map(str, plan_page(shown)))
+
+    gone = page(two, one, SETTINGS, first)
+    assert gone.endswith("  role 'api' goes, and its door 127.0.0.1:90 closes") and "roles.api" not in gone
+    new = page(one, two, first, SETTINGS)
+    assert new.endswith("  role 'api' comes, and its door 127.0.0.1:90 opens") and "roles.api" not in new
+    worker = page(one, made("web", jobs=WORKER), first, first)
+    assert worker.endswith("  role 'jobs' comes")

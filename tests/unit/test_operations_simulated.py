@@ -20,6 +20,7 @@ from instar.model.release import EnvironmentId
 from instar.model.scaling import Scaling
 from instar.model.state import StateDirectory
 from instar.operations import converge, deploy
+from instar.providers.base import Counters
 from instar.providers.facets import require
 from instar.views.outcomes import outcome_lines
 from simulated import Behaviour, EngineSimulation, Simulation
@@ -89,6 +90,18 @@ def test_figures_that_nobody_has_are_none(bench: Bench) -> None:
         assert (figure is not None) == counts
     (drained,) = bench.said("drain")[-1:]
     assert (" finished in " in drained) == counts
+
+
+def test_where_the_router_was_replaced_it_is_said_that_requests_were_not_counted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.deploy("1")
+    seen = iter([Counters(requests=900, failed=0), Counters(requests=7, failed=0)])
+    monkeypatch.setattr(converge, "_counted", lambda provider, environment: next(seen))
+    outcome = bench.deploy("2")
+    assert (outcome.requests, outcome.counted_anew) == (None, True)
+    (last,) = outcome_lines(outcome)
+    assert last.text.endswith("requests not counted: the router was replaced, as for a door that opens or closes")
 
 
 def test_members_are_counted_and_not_groups(bench: Bench) -> None:

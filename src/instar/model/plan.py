@@ -20,10 +20,20 @@ class PlannedChange:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedRole:
+    """A role that ``comes``, or goes, as a whole, and the addresses and names of its doors that open, or close."""
+
+    role: str
+    comes: bool
+    doors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DeployPlan:
     """``steps`` are those that a bake would run, after making the lock where ``locked`` is false. ``release``: a new
     release would be made. No changes: nothing would be done. ``warnings``: what is worth knowing of the rollout before
-    it begins. ``inside``: what is other in the image than in the active release's, as far as both are known."""
+    it begins. ``inside``: what is other in the image than in the active release's, as far as both are known.
+    ``roles``: those that come or go, of which ``changes`` has each key."""
 
     environment: EnvironmentId
     active: int | None
@@ -34,12 +44,14 @@ class DeployPlan:
     warnings: tuple[str, ...] = ()
     locked: bool = True
     inside: ImageDiff | None = None
+    roles: tuple[PlannedRole, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RollbackPlan:
     """``target`` None: a new release, since the secrets are kept. ``under_way``: it is gone on with. ``hot``: its
-    instances that are there, of which none is started anew. ``data``: what volumes get back; None: they stay."""
+    instances that are there, of which none is started anew. ``data``: what volumes get back; None: they stay.
+    ``roles``: those that come or go, of which ``changes`` has each key."""
 
     environment: EnvironmentId
     active: int | None
@@ -49,6 +61,7 @@ class RollbackPlan:
     changes: tuple[PlannedChange, ...]
     data: DataBack | None = None
     warnings: tuple[str, ...] = ()
+    roles: tuple[PlannedRole, ...] = ()
 
     @property
     def is_nothing(self) -> bool:

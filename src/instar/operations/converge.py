@@ -229,6 +229,7 @@ def converge(workspace: Workspace, release: Release, began: float, *, watch: boo
         touched=report.touched or "gap_ms" in detail or "steps" in detail,
         requests=requests,
         failed=failures,
+        counted_anew=counted is not None and served is not None and requests is None,
         culprit=culprit,
         last_lines=tuple(last_lines),
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from instar.errors import Refused
 from instar.model.environment import Settings
+from instar.model.plan import PlannedRole
 from instar.model.release import Configuration, EnvironmentId
 from instar.providers.doors import roles_of
 
@@ -39,6 +40,24 @@ def told_of_doors(settings: Settings, configuration: Configuration, release: int
                 f"release {release} has a port of role '{role}' to which no door leads: nobody reaches it there; to "
                 f"open one, deploy a definition with 'listen' for '{role}'"
             )
+
+
+def planned_roles(
+    active: Configuration, wanted: Configuration, before: Settings, after: Settings
+) -> tuple[PlannedRole, ...]:
+    """Return which roles come and which go as a whole from ``active`` to ``wanted``, with their doors."""
+    goes = active.roles.keys() - wanted.services.keys()
+    comes = wanted.roles.keys() - active.services.keys()
+    gone = [PlannedRole(role=role, comes=False, doors=tuple(_opened(role, after, before))) for role in goes]
+    new = [PlannedRole(role=role, comes=True, doors=tuple(_opened(role, before, after))) for role in comes]
+    return tuple(sorted((*gone, *new), key=lambda one: one.role))
+
+
+def _opened(role: str, before: Settings, after: Settings) -> Iterator[str]:
+    """Yield where the doors of a role are that ``after`` has and ``before`` has not."""
+    for key, door in sorted(after.doors.items()):
+        if key.partition(".")[0] == role and key not in before.doors:
+            yield from (*door.listen, *door.sites)
 
 
 def refuse_other_first(environment: EnvironmentId, before: Configuration | None, wanted: Configuration) -> None:

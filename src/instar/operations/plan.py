@@ -21,7 +21,7 @@ from instar.operations.connections import cut_connections
 from instar.operations.converge import refuse_other_provider
 from instar.operations.data import keeping, keeps
 from instar.operations.deploy import get_declared, own_settings, require_promotion, with_left_roles
-from instar.operations.doors import refuse_doors_without_ports, refuse_other_first
+from instar.operations.doors import planned_roles, refuse_doors_without_ports, refuse_other_first
 from instar.operations.image_diff import image_diff, planned_diff
 from instar.operations.lock import is_locked
 from instar.operations.locks import require_here
@@ -159,6 +159,7 @@ def _compared(
             *told_of_circle(workspace, environment_id, configuration.uses),
         ),
         locked=image.locked,
+        roles=planned_roles(active.configuration, configuration, state.settings, settings) if state and active else (),
         inside=_inside(workspace, loaded, active, image),
     )
 

@@ -6,7 +6,7 @@ from instar.control.forecast import forecast
 from instar.model.plan import PlannedChange, RollbackPlan
 from instar.model.release import Configuration, EnvironmentState, Instance, Release
 from instar.operations.converge import find_held_volume
-from instar.operations.doors import told_of_doors
+from instar.operations.doors import planned_roles, told_of_doors
 from instar.operations.plan import differences, written
 from instar.operations.rollback import (
     data_of_rollback,
@@ -62,6 +62,7 @@ def plan_rollback(
         hot=() if anew else tuple(one.id for one in there if one.was_made and one.ending is None and one.taint is None),
         changes=() if active is None else _changes(active, target, wanted, settings.provider),
         data=data,
+        roles=() if active is None else planned_roles(active.configuration, wanted, settings, settings),
         warnings=tuple(texts),
     )
 

@@ -73,6 +73,8 @@ def outcome_lines(outcome: RolloutOutcome) -> Iterator[Progress]:
     else:
         was = f", was {outcome.previous}" if outcome.previous is not None else ""
         served = f" · {outcome.requests:,} requests, {outcome.failed} failed" if outcome.requests else ""
+        if outcome.counted_anew:
+            served = " · requests not counted: the router was replaced, as for a door that opens or closes"
         back = (f"back with: {_way_back(outcome)}",) if outcome.previous is not None else ()
         text = f"{environment} runs release {outcome.release}{was} · {outcome.seconds:.2f} s{served}"
         yield Progress(stage="done", text=text, detail=back)

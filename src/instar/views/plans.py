@@ -18,6 +18,7 @@ def plan_json(plan: DeployPlan) -> dict[str, Any]:
         "image": plan.image,
         "release": plan.release,
         "changes": plan.changes,
+        "roles": plan.roles,
         "warnings": plan.warnings,
         "locked": plan.locked,
         "packages": plan.inside and plan.inside.packages,
@@ -46,13 +47,23 @@ def plan_page(plan: DeployPlan, *, verb: str = "deploy") -> Page:
             yield f"bake     {', '.join(plan.steps)}"
         then = "a new release" if plan.release else f"no new release: {_kept(plan)}"
         yield f"{verb:<9}{then}"
-        yield Table(
-            rows=[("  " + change.what, change.before or "—", "→", change.after or "—") for change in plan.changes]
-        )
+        yield from _changes(plan)
         for warning in plan.warnings:
             yield f"note     {warning}"
     if plan.inside is not None:
         yield from image_page(plan.inside)
+
+
+def _changes(plan: DeployPlan | RollbackPlan) -> Page:
+    """Yield what is other, key by key; of a role that comes or goes as a whole, a line."""
+    keys = tuple(f"{under}.{one.role}." for one in plan.roles for under in ("roles", "settings.door"))
+    changes = [one for one in plan.changes if not one.what.startswith(keys)]
+    if changes:
+        yield Table(rows=[("  " + one.what, one.before or "—", "→", one.after or "—") for one in changes])
+    for one in plan.roles:
+        goes, closes = ("comes", "open") if one.comes else ("goes", "close")
+        doors = f", and its door{'s' * (len(one.doors) > 1)} {', '.join(one.doors)} {closes}"
+        yield f"  role '{one.role}' {goes}{(doors + 's' * (len(one.doors) == 1)) if one.doors else ''}"
 
 
 def rollback_plan_json(plan: RollbackPlan) -> dict[str, Any]:
@@ -64,6 +75,7 @@ def rollback_plan_json(plan: RollbackPlan) -> dict[str, Any]:
         "under_way": plan.under_way,
         "hot": plan.hot,
         "changes": plan.changes,
+        "roles": plan.roles,
         "data": None if plan.data is None else snapshots_json(plan.data.snapshots),
         "stops": () if plan.data is None else plan.data.instances,
         "warnings": plan.warnings,
@@ -86,9 +98,6 @@ def rollback_plan_page(plan: RollbackPlan) -> Page:
         yield f"hot      {', '.join(plan.hot)}: as soon as they answer, the traffic moves"
     else:
         yield "start    none of its instances is there: they are made and started before any traffic moves"
-    if plan.changes:
-        yield Table(
-            rows=[("  " + change.what, change.before or "—", "→", change.after or "—") for change in plan.changes]
-        )
+    yield from _changes(plan)
     for warning in plan.warnings:
         yield f"note     {warning}"
