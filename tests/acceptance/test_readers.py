@@ -67,6 +67,7 @@ def test_a_group_looks_at_all_that_runs_and_changes_nothing(
     project: Project, nowhere: Path, readers_socket: Path
 ) -> None:
     ask = Asking(project, nowhere)
+    project.edit("  dev:\n", "  dev:\n    access_log: true\n")
     project.instar("deploy", "dev")
     assert answers(project)
     project.set_version("2")
@@ -92,6 +93,9 @@ def check_answers(ask: Asking) -> None:
     assert "serving as well" in ask.same("logs", "hello/dev")
     assert ask.same("logs", "hello/dev", "--grep", "serving", "-n", "1").count("\n") == 1
     assert json.loads(ask.same("logs", "hello/dev", "--json", "-n", "1"))["stream"] == "stdout"
+    wait_for(lambda: ask("logs", "hello/dev", "--access")[1] != "", "no request is written down")
+    requests = [json.loads(line) for line in ask.same("logs", "hello/dev", "--access", "--json").splitlines()]
+    assert requests[0]["method"] == "GET" and requests[0]["status"] == 200
     assert ask.same("diff", "hello/dev", "--files") and json.loads(ask.same("diff", "hello/dev", "--json"))
     assert ask.same("schedule", "hello/dev", "--json") and "hello/dev" in ask("explain", "hello/dev")[1]
     (release,) = json.loads(ask("top", "hello/dev", "--json")[1])["releases"][:1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import socket
@@ -16,12 +17,14 @@ from instar.errors import InstarError
 from instar.ledger import Ledger
 from instar.model.environment import Settings
 from instar.model.log_line import LogLine
+from instar.model.logged_request import LoggedRequest
 from instar.model.release import EnvironmentId
 from instar.reading import asked, questions
 from instar.reading.answers import Answer, Json
 from instar.reading.client import ask
 from instar.reading.door import ReadersDoor
 from instar.reading.wire import part_line, question_line, read_part
+from instar.views.logs import log_json
 from reader import GROUP
 
 pytestmark = pytest.mark.root
@@ -128,6 +131,33 @@ def test_an_answer_that_needs_all_memory_is_given_up(monkeypatch: pytest.MonkeyP
 
     received = answered_here(monkeypatch, hungry(), questions.Logs(environments=("web/dev",), follow=True))
     assert "too much for somebody who is not root" in received.decode()
+
+
+@pytest.mark.parametrize(("instance", "release"), [("web-dev-1-1", 1), (None, None)])
+def test_a_request_that_was_written_down_is_read_as_root_reads_it(instance: str | None, release: int | None) -> None:
+    request = LoggedRequest(
+        environment="web/dev",
+        client="203.0.113.9",
+        method="GET",
+        host="a.test",
+        path="/ä\x1b",
+        protocol="HTTP/1.1",
+        status=None,
+        bytes=0,
+        ms=None,
+        instance=instance,
+        release=release,
+    )
+    line = LogLine.of("web/dev", f"2026-01-01T00:00:00Z access {request.text}")
+    line = dataclasses.replace(line, request=request)
+    received = read_part(part_line(line))
+    assert received == line and isinstance(received, LogLine)
+    assert log_json(received) == log_json(line)
+
+
+def test_a_line_of_a_member_is_read_as_root_reads_it() -> None:
+    line = LogLine.of("web-dev-1", "2026-01-01T00:00:00Z stdout@web-dev-1-x7 hello")
+    assert line.member == "web-dev-1-x7" and read_part(part_line(line)) == line
 
 
 def test_parts_are_read_as_they_were_written() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any, Final
 
 from instar.errors import InstarError
 from instar.frozen import dataclass
 from instar.model.codec import from_json, parse, to_json
 from instar.model.log_line import LogLine
+from instar.model.logged_request import LoggedRequest
 from instar.model.progress import Progress
 from instar.model.usage import EnvironmentConsumption
 from instar.reading.answers import Json, Part, Shown
@@ -67,7 +69,7 @@ def part_line(part: Part | End | Failure) -> bytes:
         case Shown():
             return _line({"page": [one if isinstance(one, str) else to_json(one) for one in part.page]})
         case LogLine():
-            return _line({"line": [part.instance, part.written]})
+            return _line({"line": [part.instance, part.written, *_beside(part)]})
         case EnvironmentConsumption():
             return _line({"figures": to_json(part)})
         case Progress():
@@ -90,7 +92,7 @@ def read_part(line: bytes) -> Part | End | Failure:
         case "page":
             return Shown(page=tuple(one if isinstance(one, str) else _table(one) for one in value))
         case "line":
-            return LogLine.of(str(value[0]), str(value[1]))
+            return _log_line(*value)
         case "figures":
             return from_json(EnvironmentConsumption, value)
         case "progress":
@@ -100,6 +102,19 @@ def read_part(line: bytes) -> Part | End | Failure:
         case "failure":
             return from_json(Failure, value)
     raise ValueError(f"no part of an answer: {kind}")
+
+
+def _beside(line: LogLine) -> tuple[Any, ...]:
+    """Return what of a line does not follow from how it is written: most have nothing of it."""
+    return () if line.request is None and line.member is None else (to_json(line.request), line.member)
+
+
+def _log_line(instance: Any, written: Any, request: Any = None, member: Any = None) -> LogLine:
+    line = LogLine.of(str(instance), str(written))
+    if request is None and member is None:
+        return line
+    known = None if request is None else from_json(LoggedRequest, request)
+    return replace(line, request=known, member=None if member is None else str(member))
 
 
 def _table(told: Any) -> Table:
