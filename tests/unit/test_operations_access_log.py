@@ -57,7 +57,7 @@ def workspace(access: object) -> Any:
         instance_names=lambda environment: ["web-dev-1-1", "web-dev-2-1", "web-dev-2-2"],
         instance_releases=lambda environment: [("web-dev-1-1", 1), ("web-dev-2-1", 2), ("web-dev-2-2", 2)],
         instance_roles=lambda environment: {"web-dev-2-2": "worker"},
-        get_release=lambda environment, number: SimpleNamespace(service=None, roles={"worker": None}),
+        get_release=lambda environment, number: SimpleNamespace(services={"web": None}),
     )
     return SimpleNamespace(provider=lambda name: SimpleNamespace(log_files=access), ledger=ledger)
 
@@ -111,6 +111,14 @@ def test_programs_get_an_object_for_each() -> None:
 )
 def test_some_of_them_are_chosen(asked: dict[str, Any], paths: list[str]) -> None:
     assert [one.request.path for one in found(**asked) if one.request] == paths
+
+
+def test_requests_of_a_role_are_told_after_it_has_gone_from_the_active_release() -> None:
+    assert [one.request.path for one in found(role="worker") if one.request] == ["/work"]
+    assert [one.request.path for one in found(role="web") if one.request] == []
+    for asked in ({"role": "nobody"}, {"role": "worker", "release": 2}):
+        with pytest.raises(NotFound, match=f"cannot find role '{asked['role']}' in release 2"):
+            found(**asked)
 
 
 def test_who_follows_some_of_them_begins_with_so_many_of_these() -> None:

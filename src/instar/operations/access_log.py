@@ -90,8 +90,14 @@ def _require(workspace: Workspace, environment: EnvironmentState, wanted: Wanted
         require_instance(workspace, environment.id, wanted.instance)
     if wanted.release is not None:
         workspace.ledger.get_release(environment.id, wanted.release)
-    if wanted.role is not None:
-        require_role(workspace, environment, wanted.release, wanted.role)
+    if wanted.role is None or (wanted.release is None and _had_role(workspace, environment, wanted.role)):
+        return
+    require_role(workspace, environment, wanted.release, wanted.role)
+
+
+def _had_role(workspace: Workspace, environment: EnvironmentState, role: str) -> bool:
+    """Tell whether any instance had it, whichever release that was of: its requests may be kept."""
+    return role in workspace.ledger.instance_roles(environment.id).values()
 
 
 def _request(line: LogLine, instances: _Instances, wanted: Wanted) -> LogLine | None:
