@@ -354,32 +354,6 @@ def test_a_copy_that_fails_leaves_nothing_that_counts(
     assert stub.names("persistentvolumeclaims") == ["shop-prod-data"]
 
 
-def test_snapshots_of_others_are_none_of_ours(world: World, stub: ClusterStub) -> None:
-    take(world)
-    ours = stub.one("volumesnapshots", "shop-prod-data.1")["metadata"]["labels"]
-    stub.put("volumesnapshots", "shop", {"metadata": {"name": "somebodys", "labels": ours}})
-    stub.put(
-        "volumesnapshots",
-        "shop",
-        {"metadata": {"name": "shop-prod-data.7", "labels": {**ours, "instar/ledger": "ffffffff"}}},
-    )
-    assert [one.number for one in kept(world).snapshots()] == [1]
-    with pytest.raises(NotFound, match="cannot find snapshot 7") as raised:
-        kept(world).remove_snapshot(ENV, "data", 7)
-    assert raised.value.hint == "there is: 1"
-    stub.put(
-        "volumesnapshots",
-        "shop",
-        {"metadata": {"name": "shop-prod-data.8", "labels": {**ours, "instar/snapshot": "8"}}},
-    )
-    assert [one.number for _ in range(2) for one in kept(world).snapshots()] == [1, 1]
-    (said,) = world.told  # once
-    assert said.kind == "warning" and "says of itself" in said.text and "shop-prod-data.8" in said.text
-    with pytest.raises(ProviderError, match="says of itself"):
-        kept(world).restore_snapshot(ENV, "data", 8)
-    kept(world).remove_snapshot(ENV, "data", 8)
-
-
 def test_a_volume_is_not_shown_on_this_machine(world: World) -> None:
     with pytest.raises(HostError, match="it is in a cluster"), kept(world).shown(ENV, "data"):
         pass

@@ -14,14 +14,16 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from instar.errors import ProviderError
+from instar.errors import ProviderError, Refused
 from instar.model.release import EnvironmentId
 from instar.providers.kubernetes.api import Api, Object
 from instar.providers.kubernetes.kinds import VOLUME_CLAIM
 from instar.providers.kubernetes.names import ENVIRONMENT, REPLACED_BY, SERVICE, TURN, VOLUME, WHOLE, Names
 from instar.providers.kubernetes.settings import LABEL
+
+HIGHEST: Final = 999_999_999  # of the claims of a volume, and of its snapshots
 
 
 def volume_of(found: Object) -> tuple[EnvironmentId, str] | None:
@@ -42,6 +44,20 @@ def turn_of(found: Object) -> int:
     """Return the how manieth a restored claim of its volume is; 0 of the first, which was not restored."""
     text = str((found["metadata"].get("labels") or {}).get(TURN, ""))
     return int(text) if re.fullmatch(r"[1-9][0-9]{0,8}", text) else 0
+
+
+def next_turn(known: Iterable[Object], cannot: str) -> int:
+    """Return the turn of a claim that is to take the place of those ``known``. Raises Refused ("``cannot``: …") where
+    there is none any more: a claim of a higher one would count for nothing, and what it replaces is removed."""
+    last = max(known, key=turn_of, default=None)
+    turn = 1 + (0 if last is None else turn_of(last))
+    if last is not None and turn > HIGHEST:
+        name = f"{last['metadata'].get('namespace')}/{last['metadata']['name']}"
+        raise Refused(
+            f"{cannot}: the claim '{name}' has the number {HIGHEST}, and there is none above",
+            hint="somebody made it, and it is none of the volume's: remove it, and ask again",
+        )
+    return turn
 
 
 def is_whole(found: Object) -> bool:

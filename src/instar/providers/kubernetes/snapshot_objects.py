@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from instar.errors import ProviderError
+from instar.errors import ProviderError, Refused
 from instar.frozen import dataclass
 from instar.model.codec import from_json, to_json
 from instar.model.release import EnvironmentId
 from instar.model.volume import SnapshotCause, VolumeSnapshot
 from instar.providers.kubernetes.api import Object
+from instar.providers.kubernetes.claims import HIGHEST
 from instar.providers.kubernetes.kinds import VOLUME_CLAIM, VOLUME_SNAPSHOT
 from instar.providers.kubernetes.names import (
     COPY,
@@ -32,6 +33,7 @@ from instar.providers.kubernetes.names import (
 )
 from instar.providers.kubernetes.settings import LABEL
 
+_NUMBER: Final = r"[1-9][0-9]{0,8}"
 _SHOWN: Final = 400
 
 
@@ -117,20 +119,48 @@ def claim_from(names: Names, volume: str, turn: int, shape: Shape, snapshot: Obj
 
 
 def number_of(found: Object) -> int:
-    """Return a snapshot's number; 0 of one that has none, or is not called by it: anybody may write a label."""
+    """Return a snapshot's number; 0 of one that has none, is not called by it, or was not taken of a claim of its
+    volume: anybody may write a label, and bring data of their own (a VolumeSnapshotContent)."""
     metadata = found["metadata"]
     labels = metadata.get("labels") or {}
     text = str(labels.get(SNAPSHOT, ""))
     parts = [str(labels.get(name, "")) for name in (SERVICE, ENVIRONMENT, VOLUME)]
-    if not re.fullmatch(r"[1-9][0-9]{0,8}", text) or not all(re.fullmatch(LABEL, one) for one in parts):
+    if not re.fullmatch(_NUMBER, text) or not all(re.fullmatch(LABEL, one) for one in parts):
         return 0
-    return int(text) if metadata["name"] == f"{'-'.join(parts)}.{text}" else 0
+    first = "-".join(parts)
+    is_of_it = re.fullmatch(rf"{first}(\.{_NUMBER})?", source_of(found)) is not None
+    return int(text) if metadata["name"] == f"{first}.{text}" and is_of_it else 0
+
+
+def source_of(found: Object) -> str:
+    """Return the name of the claim that a snapshot was taken of; "" of one of a storage's own (volumeSnapshotContent),
+    which Instar makes none of."""
+    source = (found.get("spec") or {}).get("source") or {}
+    return "" if "volumeSnapshotContentName" in source else str(source.get("persistentVolumeClaimName") or "")
 
 
 def last_number(claim: Object) -> int:
     """Return the highest number that a snapshot of a claim's volume was given, as the claim says."""
     text = str((claim["metadata"].get("annotations") or {}).get(LAST_SNAPSHOT, ""))
     return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else 0
+
+
+def next_number(names: Names, volume: str, claim: Object, found: Sequence[Object]) -> int:
+    """Return a number that no snapshot of a volume was given, of which ``found`` are there. Raises Refused where there
+    is none any more: a snapshot of a higher one would count for nothing."""
+    taken = {str(one["metadata"]["name"]) for one in found}
+    number = 1 + max((last_number(claim), *map(number_of, found)))
+    while snapshot_name(names, volume, number) in taken:  # with our labels, and none of ours
+        number += 1
+    if number > HIGHEST:
+        name, highest = claim["metadata"]["name"], max(map(number_of, found), default=0)
+        raise Refused(
+            f"cannot keep what the volume '{volume}' of '{names.environment}' holds: by its claim '{name}' "
+            f"({LAST_SNAPSHOT}) or its snapshots, the number {HIGHEST} was given, and there is none above",
+            hint=f"somebody wrote that; the highest that is there is {highest}: remove it if it is not yours, kubectl "
+            f"annotate --overwrite pvc {name} {LAST_SNAPSHOT}=NUMBER with the highest that was yours, and ask again",
+        )
+    return number
 
 
 def taken_of(found: Object) -> Taken:
@@ -150,13 +180,19 @@ def taken_of(found: Object) -> Taken:
 
 
 def volume_snapshot(found: Object) -> VolumeSnapshot:
-    """Raises ProviderError where it says nothing of itself that can be read."""
-    metadata, taken = found["metadata"], taken_of(found)
+    """Raises ProviderError where it says nothing of itself that can be read, or is not as Instar makes it."""
+    metadata, taken, number = found["metadata"], taken_of(found), number_of(found)
     labels = metadata["labels"]
+    if not number:
+        raise ProviderError(
+            f"cannot count on the VolumeSnapshot '{metadata.get('namespace')}/{metadata['name']}': it is not as Instar "
+            "has made it, by its labels, its name and what it was taken of",
+            hint="somebody has changed it: ask again, and another is taken",
+        )
     return VolumeSnapshot(
         environment=EnvironmentId(service=labels[SERVICE], name=labels[ENVIRONMENT]),
         volume=labels[VOLUME],
-        number=number_of(found),
+        number=number,
         at=datetime.fromisoformat(taken.at),
         running=taken.running,
         where=f"{metadata.get('namespace')}/{metadata['name']}",

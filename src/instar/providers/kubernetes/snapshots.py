@@ -121,7 +121,7 @@ class ClusterSnapshots:
         place, claim = self._volume(environment, name, "keep")
         api, names = self._cluster.api_of(place), self._names(environment)
         key: Key = ("take", environment, name, cause)
-        found = self._begun_snapshot(api, names, place, name, key, cause)
+        found = self._begun_snapshot(api, names, place, claim, name, key, cause)
         if found is None:
             self._require_storage(api, claim, environment, name)
             by = snapshot_class(api, (claim.get("spec") or {}).get("storageClassName"))
@@ -133,9 +133,10 @@ class ClusterSnapshots:
             found = api.create(VOLUME_SNAPSHOT, place.namespace, wanted)
             self._begun[key] = _uid(found)
         ready = self._ready(api, place, found, f"keep what the volume '{name}' of '{environment}' holds")
-        api.merge(VOLUME_SNAPSHOT, place.namespace, ready["metadata"]["name"], _WHOLE)
+        made = made_of.volume_snapshot(ready)
+        self._say_whole(api, VOLUME_SNAPSHOT, place, ready)
         self._begun.pop(key, None)
-        return made_of.volume_snapshot(ready)
+        return made
 
     def restore_snapshot(self, environment: EnvironmentId, name: str, number: int) -> None:
         place, snapshot = self._snapshot(environment, name, number)
@@ -146,7 +147,7 @@ class ClusterSnapshots:
         known = self._claims_of(api, names, place, name)
         new = next((one for one in known if _uid(one) == self._begun.get(key)), None)
         if new is None or claims.source_of(new) != snapshot["metadata"]["name"]:
-            turn = 1 + max((claims.turn_of(one) for one in known), default=0)
+            turn = claims.next_turn(known, f"cannot {verb}")
             last = max((made_of.last_number(one) for one in known), default=0)
             shape = made_of.taken_of(snapshot).shape
             wanted = made_of.claim_from(names, name, turn, shape, snapshot, last)
@@ -154,7 +155,7 @@ class ClusterSnapshots:
             self._begun[key] = _uid(new)
         is_bound = self._require_bound(api, place, new, verb)
         try:
-            api.merge(VOLUME_CLAIM, place.namespace, new["metadata"]["name"], _WHOLE)
+            self._say_whole(api, VOLUME_CLAIM, place, new)
         except InstarError as error:  # it may have come to that all the same
             cause, after_s = f"cannot be sure of what '{name}' holds: {error.message}", error.retry_after_s
             raise HalfDone(cause, hint=error.hint, retry_after_s=after_s) from error
@@ -239,12 +240,13 @@ class ClusterSnapshots:
         return mine
 
     def _begun_snapshot(
-        self, api: Api, names: Names, place: Place, volume: str, key: Key, cause: SnapshotCause | None
+        self, api: Api, names: Names, place: Place, claim: Object, volume: str, key: Key, cause: SnapshotCause | None
     ) -> Object | None:
         """Return the snapshot that was begun for the very same, and is not ready yet; others that nobody goes on with
         are removed."""
         for one in self._unfinished(api, names, place, volume):
-            if _uid(one) == self._begun.get(key) or (cause is not None and _cause_of(one) == cause):
+            is_its = cause is not None and _cause_of(one) == cause
+            if _uid(one) == self._begun.get(key) or (is_its and made_of.source_of(one) == claim["metadata"]["name"]):
                 return one
         self._sweep(api, names, place, volume)
         return None
@@ -273,11 +275,16 @@ class ClusterSnapshots:
     def _next_number(self, api: Api, names: Names, place: Place, volume: str, claim: Object) -> int:
         """Return a number that none of the volume was given, and have the claim say so."""
         found = api.find_list(VOLUME_SNAPSHOT, place.namespace, {**names.labels, VOLUME: volume}) or ()
-        number = 1 + max((made_of.last_number(claim), *(made_of.number_of(one) for one in found)))
+        number = made_of.next_number(names, volume, claim, found)
         metadata = claim["metadata"]
         said = {"resourceVersion": metadata["resourceVersion"], "annotations": {LAST_SNAPSHOT: str(number)}}
         api.merge(VOLUME_CLAIM, place.namespace, metadata["name"], {"metadata": said})
         return number
+
+    def _say_whole(self, api: Api, kind: Kind, place: Place, found: Object) -> None:
+        name = found["metadata"]["name"]
+        if not api.merge(kind, place.namespace, name, _WHOLE):
+            raise ProviderError(f"cannot use the {kind.name} '{place.namespace}/{name}': somebody has just removed it")
 
     def _ready(self, api: Api, place: Place, begun: Object, verb: str) -> Object:
         """Return a snapshot that is ready. Raises ProviderUnavailable where it is not yet, ProviderError, and it is

@@ -1,0 +1,187 @@
+"""Snapshots and claims in a cluster that somebody else made, or wrote on: no data is lost to them or comes of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster_stub import ClusterStub, Fault
+from instar.errors import HalfDone, NotFound, ProviderError, ProviderUnavailable, Refused
+from instar.model.definition import Volume
+from instar.model.volume import SnapshotCause
+from instar.providers.kubernetes import snapshots as module
+from instar.providers.kubernetes.snapshots import ClusterSnapshots
+from unit.kubernetes_values import ENV, SECTION, SERVICE, SETTINGS, World
+
+DATA = Volume(name="data", path="/data", access="shared", snapshot=True)
+KEPT = dataclasses.replace(SETTINGS, provider_settings={**SECTION, "storage_class": "fast"})
+CAUSE = SnapshotCause(rollout=4, release=1, before=2)
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClusterStub]:
+    made = ClusterStub()
+    made.put("storageclasses", "", {"metadata": {"name": "fast"}, "provisioner": "fast.example"})
+    made.put("volumesnapshotclasses", "", {"metadata": {"name": "fast-kept"}, "driver": "fast.example"})
+    monkeypatch.setattr(module, "_WATCHED_S", 0.0)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def world(stub: ClusterStub, tmp_path: Path) -> World:
+    made = World(stub, tmp_path, KEPT)
+    made.create(made.release(1, service=dataclasses.replace(SERVICE, volumes=(DATA,))))
+    return made
+
+
+def kept(world: World) -> ClusterSnapshots:
+    return world.provider.volumes.snapshots
+
+
+def take(world: World, **more: Any) -> int:
+    return kept(world).take_snapshot(ENV, "data", running=False, **more).number
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"persistentVolumeClaimName": "evil"},
+        {"persistentVolumeClaimName": "shop-prod-data.x"},
+        {"persistentVolumeClaimName": "shop-prod-data", "volumeSnapshotContentName": "evil"},
+        {"volumeSnapshotContentName": "evil"},
+        {},
+    ],
+)
+def test_a_snapshot_of_somebody_elses_data_is_no_way_back(
+    world: World, stub: ClusterStub, source: dict[str, str]
+) -> None:
+    take(world, cause=CAUSE)
+    ours = stub.one("volumesnapshots", "shop-prod-data.1")
+    labels = {**ours["metadata"]["labels"], "instar/snapshot": "2"}
+    for number, more in (("2", {}), ("3", {"instar/whole": "yes"})):
+        metadata = {
+            "name": f"shop-prod-data.{number}",
+            "labels": {**labels, **more, "instar/snapshot": number},
+            "annotations": {"instar/taken": ours["metadata"]["annotations"]["instar/taken"]},
+        }
+        if not more:
+            metadata["labels"].pop("instar/whole")
+        stub.put("volumesnapshots", "shop", {"metadata": metadata, "spec": {"source": source}})
+    assert [one.number for one in kept(world).snapshots()] == [1]
+    assert take(world, cause=CAUSE) == 4, "neither goes on with theirs, nor has their names"
+    with pytest.raises(NotFound):
+        kept(world).restore_snapshot(ENV, "data", 3)
+    assert "shop-prod-data.2" in stub.names("volumesnapshots"), "what is not ours is left"
+    assert stub.names("persistentvolumeclaims") == ["shop-prod-data"]
+
+
+def test_what_was_begun_of_an_older_claim_is_not_gone_on_with(world: World, stub: ClusterStub) -> None:
+    take(world)
+    stub.ready_snapshots = False
+    with pytest.raises(ProviderUnavailable):
+        take(world, cause=CAUSE)
+    stub.ready_snapshots = True
+    kept(world).restore_snapshot(ENV, "data", 1)
+    stub.put("volumesnapshots", "shop", stub.one("volumesnapshots", "shop-prod-data.2"))
+    world.provider.volumes.snapshots._begun.clear()
+    assert take(world, cause=CAUSE) == 3
+    source = stub.one("volumesnapshots", "shop-prod-data.3")["spec"]["source"]
+    assert source == {"persistentVolumeClaimName": "shop-prod-data.1"}
+
+
+def last(stub: ClusterStub, said: str) -> None:
+    stub.one("persistentvolumeclaims", "shop-prod-data")["metadata"].setdefault("annotations", {})[
+        "instar/last-snapshot"
+    ] = said
+
+
+def test_a_number_that_would_count_for_nothing_is_refused(world: World, stub: ClusterStub) -> None:
+    last(stub, "999999999")
+    with pytest.raises(Refused, match="cannot keep what the volume 'data' of 'shop/prod' holds") as raised:
+        take(world)
+    assert raised.value.hint is not None and "pvc shop-prod-data instar/last-snapshot=NUMBER" in raised.value.hint
+    assert stub.names("volumesnapshots") == []
+    last(stub, "999999998")
+    assert take(world) == 999999999
+    assert [one.number for one in kept(world).snapshots()] == [999999999]
+    with pytest.raises(Refused, match="999999999 was given"):
+        take(world)
+    last(stub, "1000000000")  # of no form that Instar writes
+    kept(world).remove_snapshot(ENV, "data", 999999999)
+    assert take(world) == 1
+
+
+def test_a_snapshot_that_is_changed_while_it_is_waited_for_is_not_said_to_be_kept(
+    world: World, stub: ClusterStub
+) -> None:
+    stub.ready_snapshots = False
+    with pytest.raises(ProviderUnavailable):
+        take(world)
+    found = stub.one("volumesnapshots", "shop-prod-data.1")
+    begun = world.provider.volumes.snapshots._begun
+    begun_find = module.ClusterSnapshots._begun_snapshot
+    stub.ready_snapshots = True
+    stub.put("volumesnapshots", "shop", found)
+
+    def changed(*args: Any) -> Any:
+        one = begun_find(*args)
+        stub.one("volumesnapshots", "shop-prod-data.1")["metadata"]["labels"]["instar/snapshot"] = "1000000000"
+        return one
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(ProviderError, match="not as Instar has made it"):
+        patched.setattr(module.ClusterSnapshots, "_begun_snapshot", changed)
+        take(world)
+    assert begun and list(kept(world).snapshots()) == []
+
+
+def test_a_claim_that_would_count_for_nothing_takes_the_place_of_no_data(world: World, stub: ClusterStub) -> None:
+    take(world)
+    ours = stub.one("persistentvolumeclaims", "shop-prod-data")
+    labels = {**ours["metadata"]["labels"], "instar/turn": "999999999"}
+    theirs = {**ours, "metadata": {"name": "shop-prod-data.999999999", "labels": labels}}
+    stub.put("persistentvolumeclaims", "shop", theirs)
+    with pytest.raises(Refused, match=r"the claim 'shop/shop-prod-data\.999999999' has the number 999999999"):
+        kept(world).restore_snapshot(ENV, "data", 1)
+    assert stub.names("persistentvolumeclaims") == ["shop-prod-data", "shop-prod-data.999999999"]
+
+
+def test_a_claim_that_is_gone_before_it_counts_replaces_nothing(world: World, stub: ClusterStub) -> None:
+    take(world)
+    stub.faults.append(Fault(404, fits=lambda method, path: method == "PATCH" and path.endswith("data.1")))
+    with pytest.raises(HalfDone, match="somebody has just removed it"):
+        kept(world).restore_snapshot(ENV, "data", 1)
+    assert "shop-prod-data" in stub.names("persistentvolumeclaims")
+
+
+OF_CLAIM = {"source": {"persistentVolumeClaimName": "shop-prod-data"}}
+
+
+def test_snapshots_of_others_are_none_of_ours(world: World, stub: ClusterStub) -> None:
+    take(world)
+    ours = stub.one("volumesnapshots", "shop-prod-data.1")["metadata"]["labels"]
+    stub.put("volumesnapshots", "shop", {"metadata": {"name": "somebodys", "labels": ours}})
+    stub.put(
+        "volumesnapshots",
+        "shop",
+        {"metadata": {"name": "shop-prod-data.7", "labels": {**ours, "instar/ledger": "ffffffff"}}},
+    )
+    assert [one.number for one in kept(world).snapshots()] == [1]
+    with pytest.raises(NotFound, match="cannot find snapshot 7") as raised:
+        kept(world).remove_snapshot(ENV, "data", 7)
+    assert raised.value.hint == "there is: 1"
+    stub.put(
+        "volumesnapshots",
+        "shop",
+        {"metadata": {"name": "shop-prod-data.8", "labels": {**ours, "instar/snapshot": "8"}}, "spec": OF_CLAIM},
+    )
+    assert [one.number for _ in range(2) for one in kept(world).snapshots()] == [1, 1]
+    (said,) = world.told  # once
+    assert said.kind == "warning" and "says of itself" in said.text and "shop-prod-data.8" in said.text
+    with pytest.raises(ProviderError, match="says of itself"):
+        kept(world).restore_snapshot(ENV, "data", 8)
+    kept(world).remove_snapshot(ENV, "data", 8)
