@@ -32,7 +32,8 @@ from instar.model.names import NAME
 from instar.store.header import DIRECTORY, HARD_LINK, REGULAR, SYMLINK, Entry, encode
 
 FORMAT: Final = 3  # from 2 on there are files with holes as such, from 3 on it is said what data of volumes is missing
-SPARSE_LIMIT_BYTES: Final = 1 << 40  # of all such files together: they are hashed with their holes
+SPARSE_LIMIT_BYTES: Final = 16 << 40  # of all such files together: they are hashed with their holes
+SPARSE_VOLUME_BYTES: Final = 1 << 40  # of those of one volume
 SUMMARY: Final = b"backup.json"
 MANIFEST: Final = b"manifest.json"
 LEDGER: Final = b"ledger/instar.db"
@@ -128,6 +129,12 @@ class Tally:
             name: Part(members=members, size_bytes=size, sha256=self._hashes[name].hexdigest())
             for name, (members, size) in sorted(self._counts.items())
         }
+
+
+def sparse_share_bytes(volumes: int) -> int:
+    """Return how many bytes files with holes may have together in each of so many volumes: no volume takes another's
+    share."""
+    return min(SPARSE_VOLUME_BYTES, SPARSE_LIMIT_BYTES // max(1, volumes))
 
 
 def read_summary(data: bytes, file: str) -> Summary:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from instar import holes
-from instar.backup.contents import SPARSE_LIMIT_BYTES
+from instar.backup.contents import SPARSE_VOLUME_BYTES
 from instar.backup.writing import Member
 from instar.descent import FILE, FOLDER, Descent
 from instar.model.printable import printable
@@ -42,28 +42,15 @@ _XATTRS_BYTES: Final = 512 << 10
 _KINDS: Final = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
 
 
-class Holes:
-    """How many bytes files with holes may have together, with these: all of them are hashed when they are read."""
-
-    def __init__(self, left_bytes: int = SPARSE_LIMIT_BYTES) -> None:
-        self.left_bytes = left_bytes
-
-    def take(self, size_bytes: int) -> bool:
-        """Count a file; False, and it is not counted, where there is no room for it."""
-        if size_bytes > self.left_bytes:
-            return False
-        self.left_bytes -= size_bytes
-        return True
-
-
 class Tree:
     """One folder to be backed up under ``name`` (with "/" at its end). ``left_out``: what was found and is not among
-    its members, of each kind how many. ``lost``: data that is not, what and why."""
+    its members, of each kind how many. ``lost``: data that is not, what and why. Files with holes may have
+    ``sparse_bytes`` together, with these: all of them are hashed when they are read."""
 
-    def __init__(self, folder: str | os.PathLike[str], name: bytes, holes: Holes | None = None) -> None:
+    def __init__(self, folder: str | os.PathLike[str], name: bytes, sparse_bytes: int = SPARSE_VOLUME_BYTES) -> None:
         self._folder = folder
         self._name = name
-        self._holes = holes or Holes()
+        self._sparse_bytes = self._sparse_left = sparse_bytes
         self._first_names: dict[tuple[int, int], bytes | None] = {}
         self._device = 0
         self._leases_s = _LEASES_S
@@ -172,17 +159,18 @@ class Tree:
             return
         entry.size = found.st_size
         regions = holes.regions(descriptor, entry.size, _REGIONS) if holes.has_holes(found) else None
-        if which in self._first_names or (regions is not None and not self._holes.take(entry.size)):
+        if which in self._first_names or (regions is not None and entry.size > self._sparse_left):
             self._lose(
                 name,
                 f"with its holes it has {size_text(entry.size)}, and files with holes may have "
-                f"{size_text(SPARSE_LIMIT_BYTES)} together",
+                f"{size_text(self._sparse_bytes)} together in this volume",
             )
             self._first_names[which] = None  # its other names lead nowhere either
             return
         if found.st_nlink > 1:
             self._first_names[which] = name
         if regions is not None:
+            self._sparse_left -= entry.size
             yield Member(entry, lambda: _content_of(descriptor, regions), regions)
             return
         os.lseek(descriptor, 0, os.SEEK_SET)

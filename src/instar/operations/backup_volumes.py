@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import field
+from dataclasses import field, replace
 
-from instar.backup.trees import Holes, Tree
+from instar.backup.contents import SPARSE_VOLUME_BYTES, sparse_share_bytes
+from instar.backup.trees import Tree
 from instar.backup.writing import Member
 from instar.entry_points import provider_names
 from instar.errors import BackupError, NotFound
@@ -22,7 +23,8 @@ from instar.providers.facets import Snapshots
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VolumeData:
     """One volume, which ``keeper`` shows. Prints as SERVICE/ENV NAME. ``left_out``: what was not among its members,
-    once they were read, of each kind how many; ``lost``: which data was not. ``holes`` is of all of them."""
+    once they were read, of each kind how many; ``lost``: which data was not. ``sparse_bytes``: what files with holes
+    in it may have together."""
 
     environment: EnvironmentId
     name: str
@@ -30,7 +32,7 @@ class VolumeData:
     size_bytes: int
     left_out: Counter[str] = field(default_factory=Counter)
     lost: list[str] = field(default_factory=list)
-    holes: Holes = field(default_factory=Holes)
+    sparse_bytes: int = SPARSE_VOLUME_BYTES
 
     def __str__(self) -> str:
         return f"{self.environment} {self.name}"
@@ -40,7 +42,7 @@ class VolumeData:
         path = f"volumes/{self.environment}/{self.name}/"
         try:
             with self.keeper.shown(self.environment, self.name) as folder:
-                tree = Tree(folder, os.fsencode(path), self.holes)
+                tree = Tree(folder, os.fsencode(path), self.sparse_bytes)
                 yield from tree.members()
                 self.left_out.update(tree.left_out)
                 self.lost.extend(tree.lost)
@@ -54,7 +56,7 @@ class VolumeData:
 def stored_volumes(workspace: Workspace) -> tuple[VolumeData, ...]:
     """Return every volume that is on this machine, also of environments that are gone. Raises NotRoot, HostError."""
     require_root("backup --volumes", "it reads what services have written")
-    found, holes = list[VolumeData](), Holes()
+    found = list[VolumeData]()
     for name in provider_names():
         provider = find_provider(workspace, name) if workspace.machine_of(name) is not None else None
         keeper = provider.volumes if provider is not None else None
@@ -66,8 +68,8 @@ def stored_volumes(workspace: Workspace) -> tuple[VolumeData, ...]:
                 name=one.name,
                 keeper=keeper.snapshots,
                 size_bytes=one.used_bytes or 0,
-                holes=holes,
             )
             for one in keeper.volumes()
         ]
-    return tuple(found)
+    share_bytes = sparse_share_bytes(len(found))
+    return tuple(replace(one, sparse_bytes=share_bytes) for one in found)
