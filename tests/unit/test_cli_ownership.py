@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shlex
 import shutil
@@ -181,6 +182,23 @@ def test_what_needs_no_state_is_not_refused(words: str, home: Path) -> None:
     error = asked(words, TAKES_NOTHING[words])
     assert not isinstance(error, NotRoot), repr(error)
     assert words in {"deploy --plan", "kubernetes render"} or made(home) == []
+
+
+def test_the_doctor_tells_a_reader_where_root_s_agent_answers_and_not_what_it_ships(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.yaml").write_text("readers: {group: games}\nlogs: {ship: {command: [/bin/true]}}\n")
+    monkeypatch.setenv("INSTAR_CONFIG", str(tmp_path / "config.yaml"))
+
+    def lines() -> dict[str, str]:
+        told = json.loads(CliRunner().invoke(instar, ["doctor", "--json"]).stdout)
+        return {one["name"]: one["found"] for one in told["components"] if one["name"] in ("readers", "logs.ship")}
+
+    shown = lines()
+    assert shown.keys() == {"readers"} and shown["readers"].endswith(f"at {tmp_path}/readers/default.sock")
+    monkeypatch.setenv("INSTAR_HOME", str(tmp_path / "mine"))
+    shown = lines()
+    assert shown.keys() == {"readers", "logs.ship"} and not shown["readers"].endswith("default.sock")
 
 
 def test_a_named_directory_and_what_happened_in_ones_own_are_the_callers(

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from instar.errors import InstarError
 from instar.model.component import Component, Diagnosis
+from instar.model.state import StateDirectory
 from instar.operations import installation, shipping
 from instar.operations.locks import leader
 from instar.operations.workspace import Workspace
@@ -17,7 +18,7 @@ from instar.operations.workspace import Workspace
 def doctor(workspace: Workspace) -> Diagnosis:
     """Look for each component and, as root, for what on this machine will get in an instance's way. Makes nothing."""
     found = (*installation.warnings(), *workspace.warnings()) if os.geteuid() == 0 else ()
-    own = (*_agent(workspace), *_readers(workspace), *shipping.as_component(workspace))
+    own = (*_agent(workspace), *_readers(workspace), *_shipping(workspace))
     components = (*workspace.components(), *own)
     return Diagnosis(components=components, warnings=found)
 
@@ -30,9 +31,22 @@ def _readers(workspace: Workspace) -> Iterator[Component]:
     group, found = settings.readers.group, None
     with contextlib.suppress(KeyError):
         members = ", ".join(grp.getgrnam(group).gr_mem) or "nobody has it as a further group"
-        found = f"group {group}: {members}; at {workspace.state.readers_socket}"
+        found = f"group {group}: {members}; at {_of_the_machine(workspace).readers_socket}"
     get = f"groupadd --system {group}, then: systemctl reload instar-agent"
     yield Component(name="readers", purpose="may look without root", found=found, get=get, required=False)
+
+
+def _shipping(workspace: Workspace) -> Iterator[Component]:
+    """Yield how the shipping of logs does; not to who cannot see it: what root's agent has shipped is root's to see."""
+    if _of_the_machine(workspace) == workspace.state or workspace.state.shipped.exists():
+        yield from shipping.as_component(workspace)
+
+
+def _of_the_machine(workspace: Workspace) -> StateDirectory:
+    """Return the state directory that the machine's file is of: root's, whoever asks, unless another one is named."""
+    if os.geteuid() == 0 or workspace.environ.get("INSTAR_HOME"):
+        return workspace.state
+    return StateDirectory.from_environment({})
 
 
 def _agent(workspace: Workspace) -> Iterator[Component]:
