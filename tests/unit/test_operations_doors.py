@@ -39,6 +39,20 @@ def test_a_door_of_a_role_that_a_release_lacks_is_refused_or_told() -> None:
     )
 
 
+@pytest.mark.parametrize("key", ["api", "api.admin"])
+def test_a_release_whose_first_role_is_not_the_definitions_is_told_so(key: str) -> None:
+    settings = Settings(listen=("127.0.0.1:80",), doors={key: Door(listen=("127.0.0.1:90",))})
+    promoted = made("api", web=API)  # it has that role, and its doors are the definition's, where 'web' is the first
+    with pytest.raises(
+        Refused, match=r"its first role is 'api', and the definition has another.*127\.0\.0\.1:90"
+    ) as told:
+        refuse_doors_without_ports(ENV, settings, promoted)
+    assert "no role" not in str(told.value) and "write 'api' before the others" in (told.value.hint or "")
+    refuse_doors_without_ports(ENV, Settings(listen=("127.0.0.1:80",)), promoted)
+    said = " ".join(told_of_doors(settings, promoted, 2))
+    assert "besides its first, which 'api' is: nobody answers at 127.0.0.1:90" in said
+
+
 @pytest.mark.parametrize(
     ("before", "wanted"),
     [

@@ -17,12 +17,22 @@ def without_ports(settings: Settings, configuration: Configuration) -> Iterator[
         role, named, port = key.partition(".")
         service = configuration.roles.get(role) if role else configuration.service
         missing = f"port '{port}'" if named else f"role '{role}'"
+        missing += f" besides its first, which '{role}' is" if role and role == configuration.role else ""
         if service is None or service.port is None or (named and port not in service.ports):
             yield missing, ", ".join(door.listen)
 
 
 def refuse_doors_without_ports(environment: EnvironmentId, settings: Settings, configuration: Configuration) -> None:
-    """Raise Refused where a release would leave a door without anybody who answers there."""
+    """Raise Refused where a release would leave a door without anybody who answers there, or its first role has one of
+    its own: by the definition another is the first, as where an older release is promoted."""
+    first = configuration.role
+    own = next((one for key, one in sorted(settings.doors.items()) if first and key.partition(".")[0] == first), None)
+    if own is not None:
+        raise Refused(
+            f"cannot run that in '{environment}': its first role is '{first}', and the definition has another first, "
+            f"and '{first}' behind a door of its own ({', '.join((*own.listen, *own.sites))})",
+            hint=f"promote a release that was made since; or write '{first}' before the others in 'roles' again",
+        )
     for missing, where in without_ports(settings, configuration):
         raise Refused(
             f"cannot run that in '{environment}': it has no {missing}, to which {where} leads",
