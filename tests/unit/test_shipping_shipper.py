@@ -163,6 +163,15 @@ def test_a_log_that_never_ends_to_come_keeps_no_other_waiting(world: World, monk
     assert {"two", "three"} <= set(world.sink.messages)
 
 
+def test_what_a_batch_has_no_room_for_waits(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BATCH_BYTES", 1)
+    world.names.append("web-dev-1-2")
+    world.add("one")
+    world.add("two", name="web-dev-1-2")
+    world.shipper().once()
+    assert kept(world.folder / "shipped.json").behind_bytes == world.log("web-dev-1-2").stat().st_size
+
+
 def test_a_sink_that_refuses_is_told_of_once_and_costs_nothing(world: World) -> None:
     shipper = world.shipper()
     world.sink.broken = "nobody is there"
@@ -229,6 +238,19 @@ def test_what_goes_before_it_is_shipped_is_counted_once_and_told(world: World) -
         f"at least {FULL_BYTES - size:,} bytes of logs were gone before they were shipped: {FULL_BYTES - size:,} by now"
     )
     assert world.said == [("lost", lost)]
+
+
+def test_what_waits_and_goes_while_a_sink_refuses_from_the_first_line_on_is_counted(world: World) -> None:
+    shipper, log = world.shipper(), world.log()
+    world.add("one")
+    world.sink.broken = "nobody is there"
+    refused(shipper)
+    assert kept(world.folder / "shipped.json").behind_bytes == log.stat().st_size
+    log.unlink()
+    world.add("two", "three")
+    refused(shipper)
+    found = kept(world.folder / "shipped.json")
+    assert (found.behind_bytes, found.lost_bytes) == (log.stat().st_size, FULL_BYTES)
 
 
 def test_a_log_that_is_removed_is_lost_where_it_was_not_shipped(world: World) -> None:

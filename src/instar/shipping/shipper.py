@@ -20,7 +20,7 @@ from instar.model.log_stream import LogStream
 from instar.shipping.progress import Shipped, keep, kept
 from instar.shipping.records import Find, record, written
 from instar.shipping.sinks import Sink, Undelivered
-from instar.shipping.tail import BATCH_BYTES, Place, read
+from instar.shipping.tail import BATCH_BYTES, Place, read, waiting_bytes
 
 _LOOK_EACH_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 30.0
@@ -31,10 +31,13 @@ Happening = Literal["failing", "again", "lost"]
 
 @dataclass(slots=True)
 class _Batch:
-    """``places``: how far each log is once ``records`` are taken; ``more``: there may be more then."""
+    """``places``: how far each of the logs ``streams`` is once ``records`` are taken, ``begins`` before that; ``more``:
+    there may be more then."""
 
+    streams: Mapping[str, LogStream]
+    places: dict[str, Place]
+    begins: dict[str, Place]
     records: list[Mapping[str, Any]] = field(default_factory=list)
-    places: dict[str, Place] = field(default_factory=dict)
     behind_bytes: int = 0
     more: bool = False
 
@@ -74,7 +77,11 @@ class Shipper:
         batch = self._gathered()
         before, now = self._shipped, replace(self._shipped, places=batch.places, behind_bytes=batch.behind_bytes)
         if batch.records:
-            self._sink.send(batch.records)
+            try:
+                self._sink.send(batch.records)
+            except Exception:
+                self._wait(batch)
+                raise
             at = datetime.now(UTC).isoformat(timespec="seconds")
             now = replace(now, lines=now.lines + len(batch.records), at=at)
         self._keep(replace(now, cause=None))
@@ -86,16 +93,19 @@ class Shipper:
     def _gathered(self) -> _Batch:
         """Return what is shipped next. What is lost before it is written down first."""
         streams = {f"{one.kind} {one.name}": one for one in self._streams()}
-        batch = _Batch(places={key: place for key, place in self._shipped.places.items() if key in streams})
-        begins, room = dict(batch.places), BATCH_BYTES
+        places = {key: place for key, place in self._shipped.places.items() if key in streams}
+        batch, room = _Batch(streams=streams, places=places, begins=dict(places)), BATCH_BYTES
         lost = sum(place.size - place.offset for key, place in self._shipped.places.items() if key not in streams)
+        is_full = False
         for key in self._in_turn(list(streams)):
             if room <= 0:
-                batch.more, self._next = True, key
-                break
+                batch.behind_bytes += waiting_bytes(streams[key], batch.places.get(key))
+                if not is_full:
+                    batch.more, self._next, is_full = True, key, True
+                continue
             piece = read(streams[key], batch.places.get(key))
             if piece.begin is not None and piece.end is not None:
-                begins[key], batch.places[key] = piece.begin, piece.end
+                batch.begins[key], batch.places[key] = piece.begin, piece.end
             lines = (record(streams[key], line, self._find) for line in piece.lines)
             found = [one for one in lines if one is not None]
             batch.records += found
@@ -104,8 +114,14 @@ class Shipper:
             room -= sum(len(written(one)) for one in found)
             lost += piece.lost_bytes
         if lost:
-            self._lose(lost, begins)
+            self._lose(lost, batch.begins)
         return batch
+
+    def _wait(self, batch: _Batch) -> None:
+        """Write down where a batch begins that is not taken, so that what goes meanwhile is counted, and what waits."""
+        waiting = sum(waiting_bytes(one, batch.begins.get(key)) for key, one in batch.streams.items())
+        with contextlib.suppress(OSError):  # the disk is full, which may be the cause
+            self._keep(replace(self._shipped, places=batch.begins, behind_bytes=waiting))
 
     def _in_turn(self, keys: Sequence[str]) -> Sequence[str]:
         """Return the logs, first the one that the last batch had no room for: none waits for another that never ends
