@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from router_world import ENV, World, until, world
 
+from instar.model.logged_request import read
 from instar.providers.local.log_files import LocalLogFiles
 
 pytestmark = pytest.mark.root
@@ -114,6 +115,17 @@ def test_whatever_a_client_sends_is_data(here: World) -> None:
     assert not any(one["client"] == "1.2.3.4" for one in found)
     assert found[10]["path"] == "/path" and b"sesame" not in raw
     assert max(map(len, raw.splitlines())) < 4_096
+
+
+def test_what_is_asked_of_all_of_a_server_and_what_is_no_request_are_told_apart(here: World) -> None:
+    here.start("web-dev-1-1", access_log=True)
+    for data in (b"OPTIONS * HTTP/1.1\r\nHost: a.test\r\n\r\n", b"nonsense\r\n\r\n"):
+        say(here, data)
+    until(lambda: len(written(here)) == 2)
+    found = [read(str(ENV), json.dumps(one)) for one in written(here)]
+    first, second = sorted((one for one in found if one is not None), key=lambda one: one.method, reverse=True)
+    assert (first.method, first.host, first.path) == ("OPTIONS", "a.test", "*")
+    assert " OPTIONS a.test* HTTP/1.1 " in first.text and " - - - 400 " in second.text
 
 
 def test_what_is_asked_for_is_begun_and_ended_under_load(here: World) -> None:

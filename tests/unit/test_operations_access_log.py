@@ -15,9 +15,12 @@ import pytest
 from instar.errors import NotFound, Refused
 from instar.model.environment import Settings
 from instar.model.log_line import LogLine
+from instar.model.logged_request import read
+from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, EnvironmentState
 from instar.operations.access_log import requests
 from instar.operations.logs import Wanted
+from instar.reading import answers
 from instar.views.logs import log_json, log_text
 
 ENV = EnvironmentId(service="web", name="dev")
@@ -74,7 +77,7 @@ def test_a_request_is_told_with_its_release_and_a_damaged_line_is_not(follow: bo
         KEPT[1],
         "2026-01-01T00:00:03.500+00:00 access 203.0.113.9 GET a.test/two HTTP/1.1 200 512 B 7 ms web-dev-2-1 release 2",
         "2026-01-01T00:00:04.500+00:00 access 203.0.113.9 GET a.test/work HTTP/1.1 503 512 B - web-dev-2-2 release 2",
-        "2026-01-01T00:00:05.500+00:00 access 203.0.113.9 - -- HTTP/1.1 - 0 B 7 ms -",
+        "2026-01-01T00:00:05.500+00:00 access 203.0.113.9 - - HTTP/1.1 - 0 B 7 ms -",
     ]
 
 
@@ -140,11 +143,40 @@ def test_what_a_client_sent_steers_no_terminal_and_makes_no_word_of_its_own() ->
     assert log_json(one).isascii()
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ({"host": "-", "path": "-", "method": "-", "protocol": "-"}, "- - -"),
+        ({"method": "OPTIONS", "host": "a.test", "path": "-"}, "OPTIONS a.test* HTTP/1.1"),
+        ({"method": "OPTIONS", "host": "-", "path": "-"}, "OPTIONS * HTTP/1.1"),
+        ({"method": "OPTIONS", "host": "a.test", "path": "/*"}, "OPTIONS a.test/* HTTP/1.1"),
+        ({"method": "CONNECT", "host": "a.test:443", "path": "-"}, "CONNECT a.test:443 HTTP/1.1"),
+        ({"host": "-", "path": "/"}, "GET / HTTP/1.1"),
+    ],
+)
+def test_what_has_no_host_or_no_path_is_shown_without_it(said: dict[str, object], shown: str) -> None:
+    text = line(1, **{"path": "/", **said}).split(" ", 2)[2]  # type: ignore[arg-type]
+    request = read(str(ENV), text)
+    assert request is not None and request.text == f"203.0.113.9 {shown} 200 512 B 7 ms -"
+    assert request.path == ("*" if "*" in shown and "/*" not in shown else said["path"])
+
+
 def test_half_a_character_can_be_written() -> None:
     kept = SimpleNamespace(has_access_log=lambda _: True, access_lines=lambda *_, **__: iter([line(1, "/\ud800")]))
     (one,) = requests(workspace(kept), STATE, Wanted())
     assert one.request is not None and one.request.path == "/?"
     assert (one.text + log_json(one)).encode()
+
+
+@pytest.mark.parametrize(("lost", "said"), [(1, "1 request could not"), (1_200, "1,200 requests could not")])
+def test_how_many_are_lost_is_said_after_the_last(lost: int, said: str) -> None:
+    kept = SimpleNamespace(
+        has_access_log=lambda _: True,
+        access_lines=lambda _, last=None, follow=False: iter(KEPT),
+        requests_lost=lambda _: {"writer": lost, "haproxy": 0},
+    )
+    *_, note = answers._requests(workspace(kept), (STATE,), Wanted(), follow=False)
+    assert isinstance(note, Progress) and note.text == f"web/dev: {said} be written down"
 
 
 def test_where_nothing_is_written_down_it_is_said_why() -> None:

@@ -15,7 +15,8 @@ _TEXTS = ("client", "method", "host", "path", "protocol")
 class LoggedRequest:
     """``bytes`` are those that the client was sent; ``status`` and ``ms``, how long it took, are None where it had no
     answer or went before. ``instance`` and ``release``: which answered; None where none did. ``method``, ``host``,
-    ``path`` and ``protocol`` are "-" where what came was no request."""
+    ``path`` and ``protocol`` are "-" where what came was no request; ``path`` is "*" of OPTIONS of a whole server,
+    "-" of CONNECT, which has none."""
 
     environment: str
     client: str
@@ -31,9 +32,9 @@ class LoggedRequest:
 
     @property
     def text(self) -> str:
-        """Return it for people: as many words whatever a client said."""
-        host, path = ("" if self.host == "-" and self.path != "-" else self.host), self.path
-        words = [self.client, self.method, f"{host}{path}", self.protocol]
+        """Return it for people: as many words whatever a client said, host and path one of them."""
+        place = "".join(said for said in (self.host, self.path) if said != "-") or "-"
+        words = [self.client, self.method, place, self.protocol]
         answered = [str(self.status or "-"), f"{self.bytes} B", "-" if self.ms is None else f"{self.ms} ms"]
         by = "-" if self.instance is None else self.instance
         release = "" if self.release is None else f" release {self.release}"
@@ -51,6 +52,8 @@ def read(environment: str, text: str) -> LoggedRequest | None:
         said: Any = json.loads(text)
         status, size, ms, instance = (said[name] for name in ("status", "bytes", "ms", "instance"))
         client, method, host, path, protocol = (_text(said[name]) for name in _TEXTS)
+        if (method, path) == ("OPTIONS", "-"):  # HAProxy finds no path in it. Source: RFC 9112, 3.2.4
+            path = "*"
         return LoggedRequest(
             environment=environment,
             client=client,

@@ -197,9 +197,9 @@ def _requests(
     yield from requests(workspace, found, wanted, beside=others, follow=follow)
     for state in states:
         if lost := sum(access_logs(workspace, state).requests_lost(state.id).values()):
-            yield Progress(
-                stage="lost", text=f"{state.id}: {lost:,} requests could not be written down", kind="warning"
-            )
+            requests_lost = "1 request" if lost == 1 else f"{lost:,} requests"
+            text = f"{state.id}: {requests_lost} could not be written down"
+            yield Progress(stage="lost", text=text, kind="warning")
     return 0
 
 
