@@ -73,8 +73,8 @@ class Copying:
             self._linked = os.open(linked, FOLDER, dir_fd=top)
             try:
                 self._below(top)
-                for one in os.scandir(self._linked):
-                    os.unlink(one.name, dir_fd=self._linked)
+                for one in [one.name for one in os.scandir(self._linked)]:
+                    os.unlink(one, dir_fd=self._linked)
             finally:
                 os.close(self._linked)
             os.rmdir(linked, dir_fd=top)
