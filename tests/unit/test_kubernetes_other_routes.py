@@ -12,8 +12,10 @@ from kubernetes_values import ENV, SERVICE, SETTINGS, WITHOUT_GATEWAY, World
 
 from cluster_stub import ClusterStub, Fault
 from instar.errors import ProviderUnavailable
+from instar.model.drift import TakenNames
 from instar.model.environment import Drift, HostNames, Ignore
 from instar.providers.base import RouterPlan
+from instar.providers.kubernetes import api as api_module
 from instar.providers.kubernetes import preflight
 from instar.providers.kubernetes.other_routes import OtherRoute, taking
 from instar.providers.kubernetes.settings import Place
@@ -137,7 +139,7 @@ def test_drift_and_status_find_it_in_whichever_namespace(world: World) -> None:
     world.stub.put("httproutes", "theirs", route(SHOP, prefix("/api")))
     (found,) = world.provider.inspects.inspect_router(ENV)
     assert (found.kind, found.path) == ("name", "HTTPRoute theirs/other")
-    assert world.provider.inspects.taken_names(ENV) == (found,)
+    assert world.provider.inspects.taken_names(ENV) == TakenNames(found=(found,))
 
 
 def forbidden(*ends: str) -> Fault:
@@ -155,7 +157,31 @@ def test_without_the_right_only_its_own_namespace_is_looked_at_and_that_is_said(
     world.stub.faults = [ready, forbidden("/httproutes")]
     (told,) = world.provider.preflight(ENV, SETTINGS, SERVICE, launching=True)
     assert "may not list HTTPRoutes at all" in told
-    assert world.provider.inspects.taken_names(ENV) == ()
+    assert world.provider.inspects.taken_names(ENV) == TakenNames(unseen=told)
+
+
+@pytest.mark.parametrize(
+    ("ends", "where"), [(("/v1/httproutes",), "of other namespaces than 'shop'"), (("s",), "at all")]
+)
+def test_what_is_no_missing_right_is_told_as_what_it_is(world: World, ends: tuple[str, ...], where: str) -> None:
+    world.stub.put("httproutes", "shop", route(namespace="shop"))
+    unreadable = Fault(200, {"items": "none"}, times=9, fits=lambda method, path: path.endswith(ends))
+    world.stub.faults = [unreadable]
+    taken = world.provider.inspects.taken_names(ENV)
+    assert len(taken.found) == (where != "at all")
+    assert taken.unseen is not None and f"HTTPRoutes {where} were not looked at (cannot " in taken.unseen
+    assert "credentials" not in taken.unseen
+
+
+def test_more_routes_than_are_read_are_told_and_those_of_its_own_namespace_looked_at(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_module, "_MOST_PAGES", 1)
+    world.stub.put("httproutes", "shop", route(namespace="shop"))
+    page = {"items": [], "metadata": {"continue": "more"}}
+    world.stub.faults = [Fault(200, page, times=9, fits=lambda method, path: path.endswith("/v1/httproutes"))]
+    taken = world.provider.inspects.taken_names(ENV)
+    assert len(taken.found) == 1 and taken.unseen is not None and "there are more than 500" in taken.unseen
 
 
 def test_an_api_that_is_away_is_no_missing_right(world: World) -> None:
@@ -210,5 +236,5 @@ def test_nobody_is_asked_where_there_is_no_gateway_or_no_name(world: World) -> N
     for settings in (WITHOUT_GATEWAY, dataclasses.replace(SETTINGS, names=HostNames())):
         world.settings[ENV] = settings
         world.stub.asked.clear()
-        assert world.provider.inspects.taken_names(ENV) == ()
+        assert world.provider.inspects.taken_names(ENV) == TakenNames()
         assert world.stub.asked == []

@@ -9,12 +9,12 @@ import pytest
 from instar.errors import ProviderError, ProviderUnavailable
 from instar.model.digest import Digest
 from instar.model.doors import Door
-from instar.model.drift import Finding
+from instar.model.drift import Finding, TakenNames
 from instar.model.environment import Drift, HostNames, Ignore, Settings
 from instar.model.machine import EdgeSettings
 from instar.model.release import EnvironmentId
 from instar.model.status import EnvironmentStatus
-from instar.operations.status import doors_reached, reached_at, status
+from instar.operations.status import doors_reached, overview, reached_at, status
 from instar.providers.machine import MachineInspection
 from instar.views.status import status_json, status_page
 from simulated.values import configuration
@@ -74,26 +74,37 @@ def test_who_else_takes_requests_is_told_unless_a_rule_expects_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Finding(instance=None, kind="name", path="HTTPRoute theirs/a", expected="its own", observed="it takes them")
-    monkeypatch.setattr(MachineInspection, "taken_names", lambda self, environment: (other,))
+    monkeypatch.setattr(MachineInspection, "taken_names", lambda self, environment: TakenNames(found=(other,)))
     found, told = seen(tmp_path / "a")
     assert (found.taken, found.taken_unknown) == ((other,), None) and "HTTPRoute theirs/a: its own" in told
     found, told = seen(tmp_path / "b", path="HTTPRoute theirs/*")
     assert found.taken == () and "HTTPRoute" not in told
 
 
+def test_that_not_all_who_take_requests_are_known_is_said_of_one_environment_and_not_of_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unseen = TakenNames(unseen="these credentials may not list HTTPRoutes of other namespaces than 'shop'")
+    monkeypatch.setattr(MachineInspection, "taken_names", lambda self, environment: unseen)
+    found, told = seen(tmp_path)
+    assert status_json(found)["taken_unknown"] == unseen.unseen and f"are known: {unseen.unseen}" in told
+    workspace = SimulatedWorkspace(tmp_path)
+    assert [one.taken_unknown for one in overview(workspace, None).here] == [None], "it is so by choice, at each look"
+
+
 def test_an_engine_that_does_not_say_it_now_keeps_nobody_from_all_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(self: MachineInspection, environment: EnvironmentId) -> tuple[Finding, ...]:
+    def away(self: MachineInspection, environment: EnvironmentId) -> TakenNames:
         raise ProviderUnavailable("cannot list httproutes: the cluster says 429")
 
-    def refused(self: MachineInspection, environment: EnvironmentId) -> tuple[Finding, ...]:
+    def refused(self: MachineInspection, environment: EnvironmentId) -> TakenNames:
         raise ProviderError("cannot read what the cluster answers")
 
     monkeypatch.setattr(MachineInspection, "taken_names", away)
     found, told = seen(tmp_path / "a")
     assert found.active == 1 and status_json(found)["taken_unknown"] == "cannot list httproutes: the cluster says 429"
-    assert "who else takes requests for its names was not looked at: cannot list httproutes" in told
+    assert "not all who take requests for its names are known: cannot list httproutes" in told
     monkeypatch.setattr(MachineInspection, "taken_names", refused)
     with pytest.raises(ProviderError):
         seen(tmp_path / "b")

@@ -51,6 +51,15 @@ class Finding:
     member: str | None = field(default=None, metadata=ADDED)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TakenNames:
+    """Who else takes requests for an environment's names; ``unseen``: why not all of them are known, None where they
+    are."""
+
+    found: tuple[Finding, ...] = ()
+    unseen: str | None = None
+
+
 def find_rule(finding: Finding, rules: Sequence[Ignore], today: date) -> Ignore | None:
     """Return the rule that expects ``finding``, of those that hold ``today``; None where nobody expects it."""
     return next((rule for rule in rules if holds(rule, today) and _covers(rule, finding)), None)

@@ -131,7 +131,7 @@ class EnvironmentStatus:
     ``inner_name``. ``uses``: which ones it finds by name itself; ``circle``: the way over what those use back to
     itself, both ends included, () where there is none. ``doors``: where each is, by ROLE or ROLE.PORT.
     ``taken``: who else's rules take requests for its names, as drift finds it; ``taken_unknown``: why that is not
-    known, None where it is.
+    known, or not of everybody, None where it is.
     """
 
     environment: EnvironmentId

@@ -71,7 +71,7 @@ def status(workspace: Workspace, environment: EnvironmentState, *, named: bool =
     configuration = snapshot.active.configuration if snapshot.active is not None else None
     names, edge = environment.settings.names.only(environment.names.held), _edge(workspace)
     inner = host_inside(workspace, environment) if environment.settings.internal else None
-    taken, taken_unknown = _taken(workspace, provider, environment)
+    taken, taken_unknown = _taken(workspace, provider, environment, named=named)
     return EnvironmentStatus(
         environment=environment.id,
         listen=environment.settings.all_listen,
@@ -100,19 +100,22 @@ def status(workspace: Workspace, environment: EnvironmentState, *, named: bool =
     )
 
 
-def _taken(workspace: Workspace, provider: Provider, state: EnvironmentState) -> tuple[tuple[Finding, ...], str | None]:
+def _taken(
+    workspace: Workspace, provider: Provider, state: EnvironmentState, *, named: bool
+) -> tuple[tuple[Finding, ...], str | None]:
     """Return who else takes requests for its names, unless a rule of the environment expects that; and why nobody can
-    tell, where the engine does not answer that now."""
+    tell, where the engine does not answer that now, or (``named``) not of everybody."""
     if provider.inspects is None or state.active is None:
         return (), None
     try:
-        found = provider.inspects.taken_names(state.id)
+        taken = provider.inspects.taken_names(state.id)
     except ProviderError as error:
         if error.retry_after_s is None:
             raise
         return (), error.message
     today, rules = workspace.ledger.now().date(), state.settings.drift.ignore
-    return tuple(one for one in found if find_rule(one, rules, today) is None), None
+    found = tuple(one for one in taken.found if find_rule(one, rules, today) is None)
+    return found, taken.unseen if named else None
 
 
 def _edge(workspace: Workspace) -> EdgeSettings:

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 from instar.errors import Refused
 from instar.frozen import dataclass
 from instar.model.digest import Digest
-from instar.model.drift import Finding
+from instar.model.drift import Finding, TakenNames
 from instar.model.environment import HostNames, Network, Settings
 from instar.model.log_stream import LogStream
 from instar.model.release import EnvironmentId, Instance, Release
@@ -115,7 +115,7 @@ class Inspects(Protocol):
         """Return what of the router is not as this provider made it; nothing where none runs. With it, what
         ``taken_names`` says."""
 
-    def taken_names(self, environment: EnvironmentId) -> tuple[Finding, ...]:
+    def taken_names(self, environment: EnvironmentId) -> TakenNames:
         """Return who else's rules take requests for names of the environment, where an engine lets others have such:
         they are found, and never touched."""
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from instar.errors import ProviderError, Refused
 from instar.frozen import dataclass
 from instar.model.definition import Service
-from instar.model.drift import Finding
+from instar.model.drift import Finding, TakenNames
 from instar.model.environment import Check, Settings
 from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, Release
@@ -405,8 +405,8 @@ class MachineInspection:
     def inspect_router(self, environment: EnvironmentId) -> tuple[Finding, ...]:
         return self.routes.inspect(environment)
 
-    def taken_names(self, environment: EnvironmentId) -> tuple[Finding, ...]:
-        return ()  # the machine's edge gives a name to one alone
+    def taken_names(self, environment: EnvironmentId) -> TakenNames:
+        return TakenNames()  # the machine's edge gives a name to one alone
 
     def router(self, environment: EnvironmentId) -> RouterState:
         return self.routes.observe(environment)

@@ -149,7 +149,7 @@ def _advice(status: EnvironmentStatus) -> Page:
         yield f"\n{status.environment}: {taken.path}: {taken.expected}, and {taken.observed}"
     if status.taken_unknown is not None:
         why = status.taken_unknown
-        yield f"\n{status.environment}: who else takes requests for its names was not looked at: {why}"
+        yield f"\n{status.environment}: not all who take requests for its names are known: {why}"
     if status.circle:
         yield f"\n{circle_text(status.circle)}"
     troubles = [f"{one.id}: {one.reason}" for one in active.instances if one.reason] if active else []

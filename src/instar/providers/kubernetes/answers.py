@@ -32,6 +32,10 @@ class AlreadyExists(ProviderError):
     code = "object-exists"
 
 
+class Forbidden(ProviderError):
+    """These credentials have not the right to it."""
+
+
 class Changed(ProviderUnavailable):
     """Somebody has changed an object since it was read."""
 
@@ -57,7 +61,7 @@ def refusal(what: str, status: int, body: bytes, retry_after: str | None = None)
                 hint="raise the namespace's ResourceQuota, or ask for less in the definition",
             )
         case 403:
-            return ProviderError(f"cannot {what}: {message}", hint=_RBAC)
+            return Forbidden(f"cannot {what}: {message}", hint=_RBAC)
         case 409 if reason == "AlreadyExists":
             return AlreadyExists(f"cannot {what}: it exists already")
         case 409 if owners := _owners(told):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from instar.errors import InstarError, ProviderError, RouterError
-from instar.model.drift import Finding
+from instar.model.drift import Finding, TakenNames
 from instar.model.release import EnvironmentId, Instance
 from instar.providers.base import RoutedTarget, RouterPlan, RouterState, Subject, Target
 from instar.providers.doors import Ports
@@ -60,16 +60,16 @@ class ClusterInspection:
     def inspect_router(self, environment: EnvironmentId) -> tuple[Finding, ...]:
         sites = self._cluster.sites_of(environment)
         own = (_routed(one) for one in self._cluster.traffic_of(environment).differences(sites))
-        return (*own, *self.taken_names(environment))
+        return (*own, *self.taken_names(environment).found)
 
-    def taken_names(self, environment: EnvironmentId) -> tuple[Finding, ...]:
+    def taken_names(self, environment: EnvironmentId) -> TakenNames:
         api, names, place = self._cluster.place_of(environment)
         sites = self._cluster.sites_of(environment)
         if place.gateway is None or not sites:
-            return ()
-        routes = other_routes.listed(api, place.namespace).routes
-        found = other_routes.taking(routes, (place.namespace, names.route), place, sites)
-        return tuple(one.finding for one in found)
+            return TakenNames()
+        listed = other_routes.listed(api, place.namespace)
+        found = other_routes.taking(listed.routes, (place.namespace, names.route), place, sites)
+        return TakenNames(found=tuple(one.finding for one in found), unseen=listed.unseen)
 
     def router(self, environment: EnvironmentId) -> RouterState:
         door = self._cluster.traffic_of(environment).door()

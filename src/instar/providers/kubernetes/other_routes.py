@@ -13,6 +13,7 @@ from typing import Any, Final
 from instar.errors import ProviderError
 from instar.frozen import dataclass
 from instar.model.drift import Finding
+from instar.providers.kubernetes.answers import Forbidden
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.kinds import GATEWAY, ROUTE
 from instar.providers.kubernetes.names import ENVIRONMENT, MANAGED_BY, SERVICE
@@ -60,23 +61,24 @@ class Listed:
 
 
 def listed(api: Api, namespace: str) -> Listed:
-    """Return the HTTPRoutes of all namespaces, or of this one alone where these credentials may list no others."""
+    """Return the HTTPRoutes of all namespaces, or of this one alone where no others can be listed."""
     try:
         return Listed(routes=api.list(ROUTE, None, {}))
     except ProviderError as error:
         if error.retry_after_s is not None:
             raise
+        why = error
     try:
         own, where = api.list(ROUTE, namespace, {}), f"of other namespaces than '{namespace}'"
     except ProviderError as error:
         if error.retry_after_s is not None:
             raise
-        own, where = (), "at all"
-    return Listed(
-        routes=own,
-        unseen=f"these credentials may not list HTTPRoutes {where}: one of somebody else's that takes requests for its "
-        "names would not be found (the ClusterRole for it is in what instar kubernetes rbac prints)",
-    )
+        own, where, why = (), "at all", error
+    missed = "one of somebody else's that takes requests for its names would not be found"
+    if not isinstance(why, Forbidden):
+        return Listed(routes=own, unseen=f"HTTPRoutes {where} were not looked at ({why.message}): {missed}")
+    role = "the ClusterRole for it is in what instar kubernetes rbac prints"
+    return Listed(routes=own, unseen=f"these credentials may not list HTTPRoutes {where}: {missed} ({role})")
 
 
 def taking(routes: Sequence[Object], own: tuple[str, str], place: Place, sites: Sequence[str]) -> Iterator[OtherRoute]:
