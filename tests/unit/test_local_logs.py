@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -131,6 +132,23 @@ def test_a_file_that_is_filled_just_when_one_was_taken_is_kept_as_well(
     hear()
     keeper.keep()
     assert texts(list(logs.read(log, None))) == ["file 1", "file 2"]
+
+
+def test_a_file_that_cannot_be_kept_is_said_to_be_lost(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*paths: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    keeper = log_keeper.Keeper(log.parent)
+    for number in range(1, 4):
+        replace(log, line(f"file {number}"))
+        keeper.hear()
+        with monkeypatch.context() as disk:
+            if number == 2:
+                disk.setattr(os, "link", full)
+            keeper.keep()
+    first, mark, last = logs.read(log, None)
+    assert texts([first, last]) == ["file 1", "file 3"]
+    assert mark.endswith(f"instar {log_keeper.LOST}")
 
 
 def test_files_stay_in_their_order_though_another_begins_while_they_are_opened(

@@ -97,6 +97,7 @@ class Keeper:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._begun: dict[str, int] = {}
+        self._unkept: dict[str, int] = {}  # of these, those that could not be kept
         self._watch = _watch(folder)
 
     def begin(self) -> None:
@@ -120,8 +121,8 @@ class Keeper:
 
     def _keep_one(self, log: Path) -> None:
         self.hear()
-        surely = self._begun.pop(log.name)
-        with contextlib.suppress(OSError):  # its environment is being removed
+        surely = self._begun.pop(log.name) + self._unkept.pop(log.name, 0)
+        try:
             if not take(log):
                 return
             self.hear()
@@ -129,6 +130,8 @@ class Keeper:
             if meanwhile and inode_of(log) == inode_of(taken(log)):
                 surely, meanwhile = surely + self._begun.pop(log.name), 0
             place(log, lost=True if surely > 1 else None if meanwhile else False)
+        except OSError:  # the disk is full, or its environment is being removed
+            self._unkept[log.name] = surely
 
 
 def _keep(folder: Path) -> None:
