@@ -84,6 +84,7 @@ def answered_here(monkeypatch: pytest.MonkeyPatch, answer: Answer, question: que
     """Have a process answer as the server's do, with what ``answer`` yields; return all that it sends."""
     monkeypatch.setattr(asked, "answer", lambda workspace, question: answer)
     monkeypatch.setattr(asked, "_ENDS_WITHIN_S", 1.0)
+    monkeypatch.setattr(asked, "_LARGEST_BYTES", asked._memory_bytes() + asked._LARGEST_BYTES)  # the tests' own besides
     ours, theirs = socket.socketpair()
     child = os.fork()
     if not child:

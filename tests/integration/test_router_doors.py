@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -65,10 +66,11 @@ class Doors:
 
     def by_name(self, name: str, headers: str = "") -> bytes:
         """Return what is answered to a request that the edge passes on, by the name."""
-        path = proxy.Proxy(self.here.state, self.here.id, ENV).door / listener.DOOR
-        with socket.socket(socket.AF_UNIX) as one:
+        folder = os.open(proxy.Proxy(self.here.state, self.here.id, ENV).door, os.O_PATH)
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as one, contextlib.ExitStack() as opened:
+            opened.callback(os.close, folder)
             one.settimeout(20)
-            one.connect(str(path))
+            one.connect(f"/proc/self/fd/{folder}/{listener.DOOR}")  # its whole path may be too long for a socket's
             one.sendall(b"PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\n")
             one.sendall(f"GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n{headers}\r\n".encode())
             answer = b"".join(iter(lambda: one.recv(65_536), b""))
