@@ -8,7 +8,7 @@ release that is.
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
 
@@ -74,20 +74,31 @@ def due_now(entry: Entry, since: datetime, now: datetime) -> Occurrence | None:
 def missed(entry: Entry, since: datetime, now: datetime, *, over: bool = False) -> Missed | None:
     """Return what of an entry was due after ``since``, and after what was begun of it last, and will not begin any
     more; None: nothing. Of several that are due, only the last begins; ``over``: that neither."""
+    span = missed_between(entry, since, now, over=over)
+    if span is None:
+        return None
+    first, last = span
+    if entry.task.every_ms is not None:
+        count = 1 + round((last - first).total_seconds() * 1000 / entry.task.every_ms)
+        return Missed(entry=entry.name, count=count, first=first, last=last)
+    count = 1
+    for at in _times_of_cron(entry.task, first):
+        if at > last or count == _COUNTED:
+            return Missed(entry=entry.name, count=count, first=first, last=last, more=at <= last)
+        count += 1
+    return Missed(entry=entry.name, count=count, first=first, last=last)
+
+
+def missed_between(
+    entry: Entry, since: datetime, now: datetime, *, over: bool = False
+) -> tuple[datetime, datetime] | None:
+    """Return the first and the last time of what :func:`missed` counts, without counting it; None: nothing."""
     before = None if entry.last is None else Occurrence.of(entry.last.name)
     after = since if before is None or before.due_at is None else max(since, before.due_at)
     first, last = next_at(entry.task, after), last_at(entry.task, now)
     if last is not None and not over and (entry.task.missed == "once" or last > now - LATE):
         last = last_at(entry.task, last - timedelta(seconds=1))
-    if first is None or last is None or last < first:
-        return None
-    if entry.task.every_ms is not None:
-        count = 1 + round((last - first).total_seconds() * 1000 / entry.task.every_ms)
-        return Missed(entry=entry.name, count=count, first=first, last=last)
-    count, at = 1, next_at(entry.task, first)
-    while at is not None and at <= last and count < _COUNTED:
-        count, at = count + 1, next_at(entry.task, at)
-    return Missed(entry=entry.name, count=count, first=first, last=last, more=at is not None and at <= last)
+    return None if first is None or last is None or last < first else (first, last)
 
 
 def in_force_since(active: Release, terms: Sequence[Term]) -> Mapping[str, datetime]:
@@ -242,16 +253,17 @@ def _step(every_ms: int, at: datetime, further: int) -> datetime:
 
 
 def _by_cron(task: ScheduledTask, start: datetime, *, reverse: bool = False) -> datetime | None:
+    return next(_times_of_cron(task, start, reverse=reverse), None)
+
+
+def _times_of_cron(task: ScheduledTask, start: datetime, *, reverse: bool = False) -> Iterator[datetime]:
+    """Yield when it is due after ``start``, or before it, one after the other."""
     from cronsim import CronSim
 
     zone = _find_zone(task.zone)
-    if zone is None:
-        return None
-    try:
-        found: datetime = next(CronSim(task.cron or "", start.astimezone(zone), reverse=reverse))
-    except StopIteration:
-        return None
-    return found.astimezone(UTC)
+    if zone is not None:
+        for found in CronSim(task.cron or "", start.astimezone(zone), reverse=reverse):
+            yield found.astimezone(UTC)
 
 
 def is_zone_known(task: ScheduledTask) -> bool:

@@ -17,6 +17,7 @@ from instar.control.schedule import (
     entries_of,
     in_force_since,
     missed,
+    missed_between,
     next_at,
 )
 from instar.control.snapshot import Snapshot, alone
@@ -77,7 +78,7 @@ class Timetable:
 
     def _missed(self, ledger: Ledger, snapshot: Snapshot, entries: Sequence[Entry]) -> Iterator[Missed]:
         """Yield what was missed and not written down yet: once for all that was so in a row."""
-        late = [entry for entry in entries if missed(entry, self._since[entry.name], snapshot.now) is not None]
+        late = [entry for entry in entries if missed_between(entry, self._since[entry.name], snapshot.now) is not None]
         known = ledger.schedules.missed_until(snapshot.environment.id) if late else {}
         for entry in late:
             since = self._since[entry.name]
