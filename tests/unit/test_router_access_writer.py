@@ -10,6 +10,7 @@ import select
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -177,7 +178,7 @@ def test_a_flood_is_written_without_a_pause(folder: int, tmp_path: Path, monkeyp
     reading, writing, went = flooded(8_000)
     os.close(writing)
     pauses = list[float]()
-    monkeypatch.setattr(time, "sleep", pauses.append)
+    monkeypatch.setattr(access_writer, "time", SimpleNamespace(**{**vars(time), "sleep": pauses.append}))
     write(reading, folder, again=False)
     os.close(reading)
     assert len(LINE) * went > 10 * access_writer._CHUNK_BYTES
