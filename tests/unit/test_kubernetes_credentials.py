@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,6 @@ from instar.providers.kubernetes.kinds import NAMESPACE
 from instar.providers.kubernetes.kubeconfig import find_config
 
 V1 = "client.authentication.k8s.io/v1"
-
-
-@pytest.fixture
-def stub() -> Iterator[ClusterStub]:
-    made = ClusterStub()
-    yield made
-    made.close()
 
 
 def plugin(folder: Path, script: str) -> Path:

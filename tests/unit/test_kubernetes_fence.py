@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,6 @@ from instar.providers.base import RouterPlan
 from instar.providers.kubernetes.api import Api
 
 PLAN = RouterPlan.of(ENV, SETTINGS, SERVICE)
-
-
-@pytest.fixture
-def stub() -> Iterator[ClusterStub]:
-    made = ClusterStub()
-    yield made
-    made.close()
 
 
 class Operators:

@@ -76,13 +76,6 @@ def server() -> Iterator[Server]:
     made.close()
 
 
-@pytest.fixture
-def stub() -> Iterator[ClusterStub]:
-    made = ClusterStub()
-    yield made
-    made.close()
-
-
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,6 @@ from instar.providers.kubernetes.kinds import NAMESPACE
 from instar.providers.kubernetes.kubeconfig import find_config
 
 ANSWER = b'{"metadata": {"name": "shop"}}'
-
-
-@pytest.fixture
-def stub() -> Iterator[ClusterStub]:
-    made = ClusterStub()
-    yield made
-    made.close()
 
 
 def written(file: Path, **parts: Any) -> Path:

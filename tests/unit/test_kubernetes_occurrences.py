@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from kubernetes_values import ENV, World
@@ -26,11 +25,6 @@ def stub() -> Iterator[ClusterStub]:
     made.ends_at_once = True
     yield made
     made.close()
-
-
-@pytest.fixture
-def world(stub: ClusterStub, tmp_path: Path) -> World:
-    return World(stub, tmp_path)
 
 
 def scheduled(world: World, serial: int = 1, entry: str = "nightly", number: int = 1) -> Instance:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,18 +10,6 @@ from kubernetes_values import World
 
 from cluster_stub import ClusterStub, Fault
 from instar.errors import ProviderUnavailable
-
-
-@pytest.fixture
-def stub() -> Iterator[ClusterStub]:
-    made = ClusterStub()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def world(stub: ClusterStub, tmp_path: Path) -> World:
-    return World(stub, tmp_path)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +29,6 @@ from instar.providers.kubernetes.route import said_otherwise
 from instar.providers.kubernetes.settings import Place
 
 PLAN = RouterPlan.of(ENV, SETTINGS, SERVICE)
-
-
-@pytest.fixture
-def stub() -> Iterator[ClusterStub]:
-    made = ClusterStub()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def world(stub: ClusterStub, tmp_path: Path) -> World:
-    return World(stub, tmp_path)
 
 
 def test_a_group_is_made_once_seen_and_goes_whole(world: World, stub: ClusterStub) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +63,6 @@ def test_bad_bounds(instances: str, more: str, service: str, told: str) -> None:
         read(instances, service or "workdir: /", more or "preview: header")
     (problem,) = caught.value.problems
     assert told in str(problem)
-
-
-@pytest.fixture
-def stub() -> Iterator[ClusterStub]:
-    made = ClusterStub()
-    yield made
-    made.close()
 
 
 @pytest.fixture

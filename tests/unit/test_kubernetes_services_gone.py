@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from kubernetes_values import ENV, SERVICE, SETTINGS, World
@@ -21,11 +20,6 @@ def stub() -> Iterator[ClusterStub]:
     made.resolves = True
     yield made
     made.close()
-
-
-@pytest.fixture
-def world(stub: ClusterStub, tmp_path: Path) -> World:
-    return World(stub, tmp_path)
 
 
 def served(world: World) -> tuple[Instance, Instance]:

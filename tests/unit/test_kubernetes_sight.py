@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,18 +38,6 @@ PUBLIC: Mapping[str, Any] = {
     },
     "status": {"addresses": [{"type": "IPAddress", "value": "192.0.2.7"}, {"type": "Named", "value": "x"}]},
 }
-
-
-@pytest.fixture
-def stub() -> Iterator[ClusterStub]:
-    made = ClusterStub()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def world(stub: ClusterStub, tmp_path: Path) -> World:
-    return World(stub, tmp_path)
 
 
 class Clock:

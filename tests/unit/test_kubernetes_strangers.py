@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,18 +26,6 @@ from instar.providers.kubernetes.observation import is_of
 
 OURS = {"instar/service": "shop", "instar/environment": "prod", "instar/ledger": "0a1b2c3d"}
 BEGAN = {"creationTimestamp": "2020-01-01T00:00:00Z"}
-
-
-@pytest.fixture
-def stub() -> Iterator[ClusterStub]:
-    made = ClusterStub()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def world(stub: ClusterStub, tmp_path: Path) -> World:
-    return World(stub, tmp_path)
 
 
 def stranger(stub: ClusterStub, name: str, labels: dict[str, str], plural: str = "pods") -> None:

@@ -5,7 +5,6 @@ The entries are what an API server of 1.37 answers after kubectl annotate, kubec
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +78,6 @@ def test_what_others_added_goes_and_what_is_said_and_the_engine_s_stays() -> Non
         "metadata": {"annotations": {"note": None}, "managedFields": [OWN, STATUS], "resourceVersion": "7"},
         "spec": {"externalIPs": None, "selector": {"app": None}},
     }
-
-
-@pytest.fixture
-def stub() -> Iterator[ClusterStub]:
-    made = ClusterStub()
-    yield made
-    made.close()
 
 
 def test_a_gateway_that_writes_to_a_route_meanwhile_keeps_nothing_from_being_taken_back(

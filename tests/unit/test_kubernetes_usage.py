@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,11 +26,6 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClusterStub]:
     made.has_metrics = True
     yield made
     made.close()
-
-
-@pytest.fixture
-def world(stub: ClusterStub, tmp_path: Path) -> World:
-    return World(stub, tmp_path)
 
 
 def measured(world: World, *groups: Instance) -> Measured:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,13 +20,6 @@ from instar.providers.kubernetes.settings import Place
 API = EnvironmentId(service="my-api", name="prod")
 AT = "my-api-prod.shop.svc:80"
 USED = Used(environment=str(API), port=9000, at=AT)
-
-
-@pytest.fixture
-def stub() -> Iterator[ClusterStub]:
-    made = ClusterStub()
-    yield made
-    made.close()
 
 
 def test_the_name_is_that_of_the_environments_service() -> None:

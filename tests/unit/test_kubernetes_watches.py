@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from kubernetes_values import ENV, SERVICE, SETTINGS, World
@@ -20,18 +19,6 @@ from instar.waiting import Deadline
 PLAN = RouterPlan.of(ENV, SETTINGS, SERVICE)
 ROUTES, DEPLOYMENTS = ("httproutes", "deployments")
 LONG_S = 30.0  # for no test waits that long: it would be told of sooner, or not at all
-
-
-@pytest.fixture
-def stub() -> Iterator[ClusterStub]:
-    made = ClusterStub()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def world(stub: ClusterStub, tmp_path: Path) -> World:
-    return World(stub, tmp_path)
 
 
 def served(world: World) -> Instance:
