@@ -11,6 +11,7 @@ import os
 
 from instar import syscalls
 from instar.errors import HostError
+from instar.host.processes.forks import forked
 
 _NEW_MOUNTS = 0x00020000  # CLONE_NEWNS
 
@@ -29,22 +30,21 @@ def is_chrooted() -> bool:
     """Tell whether another folder than this process's is the root of its mount namespace; False where that can't be
     told, for whoever is not root."""
     reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            numbers = os.open("/proc/self/fdinfo", os.O_RDONLY | os.O_DIRECTORY)
-            own, namespace = os.open("/", os.O_PATH), os.open("/proc/self/ns/mnt", os.O_RDONLY)
-            syscalls.enter(namespace, _NEW_MOUNTS)  # which begins at the root of that
-            is_own = _mount(numbers, own) == _mount(numbers, os.open("/", os.O_PATH))
-            os.write(writing, b"no" if is_own else b"yes")
-        finally:
-            os._exit(0)
+    child = forked(lambda: _tell(writing))
     os.close(writing)
     try:
         return os.read(reading, 8) == b"yes"
     finally:
         os.close(reading)
-        os.waitpid(pid, 0)
+        os.waitpid(child, 0)
+
+
+def _tell(writing: int) -> None:
+    numbers = os.open("/proc/self/fdinfo", os.O_RDONLY | os.O_DIRECTORY)
+    own, namespace = os.open("/", os.O_PATH), os.open("/proc/self/ns/mnt", os.O_RDONLY)
+    syscalls.enter(namespace, _NEW_MOUNTS)  # which begins at the root of that
+    is_own = _mount(numbers, own) == _mount(numbers, os.open("/", os.O_PATH))
+    os.write(writing, b"no" if is_own else b"yes")
 
 
 def _mount(numbers: int, folder: int) -> bytes:

@@ -9,13 +9,12 @@ namespace follows no link and starts no program.
 from __future__ import annotations
 
 import contextlib
-import gc
 import hashlib
 import os
 import secrets
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from instar import process, syscalls
@@ -23,6 +22,7 @@ from instar.errors import ComponentMissing, HostError
 from instar.frozen import dataclass
 from instar.host.isolation import programs
 from instar.host.kernel import idmap
+from instar.host.processes.forks import forked
 
 PROGRAM = "busybox"
 GET = "apt-get install busybox-static"
@@ -112,7 +112,7 @@ def _kept(source: Path, toolbox: Toolbox) -> Iterator[None]:
     hearing, held = os.pipe2(os.O_CLOEXEC)
     try:
         with idmap.detached(source, attributes=_READ_ONLY, without=idmap.NOEXEC) as tree:
-            keeper = _forked(lambda: _keep(tree, toolbox, telling, hearing))
+            keeper = forked(lambda: _keep(tree, toolbox, telling, hearing))
     except OSError as error:
         for descriptor in (told, telling, hearing, held):
             os.close(descriptor)
@@ -131,17 +131,6 @@ def _kept(source: Path, toolbox: Toolbox) -> Iterator[None]:
             os.waitpid(keeper, 0)
 
 
-def _forked(work: Callable[[], None]) -> int:
-    pid = os.fork()
-    if pid == 0:
-        gc.freeze()  # what the parent has done with may wait for its threads, or end its connections, when collected
-        try:
-            work()
-        finally:
-            os._exit(0)
-    return pid
-
-
 def _keep(tree: int, toolbox: Toolbox, telling: int, hearing: int) -> None:
     """The keeper's life. It holds nothing of its parent's, and no signal of a terminal ends it before its work is."""
     os.setsid()
@@ -149,7 +138,7 @@ def _keep(tree: int, toolbox: Toolbox, telling: int, hearing: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     _close_all_but(tree, toolbox.mounts, telling, hearing)
-    mounter = _forked(lambda: _mount(tree, toolbox, telling))
+    mounter = forked(lambda: _mount(tree, toolbox, telling))
     os.waitpid(mounter, 0)
     for descriptor in (tree, telling):
         os.close(descriptor)
