@@ -15,7 +15,7 @@ import pytest
 from instar.model.release import EnvironmentId
 from instar.providers.base import RouterPlan, Target
 from instar.providers.local.router import LocalRouter
-from instar.providers.machine import Router
+from instar.providers.machine_router import Router
 from integration.router_world import Backend, Client, World, free_port, until
 from simulated import Behaviour, Simulation
 from simulated.values import image, instance, release

@@ -17,7 +17,7 @@ import pytest
 from instar.model.definition import Health, Service, Stop, Task
 from instar.model.image import Image
 from instar.model.release import Configuration, EnvironmentId, Instance, Release
-from instar.providers.machine import Runtime
+from instar.providers.machine_runtime import Runtime
 from integration.tiny_world import TinyWorld, wait_until
 from simulated import Behaviour, Simulation
 from simulated.values import image as simulated_image

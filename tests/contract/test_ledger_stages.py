@@ -11,8 +11,8 @@ import pytest
 from instar.errors import LedgerError, NotFound, Refused
 from instar.ledger import Ledger
 from instar.model.environment import Settings
-from instar.model.happenings import RolloutPaused, StepTaken
 from instar.model.release import Ending, Rollout, Served, Stage
+from instar.model.rollout_happenings import RolloutPaused, StepTaken
 from simulated.values import ENV, configuration, image
 
 NETWORK = IPv4Network("10.9.0.0/28")

@@ -1,4 +1,4 @@
-"""What every router does, as providers/base.py says it."""
+"""What every router does, as providers/machine_router.py says it."""
 
 from __future__ import annotations
 

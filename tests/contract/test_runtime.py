@@ -1,4 +1,4 @@
-"""What every runtime does, as providers/base.py says it."""
+"""What every runtime does, as providers/machine_runtime.py says it."""
 
 from __future__ import annotations
 

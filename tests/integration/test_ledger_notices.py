@@ -13,9 +13,10 @@ import pytest
 from instar.ledger import Ledger
 from instar.ledger.copying import move
 from instar.model.environment import Settings
-from instar.model.happenings import AlarmOver, AlarmRaised, DamageFound, WatchFailed
+from instar.model.happenings import AlarmOver, AlarmRaised, DamageFound
 from instar.model.progress import silent
 from instar.model.release import EnvironmentId
+from instar.model.rollout_happenings import WatchFailed
 from instar.telemetry.notices import Notices, Undelivered
 from instar.views.events import notice_json
 from instar.workspace import MachineWorkspace

@@ -11,9 +11,9 @@ from instar.control.loop import Loop, Run
 from instar.control.steps import waits_for_somebody
 from instar.model.doors import Door
 from instar.model.environment import Replace, RoleSettings, RolloutRules, Settings, When
-from instar.model.happenings import RolloutAborted, RolloutResumed
 from instar.model.progress import silent
 from instar.model.release import RolloutKind
+from instar.model.rollout_happenings import RolloutAborted, RolloutResumed
 from instar.operations.converge import start_rollout
 from instar.operations.deploy import begin
 from simulated import CrashableLedger, Effects, EngineSimulation, Simulation, guarded

@@ -9,7 +9,7 @@ from control_machine import Machine
 
 from instar.model.definition import Data, Health, Service, Task, Volume
 from instar.model.environment import Analysis, Check, Replace, RolloutRules, RolloutStep
-from instar.model.happenings import RolloutPaused
+from instar.model.rollout_happenings import RolloutPaused
 from simulated import Behaviour
 from simulated.values import ENV
 

@@ -17,7 +17,7 @@ from control_machine import Machine
 from control_scenarios import ON_AN_ENGINE, SHORTLY
 from control_scenarios import SCENARIOS as OF_ONE_DOOR
 
-from instar.model.happenings import RolloutAborted
+from instar.model.rollout_happenings import RolloutAborted
 from simulated import Crash, Effects
 from simulated.values import ENV
 

@@ -30,9 +30,9 @@ from instar.control.steps import waits_for_somebody
 from instar.errors import InstarError
 from instar.model.definition import Task
 from instar.model.environment import Analysis, Check, Replace, RolloutRules, RolloutStep, Settings
-from instar.model.happenings import RolloutAborted, RolloutPaused, RolloutResumed
 from instar.model.progress import silent
 from instar.model.release import TaintKind
+from instar.model.rollout_happenings import RolloutAborted, RolloutPaused, RolloutResumed
 from instar.operations.converge import start_rollout
 from instar.operations.deploy import begin
 from simulated import Behaviour, Crash, Effects, EngineSimulation, FaultyLedger, Simulation, guarded

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from instar.definition import Loaded, base_forms, forms, load, parse
+from instar.definition import Loaded, address_forms, base_forms, forms, load, parse
 from instar.definition.schema import DEFINITION
 from instar.definition.section import Section
 from instar.definition.shapes import Either, ListOf, MapOf, OneOrMore, Shape
@@ -172,7 +172,7 @@ def test_forms_take_a_text_or_say_that_it_does_not_fit(text: str) -> None:
         forms.name, forms.variable, forms.word, base_forms.base,
         base_forms.image_of_others, base_forms.other_definition, forms.package, forms.sha256, forms.url, forms.inside,
         forms.author_path, forms.duration, forms.size, forms.mode, forms.owner, forms.user_name, forms.health_path,
-        forms.address, forms.preview, forms.pause, forms.age, forms.percent,
+        address_forms.address, address_forms.preview, forms.pause, forms.age, forms.percent,
     ):  # fmt: skip
         try:
             value = form(text)

@@ -11,7 +11,7 @@ import pytest
 from kubernetes_values import ENV, SECTION, SERVICE, SETTINGS, WITHOUT_GATEWAY, World
 
 from cluster_stub import ClusterStub, Fault
-from instar.definition import forms
+from instar.definition import address_forms
 from instar.errors import ComponentMissing, FetchError, InstarError, ProviderError, Refused
 from instar.model.definition import Health, Service, Stop
 from instar.model.doors import Door
@@ -73,7 +73,7 @@ def test_what_a_cluster_cannot_give_is_refused_with_the_reason(world: World, set
     ("settings", "told"),
     [
         ({"rollout": RolloutRules(strategy="canary", steps=())}, "a canary needs 'kubernetes.gateway'"),
-        ({"preview": forms.HEADER}, "a preview needs 'kubernetes.gateway'"),
+        ({"preview": address_forms.HEADER}, "a preview needs 'kubernetes.gateway'"),
         ({"names": HostNames(http=("shop.example",))}, "shop-prod.shop.svc"),
     ],
 )

@@ -15,9 +15,16 @@ from instar.ledger.rows import time_value
 from instar.model.codec import canonical, to_json
 from instar.model.digest import Digest
 from instar.model.environment import Settings
-from instar.model.happenings import RolloutAborted, RolloutPaused, RolloutResumed, SmokePassed, StepJudged, StepTaken
 from instar.model.origin import Commit, Origin
 from instar.model.release import Command, Ending, EnvironmentId, Maintenance, Served
+from instar.model.rollout_happenings import (
+    RolloutAborted,
+    RolloutPaused,
+    RolloutResumed,
+    SmokePassed,
+    StepJudged,
+    StepTaken,
+)
 from ledger_tampering import rewrite_last, tamper
 from simulated import VirtualClock
 from simulated.values import configuration, image, note

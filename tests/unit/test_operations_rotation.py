@@ -10,9 +10,9 @@ import pytest
 from instar.definition import load
 from instar.errors import ImageNotFound, Refused
 from instar.model.digest import Digest
-from instar.model.happenings import RolloutBegun
 from instar.model.outcome import RolloutOutcome
 from instar.model.release import EnvironmentId, Release
+from instar.model.rollout_happenings import RolloutBegun
 from instar.operations.deploy import deploy
 from instar.operations.rollback import rollback
 from instar.views.events import detail_line

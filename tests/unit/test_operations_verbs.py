@@ -13,11 +13,11 @@ from instar.definition import Loaded, load
 from instar.errors import Cancelled, HostError, InstarError, LedgerError, NotFound, Refused, RouterError, UsageError
 from instar.model.digest import Digest
 from instar.model.environment import Settings
-from instar.model.happenings import RolloutAborted
 from instar.model.origin import Origin
 from instar.model.plan import PlannedChange
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId
+from instar.model.rollout_happenings import RolloutAborted
 from instar.operations.agent import Agent
 from instar.operations.converge import converge
 from instar.operations.deploy import begin, deploy

@@ -13,8 +13,9 @@ import pytest
 
 from instar.ledger import Ledger
 from instar.model.events import Event
-from instar.model.happenings import AlarmOver, AlarmRaised, OccurrencesMissed, RolloutDone, StepJudged, TaskEnded
+from instar.model.happenings import AlarmOver, AlarmRaised, OccurrencesMissed
 from instar.model.instance_happenings import InstancesPlanned
+from instar.model.rollout_happenings import RolloutDone, StepJudged, TaskEnded
 from instar.telemetry.notices import LOST, Notices, Undelivered
 from instar.views.events import notice_json, sentence
 from simulated.values import ENV

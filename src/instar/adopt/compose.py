@@ -15,7 +15,7 @@ import yaml
 from instar.adopt.dockerfile import CHECKED, carry_dockerfile, health, name_user, without_init
 from instar.adopt.draft import Draft, DraftValue, Origin, looks_secret, number, scalar, time
 from instar.adopt.instructions import words
-from instar.definition import forms
+from instar.definition import address_forms, forms
 from instar.definition.author_files import read_author_file
 
 _LARGEST_BYTES: Final = 1 << 20
@@ -175,7 +175,7 @@ def _traffic(draft: Draft, service: Mapping[str, Any], origin: Origin) -> None:
             continue
         host, _, shown = outside.rpartition(":")
         try:
-            door = DraftValue(yaml=scalar(forms.address(f"{host or '127.0.0.1'}:{shown or inside}")), origin=at)
+            door = DraftValue(yaml=scalar(address_forms.address(f"{host or '127.0.0.1'}:{shown or inside}")), origin=at)
         except ValueError:
             draft.leave(at, f"'{outside}': it is reached at an address of this machine's: environments.ENV.listen")
             continue

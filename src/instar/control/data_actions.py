@@ -11,8 +11,8 @@ from instar.control.actions import Fail, KeepData, RestoreData
 from instar.control.report import RolloutReport
 from instar.errors import HalfDone, HostError, InstarError
 from instar.ledger import Ledger
-from instar.model.happenings import DataBegun, DataKept, DataRestored, RolloutAborted
 from instar.model.release import EnvironmentId, Rollout
+from instar.model.rollout_happenings import DataBegun, DataKept, DataRestored, RolloutAborted
 from instar.model.volume import SnapshotCause, VolumeSnapshot
 from instar.providers.base import Provider
 from instar.providers.facets import Snapshots, require

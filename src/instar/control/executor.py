@@ -23,9 +23,10 @@ from instar.errors import InstarError, LedgerError, ProviderError, RouterError
 from instar.ledger import Ledger
 from instar.model.digest import Digest
 from instar.model.environment import Settings
-from instar.model.happenings import NetworkRestored, SmokePassed, StepJudged, StepTaken, WatchFailed
+from instar.model.happenings import NetworkRestored
 from instar.model.image import Image
 from instar.model.release import BY_ITSELF, Command, Instance, Release, Rollout
+from instar.model.rollout_happenings import SmokePassed, StepJudged, StepTaken, WatchFailed
 from instar.providers.base import NetworkPlan, Provider
 from instar.providers.facets import require
 from instar.threads import at_once

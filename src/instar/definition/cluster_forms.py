@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from instar.definition.forms import Misfit, fits, network
+from instar.definition.address_forms import network
+from instar.definition.forms import Misfit, fits
 
 _WORD: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
 KEY: Final = rf"(?:[a-z0-9](?:[a-z0-9.-]{{0,251}}[a-z0-9])?/)?{_WORD}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from instar.definition.address_forms import HEADER, INTERNAL
 from instar.definition.door_forms import SERVICE
-from instar.definition.forms import HEADER, INTERNAL
 from instar.definition.problems import Mark, Problems, listed, nearest
 from instar.definition.section import Reading, blame, readings
 from instar.definition.shapes import FAILED

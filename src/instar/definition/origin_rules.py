@@ -49,4 +49,4 @@ def packages(reading: Reading, problems: Problems) -> None:
             if package in taken and taken[package][0] != what:
                 whose, line = taken[package]
                 blame(one, "packages", problems, f"'{package}' stands twice, first in line {line} ({whose})")
-            taken.setdefault(package or what, (what, one.node_of("packages").mark[0]))
+            taken.setdefault(package or what, (what, one.line_of("packages")))

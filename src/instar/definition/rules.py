@@ -8,136 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from instar.definition import (
-    door_rules,
-    forms,
-    origin_rules,
-    role_rules,
-    rollout_rules,
-    secret_rules,
-    stage_rules,
-    use_rules,
-)
-from instar.definition.input_forms import GIT
+from instar.definition import door_rules, forms, role_rules, rollout_rules, secret_rules, stage_rules, use_rules
+from instar.definition.image_rules import NOT_IN_IMAGE, is_within
 from instar.definition.problems import Problems, listed, nearest
 from instar.definition.section import REQUIRED, Reading, Section, blame, readings
 from instar.definition.shapes import FAILED
-from instar.model.base import SCRATCH, is_debian
 from instar.model.slim import AT_THE_END
 
 LONGEST_NAMES: Final = 48  # service and environment: with release and instance they make a host name of at most 63
 
-_NOT_IN_IMAGE: Final = ("/proc", "/sys", "/dev", "/run")
-_NOT_A_VOLUME: Final = (*_NOT_IN_IMAGE, "/tmp")  # noqa: S108  a name, nothing is written there
-_ON_NOTHING: Final = (
-    "'{key}' is for a base of Debian's packages, such as 'debian:bookworm', and 'scratch' has nothing that could "
-    "install them; bring files by 'fetch' or 'files'"
-)
+_NOT_A_VOLUME: Final = (*NOT_IN_IMAGE, "/tmp")  # noqa: S108  a name, nothing is written there
 _UNREAD: Final = "the router does not read what a service of tcp is sent; remove it, or 'protocol: tcp'"
 _OF_HTTP: Final = ("requests", "compression", "access_log")  # keys of an environment about what is sent
 _SYSTEM: Final = ("/", "/bin", "/boot", "/etc", "/lib", "/lib32", "/lib64", "/opt/venv", "/sbin", "/usr", "/var")
-
-
-def fetch(reading: Reading, problems: Problems) -> None:
-    _refuse_runtime_folder(reading, problems)
-    unpack, url = reading.get("unpack"), reading.get("url")
-    if isinstance(url, str) and url.startswith(GIT) and reading.get("revision") is None:
-        advice = "the commit: git ls-remote URL NAME prints that of a branch or a tag"
-        problems.add(reading.node.mark, f"{reading.path}: 'revision' is missing; expected {advice}")
-    if isinstance(reading.get("revision"), str):
-        if isinstance(url, str) and not url.startswith(GIT):
-            blame(reading, "revision", problems, "it is of a git repository, whose address begins with 'git+https://'")
-        for name in ("unpack", "mode"):
-            if name in reading.values:
-                blame(reading, name, problems, "the tree of a revision is unpacked as it is; remove it")
-        return
-    if reading.get("to") == "/" and unpack is False:
-        blame(reading, "to", problems, "expected the path of a file, found '/'")
-    if unpack is True and reading.get("mode") is not None:
-        blame(reading, "mode", problems, "it is for a file that is put, but this one is unpacked; remove it")
-
-
-def files(reading: Reading, problems: Problems) -> None:
-    _refuse_runtime_folder(reading, problems)
-    stage_rules.files(reading, problems)
-
-
-def npm(reading: Reading, problems: Problems) -> None:
-    _refuse_runtime_folder(reading, problems)
-    if reading.get("to") == "/":
-        blame(reading, "to", problems, "expected the path of a folder of its own, found '/'")
-    origin_rules.indexes(reading, problems)
-
-
-def other_base(reading: Reading, problems: Problems) -> None:
-    kinds = [name for name in ("oci", "image") if name in reading.values]
-    if len(kinds) != 1:
-        found = "both" if kinds else "neither"
-        problems.add(reading.node.mark, f"{reading.path}: expected one of 'oci' and 'image', found {found}")
-
-
-def image(reading: Reading, problems: Problems) -> None:
-    _check_base(reading, problems)
-    origin_rules.packages(reading, problems)
-    _check_npm(reading, problems)
-    _check_owners(reading, problems)
-
-
-def _check_npm(reading: Reading, problems: Problems) -> None:
-    taken: dict[str, Reading] = {}
-    for one in readings(reading.get("npm")):
-        to = one.get("to")
-        if to in taken:
-            blame(one, "to", problems, f"'{to}' is that of another, first in line {_line(taken[to], 'to')}")
-        elif to is not FAILED:
-            taken[to] = one
-
-
-def _check_owners(reading: Reading, problems: Problems) -> None:
-    """Files belong to root, to the image's user or to numbers: no other name is sure to exist."""
-    user = reading.get("user")
-    user = user.get("name") if isinstance(user, Reading) else getattr(user, "name", FAILED)
-    if user is FAILED:
-        return
-    for one in readings(reading.get("files")):
-        owner = one.get("owner")
-        if owner is not FAILED and owner not in ("root", user) and ":" not in owner:
-            near = nearest(owner, ("root", user))
-            advice = f"did you mean '{near}'?" if near else "another owner is written as numbers, such as '33:33'"
-            blame(one, "owner", problems, f"expected 'root' or the image's user '{user}', found '{owner}'; {advice}")
-
-
-def stage(reading: Reading, problems: Problems) -> None:
-    _check_base(reading, problems)
-    _check_npm(reading, problems)
-    origin_rules.packages(reading, problems)
-    stage_rules.stage(reading, problems)
-
-
-def _check_base(reading: Reading, problems: Problems) -> None:
-    base = reading.get("base")
-    if base is FAILED or (isinstance(base, str) and is_debian(base)):
-        return
-    if base == SCRATCH:
-        for key in ("packages", "python", "suites", "archives", "strip"):
-            if key in reading.values and reading.get(key) is not FAILED:
-                blame(reading, key, problems, _ON_NOTHING.format(key=key))
-    else:
-        _check_over(reading, problems)
-
-
-def _check_over(reading: Reading, problems: Problems) -> None:
-    """Over an image, what there is to choose from, and to leave out, is about packages that come with this part."""
-    packages, python, archives = (reading.get(key) for key in ("packages", "python", "archives"))
-    if FAILED in (packages, python, archives) or packages or python or archives:
-        return
-    if reading.get("suites") not in (FAILED, ()):
-        blame(reading, "suites", problems, "nothing comes from them: there are neither 'packages' nor 'python'")
-    strip = reading.get("strip")
-    found = [kind for kind in strip if kind not in AT_THE_END] if strip is not FAILED else []
-    if found:
-        advice = "what the base brought stays; there are neither 'packages' nor 'python' to take it out of"
-        blame(reading, "strip", problems, f"'{found[0]}': {advice}")
 
 
 def health(reading: Reading, problems: Problems) -> None:
@@ -161,7 +44,7 @@ def volume(reading: Reading, problems: Problems) -> None:
     if path in _SYSTEM:
         blame(reading, "path", problems, f"a volume at '{path}' would hide the image; put it in a folder below")
     for folder in _NOT_A_VOLUME:
-        if _within(path, folder):
+        if is_within(path, folder):
             blame(reading, "path", problems, f"'{folder}' is the instance's own and passes with it; put data elsewhere")
 
 
@@ -258,7 +141,7 @@ def _check_sites(environments: dict[str, Reading], problems: Problems) -> None:
                 if found:
                     whose = "this one" if found[0] == name else f"environment '{found[0]}'"
                     blame(section, key, problems, f"'{site}' is taken: {whose} has it in line {found[1]}")
-                taken.setdefault(site, (name, _line(section, key)))
+                taken.setdefault(site, (name, section.line_of(key)))
 
 
 def _sites(section: Reading) -> Iterator[tuple[str, str]]:
@@ -326,7 +209,7 @@ def _check_volumes(volumes: list[Reading], problems: Problems) -> None:
                 one,
                 "name",
                 problems,
-                f"'{name}' is the name of two volumes, first in line {_line(names[name], 'name')}",
+                f"'{name}' is the name of two volumes, first in line {names[name].line_of('name')}",
             )
         if name is not FAILED:
             names.setdefault(name, one)
@@ -335,7 +218,7 @@ def _check_volumes(volumes: list[Reading], problems: Problems) -> None:
         above = [path[:end] for end, letter in enumerate(path) if letter == "/" and end]
         outer = next((folder for folder in above if folder in paths), None)
         if path in paths:
-            blame(one, "path", problems, f"two volumes are at '{path}', first in line {_line(paths[path], 'path')}")
+            blame(one, "path", problems, f"two volumes are at '{path}', first in line {paths[path].line_of('path')}")
         elif outer or path in around:
             inner, outer = (path, outer) if outer else (around[path], path)
             blame(one, "path", problems, f"a volume cannot lie in another: '{inner}' is in '{outer}'")
@@ -416,18 +299,3 @@ def _check_environment(one: Reading, service: Reading, own: Reading, problems: P
     _check_names_served(one, service, problems)
     if service.path == "service":  # of roles that is said already
         role_rules.alone(service, one, rollout_rules.instances_of(one, "max"), problems)
-
-
-def _refuse_runtime_folder(reading: Reading, problems: Problems) -> None:
-    path = reading.get("to")
-    for folder in _NOT_IN_IMAGE:
-        if path is not FAILED and _within(path, folder):
-            blame(reading, "to", problems, f"'{folder}' is not a part of the image: an instance has its own")
-
-
-def _within(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
-
-
-def _line(reading: Reading, key: str) -> int:
-    return reading.node_of(key).mark[0]

@@ -10,7 +10,16 @@ import dataclasses
 import functools
 from typing import Any, Final, Literal
 
-from instar.definition import door_forms, forms, origin_rules, rollout_rules, rules, schedule_rules, secret_rules
+from instar.definition import (
+    address_forms,
+    door_forms,
+    image_rules,
+    origin_rules,
+    rollout_rules,
+    rules,
+    schedule_rules,
+    secret_rules,
+)
 from instar.definition.declared import About, Sections
 from instar.definition.layers import OVERRIDABLE, not_overridable
 from instar.definition.section import Key
@@ -145,7 +154,7 @@ def _environment(
         listen=_addresses(listen),
         doors=doors,
         names=names,
-        internal=forms.INTERNAL in listen,
+        internal=address_forms.INTERNAL in listen,
         tls=source,
         instances=instances,
         uses=uses,
@@ -160,7 +169,7 @@ def _door(listen: tuple[str | environment.Listen, ...]) -> Door:
 
 
 def _addresses(listen: tuple[str | environment.Listen, ...]) -> tuple[str, ...]:
-    own = [one for one in listen if isinstance(one, str) and one != forms.INTERNAL]
+    own = [one for one in listen if isinstance(one, str) and one != address_forms.INTERNAL]
     return (*own, *(address for one in listen if isinstance(one, environment.Listen) for address in one.address))
 
 
@@ -289,22 +298,22 @@ _LISTEN_ELSEWHERE: Final = {
 _ABOUT: Final[dict[type[Any] | str, About]] = {
     model.Definition: About("a definition, which begins with 'name: …'", make=_definition, check=rules.definition),
     model.ImageSpec: About("a section that says what the image is made of",
-        make=functools.partial(_part, model.ImageSpec), check=rules.image, without=("platform",)),
+        make=functools.partial(_part, model.ImageSpec), check=image_rules.image, without=("platform",)),
     PythonProjects: About("a section such as {requirements: requirements.txt, index: internal}",
         check=origin_rules.indexes, elsewhere=_PYTHON_ELSEWHERE),
     image_sources.Archive: About(
         "a section such as {uris: …, suites: stable, signed_by: keys/vendor.asc, packages: […]}",
         check=origin_rules.archive, elsewhere=_ARCHIVE_ELSEWHERE),
     model.BuildStage: About("a section that says what the stage is made of",
-        make=functools.partial(_part, model.BuildStage), check=rules.stage,
+        make=functools.partial(_part, model.BuildStage), check=image_rules.stage,
         elsewhere=_STAGE_ELSEWHERE),
     image_sources.OtherBase: About(
         "a section such as {oci: 'registry.example.org/team/base:1.2'} or {image: ../base/instar.yaml}",
-        make=_other_base, check=rules.other_base),
-    model.Fetch: About("a section such as {url: …, sha256: …, to: /opt/tool}", check=rules.fetch),
+        make=_other_base, check=image_rules.other_base),
+    model.Fetch: About("a section such as {url: …, sha256: …, to: /opt/tool}", check=image_rules.fetch),
     Slim: About("a section such as {keep: [/usr/share/zoneinfo]}"),
-    model.Files: About("a section such as {from: app, to: /srv/app}", check=rules.files),
-    NpmPackages: About("a section such as {from: app, to: /srv/app}", check=rules.npm),
+    model.Files: About("a section such as {from: app, to: /srv/app}", check=image_rules.files),
+    NpmPackages: About("a section such as {from: app, to: /srv/app}", check=image_rules.npm),
     MavenProject: About("a section such as {from: .}"),
     model.Service: About("a section that says how the service runs", make=_service, check=rules.service,
         elsewhere=_SERVICE_ELSEWHERE),

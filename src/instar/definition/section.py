@@ -192,6 +192,10 @@ class Reading:
         """Return where a key's value stands; the section itself when it was left out."""
         return self.node.entries.get(name, self.node)
 
+    def line_of(self, name: str) -> int:
+        """Return the line in which a key's value stands; that of the section when it was left out."""
+        return self.node_of(name).mark[0]
+
     def build(self) -> Any:
         """Return the model's value. Only for a reading without problems."""
         fields = {self._key(name).field: built(value) for name, value in self.values.items()}

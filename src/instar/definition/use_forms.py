@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from instar.definition.forms import INTERNAL, NAME, Misfit, address, fits
+from instar.definition.address_forms import INTERNAL, address
+from instar.definition.forms import NAME, Misfit, fits
 
 
 def listening(text: str) -> str:
-    """Return an address as ``forms.address`` does, or the word for a service that has none outside."""
+    """Return an address as ``address_forms.address`` does, or the word for a service that has none outside."""
     return text if text == INTERNAL else address(text)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from instar.definition import door_rules, forms
+from instar.definition import address_forms, door_rules
 from instar.definition.problems import Problems
 from instar.definition.section import Reading, blame
 from instar.definition.shapes import FAILED
@@ -27,7 +27,7 @@ def _uses(one: Reading, service: Any, problems: Problems) -> None:
         if whole == f"{service}/{one.path.rpartition('.')[2]}":
             blame(one, "uses", problems, f"'{whole}' is this very environment; remove it")
         elif seen.get(name, whole) != whole:
-            told = f"'{seen[name]}' and '{whole}' both want the name '{name}.{forms.INTERNAL}'"
+            told = f"'{seen[name]}' and '{whole}' both want the name '{name}.{address_forms.INTERNAL}'"
             blame(one, "uses", problems, f"{told}; one environment of a service can be used")
         elif name in seen:
             blame(one, "uses", problems, f"'{whole}' stands there twice; remove one")
@@ -36,6 +36,6 @@ def _uses(one: Reading, service: Any, problems: Problems) -> None:
 
 def _listen(one: Reading, problems: Problems) -> None:
     every = [listen for listen in door_rules.written(one).values() if listen is not FAILED]
-    if any(forms.INTERNAL in listen and len(listen) > 1 for listen in every):
+    if any(address_forms.INTERNAL in listen and len(listen) > 1 for listen in every):
         advice = "with an address or a name beside it, it is reached by others too; environments that use it need none"
-        blame(one, "listen", problems, f"'{forms.INTERNAL}' stands alone: {advice}")
+        blame(one, "listen", problems, f"'{address_forms.INTERNAL}' stands alone: {advice}")

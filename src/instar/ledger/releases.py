@@ -11,9 +11,10 @@ from instar.ledger.rows import Check, held_against, release_value
 from instar.ledger.session import Row, Session
 from instar.model.codec import canonical
 from instar.model.digest import Digest
-from instar.model.happenings import ReleaseMade, ReleasePinned, ReleaseUnpinned, TrafficShifted
+from instar.model.happenings import ReleaseMade, ReleasePinned, ReleaseUnpinned
 from instar.model.origin import Origin
 from instar.model.release import Configuration, EnvironmentId, Release
+from instar.model.rollout_happenings import TrafficShifted
 
 _NEXT = """
     SELECT coalesce(max(r.number), 0) + 1 AS number

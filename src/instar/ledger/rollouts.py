@@ -15,8 +15,8 @@ from instar.ledger.session import Session
 from instar.ledger.tables import settings_digest
 from instar.model.codec import to_json
 from instar.model.environment import Settings
-from instar.model.happenings import RolloutBegun, RolloutDone, RolloutFailed, StageChanged
 from instar.model.release import EnvironmentId, Release, Rollout, RolloutKind, Stage
+from instar.model.rollout_happenings import RolloutBegun, RolloutDone, RolloutFailed, StageChanged
 from instar.model.stages import stage_after
 
 _ONE = """

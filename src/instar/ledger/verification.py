@@ -14,7 +14,8 @@ from instar.ledger.session import Engine, Row
 from instar.model.codec import parse
 from instar.model.digest import Digest
 from instar.model.events import read
-from instar.model.happenings import DamagedHappening, EnvironmentMade, ReleaseMade, TrafficShifted, UnknownHappening
+from instar.model.happenings import DamagedHappening, EnvironmentMade, ReleaseMade, UnknownHappening
+from instar.model.rollout_happenings import TrafficShifted
 
 _EVENTS = """
     SELECT seq, at, actor, kind, place, release, image, detail, hash FROM events

@@ -6,7 +6,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from instar.model.events import detail_of
-from instar.model.happenings import (
+from instar.model.release import Stage
+from instar.model.rollout_happenings import (
     DataBegun,
     DataKept,
     DataRestored,
@@ -18,7 +19,6 @@ from instar.model.happenings import (
     StepJudged,
     StepTaken,
 )
-from instar.model.release import Stage
 
 
 def stage_after(stage: Stage, what: StageChanged, at: datetime) -> Stage:

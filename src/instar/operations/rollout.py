@@ -11,9 +11,9 @@ import time
 from instar import locks
 from instar.control.steps import waits_for_somebody
 from instar.errors import EnvironmentBusy, Refused
-from instar.model.happenings import RolloutAborted, RolloutPaused, RolloutResumed
 from instar.model.outcome import RolloutChange
 from instar.model.release import EnvironmentId, EnvironmentState, Rollout
+from instar.model.rollout_happenings import RolloutAborted, RolloutPaused, RolloutResumed
 from instar.operations.converge import converge
 from instar.operations.locks import agent_pid, environment_lock, hold_environment
 from instar.operations.privilege import require_root_for

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from instar.errors import ProviderError, Refused
 from instar.frozen import dataclass
@@ -13,11 +13,10 @@ from instar.model.drift import Finding, TakenNames
 from instar.model.environment import Check, Settings
 from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, Release
-from instar.providers.base import Observation, Observed, Probe, RouterPlan, RouterState, Subject, Target, Traffic
+from instar.providers.base import Observation, Probe, RouterPlan, RouterState, Subject, Target, Traffic
 from instar.providers.doors import Ports
 from instar.providers.facets import (
     Counts,
-    Edge,
     Ends,
     Layers,
     LogFiles,
@@ -29,158 +28,9 @@ from instar.providers.facets import (
     Shells,
     Volumes,
 )
+from instar.providers.machine_router import MachineEdge, Router
+from instar.providers.machine_runtime import Runtime
 from instar.providers.traits import Traits
-
-
-class Runtime(Networks, Volumes, Layers, Shells, Runs, Ends, Measures, Protocol):
-    """Where instances run."""
-
-    def room_bytes(self) -> int:
-        """Return how much memory this machine can still give to new instances."""
-
-    def room_addresses(self) -> int:
-        """Return how many more instances can have an address of this machine's network."""
-
-    def find_address(self, instance: Instance) -> str | None:
-        """Return the address of an instance: the same for as long as anything of it is left. None of one that has none
-        yet, or where it is lost."""
-
-    def name(self, environment: EnvironmentId, port: int) -> str:
-        """Have instances find ``environment`` at an address of its own, at ``port`` too, where the router that they are
-        led to is to listen; return where that is ("10.210.0.9:1"): the same for as long as the environment is there."""
-
-    def find_name(self, environment: EnvironmentId) -> str | None:
-        """Return where the router listens for instances that find ``environment`` by name; None before that is said."""
-
-    def let_go_of_names(self, known: Collection[EnvironmentId]) -> None:
-        """Have others get the addresses of environments that are none of ``known``, unless instances know them."""
-
-    def create(self, instance: Instance, release: Release, image: Image) -> None:
-        """Make all that ``instance`` needs, an address too, and its first process, which waits to begin: the service's
-        command or, of an instance with a ``task``, that task's. Raises ProviderError (its message is for people: a
-        command that is not in the image is named here) and leaves nothing behind when it fails."""
-
-    def start(self, instance: Instance) -> None:
-        """Let the first process of a created instance begin. Does nothing to one that runs."""
-
-    def observe(self, instances: Sequence[Instance]) -> tuple[Observed, ...]:
-        """Return how each of ``instances`` is now, in their order."""
-
-    def probe(self, instance: Instance, release: Release) -> Probe:
-        """Check its health once, as its release's ``health`` says, within ``health.timeout_ms``. Never raises."""
-
-    def check(self, instance: Instance, release: Release, check: Check) -> Probe:
-        """Answer one question about a running instance, within ``check.timeout_ms``. Never raises."""
-
-    def inspect(self, subjects: Sequence[Subject], *, deep: bool = False) -> tuple[Finding, ...]:
-        """Return everything about these instances that is not as it was made; of one that does not run, nothing.
-
-        ``deep``: read every byte of their layers too, and look for code that was changed in memory. May be asked while
-        anything else goes on; what is only so for a moment is not found.
-        """
-
-    def processes(self, instance: Instance) -> tuple[Mapping[str, Any], ...]:
-        """Return what is known of the processes of an instance, for people who look into what happened."""
-
-    def destroy(self, instance: Instance, release: Release) -> bool:
-        """Begin to stop it (signal, grace, kill), and once it has ended remove every trace but its log and its volumes.
-
-        A half-made or half-removed instance is fine. Returns whether nothing of it is left by now; if not, it is
-        observed as ``ending`` for as long as its grace lasts, and is to be asked for again when it no longer is.
-        """
-
-    def release(self, instances: Sequence[str]) -> None:
-        """Let others have the addresses of those of ``instances`` of which nothing is left. No router names them."""
-
-    def clear_orphans(self, known: Callable[[], Sequence[Instance]]) -> tuple[str, ...]:
-        """Remove whatever carries this state directory's id and belongs to none of ``known()``; return their names.
-        ``known`` is asked after the machine was looked at: whatever is made was written down before."""
-
-    def log_lines(self, instance_id: str, *, last: int | None = None, follow: bool = False) -> Iterator[str]:
-        """Yield the lines that an instance printed, each ``TIME STREAM TEXT``; of destroyed ones too, while kept."""
-
-    def has_log(self, instance_id: str) -> bool:
-        """Tell whether anything that an instance printed is kept."""
-
-    def forget_logs(self, names: Sequence[str]) -> None:
-        """Remove the logs of instances that are gone; the environment that they were of may go on."""
-
-    def forget(self, environment: EnvironmentId, names: Sequence[str], *, volumes: bool) -> None:
-        """Remove the logs of a destroyed environment's instances, what they might reach, and its volumes when
-        ``volumes``.
-
-        ``names`` are the ids of all instances that it ever had: another place's may look the same.
-        """
-
-    def warnings(self) -> tuple[str, ...]:
-        """Return what on this machine will get in an instance's way (a firewall, an unreachable resolver)."""
-
-
-class MachineEdge(Edge, Protocol):
-    """Passes requests to routers by name. One for all environments; it is there as long as one has names."""
-
-    def check(self) -> None:
-        """Raise RouterError when its addresses cannot be had (the port is taken: by which process)."""
-
-    def ensure(self, plan: RouterPlan) -> bool:
-        """Pass requests for the plan's names to its environment's router, and no others; return whether some are
-        passed to it still that another expects. No request is lost."""
-
-    def restore(self, plan: RouterPlan) -> None:
-        """Make the edge as it was made again, without losing a request, with what ``plan`` passes on."""
-
-    def remove(self, environment: EnvironmentId) -> None:
-        """Pass nothing to an environment any more."""
-
-    def clear_orphans(self, known: Callable[[], Sequence[EnvironmentId]]) -> tuple[str, ...]:
-        """Pass nothing to environments that are none of ``known()``; return what of it went."""
-
-
-class Router(Previews, Counts, Maintains, Protocol):
-    """Where traffic goes. One per environment; a place is made known to it by ``ensure``."""
-
-    def check(self, plan: RouterPlan) -> None:
-        """Raise RouterError when ``plan.listen`` cannot be had (the port is taken: by which process)."""
-
-    def ensure(self, plan: RouterPlan, *, door: bool = False, inside: tuple[str, ...] = ()) -> None:
-        """Make the router run as ``plan`` says, without losing a request when it runs already. ``door``: the edge asks
-        it though the plan has no names. ``inside``: where it listens for instances that find it by name."""
-
-    def attach(self, environment: EnvironmentId, targets: Sequence[Target]) -> None:
-        """Make ``targets`` known with weight 0, and return when the router's own checks have found each well.
-
-        Raises RouterError when they are not within five seconds; nothing that has traffic is touched.
-        """
-
-    def route(self, environment: EnvironmentId, weights: Mapping[str, int]) -> float:
-        """Give new requests to attached targets by name and weight (1–256), and none to any other target.
-
-        Those not named stay attached, draining. Written to the router's file before it returns, so that it
-        holds after a restart. Returns the seconds in which the traffic moved.
-        """
-
-    def detach(self, environment: EnvironmentId, names: Sequence[str]) -> int:
-        """Take targets away, cutting what is still in flight; return how many sessions were cut.
-
-        When it returns, no router file names their addresses.
-        """
-
-    def observe(self, environment: EnvironmentId) -> RouterState:
-        """Return what the router does now."""
-
-    def inspect(self, environment: EnvironmentId) -> tuple[Finding, ...]:
-        """Return what of the router is not as this provider made it; nothing where none runs."""
-
-    def restore(self, plan: RouterPlan, targets: Sequence[Target], *, inside: tuple[str, ...] = ()) -> None:
-        """Make the router as it was made again, without losing a request: ``plan``, and of ``targets`` those that it
-        has, with their weights; listening ``inside`` too."""
-
-    def remove(self, environment: EnvironmentId) -> None:
-        """Stop the router and remove everything of it."""
-
-    def clear_orphans(self, known: Callable[[], Sequence[EnvironmentId]]) -> tuple[str, ...]:
-        """Stop routers that belong to this state directory and to none of ``known``; return their names."""
-
 
 _WITHOUT_NAME: Final = "without a name for instances"  # in the place of a plan that is in force but for that
 

@@ -18,9 +18,10 @@ from instar.control.snapshot import GroupView, Snapshot
 from instar.drift.check import Checked
 from instar.model.certificate import CertificateStatus
 from instar.model.events import Event
-from instar.model.happenings import EnvironmentRemoved, OccurrencesMissed, StepJudged
+from instar.model.happenings import EnvironmentRemoved, OccurrencesMissed
 from instar.model.instance_happenings import InstanceEnded
 from instar.model.release import EnvironmentId, Served
+from instar.model.rollout_happenings import StepJudged
 from instar.model.usage import Measured
 
 

@@ -19,8 +19,9 @@ from instar import durable
 from instar.errors import InstarError
 from instar.ledger import Ledger
 from instar.model.events import Event
-from instar.model.happenings import NoticeLost, StepJudged, TaskEnded
+from instar.model.happenings import NoticeLost
 from instar.model.occurrence import SCHEDULED
+from instar.model.rollout_happenings import StepJudged, TaskEnded
 from instar.telemetry.channels import Channel, Command, Undelivered, Webhook
 
 __all__ = ["LOST", "TOLD", "Channel", "Command", "Notices", "Undelivered", "Webhook"]

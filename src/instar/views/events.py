@@ -25,14 +25,9 @@ from instar.model.happenings import (
     NoticeLost,
     OccurrencesMissed,
     ReleaseMade,
-    RolloutDone,
-    RolloutFailed,
     RouterRestored,
-    StepJudged,
     TakenOver,
-    TaskEnded,
     UnknownHappening,
-    WatchFailed,
 )
 from instar.model.instance_happenings import (
     DriftFound,
@@ -49,6 +44,7 @@ from instar.model.instance_happenings import (
 )
 from instar.model.printable import printable
 from instar.model.release import TaintKind
+from instar.model.rollout_happenings import RolloutDone, RolloutFailed, StepJudged, TaskEnded, WatchFailed
 from instar.views.page import Page, Table
 from instar.views.releases import origin_line
 

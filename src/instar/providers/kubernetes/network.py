@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from instar.definition import forms
+from instar.definition import address_forms, forms
 from instar.definition.cluster_forms import NAMESPACE
 from instar.definition.forms import Misfit
 from instar.frozen import dataclass
@@ -47,7 +47,8 @@ class ReleaseNetwork:
         try:
             made = from_json(cls, found)
             for one in made.allow:
-                if forms.peer(one.to) != one.to or [forms.port(port) for port in one.ports] != list(one.ports):
+                ports = [address_forms.port(port) for port in one.ports]
+                if address_forms.peer(one.to) != one.to or ports != list(one.ports):
                     raise ValueError
             for sender in made.senders or ():
                 _checked_sender(sender)
@@ -145,7 +146,7 @@ def _port(port: str) -> Mapping[str, Any]:
 
 def _checked_sender(sender: str) -> None:
     if "/" in sender:
-        forms.network(sender)
+        address_forms.network(sender)
     elif not forms.fits(NAMESPACE, sender):
         raise Misfit
 

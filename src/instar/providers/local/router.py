@@ -40,7 +40,7 @@ _PREVIEW_TRIES: Final = 3
 
 
 class LocalRouter:
-    """Implements :class:`instar.providers.base.Router`."""
+    """Implements :class:`instar.providers.machine_router.Router`."""
 
     def __init__(self, state: StateDirectory, state_id: str) -> None:
         self._state = state

@@ -52,7 +52,7 @@ _MACHINE_PATIENCE_S = 60.0
 
 
 class LocalRuntime:
-    """Implements :class:`instar.providers.base.Runtime`."""
+    """Implements :class:`instar.providers.machine_runtime.Runtime`."""
 
     def __init__(self, state: StateDirectory, state_id: str, layers: LayerImages) -> None:
         self._names = Names(state, state_id)
