@@ -104,6 +104,7 @@ class SimulatedEngine:
         poll_s=1.0,
         unseen_s=UNSEEN.total_seconds(),
         needs_root=False,
+        sees_sessions=False,
     )
     inspects = ends = changes = shells = runs = previews = counts = log_files = measures = maintains = members = None
     edge = layers = sweeps = networks = volumes = None

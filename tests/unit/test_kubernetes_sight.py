@@ -244,3 +244,20 @@ def test_what_no_gateway_answers_is_no_answer(answer: bytes, expected: Answer | 
         entrance = Entrance(address="127.0.0.1", port=server.getsockname()[1], tls=False, host="shop.example")
         assert ask(entrance, "/", {"X-Instar-Route": "version"}) == expected
         thread.join()
+
+
+def test_a_question_goes_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without TCP_NODELAY the one after a handshake of TLS waits 40 ms until that is acknowledged."""
+    kept, connect = list[socket.socket](), socket.create_connection
+
+    def connected(address: tuple[str, int], timeout: float) -> socket.socket:
+        made = connect(address, timeout)
+        kept.append(made.dup())  # which has the same options, and outlives it
+        return made
+
+    monkeypatch.setattr(socket, "create_connection", connected)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr("instar.providers.kubernetes.gateway._TIMEOUT_S", 0.05)
+        ask(Entrance(address="127.0.0.1", port=server.getsockname()[1], tls=False, host="shop.example"), "/", {})
+    with kept[0] as seen:
+        assert seen.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

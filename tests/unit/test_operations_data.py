@@ -178,6 +178,15 @@ def test_a_plain_rollback_says_that_the_data_could_come_back_and_leaves_it(world
     assert world.data.holds[ENV, "data"] == ("1", "before 1", "2")
 
 
+def test_of_a_release_without_volumes_nobody_is_asked_what_was_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.deploy("1", volumes=())
+    world.deploy("2", volumes=())
+    monkeypatch.setattr(world.data, "snapshots", Mock(side_effect=AssertionError))
+    assert world.back().active == 1
+
+
 def test_what_comes_back_can_be_read_again(world: World) -> None:
     """The form of the data is that of what was brought back, also for who goes further back."""
     world.deploy("0", data=Data(version=1, reads=(1,)))

@@ -328,8 +328,14 @@ class Executor:
         self._report.shifting(snapshot, names)
         weights = {**beside, **whole(self._views(snapshot, names))}
         seconds = self._provider.route(environment, weights)
-        exposed = self._provider.observe(environment, ()).traffic.groups
-        self._report.shifted(seconds, in_flight(one for name, one in exposed.items() if name not in weights))
+        self._report.shifted(seconds, self._left_with(snapshot, weights))
+
+    def _left_with(self, snapshot: Snapshot, weights: Mapping[str, int]) -> int | None:
+        """Return how many requests are still with those that have none of ``weights``; None where nobody knows."""
+        if not snapshot.traits.sees_sessions:
+            return None if any(one.routed and one.id not in weights for one in snapshot.groups) else 0
+        exposed = self._provider.observe(snapshot.environment.id, ()).traffic.groups
+        return in_flight(one for name, one in exposed.items() if name not in weights)
 
     def _retire(self, snapshot: Snapshot, action: actions.Retire) -> None:
         groups = self._views(snapshot, action.instances)

@@ -149,7 +149,9 @@ def told_of_data(
 
 def _kept_text(workspace: Workspace, environment: EnvironmentState, target: Release) -> str:
     """Return which snapshots of ``target``'s data there are, for people: "" where there are none, or none can be read,
-    which keeps nobody from going back."""
+    which keeps nobody from going back. Of a release without volumes nobody is asked."""
+    if not any(service.volumes for service in target.services.values()):
+        return ""
     try:
         found = kept_before(workspace.provider(environment.settings.provider), environment, target.number)
     except (InstarError, OSError):

@@ -19,6 +19,7 @@ class Traits:
     ``scales``: it has an autoscaler, which may have a group have more members than it was made with.
     ``network_of_release``: what instances may reach is made with them, and part of a release.
     ``finds_names``: its instances can find other environments of its own by name, whose addresses stay what they are.
+    ``sees_sessions``: it is known how many requests a group has in flight.
     ``patience_s``: for so long at least it is asked again when it says "not now", or nothing, whatever a release says.
     """
 
@@ -34,4 +35,5 @@ class Traits:
     scales: bool = False
     judges: bool = False
     finds_names: bool = False
+    sees_sessions: bool = True
     patience_s: float = 0.0

@@ -33,6 +33,7 @@ class KubernetesPackage:
         scales=True,
         judges=True,
         finds_names=True,
+        sees_sessions=False,
         patience_s=120.0,  # a gateway asks an API server that was away for it again after up to 40 s
     )
     settings = KubernetesSettings
