@@ -19,10 +19,10 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests/integration")]
 from edge_world import SHOP, EdgeWorld, certificate  # noqa: E402
 from proxies import Proxies, Way  # noqa: E402
 
-from instar.model.environment import HostNames  # noqa: E402
+from instar.model.host_names import HostNames  # noqa: E402
 from instar.model.release import EnvironmentId  # noqa: E402
-from instar.providers.base import Target  # noqa: E402
 from instar.providers.facets import EdgeCertificate  # noqa: E402
+from instar.providers.router_state import Target  # noqa: E402
 
 NAME = "localhost"  # wrk takes the name of the handshake from the address
 ENVIRONMENTS, NAMES_EACH = 20, 5

@@ -21,9 +21,9 @@ from instar.model.environment import Settings  # noqa: E402
 from instar.model.progress import silent  # noqa: E402
 from instar.model.release import EnvironmentId, Release  # noqa: E402
 from instar.model.state import StateDirectory  # noqa: E402
-from instar.providers.base import RouterPlan  # noqa: E402
 from instar.providers.doors import Ports  # noqa: E402
 from instar.providers.machine import MachineProvider  # noqa: E402
+from instar.providers.router_plan import RouterPlan  # noqa: E402
 from simulated import Effects, SimulatedRouter, SimulatedRuntime, VirtualClock  # noqa: E402  (tests are no package)
 from simulated.values import ENV, configuration, image, note  # noqa: E402
 

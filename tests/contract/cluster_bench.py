@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from instar.model.definition import Service
-from instar.model.environment import HostNames, Settings
+from instar.model.environment import Settings
+from instar.model.host_names import HostNames
 from instar.model.release import EnvironmentId
 from instar.providers.base import Provider
 from instar.waiting import Deadline, until

@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 
 from provider_benches import ProviderBench, patiently
 
+from instar.model.configuration import ONLY_ROLE, Configuration
 from instar.model.definition import Service
-from instar.model.release import ONLY_ROLE, Command, Configuration, EnvironmentId, Instance, Release
-from instar.providers.base import Observed, RouterPlan, Traffic
+from instar.model.release import Command, EnvironmentId, Instance, Release
+from instar.providers.base import Observed, Traffic
+from instar.providers.router_plan import RouterPlan
 
 ENV = EnvironmentId(service="port", name="dev")
 _serials = itertools.count(1)

@@ -13,9 +13,10 @@ from typing import Protocol
 import pytest
 
 from instar.model.release import EnvironmentId
-from instar.providers.base import RouterPlan, Target
 from instar.providers.local.router import LocalRouter
 from instar.providers.machine_router import Router
+from instar.providers.router_plan import RouterPlan
+from instar.providers.router_state import Target
 from integration.router_world import Backend, Client, World, free_port, until
 from simulated import Behaviour, Simulation
 from simulated.values import image, instance, release

@@ -14,9 +14,10 @@ from typing import Literal, Protocol
 
 import pytest
 
+from instar.model.configuration import Configuration
 from instar.model.definition import Health, Service, Stop, Task
 from instar.model.image import Image
-from instar.model.release import Configuration, EnvironmentId, Instance, Release
+from instar.model.release import EnvironmentId, Instance, Release
 from instar.providers.machine_runtime import Runtime
 from integration.tiny_world import TinyWorld, wait_until
 from simulated import Behaviour, Simulation

@@ -11,8 +11,9 @@ from ledger_benches import LedgerBench
 
 from instar.errors import NotFound, Refused
 from instar.ledger import Ledger
+from instar.model.configuration import ONLY_ROLE
 from instar.model.environment import Keep, Settings
-from instar.model.release import ONLY_ROLE, EnvironmentId
+from instar.model.release import EnvironmentId
 from simulated.values import NOTE, OTHER, configuration, image, note, other
 
 DEV = EnvironmentId(service="guestbook", name="dev")

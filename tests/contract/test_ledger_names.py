@@ -7,7 +7,8 @@ from ledger_benches import LedgerBench
 
 from instar.errors import Refused
 from instar.ledger import Ledger
-from instar.model.environment import HostNames, Settings
+from instar.model.environment import Settings
+from instar.model.host_names import HostNames
 from instar.model.release import EnvironmentId, OwnNames
 
 SHOP = EnvironmentId(service="shop", name="production")

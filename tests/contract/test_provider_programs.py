@@ -11,8 +11,9 @@ import pytest
 from provider_benches import REAL_BENCHES, patiently
 from provider_stage import Stage
 
+from instar.model.configuration import Configuration
 from instar.model.definition import Health, Service, Task
-from instar.model.release import Command, Configuration, Instance, Release
+from instar.model.release import Command, Instance, Release
 from instar.providers.base import Streams
 
 pytestmark = pytest.mark.parametrize("stage", REAL_BENCHES, indirect=True)

@@ -11,7 +11,7 @@ from router_benches import BENCHES, ENV, OTHER, RouterBench
 
 from instar.errors import RouterError
 from instar.model.release import Served
-from instar.providers.base import Counters, RoutedTarget, RouterState, Target
+from instar.providers.router_state import Counters, RoutedTarget, RouterState, Target
 
 
 @pytest.fixture(params=BENCHES)

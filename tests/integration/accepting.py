@@ -7,7 +7,7 @@ import socket
 import threading
 from abc import ABC, abstractmethod
 
-from instar.providers.base import Target
+from instar.providers.router_state import Target
 
 
 class Accepting(ABC):

@@ -12,13 +12,13 @@ from pathlib import Path
 import router_world
 
 from free_ports import free_port
-from instar.model.environment import HostNames
+from instar.model.host_names import HostNames
 from instar.model.machine import EdgeSettings
 from instar.model.release import EnvironmentId
-from instar.providers.base import RouterPlan
 from instar.providers.facets import EdgeCertificate
 from instar.providers.local.edge import LocalEdge
 from instar.providers.machine import MachineProvider
+from instar.providers.router_plan import RouterPlan
 from instar.router.address import Address
 
 SHOP = EnvironmentId(service="shop", name="production")

@@ -18,8 +18,9 @@ from accepting import Accepting
 from free_ports import free_port
 from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
-from instar.providers.base import RouterPlan, Target
 from instar.providers.local.router import LocalRouter
+from instar.providers.router_plan import RouterPlan
+from instar.providers.router_state import Target
 
 ENV = EnvironmentId(service="guestbook", name="dev")
 _hosts = (f"127.{10 + os.getpid() % 200}.{number // 250}.{number % 250 + 1}" for number in itertools.count())

@@ -19,9 +19,10 @@ from instar.ledger import Ledger
 from instar.model.drift import Finding
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentState
-from instar.providers.base import RouterPlan, Target
 from instar.providers.local.inspection import processes as members
 from instar.providers.machine import MachineProvider
+from instar.providers.router_plan import RouterPlan
+from instar.providers.router_state import Target
 from instar.store import Store
 from instar.store.hashed_files import HashedFiles
 from simulated import Effects, SimulatedRouter, SimulatedRuntime, VirtualClock

@@ -17,7 +17,7 @@ from router_world import until
 
 from instar.errors import RouterError
 from instar.model.definition import Headers
-from instar.model.environment import HostNames
+from instar.model.host_names import HostNames
 from instar.providers.facets import EdgeCertificate
 from instar.router.edge.certificates import first_certificate
 

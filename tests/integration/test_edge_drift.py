@@ -14,7 +14,7 @@ import pytest
 from edge_world import BLOG, SHOP, EdgeWorld, certificate
 from router_world import until
 
-from instar.model.environment import HostNames
+from instar.model.host_names import HostNames
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="routers are root's")
 

@@ -13,7 +13,7 @@ from edge_world import SHOP, EdgeWorld, certificate
 from router_world import until
 
 from free_ports import free_port
-from instar.model.environment import HostNames
+from instar.model.host_names import HostNames
 from instar.model.machine import EdgeSettings
 from instar.providers.local.edge import LocalEdge
 

@@ -16,7 +16,7 @@ from edge_world import SHOP, EdgeWorld, certificate
 
 from instar.certificates.reachability import require_here
 from instar.errors import NameElsewhere, RouterError
-from instar.model.environment import HostNames
+from instar.model.host_names import HostNames
 from instar.operations.certificates import EdgeDoor
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="routers are root's")

@@ -17,7 +17,7 @@ from router_world import until
 
 from free_ports import free_port
 from instar.host.processes import processes
-from instar.model.environment import HostNames
+from instar.model.host_names import HostNames
 from instar.model.machine import EdgeSettings
 from instar.model.release import EnvironmentId
 from instar.providers.local.edge import LocalEdge

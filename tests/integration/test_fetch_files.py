@@ -12,8 +12,8 @@ from local_archive import served
 from instar.errors import FetchError, HashMismatch, SourceUnreachable
 from instar.fetch.cache import Cache
 from instar.fetch.files import fetch_file
-from instar.model.definition import Fetch
 from instar.model.digest import Digest
+from instar.model.image_spec import Fetch
 
 DATA = bytes(range(256)) * 4096
 

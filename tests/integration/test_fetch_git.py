@@ -17,8 +17,8 @@ from instar.bake.root import Root
 from instar.errors import FetchError, HashMismatch, SourceUnreachable
 from instar.fetch.cache import Cache
 from instar.fetch.git import fetch_revision
-from instar.model.definition import Fetch
 from instar.model.digest import Digest
+from instar.model.image_spec import Fetch
 from instar.store.members import Members, Stream
 
 NONE = "0" * 64

@@ -15,8 +15,9 @@ from instar.certificates.own_authority import OwnAuthority
 from instar.certificates.record import CertificateRecord, Order
 from instar.certificates.store import CertificateFolder, CertificateStore
 from instar.model.certificate import Source, WantedCertificate
-from instar.model.environment import HostNames, Settings, Tls
+from instar.model.environment import Settings
 from instar.model.garbage import Collection
+from instar.model.host_names import HostNames, Tls
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId
 from instar.operations.gc import gc

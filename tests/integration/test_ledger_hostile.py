@@ -14,11 +14,12 @@ from instar.definition.kept import require_kept
 from instar.errors import LedgerDamaged
 from instar.ledger import Ledger
 from instar.model.codec import canonical, to_json
+from instar.model.configuration import Configuration
 from instar.model.definition import Task, Volume
 from instar.model.digest import Digest
-from instar.model.environment import Allow, HostNames, Network, Settings
+from instar.model.environment import Allow, Network, Settings
+from instar.model.host_names import HostNames
 from instar.model.progress import silent
-from instar.model.release import Configuration
 from instar.operations.ledger import move_ledger
 from instar.operations.status import overview
 from instar.workspace import MachineWorkspace

@@ -15,9 +15,9 @@ from h2.connection import H2Connection
 from h2.events import ResponseReceived
 from router_world import ENV, World, until
 
-from instar.model.environment import HostNames
+from instar.model.host_names import HostNames
 from instar.model.requests import Requests
-from instar.providers.base import Target
+from instar.providers.router_state import Target
 from instar.router import bodies
 
 pytestmark = pytest.mark.root

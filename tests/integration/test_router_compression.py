@@ -13,7 +13,7 @@ import pytest
 from router_world import ENV, World, world
 
 from instar.model.requests import Compression, Requests
-from instar.providers.base import Target
+from instar.providers.router_state import Target
 
 pytestmark = pytest.mark.root
 

@@ -15,7 +15,7 @@ import pytest
 from h2_peers import ENDED, Caller, EchoServer
 from router_world import ENV, World, until
 
-from instar.providers.base import Target
+from instar.providers.router_state import Target
 
 pytestmark = pytest.mark.root
 

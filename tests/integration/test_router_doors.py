@@ -15,10 +15,10 @@ from dataclasses import replace
 import pytest
 from router_world import ENV, Backend, Client, Load, World, free_port, until
 
-from instar.model.environment import HostNames
-from instar.providers.base import Target
+from instar.model.host_names import HostNames
 from instar.providers.doors import DoorPlan
 from instar.providers.local import proxy
+from instar.providers.router_state import Target
 from instar.router import admin_socket, listener
 
 pytestmark = pytest.mark.root

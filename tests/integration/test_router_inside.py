@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from router_world import ENV, Client, World, free_port
 
-from instar.providers.base import RouterState
+from instar.providers.router_state import RouterState
 
 pytestmark = pytest.mark.root
 

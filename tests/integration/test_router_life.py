@@ -18,8 +18,8 @@ from router_world import ENV, World, free_port, until, world
 
 from instar.errors import HostError, RouterError
 from instar.model.release import EnvironmentId
-from instar.providers.base import Counters, RouterState, Target
 from instar.providers.local.router import LocalRouter
+from instar.providers.router_state import Counters, RouterState, Target
 from instar.router import holder
 
 pytestmark = pytest.mark.root

@@ -12,8 +12,8 @@ from router_world import ENV, World, until
 
 from instar.errors import RouterError
 from instar.model.definition import Headers
-from instar.providers.base import Counters
 from instar.providers.local import router as local_router
+from instar.providers.router_state import Counters
 from instar.router import config, plan
 
 pytestmark = pytest.mark.root

@@ -18,7 +18,7 @@ import pytest
 
 from instar.errors import RouterError
 from instar.model.release import Served
-from instar.providers.base import RouterPlan
+from instar.providers.router_plan import RouterPlan
 from integration.router_world import ENV, Backend, World, free_port, until
 from integration.router_world import world as a_world
 

@@ -13,7 +13,7 @@ from edge_world import SHOP, EdgeWorld
 from h2_peers import Caller, EchoServer
 from router_world import ENV, Client, World
 
-from instar.model.environment import HostNames
+from instar.model.host_names import HostNames
 from instar.model.requests import Rate, Requests
 
 pytestmark = pytest.mark.root

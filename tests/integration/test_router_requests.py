@@ -21,8 +21,8 @@ from router_world import ENV, World
 
 from instar.errors import RouterError
 from instar.model.definition import Headers
-from instar.providers.base import Target
 from instar.providers.local import router as local_router
+from instar.providers.router_state import Target
 from instar.router import listener
 
 pytestmark = pytest.mark.root

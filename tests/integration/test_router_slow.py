@@ -15,7 +15,7 @@ from edge_world import SHOP, EdgeWorld
 from h2_peers import ENDED, Caller, EchoServer
 from router_world import ENV, World, until
 
-from instar.model.environment import HostNames
+from instar.model.host_names import HostNames
 from instar.model.requests import Requests
 
 pytestmark = pytest.mark.root

@@ -11,7 +11,7 @@ import time
 import pytest
 from router_world import ENV, World, until
 
-from instar.providers.base import Counters
+from instar.providers.router_state import Counters
 from instar.router import waiting
 
 pytestmark = pytest.mark.root

@@ -16,11 +16,12 @@ from instar.host.filesystems.layers import LayerImages
 from instar.host.kernel import cgroups, mounts
 from instar.host.network.firewall import Entries, entries
 from instar.host.processes import processes
+from instar.model.configuration import Configuration
 from instar.model.definition import Health, Service
 from instar.model.digest import Digest
 from instar.model.image import Image, ImageConfig, Layer
 from instar.model.keyed import keyed_digest
-from instar.model.release import Configuration, EnvironmentId, Instance, Release
+from instar.model.release import EnvironmentId, Instance, Release
 from instar.model.state import StateDirectory
 from instar.process import Process
 from instar.providers.base import Observed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instar.model.environment import HostNames
+from instar.model.host_names import HostNames
 from instar.router.edge import maps, names
 
 ENVIRONMENTS = ("a/dev", "b/dev", "c/dev")

@@ -17,7 +17,8 @@ from instar.model.definition import Service
 from instar.model.environment import Check, Settings
 from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, Release
-from instar.providers.base import Observation, Observed, Probe, RouterPlan, Traffic
+from instar.providers.base import Observation, Observed, Probe, Traffic
+from instar.providers.router_plan import RouterPlan
 from instar.providers.traits import Traits
 from simulated.behaviour import Behaviour, judged
 from simulated.clock import VirtualClock

@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from instar.errors import RouterError
 from instar.model.drift import Finding
 from instar.model.release import EnvironmentId, Served
-from instar.providers.base import Counters, RoutedTarget, RouterPlan, RouterState, Target
+from instar.providers.router_plan import RouterPlan
+from instar.providers.router_state import Counters, RoutedTarget, RouterState, Target
 from simulated.clock import VirtualClock
 from simulated.effects import Effects
 from simulated.runtime import SimulatedRuntime

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from instar.model.configuration import Configuration
 from instar.model.definition import Health, Service, Volume
 from instar.model.digest import Digest
 from instar.model.happenings import DamageFound, Happening, VolumeRemoved
 from instar.model.image import Image, ImageConfig, Layer
 from instar.model.origin import Origin
-from instar.model.release import Configuration, EnvironmentId, Instance, Release
+from instar.model.release import EnvironmentId, Instance, Release
 from instar.providers.base import Provider
 from instar.providers.machine import MachineProvider
 from simulated.clock import VirtualClock

@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from instar.control.snapshot import GroupView, Snapshot, wanted_plan
+from instar.model.configuration import Configuration
 from instar.model.definition import Health, Service, Volume
 from instar.model.digest import Digest
 from instar.model.environment import Keep, Replace, Settings
 from instar.model.environment import RolloutRules as Policy
 from instar.model.release import (
-    Configuration,
     EnvironmentId,
     EnvironmentState,
     Instance,
@@ -25,7 +25,8 @@ from instar.model.release import (
     Taint,
     TaintKind,
 )
-from instar.providers.base import Observed, Probe, RoutedTarget, Target
+from instar.providers.base import Observed, Probe
+from instar.providers.router_state import RoutedTarget, Target
 
 ENV = EnvironmentId(service="shop", name="production")
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)

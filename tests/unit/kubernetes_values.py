@@ -10,12 +10,14 @@ from types import SimpleNamespace
 from typing import Any
 
 from cluster_stub import ClusterStub
+from instar.model.configuration import Configuration
 from instar.model.definition import Health, Service
-from instar.model.environment import HostNames, Settings
+from instar.model.environment import Settings
+from instar.model.host_names import HostNames
 from instar.model.image import Image
 from instar.model.lease import HeldLease
 from instar.model.progress import Progress
-from instar.model.release import Configuration, EnvironmentId, Instance, Release
+from instar.model.release import EnvironmentId, Instance, Release
 from instar.model.state import StateDirectory
 from instar.providers.kubernetes.package import KUBERNETES
 from instar.providers.kubernetes.provider import KubernetesProvider

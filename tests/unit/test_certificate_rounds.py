@@ -11,7 +11,8 @@ import pytest
 
 from instar.certificates.record import CertificateRecord
 from instar.model.certificate import WantedCertificate
-from instar.model.environment import HostNames, Settings
+from instar.model.environment import Settings
+from instar.model.host_names import HostNames
 from instar.model.release import EnvironmentId
 from instar.operations import certificate_rounds
 from instar.operations.certificate_rounds import CertificateRounds

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from instar.certificates.wanted import wanted_certificates
-from instar.model.environment import HostNames, Settings, Tls
+from instar.model.environment import Settings
+from instar.model.host_names import HostNames, Tls
 from instar.model.release import EnvironmentId
 
 ACME, FILES = Tls(), Tls(kind="files", certificate_file="a.pem", key_file="a.key")

@@ -13,12 +13,14 @@ from instar.control.decide import decide
 from instar.control.executor import Executor
 from instar.control.report import RolloutReport
 from instar.control.snapshot import GroupView, Snapshot, wanted_plan, with_left_doors
+from instar.model.configuration import Configuration
 from instar.model.digest import Digest
 from instar.model.doors import Door
 from instar.model.environment import Analysis, RoleSettings, RolloutRules, RolloutStep, Settings
 from instar.model.progress import Progress
-from instar.model.release import Configuration, EnvironmentState, Instance, Release, Rollout, Served, Stage
-from instar.providers.base import Observed, Probe, RoutedTarget, Target
+from instar.model.release import EnvironmentState, Instance, Release, Rollout, Served, Stage
+from instar.providers.base import Observed, Probe
+from instar.providers.router_state import RoutedTarget, Target
 
 API = dataclasses.replace(HTTP, port=9000)
 SETTINGS = Settings(

@@ -8,9 +8,10 @@ import pytest
 from control_values import DATABASE, HTTP, WORKER, release
 
 from instar.control import forecast as forecasts
+from instar.model.configuration import Configuration
 from instar.model.definition import Service, Task, Timeouts
 from instar.model.environment import Analysis, RolloutRules, RolloutStep, Settings
-from instar.model.release import Configuration, Release
+from instar.model.release import Release
 
 OLD = release(1, ran_well=True)
 

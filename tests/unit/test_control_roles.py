@@ -13,10 +13,11 @@ from instar.control.roles import by_role, starts_before, together
 from instar.control.snapshot import GroupView, Snapshot
 from instar.errors import LedgerDamaged
 from instar.ledger.roles import release_of
+from instar.model.configuration import Configuration
 from instar.model.definition import Service, Task, Volume
 from instar.model.digest import Digest
 from instar.model.environment import RoleSettings, Settings
-from instar.model.release import Configuration, EnvironmentState, Instance, Release, Rollout
+from instar.model.release import EnvironmentState, Instance, Release, Rollout
 from instar.providers.base import Observed
 
 SETTINGS = Settings(

@@ -15,8 +15,8 @@ from instar.model.digest import Digest
 from instar.model.doors import Door, Port
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
-from instar.providers.base import RouterPlan
 from instar.providers.doors import DoorPlan, first_sites
+from instar.providers.router_plan import RouterPlan
 from instar.router import selection
 
 SERVICE = "service: {command: [a], port: 80, ports: {admin: 9000, feed: {port: 9001, protocol: tcp}}}\n"

@@ -9,8 +9,8 @@ from instar.bake.slim.plan import identity_of_slim
 from instar.definition import load, parse
 from instar.definition.layers import OVERRIDABLE
 from instar.errors import DefinitionError
+from instar.model.configuration import Configuration
 from instar.model.definition import Definition, Service
-from instar.model.release import Configuration
 
 TOP = """\
 name: shop

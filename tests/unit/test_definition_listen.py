@@ -11,7 +11,8 @@ from instar.definition.load import load, parse
 from instar.errors import DefinitionError
 from instar.model.codec import canonical
 from instar.model.definition import Definition
-from instar.model.environment import HostNames, Settings, Tls
+from instar.model.environment import Settings
+from instar.model.host_names import HostNames, Tls
 
 CERTIFICATE = """\
 -----BEGIN CERTIFICATE-----

@@ -10,21 +10,9 @@ import pytest
 
 from instar.definition import load, load_name, parse
 from instar.errors import DefinitionError, DefinitionUnreadable
-from instar.model.definition import (
-    Definition,
-    Fetch,
-    Files,
-    Health,
-    ImageSpec,
-    Limits,
-    Service,
-    Stop,
-    Timeouts,
-    Tmp,
-    User,
-    Volume,
-)
+from instar.model.definition import Definition, Health, Limits, Service, Stop, Timeouts, Tmp, Volume
 from instar.model.environment import Environment, Keep, RolloutRules, RolloutStep, SecretSource
+from instar.model.image_spec import Fetch, Files, ImageSpec, User
 
 EXAMPLE = """\
 name: guestbook

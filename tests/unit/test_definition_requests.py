@@ -12,7 +12,7 @@ from instar.model.codec import canonical
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
 from instar.model.requests import Rate, Requests
-from instar.providers.base import RouterPlan
+from instar.providers.router_plan import RouterPlan
 
 ENV = EnvironmentId(service="shop", name="dev")
 

@@ -8,9 +8,9 @@ from instar.definition import parse
 from instar.definition.kept import require_kept
 from instar.errors import DefinitionError
 from instar.model.codec import from_json, to_json
+from instar.model.configuration import Configuration
 from instar.model.definition import Definition
 from instar.model.environment import RoleSettings, Settings
-from instar.model.release import Configuration
 
 TOP = "name: shop\nimage: {base: debian:bookworm}\n"
 ROLES = """\

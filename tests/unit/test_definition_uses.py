@@ -7,9 +7,10 @@ import pytest
 from instar.definition.load import parse
 from instar.errors import DefinitionError
 from instar.model.codec import canonical, from_json, to_json
+from instar.model.configuration import Configuration
 from instar.model.definition import Definition, Health, Service
 from instar.model.environment import Allow, Settings
-from instar.model.release import Configuration, EnvironmentId, Release
+from instar.model.release import EnvironmentId, Release
 from instar.model.uses import Used
 from instar.providers.base import NetworkPlan
 

@@ -9,8 +9,9 @@ from control_values import ENV, HTTP, WORKER, address_of, group, release, snapsh
 
 from instar.drift.traffic import compare, misled, ports
 from instar.model.release import Rollout
-from instar.providers.base import RouterPlan, RouterState, Target
 from instar.providers.doors import Ports
+from instar.providers.router_plan import RouterPlan
+from instar.providers.router_state import RouterState, Target
 
 
 def found(*groups: Any, active: int = 1, **changes: Any) -> list[tuple[str, str]]:

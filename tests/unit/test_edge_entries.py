@@ -8,7 +8,7 @@ import pytest
 
 from instar.errors import RouterError
 from instar.model.definition import Headers
-from instar.model.environment import HostNames
+from instar.model.host_names import HostNames
 from instar.router.edge import config, names
 from instar.router.edge.names import Passed
 

@@ -12,9 +12,10 @@ from kubernetes_values import ENV, SECTION, World
 from cluster_stub import ClusterStub
 from instar.definition.load import load
 from instar.errors import Refused
-from instar.model.environment import HostNames, Settings
-from instar.providers.base import RouterPlan
+from instar.model.environment import Settings
+from instar.model.host_names import HostNames
 from instar.providers.facets import refuse_what_is_missing
+from instar.providers.router_plan import RouterPlan
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*/instar.yaml"))
 NAMES = {True: "shop.example", False: "shop-prod.shop.svc"}

@@ -14,8 +14,8 @@ from cluster_stub import ClusterStub
 from instar.errors import LeaseLost, ProviderUnavailable
 from instar.model.lease import HeldLease
 from instar.model.release import Instance
-from instar.providers.base import RouterPlan
 from instar.providers.kubernetes.api import Api
+from instar.providers.router_plan import RouterPlan
 
 PLAN = RouterPlan.of(ENV, SETTINGS, SERVICE)
 

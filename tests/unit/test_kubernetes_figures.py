@@ -22,10 +22,10 @@ from instar.definition.forms import Misfit
 from instar.errors import Refused
 from instar.model.environment import Analysis, Check, RolloutRules, Settings
 from instar.model.release import Served
-from instar.providers.base import RouterPlan
 from instar.providers.kubernetes import figures
 from instar.providers.kubernetes.figures import Figures, NoFigure, figure
 from instar.providers.kubernetes.settings import Place, Prometheus
+from instar.providers.router_plan import RouterPlan
 
 PORTS = {"shop-prod-1-1": 8080}
 JUDGED = RolloutRules(strategy="canary", analysis=Analysis())

@@ -11,10 +11,11 @@ from kubernetes_values import ENV, SECTION, SERVICE, SETTINGS, World
 
 from instar.errors import ProviderError, Refused
 from instar.model.codec import canonical, from_json, to_json
+from instar.model.configuration import Configuration
 from instar.model.definition import Health, Limits, Service, Stop, Tmp, Volume
 from instar.model.digest import Digest
 from instar.model.image import Image, ImageConfig
-from instar.model.release import Configuration, EnvironmentId, Instance, Release
+from instar.model.release import EnvironmentId, Instance, Release
 from instar.providers.kubernetes.names import Names, environment_part
 from instar.providers.kubernetes.objects import anchor, claim, digest_of, group_objects, owned
 from instar.providers.kubernetes.pod import Order

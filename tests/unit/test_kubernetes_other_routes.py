@@ -13,12 +13,13 @@ from kubernetes_values import ENV, SERVICE, SETTINGS, WITHOUT_GATEWAY, World
 from cluster_stub import ClusterStub, Fault
 from instar.errors import ProviderUnavailable
 from instar.model.drift import TakenNames
-from instar.model.environment import Drift, HostNames, Ignore
-from instar.providers.base import RouterPlan
+from instar.model.environment import Drift, Ignore
+from instar.model.host_names import HostNames
 from instar.providers.kubernetes import api as api_module
 from instar.providers.kubernetes import preflight
 from instar.providers.kubernetes.other_routes import OtherRoute, taking
 from instar.providers.kubernetes.settings import Place
+from instar.providers.router_plan import RouterPlan
 
 SHOP = ("shop.example",)
 REGULAR = {"path": {"type": "RegularExpression", "value": "/x"}}

@@ -14,9 +14,10 @@ from cluster_stub import ClusterStub
 from instar.errors import Refused
 from instar.model.definition import Health, Service
 from instar.model.doors import Port
-from instar.model.environment import HostNames, Settings
-from instar.providers.base import RouterPlan
+from instar.model.environment import Settings
+from instar.model.host_names import HostNames
 from instar.providers.kubernetes.names import port_name
+from instar.providers.router_plan import RouterPlan
 
 TCP = dataclasses.replace(SERVICE, port=6379, protocol="tcp", health=Health(kind="tcp"))
 FURTHER = dataclasses.replace(

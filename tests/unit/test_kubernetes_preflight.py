@@ -15,7 +15,8 @@ from instar.definition import address_forms
 from instar.errors import ComponentMissing, FetchError, InstarError, ProviderError, Refused
 from instar.model.definition import Health, Service, Stop
 from instar.model.doors import Door
-from instar.model.environment import HostNames, RolloutRules, Settings
+from instar.model.environment import RolloutRules, Settings
+from instar.model.host_names import HostNames
 from instar.model.requests import Compression
 from instar.providers.facets import refuse_what_is_missing
 from instar.providers.kubernetes.rights import NEEDED, roles

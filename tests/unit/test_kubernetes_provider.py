@@ -23,10 +23,11 @@ from instar.errors import (
 )
 from instar.model.definition import Task
 from instar.model.environment import Check
-from instar.providers.base import RouterPlan, Traffic
+from instar.providers.base import Traffic
 from instar.providers.kubernetes.preflight import require_registry
 from instar.providers.kubernetes.route import said_otherwise
 from instar.providers.kubernetes.settings import Place
+from instar.providers.router_plan import RouterPlan
 
 PLAN = RouterPlan.of(ENV, SETTINGS, SERVICE)
 

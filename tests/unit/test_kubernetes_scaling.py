@@ -17,10 +17,10 @@ from instar.model.definition import Limits
 from instar.model.environment import Settings
 from instar.model.release import Instance, Release
 from instar.model.scaling import Scaling
-from instar.providers.base import RouterPlan
 from instar.providers.facets import is_scaled
 from instar.providers.kubernetes import preflight
 from instar.providers.kubernetes.package import KUBERNETES
+from instar.providers.router_plan import RouterPlan
 
 TEXT = """name: shop
 image: {{base: scratch}}

@@ -9,7 +9,7 @@ from kubernetes_values import ENV, SERVICE, SETTINGS, World
 
 from cluster_stub import ClusterStub
 from instar.model.release import Instance
-from instar.providers.base import RouterPlan
+from instar.providers.router_plan import RouterPlan
 
 PLAN = RouterPlan.of(ENV, SETTINGS, SERVICE)
 

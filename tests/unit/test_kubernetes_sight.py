@@ -14,12 +14,12 @@ from kubernetes_values import ENV, SERVICE, World
 from cluster_stub import ClusterStub
 from instar.errors import RouterUnreachable
 from instar.model.definition import Health
-from instar.providers.base import RouterPlan
 from instar.providers.kubernetes.door import Backend, Door
 from instar.providers.kubernetes.gateway import Answer, Entrance, ask, entrances
 from instar.providers.kubernetes.names import Names
 from instar.providers.kubernetes.route import asked_path, read_route, route, version_host, version_mark
 from instar.providers.kubernetes.sight import UNSEEN_S, Sight, judged
+from instar.providers.router_plan import RouterPlan
 
 NAMES = Names(environment=ENV, ledger="0a1b2c3d")
 GATEWAY = ("gateways", "public")

@@ -13,9 +13,9 @@ from kubernetes_values import ENV, SERVICE, SETTINGS, World
 
 from cluster_stub import ClusterStub, Fault
 from instar.errors import Refused, RouterError
-from instar.providers.base import RouterPlan
 from instar.providers.doors import Ports
 from instar.providers.kubernetes.taking_back import require_hands, require_nobody_else, without_others
+from instar.providers.router_plan import RouterPlan
 
 AT = "2026-11-29T21:02:21Z"
 OWN = {

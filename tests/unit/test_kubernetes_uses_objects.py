@@ -10,7 +10,8 @@ from kubernetes_values import ENV, SERVICE, SETTINGS, WITHOUT_GATEWAY, World
 
 from cluster_stub import ClusterStub
 from instar.errors import Refused
-from instar.model.environment import HostNames, Network
+from instar.model.environment import Network
+from instar.model.host_names import HostNames
 from instar.model.release import EnvironmentId
 from instar.model.uses import Used
 from instar.providers.kubernetes.package import KUBERNETES

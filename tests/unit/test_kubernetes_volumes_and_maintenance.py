@@ -15,9 +15,9 @@ from cluster_stub import ClusterStub
 from instar.errors import NotFound, Refused, RouterError
 from instar.model.definition import Volume
 from instar.model.release import EnvironmentId
-from instar.providers.base import RouterPlan
 from instar.providers.doors import Ports
 from instar.providers.kubernetes.settings import Place
+from instar.providers.router_plan import RouterPlan
 
 PLAN = RouterPlan.of(ENV, SETTINGS, SERVICE)
 KEPT = dataclasses.replace(SETTINGS, provider_settings={**SECTION, "maintenance": {"service": "holiday", "port": 8000}})

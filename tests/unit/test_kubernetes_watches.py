@@ -12,8 +12,8 @@ from kubernetes_values import ENV, SERVICE, SETTINGS, World
 
 from cluster_stub import ClusterStub, Fault
 from instar.model.release import Ending, Instance
-from instar.providers.base import RouterPlan
 from instar.providers.kubernetes import reading, traffic
+from instar.providers.router_plan import RouterPlan
 from instar.waiting import Deadline
 
 PLAN = RouterPlan.of(ENV, SETTINGS, SERVICE)

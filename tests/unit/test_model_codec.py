@@ -10,10 +10,11 @@ import pytest
 
 from instar.host.network.firewall import Guest
 from instar.model.codec import ADDED, canonical, from_json, hints, to_json, written_as
+from instar.model.configuration import Configuration
 from instar.model.definition import Data, Definition, Health, Limits, Service, Stop, Task, Timeouts, Tmp, Volume
 from instar.model.digest import Digest
 from instar.model.environment import Check, Environment, RolloutRules
-from instar.model.release import Configuration, EnvironmentState, Instance
+from instar.model.release import EnvironmentState, Instance
 
 SMALL = Configuration(service=Service(command=("serve",), health=Health(kind="none")))
 LARGE = Configuration(

@@ -8,11 +8,11 @@ import pytest
 from control_values import ENV, HTTP, WORKER
 
 from instar.errors import Refused
+from instar.model.configuration import Configuration
 from instar.model.definition import Service
 from instar.model.doors import Door
 from instar.model.environment import Settings
 from instar.model.plan import DeployPlan, PlannedRole
-from instar.model.release import Configuration
 from instar.operations.doors import planned_roles, refuse_doors_without_ports, refuse_other_first, told_of_doors
 from instar.operations.plan import differences, written
 from instar.views.plans import plan_page

@@ -22,7 +22,8 @@ from instar.model.release import Ending
 from instar.model.state import StateDirectory
 from instar.operations.drift_response import DriftMemory, check_when_due, respond_to_drift
 from instar.operations.locks import environment_lock
-from instar.providers.base import RoutedTarget, RouterPlan, RouterState, Target
+from instar.providers.router_plan import RouterPlan
+from instar.providers.router_state import RoutedTarget, RouterState, Target
 from instar.store.hashed_files import HashedFiles
 from simulated import Simulation
 from simulated.values import ENV, configuration, image, release

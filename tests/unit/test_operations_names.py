@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from instar.errors import Refused
-from instar.model.environment import HostNames, Settings
+from instar.model.environment import Settings
+from instar.model.host_names import HostNames
 from instar.model.release import EnvironmentId
 from instar.operations.certificates import wanted_here
 from instar.operations.names import require_names

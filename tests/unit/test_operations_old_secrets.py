@@ -13,9 +13,10 @@ import pytest
 from instar.errors import Refused
 from instar.ledger import Ledger
 from instar.ledger.secrets import SecretName
+from instar.model.configuration import Configuration
 from instar.model.digest import Digest
 from instar.model.environment import Environment, SecretSource, Settings
-from instar.model.release import Configuration, EnvironmentId
+from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
 from instar.operations.locks import hold_needs, keep_from_gc
 from instar.operations.old_secrets import remove_old_secrets, remove_old_secrets_if_free

@@ -20,8 +20,8 @@ from instar.model.release import EnvironmentId
 from instar.model.scaling import Scaling
 from instar.model.state import StateDirectory
 from instar.operations import converge, deploy
-from instar.providers.base import Counters
 from instar.providers.facets import require
+from instar.providers.router_state import Counters
 from instar.views.outcomes import outcome_lines
 from simulated import Behaviour, EngineSimulation, Simulation
 from simulated.values import ENV, ORIGIN, configuration, image

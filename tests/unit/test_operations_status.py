@@ -10,7 +10,8 @@ from instar.errors import ProviderError, ProviderUnavailable
 from instar.model.digest import Digest
 from instar.model.doors import Door
 from instar.model.drift import Finding, TakenNames
-from instar.model.environment import Drift, HostNames, Ignore, Settings
+from instar.model.environment import Drift, Ignore, Settings
+from instar.model.host_names import HostNames
 from instar.model.machine import EdgeSettings
 from instar.model.release import EnvironmentId
 from instar.model.status import EnvironmentStatus

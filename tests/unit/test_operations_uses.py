@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from instar.errors import Refused
+from instar.model.configuration import Configuration
 from instar.model.definition import Health, Service
 from instar.model.digest import Digest
 from instar.model.environment import Environment, Settings
-from instar.model.release import Configuration, EnvironmentId
+from instar.model.release import EnvironmentId
 from instar.model.uses import Used
 from instar.operations.destroy import destroy
 from instar.operations.layers import guarantee

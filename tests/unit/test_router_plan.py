@@ -8,7 +8,7 @@ from instar.definition.load import parse
 from instar.model.definition import Definition, Headers
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
-from instar.providers.base import RouterPlan
+from instar.providers.router_plan import RouterPlan
 
 ENV = EnvironmentId(service="shop", name="dev")
 

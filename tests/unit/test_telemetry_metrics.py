@@ -13,7 +13,9 @@ from instar.model.environment import ScheduledTask, Settings
 from instar.model.events import Event
 from instar.model.release import EnvironmentId, EnvironmentState, Rollout, Served, Stage
 from instar.model.usage import Measured, MemberUsage, Usage
-from instar.providers.base import Observed, Probe, RoutedTarget, RouterPlan, Target
+from instar.providers.base import Observed, Probe
+from instar.providers.router_plan import RouterPlan
+from instar.providers.router_state import RoutedTarget, Target
 from instar.telemetry.metrics import Metrics
 from simulated.values import ENV, instance, release
 

@@ -15,7 +15,7 @@ from instar.adopt.reading import StageReading, split
 from instar.adopt.stages import is_installed_by_pip, target_of
 from instar.definition import forms
 from instar.definition.author_files import read_author_file
-from instar.model.definition import STAGES
+from instar.model.image_spec import STAGES
 
 _LARGEST_BYTES: Final = 1 << 16
 _PATTERNS: Final = 200

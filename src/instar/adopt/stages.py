@@ -13,7 +13,7 @@ from typing import Final
 from instar.adopt.bases import is_known
 from instar.adopt.draft import Draft, Origin
 from instar.adopt.instructions import Instruction, instructions, substituted
-from instar.model.definition import STAGES
+from instar.model.image_spec import STAGES
 
 _INSTALLED_BY_PIP: Final = re.compile(
     r"venv|site-packages|/\.local\b|/install\b|/wheels\b|/usr/local\Z|/usr/local/(bin|lib)\b"

@@ -18,7 +18,7 @@ from instar.bake.stages.takes import Take
 from instar.bake.steps import VERSIONS, Step
 from instar.frozen import dataclass
 from instar.model.codec import canonical, from_json, parse
-from instar.model.definition import STAGES
+from instar.model.image_spec import STAGES
 from instar.model.lock import Lock
 
 _NAMED: Final = 3

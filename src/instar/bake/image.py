@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from instar.model.base import find_definition, without_kind
-from instar.model.definition import BuildStage, Definition
+from instar.model.definition import Definition
 from instar.model.image import ImageConfig
+from instar.model.image_spec import BuildStage
 from instar.model.lock import Lock
 from instar.process import PATH
 

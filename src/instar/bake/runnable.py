@@ -8,7 +8,7 @@ from instar.bake.planning import Planned
 from instar.errors import ComponentMissing
 from instar.host.kernel import emulation
 from instar.model.architectures import platform_of
-from instar.model.definition import STAGES
+from instar.model.image_spec import STAGES
 from instar.model.lock import Lock
 
 _INSTALL: Final = "apt-get install qemu-user-static, where the kernel has binfmt_misc"

@@ -21,8 +21,8 @@ from instar.errors import BakeError
 from instar.frozen import dataclass
 from instar.model.base import is_debian
 from instar.model.codec import canonical
-from instar.model.definition import STAGES, ImageSpec, User
 from instar.model.image import Layer
+from instar.model.image_spec import STAGES, ImageSpec, User
 from instar.model.lock import BAKE_FORMATS, BaseImage, Lock, Package
 from instar.model.slim import AT_THE_END
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from instar.bake.root import Root
 from instar.bake.scratch import Room
 from instar.frozen import dataclass
-from instar.model.definition import NEW_UID, User
+from instar.model.image_spec import NEW_UID, User
 
 _DIGITS = 10
 _NO_ID = (1 << 32) - 1  # leaves an owner as it is

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from instar.control.analysis import Verdict
 from instar.frozen import dataclass
+from instar.model.configuration import ONLY_ROLE
 from instar.model.occurrence import Missed, Occurrence
-from instar.model.release import ONLY_ROLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from instar.control.actions import Action, KeepData, RestoreData, Retire, Route, Wait
 from instar.control.snapshot import GroupView, Snapshot
+from instar.model.configuration import Configuration
 from instar.model.definition import Service, Volume
-from instar.model.release import Configuration, Release
+from instar.model.release import Release
 
 _PAUSED_S = 0.25
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from instar.control.tasks import runs_alone
+from instar.model.configuration import Configuration
 from instar.model.definition import Service, Volume
 from instar.model.environment import Settings
-from instar.model.release import Configuration, Release
+from instar.model.release import Release
 
 
 def forecast(

@@ -12,8 +12,8 @@ from instar.model.definition import Service
 from instar.model.environment import Settings
 from instar.model.occurrence import Missed, Occurrence
 from instar.model.release import Ending, EnvironmentState, Instance, Release, TaskRun
-from instar.providers.base import Observed, Probe, Routed, RouterPlan
-from instar.providers.plans import router_plan
+from instar.providers.base import Observed, Probe, Routed
+from instar.providers.router_plan import RouterPlan, router_plan
 from instar.providers.traits import Traits
 
 

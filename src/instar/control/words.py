@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from instar.control import actions as do
+from instar.model.configuration import ONLY_ROLE
 from instar.model.occurrence import Missed
-from instar.model.release import ONLY_ROLE
 
 _Words = Callable[..., str]
 

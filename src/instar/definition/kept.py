@@ -14,10 +14,12 @@ from typing import Any, Final
 from instar.definition import forms
 from instar.definition.shapes import Choice, Installed, ListOf, MapOf, Shape, Text
 from instar.definition.values import NAMES, VALUES
+from instar.model.configuration import Configuration
 from instar.model.declaration import Declaration
 from instar.model.doors import Door
-from instar.model.environment import HostNames, ScheduledTask, Settings
-from instar.model.release import Configuration, OwnNames
+from instar.model.environment import ScheduledTask, Settings
+from instar.model.host_names import HostNames
+from instar.model.release import OwnNames
 from instar.model.uses import Used
 
 _OF_ITS_OWN: Final = (  # kept in another form than they are written in, and no part of any path

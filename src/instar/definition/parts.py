@@ -7,7 +7,7 @@ from dataclasses import field, replace
 
 from instar.definition.load import Loaded
 from instar.frozen import dataclass
-from instar.model.definition import STAGES, BuildStage, Fetch, Files
+from instar.model.image_spec import STAGES, BuildStage, Fetch, Files
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

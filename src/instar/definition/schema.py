@@ -25,7 +25,7 @@ from instar.definition.layers import OVERRIDABLE, not_overridable
 from instar.definition.section import Key
 from instar.entry_points import find_provider, provider_names
 from instar.errors import ProviderMissing
-from instar.model import base, environment, image_sources
+from instar.model import base, environment, host_names, image_sources, image_spec
 from instar.model import definition as model
 from instar.model.codec import to_json
 from instar.model.doors import Door, Port
@@ -68,8 +68,8 @@ def _chosen(health: model.Health | None, port: int | None) -> model.Health:
 
 
 def _part(
-    kind: type[model.BuildStage], *, python: str | PythonProjects | None = None, **values: Any
-) -> model.BuildStage:
+    kind: type[image_spec.BuildStage], *, python: str | PythonProjects | None = None, **values: Any
+) -> image_spec.BuildStage:
     if isinstance(python, PythonProjects):
         values |= {"indexes": python.sources, "from_source": python.from_source}
         python = python.requirements
@@ -125,8 +125,8 @@ def _scaled(own: dict[str, Any]) -> dict[str, Any]:
 def _environment(
     *,
     first: str,
-    listen: tuple[str | environment.Listen, ...] | dict[str, tuple[str | environment.Listen, ...]] = (),
-    tls: str | environment.Tls = "acme",
+    listen: tuple[str | host_names.Listen, ...] | dict[str, tuple[str | host_names.Listen, ...]] = (),
+    tls: str | host_names.Tls = "acme",
     instances: int | Scaling = 1,
     config_file: str | None = None,
     **values: Any,
@@ -135,14 +135,14 @@ def _environment(
     instances, and who else may say it."""
     if isinstance(instances, Scaling):
         values["scaling"], instances = instances, instances.min
-    source = environment.Tls(kind=tls) if isinstance(tls, str) else tls  # type: ignore[arg-type]
+    source = host_names.Tls(kind=tls) if isinstance(tls, str) else tls  # type: ignore[arg-type]
     by_door = dict(listen) if isinstance(listen, dict) else {first: listen}
     listen = by_door.pop(first, ())
     doors = {
         door.removeprefix(first) if door.startswith(f"{first}.") else door: _door(one) for door, one in by_door.items()
     }
-    sections = [one for each in (listen, *by_door.values()) for one in each if isinstance(one, environment.Listen)]
-    names = environment.HostNames(
+    sections = [one for each in (listen, *by_door.values()) for one in each if isinstance(one, host_names.Listen)]
+    names = host_names.HostNames(
         http=tuple(name for one in sections for name in one.http),
         https=tuple(name for one in sections for name in one.https),
         redirect={source: to for one in sections for source, to in one.redirect.items()},
@@ -162,19 +162,19 @@ def _environment(
     )
 
 
-def _door(listen: tuple[str | environment.Listen, ...]) -> Door:
-    sections = [one for one in listen if isinstance(one, environment.Listen)]
+def _door(listen: tuple[str | host_names.Listen, ...]) -> Door:
+    sections = [one for one in listen if isinstance(one, host_names.Listen)]
     sites = tuple(site for one in sections for site in (*one.http, *one.https))
     return Door(listen=_addresses(listen), sites=sites)
 
 
-def _addresses(listen: tuple[str | environment.Listen, ...]) -> tuple[str, ...]:
+def _addresses(listen: tuple[str | host_names.Listen, ...]) -> tuple[str, ...]:
     own = [one for one in listen if isinstance(one, str) and one != address_forms.INTERNAL]
-    return (*own, *(address for one in listen if isinstance(one, environment.Listen) for address in one.address))
+    return (*own, *(address for one in listen if isinstance(one, host_names.Listen) for address in one.address))
 
 
-def _tls(**values: Any) -> environment.Tls:
-    return environment.Tls(kind="files", **values)
+def _tls(**values: Any) -> host_names.Tls:
+    return host_names.Tls(kind="files", **values)
 
 
 def _other_base(*, oci: str | None = None, image: str | None = None) -> str:
@@ -297,22 +297,22 @@ _LISTEN_ELSEWHERE: Final = {
 # fmt: off
 _ABOUT: Final[dict[type[Any] | str, About]] = {
     model.Definition: About("a definition, which begins with 'name: …'", make=_definition, check=rules.definition),
-    model.ImageSpec: About("a section that says what the image is made of",
-        make=functools.partial(_part, model.ImageSpec), check=image_rules.image, without=("platform",)),
+    image_spec.ImageSpec: About("a section that says what the image is made of",
+        make=functools.partial(_part, image_spec.ImageSpec), check=image_rules.image, without=("platform",)),
     PythonProjects: About("a section such as {requirements: requirements.txt, index: internal}",
         check=origin_rules.indexes, elsewhere=_PYTHON_ELSEWHERE),
     image_sources.Archive: About(
         "a section such as {uris: …, suites: stable, signed_by: keys/vendor.asc, packages: […]}",
         check=origin_rules.archive, elsewhere=_ARCHIVE_ELSEWHERE),
-    model.BuildStage: About("a section that says what the stage is made of",
-        make=functools.partial(_part, model.BuildStage), check=image_rules.stage,
+    image_spec.BuildStage: About("a section that says what the stage is made of",
+        make=functools.partial(_part, image_spec.BuildStage), check=image_rules.stage,
         elsewhere=_STAGE_ELSEWHERE),
     image_sources.OtherBase: About(
         "a section such as {oci: 'registry.example.org/team/base:1.2'} or {image: ../base/instar.yaml}",
         make=_other_base, check=image_rules.other_base),
-    model.Fetch: About("a section such as {url: …, sha256: …, to: /opt/tool}", check=image_rules.fetch),
+    image_spec.Fetch: About("a section such as {url: …, sha256: …, to: /opt/tool}", check=image_rules.fetch),
     Slim: About("a section such as {keep: [/usr/share/zoneinfo]}"),
-    model.Files: About("a section such as {from: app, to: /srv/app}", check=image_rules.files),
+    image_spec.Files: About("a section such as {from: app, to: /srv/app}", check=image_rules.files),
     NpmPackages: About("a section such as {from: app, to: /srv/app}", check=image_rules.npm),
     MavenProject: About("a section such as {from: .}"),
     model.Service: About("a section that says how the service runs", make=_service, check=rules.service,
@@ -337,12 +337,12 @@ _ABOUT: Final[dict[type[Any] | str, About]] = {
         installed=_provider_sections),
     environment.RoleSettings: About("a section such as {instances: 3}", also=Overrides, make=dict,
         elsewhere=_SAME_EVERYWHERE),
-    environment.Listen: About("a section such as {https: [shop.example]}", check=rules.listen,
+    host_names.Listen: About("a section such as {https: [shop.example]}", check=rules.listen,
         elsewhere=_LISTEN_ELSEWHERE),
     Requests: About("a section such as {largest_body: 10M}"),
     Rate: About("a section such as {requests: 100, within: 10s}"),
     Compression: About("a section such as {types: [text/html]}, or {} for the usual types"),
-    environment.Tls: About("a section such as {certificate: tls/shop.pem, key: tls/shop.key}", make=_tls,
+    host_names.Tls: About("a section such as {certificate: tls/shop.pem, key: tls/shop.key}", make=_tls,
         check=rules.tls),
     environment.ScheduledTask: About("a section such as {command: [./report], cron: '0 3 * * *'}",
         check=schedule_rules.task),

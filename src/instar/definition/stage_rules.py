@@ -9,7 +9,7 @@ from instar.definition.problems import Problems, listed, nearest
 from instar.definition.section import Reading, blame, readings
 from instar.definition.shapes import FAILED
 from instar.model.base import SCRATCH
-from instar.model.definition import STAGES
+from instar.model.image_spec import STAGES
 from instar.model.slim import AT_THE_END
 
 

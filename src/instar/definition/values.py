@@ -25,8 +25,8 @@ from instar.entry_points import provider_names
 from instar.model import reference
 from instar.model.architectures import PLATFORMS
 from instar.model.capabilities import CAPABILITIES
-from instar.model.definition import User
 from instar.model.drift import KINDS
+from instar.model.image_spec import User
 from instar.model.slim import Slim
 
 _SIGNALS: Final = """

@@ -16,7 +16,7 @@ from instar.ledger import Ledger
 from instar.ledger.roles import release_of
 from instar.model.digest import Digest
 from instar.model.drift import Finding
-from instar.model.environment import HostNames
+from instar.model.host_names import HostNames
 from instar.model.image import Image
 from instar.model.release import EnvironmentState, Instance, Release
 from instar.providers.base import NetworkPlan, Provider, Subject

@@ -7,8 +7,9 @@ from typing import Final
 
 from instar.model.drift import Finding
 from instar.model.release import EnvironmentState, Instance, Release
-from instar.providers.base import Provider, RoutedTarget, RouterState, Target
+from instar.providers.base import Provider
 from instar.providers.doors import Ports
+from instar.providers.router_state import RoutedTarget, RouterState, Target
 
 _SAID: Final = {False: "off", True: "on"}
 

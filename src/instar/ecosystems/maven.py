@@ -23,8 +23,8 @@ from instar.ecosystems.protocol import BUILD_FOLDER, DOOR, FileSource, Manifest,
 from instar.errors import DefinitionError, Problem
 from instar.fetch.cache import Cache
 from instar.model.codec import canonical
-from instar.model.definition import Files, ImageSpec
 from instar.model.digest import Digest
+from instar.model.image_spec import Files, ImageSpec
 from instar.model.lock import Artifact, Lock
 from instar.model.progress import Report
 from instar.model.projects import MavenProject

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from instar.fetch.cache import Cache
 from instar.frozen import dataclass
 from instar.model.architectures import platform_of
-from instar.model.definition import BuildStage, Definition, Fetch
+from instar.model.definition import Definition
 from instar.model.digest import Digest
+from instar.model.image_spec import BuildStage, Fetch
 from instar.model.lock import Artifact, Lock, Package, Wheel
 from instar.model.progress import Progress, Report
 from instar.model.sizes import size_text

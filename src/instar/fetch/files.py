@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 from instar.errors import FetchError, HashMismatch, SourceUnreachable
 from instar.fetch.cache import Cache
 from instar.fetch.network import CONNECT_TIMEOUT_S, RETRIES
-from instar.model.definition import Fetch
 from instar.model.digest import Digest
+from instar.model.image_spec import Fetch
 
 SIZE_LIMIT_BYTES = 4 << 30
 _TIMEOUT_S = 3600

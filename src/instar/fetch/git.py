@@ -22,8 +22,8 @@ from instar.fetch.cache import Cache
 from instar.fetch.files import SIZE_LIMIT_BYTES
 from instar.fetch.network import network_environment
 from instar.frozen import dataclass
-from instar.model.definition import Fetch
 from instar.model.digest import Digest
+from instar.model.image_spec import Fetch
 from instar.store.header import BLOCK, REGULAR, SYMLINK, Entry, encode, padding
 
 _TIMEOUT_S: Final = 3600

@@ -25,6 +25,7 @@ from instar.ledger.rows import (
 )
 from instar.ledger.session import Row, Session
 from instar.model.codec import to_json
+from instar.model.configuration import ONLY_ROLE
 from instar.model.digest import Digest
 from instar.model.instance_happenings import (
     InstanceCreated,
@@ -36,7 +37,7 @@ from instar.model.instance_happenings import (
     InstanceTainted,
     OfInstance,
 )
-from instar.model.release import BY_ITSELF, ONLY_ROLE, Command, Ending, EnvironmentId, Instance, Taint, TaintKind
+from instar.model.release import BY_ITSELF, Command, Ending, EnvironmentId, Instance, Taint, TaintKind
 
 _SELECT = f"SELECT {INSTANCE}"
 _SELECT_PLACED = f"{_SELECT}, e.service || '/' || e.environment AS place"

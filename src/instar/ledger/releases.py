@@ -10,10 +10,11 @@ from instar.ledger.events import NO_LIMIT, Events
 from instar.ledger.rows import Check, held_against, release_value
 from instar.ledger.session import Row, Session
 from instar.model.codec import canonical
+from instar.model.configuration import Configuration
 from instar.model.digest import Digest
 from instar.model.happenings import ReleaseMade, ReleasePinned, ReleaseUnpinned
 from instar.model.origin import Origin
-from instar.model.release import Configuration, EnvironmentId, Release
+from instar.model.release import EnvironmentId, Release
 from instar.model.rollout_happenings import TrafficShifted
 
 _NEXT = """

@@ -15,8 +15,9 @@ from typing import Any, Final
 from instar.ledger.session import Engine, Row
 from instar.ledger.tables import Tables, maintenance_columns, read_tables, stage_columns, text_digest
 from instar.model.codec import canonical, from_json, parse
+from instar.model.configuration import ONLY_ROLE
 from instar.model.events import read
-from instar.model.release import ONLY_ROLE, Maintenance, Stage
+from instar.model.release import Maintenance, Stage
 from instar.model.rollout_happenings import StageChanged
 from instar.model.stages import stage_after
 

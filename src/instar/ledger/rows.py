@@ -1,4 +1,4 @@
-"""Rows as the values of ``model/release.py``. What does not read back as it was written is damage."""
+"""Rows as the values of ``model/release.py`` and its like. What does not read back as it was written is damage."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from instar.errors import LedgerDamaged
 from instar.model.codec import from_json, parse
+from instar.model.configuration import Configuration
 from instar.model.digest import Digest
 from instar.model.environment import Settings
 from instar.model.events import Event
@@ -17,7 +18,6 @@ from instar.model.names import NAME
 from instar.model.origin import Origin
 from instar.model.release import (
     Command,
-    Configuration,
     Ending,
     EnvironmentId,
     EnvironmentState,

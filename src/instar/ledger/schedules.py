@@ -11,10 +11,11 @@ from instar.ledger.rows import task_value, time_text, time_value
 from instar.ledger.session import Session
 from instar.ledger.tasks import Tasks
 from instar.model.codec import parse, to_json
+from instar.model.configuration import ONLY_ROLE
 from instar.model.events import read
 from instar.model.happenings import OccurrencesMissed
 from instar.model.occurrence import SCHEDULED, Missed, Occurrence
-from instar.model.release import ONLY_ROLE, Command, EnvironmentId, EnvironmentState, Instance, TaskRun
+from instar.model.release import Command, EnvironmentId, EnvironmentState, Instance, TaskRun
 
 _NAMED = "SELECT 1 FROM tasks WHERE environment = :environment AND name = :name"
 _LAST = """

@@ -12,7 +12,8 @@ from instar.ledger.instances import Instances
 from instar.ledger.releases import Releases
 from instar.ledger.rows import task_value
 from instar.ledger.session import Session
-from instar.model.release import ONLY_ROLE, RUN, Command, EnvironmentId, Instance, TaskRun
+from instar.model.configuration import ONLY_ROLE
+from instar.model.release import RUN, Command, EnvironmentId, Instance, TaskRun
 from instar.model.rollout_happenings import TaskEnded
 
 _OF = "SELECT * FROM tasks WHERE environment = :environment AND release = :release ORDER BY began_at, name"

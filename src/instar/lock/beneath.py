@@ -20,7 +20,7 @@ from instar.process import PATH
 
 if TYPE_CHECKING:
     from instar.definition.parts import ImagePart
-    from instar.model.definition import BuildStage
+    from instar.model.image_spec import BuildStage
     from instar.store.listing import ListedFile
 
 _RELEASES: Final = ("etc/os-release", "usr/lib/os-release")

@@ -13,9 +13,9 @@ from instar.definition import Loaded
 from instar.errors import BlobDamaged, ImageNotFound
 from instar.fetch.needs import Needs
 from instar.model.architectures import platform_of
-from instar.model.definition import STAGES
 from instar.model.digest import Digest
 from instar.model.image import Image
+from instar.model.image_spec import STAGES
 from instar.model.lock import Lock
 from instar.model.progress import Progress
 from instar.operations.bases import base_finder, bring_bases, with_bases

@@ -18,8 +18,9 @@ from instar.certificates.store import CertificateStore
 from instar.certificates.wanted import wanted_certificates
 from instar.errors import DefinitionError, InstarError, NotFound, Problem, ProviderMissing
 from instar.model.certificate import Certificate, CertificateStatus, WantedCertificate
-from instar.model.environment import Environment, HostNames, Settings
+from instar.model.environment import Environment, Settings
 from instar.model.happenings import CertificateFailed, CertificateHeld
+from instar.model.host_names import HostNames
 from instar.model.machine import MachineSettings
 from instar.model.plan import PlannedChange
 from instar.model.progress import Progress

@@ -23,7 +23,8 @@ from instar.operations.maintenance import tell_maintenance
 from instar.operations.secret_values import bring_values
 from instar.operations.watch import warn_unwatched, watch_release
 from instar.operations.workspace import Workspace
-from instar.providers.base import Counters, Provider
+from instar.providers.base import Provider
+from instar.providers.router_state import Counters
 
 T = TypeVar("T")
 

@@ -7,8 +7,9 @@ from collections.abc import Collection, Sequence
 from instar.control.data import kept_volumes
 from instar.errors import HostError, Refused
 from instar.ledger.roles import release_of
+from instar.model.configuration import Configuration
 from instar.model.happenings import SnapshotRemoved
-from instar.model.release import Configuration, EnvironmentId, EnvironmentState, Release
+from instar.model.release import EnvironmentId, EnvironmentState, Release
 from instar.model.sizes import size_text
 from instar.model.volume import DataBack, VolumeSnapshot
 from instar.operations.workspace import Workspace

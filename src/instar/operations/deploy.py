@@ -12,13 +12,14 @@ from instar.control.steps import waits_for_somebody
 from instar.errors import Refused, UsageError
 from instar.ledger.names import OthersNames
 from instar.model.codec import to_json
+from instar.model.configuration import Configuration
 from instar.model.digest import Digest
 from instar.model.environment import Environment, Settings
 from instar.model.image import Image
 from instar.model.origin import Origin
 from instar.model.outcome import RolloutOutcome
 from instar.model.progress import Progress
-from instar.model.release import Configuration, EnvironmentId, EnvironmentState, Release, RolloutKind
+from instar.model.release import EnvironmentId, EnvironmentState, Release, RolloutKind
 from instar.model.uses import Used
 from instar.operations.converge import (
     clear_orphans,

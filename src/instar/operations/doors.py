@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from instar.errors import Refused
+from instar.model.configuration import Configuration
 from instar.model.environment import Settings
 from instar.model.plan import PlannedRole
-from instar.model.release import Configuration, EnvironmentId
+from instar.model.release import EnvironmentId
 from instar.providers.doors import roles_of
 
 

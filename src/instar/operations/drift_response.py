@@ -34,7 +34,7 @@ from instar.operations.maintenance import restore_maintenance
 from instar.operations.release_images import prepare_check
 from instar.operations.workspace import Workspace
 from instar.providers.facets import require
-from instar.providers.plans import router_plan
+from instar.providers.router_plan import router_plan
 
 _PID: Final = re.compile(r"^process \d+")
 _TOLD_AT_MOST: Final = 20  # findings in an event; the evidence has all

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from instar.errors import Refused
 from instar.ledger.names import taken
-from instar.model.environment import HostNames, Settings
+from instar.model.environment import Settings
+from instar.model.host_names import HostNames
 from instar.model.release import EnvironmentId
 from instar.operations.certificates import settings_here
 from instar.operations.workspace import Workspace

@@ -9,12 +9,13 @@ from instar.control.forecast import forecast
 from instar.definition import Loaded
 from instar.frozen import dataclass
 from instar.model.codec import to_json
+from instar.model.configuration import Configuration
 from instar.model.digest import Digest
 from instar.model.environment import Environment, Settings
 from instar.model.image_diff import ImageDiff
 from instar.model.plan import DeployPlan, PlannedChange
 from instar.model.reference import Repository
-from instar.model.release import Configuration, EnvironmentId, EnvironmentState, Release
+from instar.model.release import EnvironmentId, EnvironmentState, Release
 from instar.operations.bake import plan as plan_bake
 from instar.operations.certificates import planned_change, read_files
 from instar.operations.connections import cut_connections

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from instar.errors import InstarError, Refused
+from instar.model.configuration import Configuration
 from instar.model.outcome import RolloutOutcome
 from instar.model.progress import Progress
-from instar.model.release import Configuration, EnvironmentId, EnvironmentState, Release
+from instar.model.release import EnvironmentId, EnvironmentState, Release
 from instar.model.volume import DataBack
 from instar.operations import retention
 from instar.operations.converge import (

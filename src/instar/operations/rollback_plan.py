@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from instar.control.forecast import forecast
+from instar.model.configuration import Configuration
 from instar.model.plan import PlannedChange, RollbackPlan
-from instar.model.release import Configuration, EnvironmentState, Instance, Release
+from instar.model.release import EnvironmentState, Instance, Release
 from instar.operations.converge import find_held_volume
 from instar.operations.doors import planned_roles, told_of_doors
 from instar.operations.plan import differences, written

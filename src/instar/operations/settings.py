@@ -13,9 +13,10 @@ from instar.definition.section import REQUIRED, Key, Section
 from instar.definition.shapes import MapOf
 from instar.definition.source import Listing, Mapping, Node, Scalar
 from instar.errors import LedgerError, NotRoot, ProviderMissing, Refused
+from instar.model.configuration import Configuration
 from instar.model.environment import Environment, Settings
 from instar.model.plan import PlannedChange
-from instar.model.release import Configuration, EnvironmentId, Release
+from instar.model.release import EnvironmentId, Release
 from instar.model.setting import HeldSettings, Layer, Setting
 from instar.operations.deploy import get_declared, own_settings, with_left_roles
 from instar.operations.plan import differences, written

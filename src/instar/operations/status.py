@@ -10,11 +10,13 @@ from instar.control.snapshot import GroupView, Snapshot
 from instar.control.steps import awaited, waits_for_somebody
 from instar.errors import Cancelled, InstarError, LedgerUnreachable, ProviderError
 from instar.frozen import dataclass
+from instar.model.configuration import Configuration
 from instar.model.doors import Door
 from instar.model.drift import Finding, find_rule
-from instar.model.environment import HostNames, Settings
+from instar.model.environment import Settings
+from instar.model.host_names import HostNames
 from instar.model.machine import EdgeSettings, MachineSettings
-from instar.model.release import Configuration, EnvironmentState, MemberTaint, Release
+from instar.model.release import EnvironmentState, MemberTaint, Release
 from instar.model.status import (
     EnvironmentStatus,
     InstanceStatus,

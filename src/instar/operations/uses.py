@@ -6,8 +6,9 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 from instar.errors import LedgerDamaged, Refused
+from instar.model.configuration import Configuration
 from instar.model.environment import Environment, Settings
-from instar.model.release import Configuration, EnvironmentId, EnvironmentState
+from instar.model.release import EnvironmentId, EnvironmentState
 from instar.model.status import UseStatus
 from instar.model.uses import Used, circle_text
 from instar.operations.workspace import Workspace

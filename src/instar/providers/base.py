@@ -8,27 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from instar.frozen import dataclass
-from instar.model.codec import ADDED, canonical
-from instar.model.definition import Headers, Service
-from instar.model.digest import Digest
-from instar.model.environment import Check, HostNames, Network, Settings
+from instar.model.definition import Service
+from instar.model.environment import Check, Network, Settings
 from instar.model.image import Image
-from instar.model.release import EnvironmentId, Instance, OwnNames, Release, Served
-from instar.model.requests import Compression, Requests
+from instar.model.release import EnvironmentId, Instance, Release, Served
 from instar.model.survey import Survey
-from instar.providers.doors import (
-    DoorPlan,
-    asked_by_router,
-    door_plans,
-    first_sites,
-    kept_open_ms,
-    roles_of,
-    widest,
-)
+from instar.providers.router_plan import RouterPlan
 from instar.providers.traits import Traits
 
 if TYPE_CHECKING:
@@ -152,128 +140,6 @@ class NetworkPlan:
         more = tuple(uses[known].allow for known in sorted(uses))
         network = replace(settings.network, allow=(*settings.network.allow, *more))
         return cls(environment=environment, network=network, listen=settings.all_listen)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Target:
-    """Where requests can go. ``name`` is an instance's id. ``port`` is that of its role, which ``door`` leads to;
-    ``ports``: those that other doors lead to, by these."""
-
-    name: str
-    address: str
-    port: int
-    door: str = ""
-    ports: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RouterPlan:
-    """All about an environment's router besides its targets."""
-
-    environment: EnvironmentId
-    listen: tuple[str, ...]  # "127.0.0.1:8080", each
-    protocol: Literal["http", "h2", "tcp"]
-    request_timeout_ms: int
-    tunnel_timeout_ms: int
-    health_path: str | None  # the router's own check: GET this path, or a TCP connection when None
-    instances: int  # wanted; the router makes room for several times as many targets
-    preview: str | None = None  # where the previewed target is reached: an address of its own, "header", or nowhere
-    health_host: str = "localhost"  # what the router's own check calls the service
-    headers: Headers = Headers()
-    wait_ms: int = 0  # how long a request waits while no target can take it; 0: it is refused at once
-    accept_proxy: tuple[str, ...] = ()  # from these addresses, connections begin with the PROXY protocol's header
-    keep_alive_ms: int = 0  # targets keep idle connections open for so long; 0: each request has one of its own
-    names: HostNames = field(default=HostNames(), metadata=ADDED)  # whose requests the machine's edge passes on
-    expected: tuple[str, ...] = field(default=(), metadata=ADDED)  # names that stay where they are until it serves
-    requests: Requests = field(default=Requests(), metadata=ADDED)  # what is taken from clients
-    compression: Compression | None = field(default=None, metadata=ADDED)
-    access_log: bool = field(default=False, metadata=ADDED)  # what clients ask for is written down
-    stream_timeout_ms: int = field(default=0, metadata=ADDED)  # of streams; 0: that of any request
-    doors: tuple[DoorPlan, ...] = field(default=(), metadata=ADDED)  # besides the first, which all else is about
-    sites: tuple[str, ...] = field(default=(), metadata=ADDED)  # names of the first door, where others have some too
-
-    @property
-    def fingerprint(self) -> str:
-        """Return what tells it from any other plan: kept by a provider beside what it made of it."""
-        return str(Digest.of(canonical(self)))
-
-    @classmethod
-    def of(
-        cls,
-        environment: EnvironmentId,
-        settings: Settings,
-        service: Service,
-        others: Iterable[Service] = (),
-        own: OwnNames | None = None,
-        roles: Mapping[str, tuple[Service, ...]] = MappingProxyType({}),
-    ) -> RouterPlan:
-        """Return the plan of a router that serves ``service``, and ``others`` that run beside it; ``roles`` are those
-        besides the first that have a door, each with how it runs here and there.
-
-        A role has one health check for all: where they ask different paths it only connects, so that no release is
-        judged by a path that it doesn't know. So with connections: they are kept as all of them allow.
-        """
-        http, together = service.http, (service, *others)
-        path, host = asked_by_router(together)
-        routed = [one for each in roles.values() for one in each[:1] if one.http] + ([service] if http else [])
-        return cls(
-            environment=environment,
-            listen=settings.listen,
-            protocol=service.protocol,
-            request_timeout_ms=service.timeouts.request_ms,
-            tunnel_timeout_ms=service.timeouts.tunnel_ms,
-            health_path=path,
-            instances=settings.instances + sum(settings.of_role(role).instances for role in roles_of(settings)),
-            preview=settings.preview if http else None,
-            health_host=host,
-            headers=widest([one.headers for one in routed]),
-            wait_ms=service.timeouts.wait_ms or 0,
-            accept_proxy=settings.accept_proxy,
-            keep_alive_ms=kept_open_ms(together) if http else 0,
-            names=settings.names if own is None else settings.names.only(own.held),
-            expected=() if own is None else own.expected,
-            requests=settings.requests if http else Requests(),
-            compression=settings.compression if http else None,
-            access_log=settings.access_log and http,
-            stream_timeout_ms=(service.timeouts.stream_ms or 0) if http else 0,
-            doors=door_plans(settings, together, roles),
-            sites=first_sites(settings) if http else (),
-        )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RoutedTarget:
-    """A target as the router has it. ``weight`` 0 takes no new requests. ``sessions`` are in flight now.
-
-    ``served`` counts since it was attached, or the router began anew; failed are answers of 5xx, and requests without.
-    """
-
-    target: Target
-    weight: int
-    sessions: int
-    up: bool
-    served: Served = Served()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RouterState:
-    """``plan`` is the one in force, None when the router does not run. ``previewed``: release → the target that a
-    request for that very release goes to. ``inside``: where it listens for instances that find it by name."""
-
-    running: bool
-    plan: RouterPlan | None = None
-    targets: tuple[RoutedTarget, ...] = ()
-    previewed: Mapping[int, str] = field(default_factory=dict)
-    inside: tuple[str, ...] = ()
-    unanswered: frozenset[str] = frozenset()  # targets that are up, but not by each further door that leads to them
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Counters:
-    """Totals since the router started."""
-
-    requests: int
-    failed: int  # answered 5xx or not at all
 
 
 class Routed(Protocol):

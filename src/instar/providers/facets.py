@@ -13,24 +13,16 @@ from instar.errors import Refused
 from instar.frozen import dataclass
 from instar.model.digest import Digest
 from instar.model.drift import Finding, TakenNames
-from instar.model.environment import HostNames, Network, Settings
+from instar.model.environment import Network, Settings
+from instar.model.host_names import HostNames
 from instar.model.log_stream import LogStream
 from instar.model.release import EnvironmentId, Instance, Release
 from instar.model.usage import Measured
 from instar.model.volume import SnapshotCause, VolumeSnapshot
-from instar.providers.base import (
-    Counters,
-    NetworkPlan,
-    Provider,
-    RouterPlan,
-    RouterState,
-    Shell,
-    StoredVolume,
-    Streams,
-    Subject,
-    Target,
-)
+from instar.providers.base import NetworkPlan, Provider, Shell, StoredVolume, Streams, Subject
 from instar.providers.doors import Ports
+from instar.providers.router_plan import RouterPlan
+from instar.providers.router_state import Counters, RouterState, Target
 
 F = TypeVar("F")
 

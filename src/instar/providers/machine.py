@@ -13,7 +13,7 @@ from instar.model.drift import Finding, TakenNames
 from instar.model.environment import Check, Settings
 from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, Release
-from instar.providers.base import Observation, Probe, RouterPlan, RouterState, Subject, Target, Traffic
+from instar.providers.base import Observation, Probe, Subject, Traffic
 from instar.providers.doors import Ports
 from instar.providers.facets import (
     Counts,
@@ -30,6 +30,8 @@ from instar.providers.facets import (
 )
 from instar.providers.machine_router import MachineEdge, Router
 from instar.providers.machine_runtime import Runtime
+from instar.providers.router_plan import RouterPlan
+from instar.providers.router_state import RouterState, Target
 from instar.providers.traits import Traits
 
 _WITHOUT_NAME: Final = "without a name for instances"  # in the place of a plan that is in force but for that

@@ -7,13 +7,14 @@ from typing import Protocol
 
 from instar.model.drift import Finding
 from instar.model.release import EnvironmentId
-from instar.providers.base import RouterPlan, RouterState, Target
 from instar.providers.facets import (
     Counts,
     Edge,
     Maintains,
     Previews,
 )
+from instar.providers.router_plan import RouterPlan
+from instar.providers.router_state import RouterState, Target
 
 
 class MachineEdge(Edge, Protocol):

@@ -28,9 +28,10 @@ from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, Release, Served
 from instar.model.requests import Requests
 from instar.process import Process
-from instar.providers.base import Observation, Observed, Probe, RouterPlan, Traffic
+from instar.providers.base import Observation, Observed, Probe, Traffic
 from instar.providers.commands import command_of
 from instar.providers.package import Site
+from instar.providers.router_plan import RouterPlan
 from instar.providers.traits import Traits
 from instar.waiting import Deadline, until
 

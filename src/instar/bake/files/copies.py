@@ -16,7 +16,7 @@ from instar.bake.files.kept import identity_of_kept
 from instar.bake.files.sources import Copy
 from instar.bake.stages.takes import Take
 from instar.errors import BakeError, StepFailed
-from instar.model.definition import NEW_UID, Files, ImageSpec, User
+from instar.model.image_spec import NEW_UID, Files, ImageSpec, User
 
 if TYPE_CHECKING:
     from instar.bake.files.excluded import DockerPatterns

@@ -18,8 +18,8 @@ from instar.bake.foreign import look_for_foreign
 from instar.bake.root import ROOT, Root
 from instar.bake.scratch import Room
 from instar.frozen import dataclass
-from instar.model.definition import Fetch
 from instar.model.digest import Digest
+from instar.model.image_spec import Fetch
 from instar.store import zipped
 from instar.store.header import DIRECTORY, HARD_LINK, REGULAR, SYMLINK
 from instar.store.members import Malformed, Members, Stream, begins_tar

@@ -13,7 +13,7 @@ from instar.bake.stages.takes import Take
 from instar.definition.author_files import has_author_file, read_author_file
 
 if TYPE_CHECKING:
-    from instar.model.definition import Files
+    from instar.model.image_spec import Files
     from instar.model.patterns import Patterns
 
 _LARGEST_BYTES = 64 << 10

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from instar.bake.image import environment
-from instar.model.definition import Definition, ImageSpec, Service
+from instar.model.definition import Definition, Service
+from instar.model.image_spec import ImageSpec
 from instar.model.slim import AT_THE_END
 
 if TYPE_CHECKING:

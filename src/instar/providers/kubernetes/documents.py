@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from instar.providers.base import RouterPlan
 from instar.providers.kubernetes.agent_objects import AGENTS, deployment
 from instar.providers.kubernetes.door import Backend, Door
 from instar.providers.kubernetes.kinds import ROUTE, SECRET, SERVICE, Kind
@@ -21,6 +20,7 @@ from instar.providers.kubernetes.route import route
 from instar.providers.kubernetes.selecting import selecting_service, shown_ports
 from instar.providers.kubernetes.settings import Place
 from instar.providers.package import PlannedEnvironment, Site
+from instar.providers.router_plan import RouterPlan
 
 Object = Mapping[str, Any]
 

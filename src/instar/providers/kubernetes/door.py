@@ -12,7 +12,7 @@ from dataclasses import field, replace
 
 from instar.errors import RouterError
 from instar.frozen import dataclass
-from instar.providers.base import RouterPlan
+from instar.providers.router_plan import RouterPlan
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 from instar.errors import InstarError, ProviderError, RouterError
 from instar.model.drift import Finding, TakenNames
 from instar.model.release import EnvironmentId, Instance
-from instar.providers.base import RoutedTarget, RouterPlan, RouterState, Subject, Target
+from instar.providers.base import Subject
 from instar.providers.doors import Ports
 from instar.providers.kubernetes import audit, other_routes
 from instar.providers.kubernetes.api import Api
@@ -27,6 +27,8 @@ from instar.providers.kubernetes.pod import Order, template
 from instar.providers.kubernetes.pods import pod_findings, taken_out, told_of
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.traffic import EnvironmentTraffic
+from instar.providers.router_plan import RouterPlan
+from instar.providers.router_state import RoutedTarget, RouterState, Target
 
 Object = Mapping[str, Any]
 _AS_MADE: Final = "as it was made"

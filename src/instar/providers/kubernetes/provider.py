@@ -19,7 +19,7 @@ from instar.model.image import Image
 from instar.model.progress import Progress
 from instar.model.reference import Reference
 from instar.model.release import EnvironmentId, Instance, Release
-from instar.providers.base import Observation, Probe, RouterPlan, Streams, Subject
+from instar.providers.base import Observation, Probe, Streams, Subject
 from instar.providers.facets import Member
 from instar.providers.kubernetes import checks, preflight
 from instar.providers.kubernetes.answers import AlreadyExists
@@ -52,6 +52,7 @@ from instar.providers.kubernetes.traffic import EnvironmentTraffic
 from instar.providers.kubernetes.usage import ClusterMeasures
 from instar.providers.kubernetes.volumes import ClusterVolumes
 from instar.providers.package import Site
+from instar.providers.router_plan import RouterPlan
 from instar.providers.secrets import secret_value
 from instar.providers.traits import Traits
 

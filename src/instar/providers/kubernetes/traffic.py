@@ -13,7 +13,7 @@ from typing import Any, Final
 from instar.errors import Refused, RouterError, RouterUnreachable
 from instar.frozen import dataclass
 from instar.model.release import Served
-from instar.providers.base import RouterPlan, Traffic
+from instar.providers.base import Traffic
 from instar.providers.kubernetes import checks
 from instar.providers.kubernetes.answers import Changed
 from instar.providers.kubernetes.api import Api
@@ -28,6 +28,7 @@ from instar.providers.kubernetes.selecting import read_service, require_selected
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.sight import Sight
 from instar.providers.kubernetes.taking_back import BACK, require_hands, without_others
+from instar.providers.router_plan import RouterPlan
 from instar.waiting import Deadline
 
 _IN_FORCE_S: Final = 10.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from instar.model.release import Served
-from instar.providers.base import Counters
 from instar.providers.local.proxy import Proxy
+from instar.providers.router_state import Counters
 from instar.router import admin_socket, served, slots
 from instar.router.plan import RouterFilePlan
 from instar.router.slots import Live

@@ -22,12 +22,12 @@ from instar.model.drift import Finding
 from instar.model.machine import EdgeSettings
 from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
-from instar.providers.base import RouterPlan
 from instar.providers.facets import EdgeCertificate
 from instar.providers.local import shown_certificates
 from instar.providers.local.held_haproxy import HeldHaproxy
 from instar.providers.local.names import Names
 from instar.providers.local.proxy import describe
+from instar.providers.router_plan import RouterPlan
 from instar.router import listener
 from instar.router.address import Address
 from instar.router.components import confinement_possible, haproxy_owner

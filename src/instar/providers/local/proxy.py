@@ -15,9 +15,9 @@ from instar.host.processes import processes
 from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
 from instar.process import Process
-from instar.providers.base import Target
 from instar.providers.local.held_haproxy import HeldHaproxy, directory_of, find_processes, label
 from instar.providers.local.names import Names
+from instar.providers.router_state import Target
 from instar.router import admin_socket, config, listener, served, slots, tcp_table, waiting
 from instar.router.address import Address
 from instar.router.components import confinement_possible, haproxy_owner

@@ -19,10 +19,11 @@ from instar.model.codec import from_json, to_json
 from instar.model.drift import Finding
 from instar.model.release import EnvironmentId, Served
 from instar.model.state import StateDirectory
-from instar.providers.base import Counters, RoutedTarget, RouterPlan, RouterState, Target
 from instar.providers.local import doors, maintenance
 from instar.providers.local.proxy import Proxy, describe, place_of, running, server_of
 from instar.providers.local.survey import printable
+from instar.providers.router_plan import RouterPlan
+from instar.providers.router_state import Counters, RoutedTarget, RouterState, Target
 from instar.router import config, listener, previews, slots
 from instar.router.edge.files import remove_door
 from instar.router.maintenance import USUAL_PAGE

@@ -26,7 +26,7 @@ from typing import Final
 from instar.errors import RouterError
 from instar.frozen import dataclass
 from instar.model.codec import canonical, from_json, parse
-from instar.model.environment import HostNames
+from instar.model.host_names import HostNames
 
 MAP: Final = "names.map"
 ENTRY: Final = (  # the allow-list of what may be in a line, and on the socket

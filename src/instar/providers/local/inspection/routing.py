@@ -15,9 +15,9 @@ from instar.host.network import redirects
 from instar.host.network.redirects import Redirect
 from instar.model.digest import Digest
 from instar.model.drift import Finding
-from instar.providers.base import Target
 from instar.providers.local.inspection import haproxy
 from instar.providers.local.proxy import Proxy, server_of
+from instar.providers.router_state import Target
 from instar.router import config, listener, slots
 from instar.router.address import Address
 from instar.router.files import HaproxyFiles, HolderRecord

@@ -1,0 +1,61 @@
+"""What an environment's router does: its targets, and the requests that they had."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+from typing import TYPE_CHECKING
+
+from instar.frozen import dataclass
+from instar.model.release import Served
+from instar.providers.router_plan import RouterPlan
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """Where requests can go. ``name`` is an instance's id. ``port`` is that of its role, which ``door`` leads to;
+    ``ports``: those that other doors lead to, by these."""
+
+    name: str
+    address: str
+    port: int
+    door: str = ""
+    ports: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoutedTarget:
+    """A target as the router has it. ``weight`` 0 takes no new requests. ``sessions`` are in flight now.
+
+    ``served`` counts since it was attached, or the router began anew; failed are answers of 5xx, and requests without.
+    """
+
+    target: Target
+    weight: int
+    sessions: int
+    up: bool
+    served: Served = Served()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RouterState:
+    """``plan`` is the one in force, None when the router does not run. ``previewed``: release → the target that a
+    request for that very release goes to. ``inside``: where it listens for instances that find it by name."""
+
+    running: bool
+    plan: RouterPlan | None = None
+    targets: tuple[RoutedTarget, ...] = ()
+    previewed: Mapping[int, str] = field(default_factory=dict)
+    inside: tuple[str, ...] = ()
+    unanswered: frozenset[str] = frozenset()  # targets that are up, but not by each further door that leads to them
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counters:
+    """Totals since the router started."""
+
+    requests: int
+    failed: int  # answered 5xx or not at all
