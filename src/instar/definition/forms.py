@@ -14,7 +14,7 @@ from instar.definition.problems import nearest
 from instar.model import names
 
 NAME: Final = names.NAME.pattern
-VARIABLE: Final = r"[A-Za-z_][A-Za-z0-9_]*"
+VARIABLE: Final = r"[A-Za-z_][A-Za-z0-9_]{0,252}"  # as long as a cluster's key of such a name may be
 USER: Final = r"[a-z_][a-z0-9_-]{0,30}"
 SUITE: Final = r"[a-z0-9][A-Za-z0-9.-]{0,60}"
 PACKAGE: Final = r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.](=[0-9A-Za-z][0-9A-Za-z.+:~-]*\*?)?"
@@ -30,6 +30,7 @@ MANUAL: Final = "manual"
 NEVER: Final = "never"
 DAY: Final = r"\d{4}-\d{2}-\d{2}"
 
+_LONGEST_VARIABLE: Final = 253
 LONGEST_DURATION_MS: Final = 24 * 24 * 3_600_000  # HAProxy counts milliseconds in 31 bits
 LONGEST_AGE_MS: Final = 366 * 24 * 3_600_000
 LARGEST_SIZE_BYTES: Final = 1 << 50
@@ -59,7 +60,7 @@ def name(text: str) -> str:
 
 def variable(text: str) -> str:
     if not fits(VARIABLE, text):
-        raise Misfit
+        raise Misfit("it is too long" if len(text) > _LONGEST_VARIABLE else "")
     return text
 
 

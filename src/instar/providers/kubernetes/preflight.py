@@ -34,6 +34,7 @@ from instar.providers.kubernetes.kinds import (
 )
 from instar.providers.kubernetes.names import Names
 from instar.providers.kubernetes.network import unreachable
+from instar.providers.kubernetes.refusals import unfit_words
 from instar.providers.kubernetes.rights import NEEDED, SNAPSHOTS, Right
 from instar.providers.kubernetes.selecting import SHOWN_PORT
 from instar.providers.kubernetes.settings import Place
@@ -70,6 +71,7 @@ def _unfit(
     environment: EnvironmentId, settings: Settings, service: Service, place: Place
 ) -> Iterator[tuple[object, str]]:
     names, inner = settings.names, inner_names(environment, place)
+    yield from unfit_words(environment, settings, service)
     yield settings.listen, f"an address ('{''.join(settings.listen[:1])}') is of one machine; name it in 'listen'"
     door = next(iter(settings.doors), "")
     told = "its port is reached inside the cluster, by the number that it has"

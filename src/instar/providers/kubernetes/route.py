@@ -209,7 +209,7 @@ def _sending(door: Door, shares: Mapping[str, int]) -> dict[str, Any]:
             for name, weight in sorted(shares.items())
         ]
     if door.request_timeout_ms:
-        made["timeouts"] = {"request": f"{door.request_timeout_ms}ms"}
+        made["timeouts"] = {"request": _duration(door.request_timeout_ms)}
     return made
 
 
@@ -247,6 +247,15 @@ def _questions(rules: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, str], s
             path = ((rule.get("matches") or [{}])[0].get("path") or {}).get("value")
             paths |= {about: path} if isinstance(path, str) and _PATH.fullmatch(path) else {}
     return paths, version
+
+
+def _duration(milliseconds: int) -> str:
+    """Return it as the API has it, of which no number has more than five digits. Source: Gateway API, GEP-2257."""
+    text, left = "", milliseconds
+    for unit, each in (("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)):
+        count, left = divmod(left, each)
+        text += f"{count}{unit}" if count else ""
+    return text or "0s"
 
 
 def _milliseconds(text: object) -> int:
