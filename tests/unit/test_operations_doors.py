@@ -13,7 +13,14 @@ from instar.model.definition import Service
 from instar.model.doors import Door
 from instar.model.environment import Settings
 from instar.model.plan import DeployPlan, PlannedRole
-from instar.operations.doors import planned_roles, refuse_doors_without_ports, refuse_other_first, told_of_doors
+from instar.operations.doors import (
+    planned_roles,
+    refuse_doors_without_ports,
+    refuse_first_not_defined,
+    refuse_other_first,
+    told_of_doors,
+    told_of_shut_ports,
+)
 from instar.operations.plan import differences, written
 from instar.views.plans import plan_page
 
@@ -51,6 +58,34 @@ def test_a_release_whose_first_role_is_not_the_definitions_is_told_so(key: str) 
     refuse_doors_without_ports(ENV, Settings(listen=("127.0.0.1:80",)), promoted)
     said = " ".join(told_of_doors(settings, promoted, 2))
     assert "besides its first, which 'api' is: nobody answers at 127.0.0.1:90" in said
+
+
+@pytest.mark.parametrize(
+    ("defined", "wanted"),
+    [
+        (made("web", api=API), made("api", web=API)),
+        (made("web", api=API), made("api")),
+        (made("web"), made("front", web=API)),
+    ],
+)
+def test_what_is_promoted_gets_no_requests_for_another_role(defined: Configuration, wanted: Configuration) -> None:
+    with pytest.raises(Refused, match=rf"requests for 'web' would get to '{wanted.role}'") as refused:
+        refuse_first_not_defined(ENV, defined, wanted)
+    assert f"write '{wanted.role}' before the others" in (refused.value.hint or "")
+
+
+@pytest.mark.parametrize("wanted", [made("web"), made("web", api=API), made("front", api=WORKER)])
+def test_a_first_role_may_be_called_otherwise_in_what_is_promoted(wanted: Configuration) -> None:
+    refuse_first_not_defined(ENV, made("web", api=API), wanted)
+
+
+def test_a_port_of_what_is_promoted_to_which_no_door_leads_is_told() -> None:
+    (told,) = told_of_shut_ports(Settings(listen=("127.0.0.1:80",)), made("web", api=API, work=WORKER))
+    assert told == (
+        "it has a port of role 'api' to which no door leads: nobody reaches it there; to open one, add 'listen' for "
+        "'api'"
+    )
+    assert list(told_of_shut_ports(SETTINGS, made("web", api=API))) == []
 
 
 @pytest.mark.parametrize(

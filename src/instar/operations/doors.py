@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from instar.errors import Refused
 from instar.model.configuration import Configuration
@@ -10,6 +11,8 @@ from instar.model.environment import Settings
 from instar.model.plan import PlannedRole
 from instar.model.release import EnvironmentId
 from instar.providers.doors import roles_of
+
+_SHUT: Final = "a port of role '{role}' to which no door leads: nobody reaches it there"
 
 
 def without_ports(settings: Settings, configuration: Configuration) -> Iterator[tuple[str, str]]:
@@ -47,10 +50,8 @@ def told_of_doors(settings: Settings, configuration: Configuration, release: int
         yield f"release {release} has no {missing}: nobody answers at {where} as long as it is the active one"
     for role, service in sorted(configuration.roles.items()):
         if service.port is not None and role not in roles_of(settings):
-            yield (
-                f"release {release} has a port of role '{role}' to which no door leads: nobody reaches it there; to "
-                f"open one, deploy a definition with 'listen' for '{role}'"
-            )
+            told = f"release {release} has {_SHUT.format(role=role)}"
+            yield f"{told}; to open one, deploy a definition with 'listen' for '{role}'"
 
 
 def planned_roles(
@@ -84,3 +85,24 @@ def refuse_other_first(environment: EnvironmentId, before: Configuration | None,
                 f" '{wanted.role}', while both are there",
                 hint=f"write '{before.role}' before the others in 'roles', with a port; or destroy the environment",
             )
+
+
+def refuse_first_not_defined(environment: EnvironmentId, defined: Configuration, wanted: Configuration) -> None:
+    """Raise Refused where what is promoted has another first role than is ``defined``, while either has both: the first
+    door is said for the one, and requests for it would get to the other."""
+    for one, other in ((defined, wanted), (wanted, defined)):
+        moved = other.roles.get(one.role or "")
+        if moved is not None and moved.port is not None:
+            raise Refused(
+                f"cannot run that in '{environment}': its first role is '{wanted.role}', and the definition has another"
+                f" first, '{defined.role}': requests for '{defined.role}' would get to '{wanted.role}'",
+                hint=f"promote a release that was made since; or write '{wanted.role}' before the others in 'roles' "
+                "again",
+            )
+
+
+def told_of_shut_ports(settings: Settings, configuration: Configuration) -> Iterator[str]:
+    """Yield which roles have a port to which no door leads, as of an older release that is promoted."""
+    for role, service in sorted(configuration.roles.items()):
+        if service.port is not None and role not in roles_of(settings):
+            yield f"it has {_SHUT.format(role=role)}; to open one, add 'listen' for '{role}'"

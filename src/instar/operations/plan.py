@@ -22,15 +22,20 @@ from instar.operations.connections import cut_connections
 from instar.operations.converge import refuse_other_provider
 from instar.operations.data import keeping, keeps
 from instar.operations.deploy import get_declared, own_settings, require_promotion, with_left_roles
-from instar.operations.doors import planned_roles, refuse_doors_without_ports, refuse_other_first
+from instar.operations.doors import (
+    planned_roles,
+    refuse_doors_without_ports,
+    refuse_other_first,
+    told_of_shut_ports,
+)
 from instar.operations.image_diff import image_diff, planned_diff
 from instar.operations.lock import is_locked
 from instar.operations.locks import require_here
 from instar.operations.names import require_names
 from instar.operations.privilege import may_use
 from instar.operations.project import require_own
+from instar.operations.promote import given_as, promoted
 from instar.operations.promote import image_of as promoted_image
-from instar.operations.promote import promoted
 from instar.operations.secret_values import digests_of
 from instar.operations.transfers import digest_for_release
 from instar.operations.uses import told_of_circle, uses_of
@@ -88,7 +93,7 @@ def plan_promotion(
     environment, release = promoted(workspace, loaded, source, name)
     require_names(workspace, environment_id, environment, take=take_names)
     tried = release.configuration.run_in(name, loaded.definition, release.environment.name)
-    configuration = tried.given_as(configuration_of(workspace, loaded, environment))
+    configuration = given_as(environment_id, tried, configuration_of(workspace, loaded, environment))
     digest, repository = promoted_image(workspace, loaded, release)
     image = PlannedImage(digest=digest, pulled_from=repository)
     return _compared(workspace, loaded, environment, image, configuration)
@@ -156,7 +161,7 @@ def _compared(
             *(forecast(settings, active, configuration) if release else ()),
             *(_kept(workspace, environment_id, settings, active, configuration) if release else ()),
             *(_unasked(workspace, settings.provider) if release else ()),
-            *cut_connections(workspace, state, settings),
+            *(*cut_connections(workspace, state, settings), *told_of_shut_ports(settings, configuration)),
             *told_of_circle(workspace, environment_id, configuration.uses),
         ),
         locked=image.locked,

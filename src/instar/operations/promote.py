@@ -6,6 +6,7 @@ import time
 
 from instar.definition import Loaded
 from instar.errors import Refused
+from instar.model.configuration import Configuration
 from instar.model.digest import Digest
 from instar.model.environment import Environment, Settings
 from instar.model.outcome import RolloutOutcome
@@ -13,6 +14,7 @@ from instar.model.reference import Repository
 from instar.model.release import EnvironmentId, Release
 from instar.operations.certificates import read_files
 from instar.operations.deploy import begin, carry_out, configure, get_declared, require_agent, require_platform
+from instar.operations.doors import refuse_first_not_defined
 from instar.operations.ledger import require_in_ledger
 from instar.operations.locks import hold_environment, is_here, keep_from_gc
 from instar.operations.names import require_names
@@ -50,7 +52,7 @@ def promote(
         certificate = read_files(loaded, environment)
         with keep_from_gc(workspace):  # from here on no gc comes between a secret and its release
             tried = release.configuration.run_in(name, loaded.definition, release.environment.name)
-            configuration = tried.given_as(configure(workspace, loaded, environment))
+            configuration = given_as(environment_id, tried, configure(workspace, loaded, environment))
             image = image_for_release(workspace, loaded, release.image, made_on=_machine_of(workspace, release))
             require_platform(workspace, environment.provider, image)
             begun = begin(
@@ -83,6 +85,20 @@ def promoted(workspace: Workspace, loaded: Loaded, source: str, name: str) -> tu
     if origin.active is None:
         raise Refused(f"cannot promote '{source}': no release is active there", hint=f"instar deploy {source}")
     return environment, workspace.ledger.get_release(origin.id, origin.active)
+
+
+def given_as(environment: EnvironmentId, tried: Configuration, defined: Configuration) -> Configuration:
+    """Return what is promoted: instances run as they were ``tried``, and are given what is ``defined`` there. Raises
+    Refused where the two don't go together."""
+    refuse_first_not_defined(environment, defined, tried)
+    for entry, one in sorted(defined.schedule.items()):
+        if one.role is not None and one.role not in tried.services:
+            raise Refused(
+                f"cannot run that in '{environment}': it has no role '{one.role}', in which '{entry}' of its schedule "
+                "runs",
+                hint=f"promote a release that has it, or take '{entry}' out of the schedule of '{environment.name}'",
+            )
+    return tried.given_as(defined)
 
 
 def image_of(workspace: Workspace, loaded: Loaded, release: Release) -> tuple[Digest, Repository | None]:
