@@ -36,7 +36,7 @@ service:
 environments:
   prod:
     provider: kubernetes
-    kubernetes: {{namespace: {namespace}, registry: "{registry}/shop", pre_stop: 2s{gateway}{section}}}
+    kubernetes: {{namespace: {namespace}, registry: "{registry}/shop", pre_stop: {pre_stop}{gateway}{section}}}
     listen: {{http: ["{host}"]}}
     instances: {instances}
     config: {{GREETING: {greeting}}}
@@ -62,6 +62,7 @@ class Author:
         told: dict[str, Any] = {
             "greeting": "hello",
             "deadline": "30s",
+            "pre_stop": "2s",
             "rollout": CANARY,
             "more": "",
             "command": ["sh", "-c", SERVE],
@@ -99,11 +100,9 @@ class Author:
             out, err = process.communicate(timeout=180)
         return subprocess.CompletedProcess(argv, process.returncode, out, err)
 
-    def start(self, *argv: str) -> subprocess.Popen[str]:
-        environ = {**self.namespace.environ, "PYTHONPATH": ":".join(sys.path)}
-        return subprocess.Popen(
-            argv, cwd=self.folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+    def start(self, *argv: str, stdin: int | None = None) -> subprocess.Popen[str]:
+        environ, pipe = {**self.namespace.environ, "PYTHONPATH": ":".join(sys.path)}, subprocess.PIPE
+        return subprocess.Popen(argv, cwd=self.folder, env=environ, stdin=stdin, stdout=pipe, stderr=pipe, text=True)
 
     def start_deploy(self) -> subprocess.Popen[str]:
         """Begin a deploy and leave it running."""

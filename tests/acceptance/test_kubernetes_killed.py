@@ -3,13 +3,17 @@ next goes on, no request is lost, and nothing is left that nobody knows."""
 
 from __future__ import annotations
 
+import functools
 import itertools
+import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +32,26 @@ STRATEGIES = {
 }
 
 
+class Commands:
+    """Runs an author's commands, each a process of its own that may be killed: see api_killer.py."""
+
+    def __init__(self, author: Author) -> None:
+        self._server = author.start(sys.executable, "-B", str(KILLER), "serve", stdin=subprocess.PIPE)
+        self._out, self._err = author.folder / "out", author.folder / "err"
+
+    def run(self, kill_at: int, counted: Path, *words: str) -> subprocess.CompletedProcess[str]:
+        assert self._server.stdin is not None and self._server.stdout is not None
+        line = json.dumps([kill_at, str(counted), str(self._out), str(self._err), *words])
+        self._server.stdin.write(f"{line}\n")
+        self._server.stdin.flush()
+        status = os.waitstatus_to_exitcode(int(self._server.stdout.readline()))
+        return subprocess.CompletedProcess(words, status, self._out.read_text(), self._err.read_text())
+
+    def close(self) -> None:
+        _, err = self._server.communicate(timeout=60)
+        assert self._server.returncode == 0, err
+
+
 class Trial:
     """One environment that is deployed to again and again, killed in different places, and looked at afterwards."""
 
@@ -38,9 +62,16 @@ class Trial:
         self.change()
         author.deploy()
 
+    @functools.cached_property
+    def commands(self) -> Commands:
+        return Commands(self.author)
+
+    def close(self) -> None:
+        self.commands.close()
+
     def change(self) -> None:
         self.greeting = next(self.greetings)
-        self.author.write(greeting=self.greeting, rollout=STRATEGIES[self.strategy])
+        self.author.write(greeting=self.greeting, rollout=STRATEGIES[self.strategy], pre_stop="1s")
 
     def deploy(self, kill_at: int) -> int | None:
         """Deploy; return how many points it had, None when it was killed."""
@@ -50,38 +81,47 @@ class Trial:
         """Run a command; return how many points it had, None when it was killed."""
         counted = self.author.folder / "count"
         counted.unlink(missing_ok=True)
-        done = self.author.run(sys.executable, "-B", str(KILLER), str(kill_at), str(counted), *words)
+        done = self.commands.run(kill_at, counted, *words)
         if done.returncode == -signal.SIGKILL:
             return None
         assert done.returncode == 0, f"killed at {kill_at}: {done.stderr}{done.stdout}"
         return int(counted.read_text())
 
+    def said(self, *words: str) -> str:
+        """Return what a command prints, which has to end well."""
+        done = self.commands.run(NEVER, self.author.folder / "count", *words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def status(self) -> Any:
+        return json.loads(self.said("status", "prod", "--json"))
+
     def roll_back(self, kill_at: int) -> int | None:
         """Give the traffic to the release that is hot; return how many points that had, None when it was killed."""
-        releases = self.author.json("status", "prod")["releases"]
+        releases = self.status()["releases"]
         (hot,) = [str(one["number"]) for one in releases if one["state"] == "hot"]
         return self.run(kill_at, "rollback", "prod", "--to", hot)
 
     def kill_rollback(self, point: int) -> None:
         """Roll back, killed at a point; whoever keeps the environment goes on with what was begun."""
-        before, begun = self.author.json("status", "prod")["active"], self.begun()
+        before, begun = self.status()["active"], self.begun()
         assert self.roll_back(point) is None, point
         deadline = time.monotonic() + 60
         with self.author.start(sys.executable, "-c", MAIN, "agent") as agent:
             try:
-                while self.author.json("status", "prod")["rollout"] is not None:
+                while self.status()["rollout"] is not None:
                     assert time.monotonic() < deadline, f"nobody carried out what was begun at {point}"
                     time.sleep(0.5)
             finally:
                 agent.terminate()
                 agent.communicate(timeout=60)
         self.check(f"a rollback was killed at {point}", newest=False)
-        after, begun = self.author.json("status", "prod")["active"], self.begun() - begun
+        after, begun = self.status()["active"], self.begun() - begun
         assert begun == (after != before), f"{point}: what is begun is carried out, once: {before}, {after}, {begun}"
 
     def begun(self) -> int:
         """Return how many rollouts were begun."""
-        return sum(1 for one in self.author.json("history", "prod") if one["kind"] == "rollout")
+        return sum(1 for one in json.loads(self.said("history", "prod", "--json")) if one["kind"] == "rollout")
 
     def destroy(self, point: int) -> None:
         """Destroy the environment, killed at a point, and once more; then have it again."""
@@ -108,7 +148,7 @@ class Trial:
 
     def check(self, when: str, *, newest: bool = True) -> None:
         author = self.author
-        status = author.json("status", "prod")
+        status = self.status()
         (active,) = [one for one in status["releases"] if one["state"] == "active"]
         assert (active["weight"], status["rollout"]) == (100, None), when
         assert all(one["weight"] == 0 for one in status["releases"] if one is not active), when
@@ -119,7 +159,7 @@ class Trial:
         found = author.namespace.api.list(DEPLOYMENT, author.namespace.name, {})
         orphans = [one["metadata"]["name"] for one in found if not is_known(one["metadata"]["name"], known)]
         assert orphans == [], f"{when}: {known}"
-        assert "events" in author.instar("history", "prod", "--verify"), when
+        assert "events" in self.said("history", "prod", "--verify"), when
 
 
 def is_known(deployment: str, instances: set[str]) -> bool:
@@ -134,12 +174,18 @@ def some_of(count: int) -> list[int]:
     return sorted({max(1, count * number // FEW) for number in range(1, FEW + 1)})
 
 
+def spread(count: int) -> list[int]:
+    """Return the points from 1 to ``count`` in an order in which the first ones, however many, are spread over all."""
+    return sorted(range(1, count + 1), key=lambda point: f"{point - 1:016b}"[::-1])
+
+
 @pytest.fixture(params=STRATEGIES)
 def trial(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Trial]:
     with authoring(tmp_path) as author:
         made = Trial(author, request.param)
         with Requests(author) as asked:
             yield made
+        made.close()
         author.instar("destroy", "prod", "--yes")
         assert author.left() == []
     lost = {answer: number for answer, number in asked.answers.items() if " s3cret" not in answer}
@@ -156,7 +202,9 @@ def test_killed_at_some_calls_it_ends_as_it_would_have(trial: Trial) -> None:
 @pytest.fixture
 def blue_green(tmp_path: Path) -> Iterator[Trial]:
     with authoring(tmp_path) as author:
-        yield Trial(author, "blue-green")
+        made = Trial(author, "blue-green")
+        yield made
+        made.close()
 
 
 def test_a_rollback_that_is_killed_is_carried_out_by_whoever_comes_next(blue_green: Trial) -> None:
@@ -192,6 +240,6 @@ def test_killed_at_every_point_and_again_while_recovering(trial: Trial, what: st
     count, progress = trial.count(), Progress(f"kubernetes-killed-{trial.strategy}-{what}")
     print(f"{count} points", file=sys.stderr)
     done = {one["point"] for one in progress.done}
-    for point in [one for one in range(1, count + 1) if one not in done]:
+    for point in [one for one in spread(count) if one not in done]:
         trial.kill(point, 1 + (point * 7) % count)
         progress.add(point=point, of=count)
