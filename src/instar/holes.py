@@ -20,18 +20,36 @@ def write(descriptor: int, chunks: Iterable[bytes | memoryview]) -> int:
     """
     at, hole = 0, False
     for chunk in chunks:
-        rest = memoryview(chunk)
-        while rest:
-            piece, rest = _cut(rest, at)
-            hole = _is_hole(piece)
-            at += len(piece)
-            if hole:
-                os.lseek(descriptor, len(piece), os.SEEK_CUR)
-            else:
-                _write_all(descriptor, piece)
+        at, hole = _add(descriptor, chunk, at, hole)
     if hole:
         os.ftruncate(descriptor, at)
     return at
+
+
+def write_pieces(descriptor: int, found: Iterable[tuple[int, bytes | memoryview]], size: int) -> None:
+    """Write what was ``found``, each with its offset, in their order, to a new file of ``size`` bytes that is open at
+    its beginning: all else is holes, and so are blocks of zeros in it. Raises OSError."""
+    at, hole = 0, False
+    for offset, chunk in found:
+        if offset > at:
+            at, hole = os.lseek(descriptor, offset, os.SEEK_SET), True
+        at, hole = _add(descriptor, chunk, at, hole)
+    if hole or at < size:
+        os.ftruncate(descriptor, size)
+
+
+def _add(descriptor: int, chunk: bytes | memoryview, at: int, hole: bool) -> tuple[int, bool]:
+    """Write ``chunk`` at ``at``; return where it ends, and whether that is a hole."""
+    rest = memoryview(chunk)
+    while rest:
+        piece, rest = _cut(rest, at)
+        hole = _is_hole(piece)
+        at += len(piece)
+        if hole:
+            os.lseek(descriptor, len(piece), os.SEEK_CUR)
+        else:
+            _write_all(descriptor, piece)
+    return at, hole
 
 
 def _cut(rest: memoryview, at: int) -> tuple[memoryview, memoryview]:

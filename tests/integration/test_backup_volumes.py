@@ -70,7 +70,7 @@ def plant(root: Path, found: Iterator[tuple[Entry, bytes]]) -> None:
     planting = Planting(root)
     try:
         for entry, data in found:
-            planting.add(entry, [memoryview(data)])
+            planting.add(entry, [(0, memoryview(data))])
     finally:
         planting.close()
 
@@ -311,12 +311,33 @@ def test_holes_take_no_room_in_a_backup_and_are_there_again(home: Home, folder: 
         for at, data in parts.items():
             found.seek(at)
             assert found.read(len(data)) == data
-    data = bytearray(file.read_bytes())
-    at = data.index(b"middlemiddle")
-    data[at : at + 6] = b"muddle"
-    file.write_bytes(data)
-    with pytest.raises(BackupDamaged):
-        Home(tmp_path / "other").restore(file, machine="new")
+    whole = file.read_bytes()
+    for before, after in ((b"middlemiddle", b"muddlemiddle"), (b"\n%d\n" % (200 << 20), b"\n%d\n" % (201 << 20))):
+        assert whole.count(before) >= 1 and len(before) == len(after)
+        file.write_bytes(whole.replace(before, after, 1))
+        with pytest.raises(BackupDamaged):
+            Home(tmp_path / "other").restore(file, machine="new")
+
+
+def test_holes_cost_nothing_and_where_they_are_is_part_of_the_hash(home: Home, folder: Path, tmp_path: Path) -> None:
+    """Two tebibytes of zeros would take a quarter of an hour each way."""
+    parts = []
+    for number, at in enumerate((1 << 20, 1 << 40)):
+        with (folder / "holes").open("wb") as file:
+            file.seek(at)
+            file.write(b"something" * 10_000)
+            file.truncate(1 << 41)
+        os.utime(folder / "holes", (1_700_000_000, 1_700_000_000))
+        back_up(home, tmp_path / f"{number}.tar")
+        parts.append(check_backup(tmp_path / f"{number}.tar", tuple, tmp_path).parts["volumes"])
+        (tmp_path / "instar.db").unlink()
+    assert parts[0].size_bytes == parts[1].size_bytes > 1 << 41 and parts[0].sha256 != parts[1].sha256
+    empty = Home(tmp_path / "empty")
+    empty.restore(tmp_path / "1.tar", machine="new")
+    with (empty.path / "volumes/web/dev/data/holes").open("rb") as made:
+        assert os.lseek(made.fileno(), 0, os.SEEK_DATA) == 1 << 40 and os.fstat(made.fileno()).st_size == 1 << 41
+        made.seek((1 << 40) - 1)
+        assert made.read(10) == b"\0something"
 
 
 def test_what_is_no_file_of_a_volumes_has_no_holes(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,15 +12,18 @@ volumes/SERVICE/ENV/NAME/…      the data of volumes, where it was asked for
 manifest.json                   the last member: of each part (what stands before the first "/") how many members, how
                                 many bytes, and the SHA-256 of all of it (:class:`Part`), and what volumes lack
 
-A part's SHA-256 is over each member's header, as ``store/header.py`` writes it, followed by its data. The ledger is
-copied first: all that its releases need was there then, and stays while the rest is read.
+A part's SHA-256 is over each member's head, as ``store/header.py`` writes it, followed by its data. The head of a file
+with holes says where it has something (GNU's form PAX 1.0), and its data is that alone: so holes cost nothing to write
+or read, and two files that differ have other bytes. The ledger is copied first: all that its releases need was there
+then, and stays while the rest is read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -29,11 +32,15 @@ from instar.frozen import dataclass
 from instar.model.codec import canonical, from_json, parse
 from instar.model.digest import Digest
 from instar.model.names import NAME
+from instar.store import sparse
 from instar.store.header import DIRECTORY, HARD_LINK, REGULAR, SYMLINK, Entry, encode
 
-FORMAT: Final = 3  # from 2 on there are files with holes as such, from 3 on it is said what data of volumes is missing
-SPARSE_LIMIT_BYTES: Final = 16 << 40  # of all such files together: they are hashed with their holes
-SPARSE_VOLUME_BYTES: Final = 1 << 40  # of those of one volume
+# from 2 on there are files with holes as such, from 3 on it is said what data of volumes is missing, from 4 on holes
+# are not hashed as the zeros that they are
+FORMAT: Final = 4
+HOLES_HASHED: Final = 3  # the last of which a part's SHA-256 is over holes too
+HASHED_LIMIT_BYTES: Final = 16 << 40  # that files with holes have together there: it takes hours to hash them
+SPARSE_FILE_BYTES: Final = 1 << 42  # that a file with holes may have: there are file systems that can have no larger
 SUMMARY: Final = b"backup.json"
 MANIFEST: Final = b"manifest.json"
 LEDGER: Final = b"ledger/instar.db"
@@ -41,6 +48,7 @@ MACHINE_FILE: Final = b"machine/config.yaml"
 NETWORK: Final = b"machine/network.json"
 SMALL_BYTES: Final = 16 << 20  # of the first and the last member
 _ID: Final = re.compile(r"[0-9a-f]{32}")
+_ZEROS: Final = bytes(1 << 20)
 _STATE_ID: Final = re.compile(r"[0-9a-f]{6}")
 _MACHINE: Final = re.compile(r"[^\x00-\x1f\x7f]{1,300}")
 _SEGMENT: Final = rb"(?!\.\.?(?:/|\Z))[^/\0]{1,255}"
@@ -114,15 +122,21 @@ class Tally:
         self._hashes: dict[str, hashlib._Hash] = {}
         self._now = ""
 
-    def begin(self, entry: Entry) -> None:
+    def begin(self, entry: Entry, head: bytes) -> None:
+        """Count a member, whose ``head`` stands before its data."""
         self._now = entry.name.partition(b"/")[0].decode("utf-8", "replace")
         counts = self._counts.setdefault(self._now, [0, 0])
         counts[0] += 1
         counts[1] += entry.size
-        self._hashes.setdefault(self._now, hashlib.sha256()).update(encode(entry))
+        self._hashes.setdefault(self._now, hashlib.sha256()).update(head)
 
     def add(self, data: bytes | memoryview) -> None:
         self._hashes[self._now].update(data)
+
+    def add_zeros(self, count: int) -> None:
+        while count > 0:
+            self.add(memoryview(_ZEROS)[:count])
+            count -= len(_ZEROS)
 
     def parts(self) -> Mapping[str, Part]:
         return {
@@ -131,10 +145,13 @@ class Tally:
         }
 
 
-def sparse_share_bytes(volumes: int) -> int:
-    """Return how many bytes files with holes may have together in each of so many volumes: no volume takes another's
-    share."""
-    return min(SPARSE_VOLUME_BYTES, SPARSE_LIMIT_BYTES // max(1, volumes))
+def head_of(entry: Entry, regions: Sequence[sparse.Region] | None) -> bytes:
+    """Return what stands before a member's data: its header, and of a file with holes where it has something."""
+    if regions is None:
+        return encode(entry)
+    places = sparse.map_of(regions)
+    size = len(places) + sum(length for _, length in regions)
+    return encode(replace(entry, size=size), sparse.records_of(entry.name, entry.size)) + places
 
 
 def read_summary(data: bytes, file: str) -> Summary:

@@ -15,10 +15,11 @@ from typing import Any, BinaryIO, Final
 
 from instar import durable, threads
 from instar.backup.contents import (
+    HASHED_LIMIT_BYTES,
+    HOLES_HASHED,
     LEDGER,
     MANIFEST,
     SMALL_BYTES,
-    SPARSE_LIMIT_BYTES,
     SUMMARY,
     Lost,
     Part,
@@ -26,6 +27,7 @@ from instar.backup.contents import (
     Tally,
     blob_of,
     damaged,
+    head_of,
     is_of_volumes,
     no_backup,
     read_summary,
@@ -50,20 +52,21 @@ class Backup:
         self.encrypted = encrypted
         self._file = file
         stream = Stream(chunks, limit_bytes=_LIMIT_BYTES)
-        self._members = Members(stream, marked_end=True, sparse_limit_bytes=SPARSE_LIMIT_BYTES, limit=_MEMBERS_LIMIT)
+        self._members = Members(stream, marked_end=True, sparse_limit_bytes=_LIMIT_BYTES, limit=_MEMBERS_LIMIT)
         self._entries = iter(self._members)
         with self._explained():
             first = next(self._entries, None)
             if first is None or first.name != SUMMARY:
                 raise no_backup(file)
             self.summary: Summary = read_summary(self._small(first), file)
+        self._holes_hashed = self.summary.format <= HOLES_HASHED
         self.parts: Mapping[str, Part] = {}
         self.lost: Lost = {}
 
-    def members(self) -> Iterator[tuple[Entry, Iterator[memoryview]]]:
-        """Yield each member with its data, which is read, or skipped, before the next. Having ended means that all of
-        it is what was put in. Raises BackupDamaged."""
-        tally, manifest, ledgers = Tally(), None, 0
+    def members(self) -> Iterator[tuple[Entry, Iterator[tuple[int, memoryview]]]]:
+        """Yield each member with its data, which is read, or skipped, before the next: pieces with their offsets, and
+        none of holes. Having ended means that all of it is what was put in. Raises BackupDamaged."""
+        tally, manifest, ledgers, hashed_bytes = Tally(), None, 0, 0
         with self._explained():
             for entry in self._entries:
                 if manifest is not None:
@@ -72,12 +75,17 @@ class Backup:
                     manifest = self._small(entry)
                     continue
                 require_member(entry, self._file)
-                if self._members.is_sparse and not is_of_volumes(entry):
+                regions = self._members.regions
+                if regions is not None and not is_of_volumes(entry):
                     raise damaged(self._file, "it has a file with holes where no backup has any")
+                if regions is not None and self._holes_hashed:
+                    regions, hashed_bytes = None, hashed_bytes + entry.size
+                    if hashed_bytes > HASHED_LIMIT_BYTES:
+                        raise damaged(self._file, "its files with holes are larger than those of any backup")
                 ledgers += entry.name == LEDGER
                 if ledgers > 1:
                     raise damaged(self._file, "its ledger is there twice")
-                tally.begin(entry)
+                tally.begin(entry, head_of(entry, regions))
                 content = self._content(entry, tally)
                 yield entry, content
                 for _ in content:
@@ -89,14 +97,19 @@ class Backup:
         self.parts = tally.parts()
         self.lost = require_manifest(manifest, self.parts, self._file)
 
-    def _content(self, entry: Entry, tally: Tally) -> Iterator[memoryview]:
-        blob, seen = blob_of(entry), hashlib.sha256()
+    def _content(self, entry: Entry, tally: Tally) -> Iterator[tuple[int, memoryview]]:
+        blob, seen, at = blob_of(entry), hashlib.sha256(), 0
         with self._explained():
-            for piece in self._members.content():
+            for offset, piece in self._members.located():
+                if self._holes_hashed:
+                    tally.add_zeros(offset - at)
+                    at = offset + len(piece)
                 tally.add(piece)
                 if blob is not None:
                     seen.update(piece)
-                yield piece
+                yield offset, piece
+            if self._holes_hashed:
+                tally.add_zeros(entry.size - at)
         if blob is not None and seen.hexdigest() != blob.hex:
             raise damaged(self._file, f"the bytes of its blob '{blob.short}' are others")
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from instar import holes
-from instar.backup.contents import SPARSE_VOLUME_BYTES
+from instar.backup.contents import SPARSE_FILE_BYTES
 from instar.backup.writing import Member
 from instar.descent import FILE, FOLDER, Descent
 from instar.model.printable import printable
@@ -44,13 +44,11 @@ _KINDS: Final = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
 
 class Tree:
     """One folder to be backed up under ``name`` (with "/" at its end). ``left_out``: what was found and is not among
-    its members, of each kind how many. ``lost``: data that is not, what and why. Files with holes may have
-    ``sparse_bytes`` together, with these: all of them are hashed when they are read."""
+    its members, of each kind how many. ``lost``: data that is not, what and why."""
 
-    def __init__(self, folder: str | os.PathLike[str], name: bytes, sparse_bytes: int = SPARSE_VOLUME_BYTES) -> None:
+    def __init__(self, folder: str | os.PathLike[str], name: bytes) -> None:
         self._folder = folder
         self._name = name
-        self._sparse_bytes = self._sparse_left = sparse_bytes
         self._first_names: dict[tuple[int, int], bytes | None] = {}
         self._device = 0
         self._leases_s = _LEASES_S
@@ -159,18 +157,14 @@ class Tree:
             return
         entry.size = found.st_size
         regions = holes.regions(descriptor, entry.size, _REGIONS) if holes.has_holes(found) else None
-        if which in self._first_names or (regions is not None and entry.size > self._sparse_left):
-            self._lose(
-                name,
-                f"with its holes it has {size_text(entry.size)}, and files with holes may have "
-                f"{size_text(self._sparse_bytes)} together in this volume",
-            )
+        if which in self._first_names or (regions is not None and entry.size > SPARSE_FILE_BYTES):
+            limit = size_text(SPARSE_FILE_BYTES)
+            self._lose(name, f"with its holes it has {size_text(entry.size)}, and a file with holes may have {limit}")
             self._first_names[which] = None  # its other names lead nowhere either
             return
         if found.st_nlink > 1:
             self._first_names[which] = name
         if regions is not None:
-            self._sparse_left -= entry.size
             yield Member(entry, lambda: _content_of(descriptor, regions), regions)
             return
         os.lseek(descriptor, 0, os.SEEK_SET)
@@ -196,8 +190,9 @@ class Planting:
         os.close(self._last[1])
         os.close(self._root)
 
-    def add(self, entry: Entry, content: Iterable[memoryview]) -> None:
-        """Make one member. Raises OSError, FileExistsError among them for one that is there twice."""
+    def add(self, entry: Entry, content: Iterable[tuple[int, memoryview]]) -> None:
+        """Make one member; ``content``: what it has besides holes, each piece with its offset. Raises OSError,
+        FileExistsError among them for one that is there twice."""
         *above, name = entry.name.rstrip(b"/").split(b"/")
         with self._folder(above) as folder:
             if entry.kind == DIRECTORY:
@@ -214,7 +209,7 @@ class Planting:
             else:
                 descriptor = os.open(name, _CREATE, 0o600, dir_fd=folder)
                 try:
-                    holes.write(descriptor, content)
+                    holes.write_pieces(descriptor, content, entry.size)
                 finally:
                     self._dressed(descriptor, entry)
 

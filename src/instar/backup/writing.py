@@ -10,12 +10,11 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from instar import durable
-from instar.backup.contents import MANIFEST, SUMMARY, Lost, Summary, Tally, manifest_json
+from instar.backup.contents import MANIFEST, SUMMARY, Lost, Summary, Tally, head_of, manifest_json
 from instar.errors import BackupError, InstarError
 from instar.model.codec import canonical
 from instar.model.sizes import size_text
@@ -93,11 +92,12 @@ def tar(summary: Summary, members: Iterable[Member], lost: Callable[[], Lost] = 
     tally = Tally()
     yield from _small(SUMMARY, canonical(summary))
     for entry, content, regions in members:
-        tally.begin(entry)
+        head = head_of(entry, regions)
+        tally.begin(entry, head)
+        yield head
         if regions is not None:
             yield from _sparse(entry, regions, content, tally)
             continue
-        yield encode(entry)
         missing = entry.size
         for chunk in content():
             missing -= len(chunk)
@@ -116,30 +116,19 @@ def tar(summary: Summary, members: Iterable[Member], lost: Callable[[], Lost] = 
 def _sparse(
     entry: Entry, regions: Sequence[sparse.Region], content: Callable[[], Iterable[bytes]], tally: Tally
 ) -> Iterator[bytes]:
-    """Yield a file with holes, by the form PAX 1.0; it is counted as it is read again, with its holes."""
-    places, chunks = sparse.map_of(regions), iter(content())
-    size = len(places) + sum(length for _, length in regions)
-    yield encode(replace(entry, size=size), sparse.records_of(entry.name, entry.size))
-    yield places
-
-    def pieces(length: int) -> Iterator[memoryview]:
-        while length:
+    """Yield what a file with holes has in its regions."""
+    chunks = iter(content())
+    for _, length in regions:
+        missing = length
+        while missing:
             chunk = next(chunks, b"")
-            if not chunk or len(chunk) > length:
+            if not chunk or len(chunk) > missing:
                 shown = entry.name.decode("utf-8", "backslashreplace")
                 raise BackupError(f"cannot back up '{shown}': it changed its size while it was read", hint="ask again")
-            length -= len(chunk)
-            yield memoryview(chunk)
-
-    at = 0
-    for offset, length in (*regions, (entry.size, 0)):
-        for hole in sparse.filled((), offset - at, pieces):
-            tally.add(hole)
-        for piece in pieces(length):
-            tally.add(piece)
-            yield bytes(piece)
-        at = offset + length
-    yield padding(size)
+            missing -= len(chunk)
+            tally.add(chunk)
+            yield chunk
+    yield padding(sum(length for _, length in regions))
 
 
 def _small(name: bytes, data: bytes) -> Iterator[bytes]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import field, replace
+from dataclasses import field
 
-from instar.backup.contents import SPARSE_VOLUME_BYTES, sparse_share_bytes
 from instar.backup.trees import Tree
 from instar.backup.writing import Member
 from instar.entry_points import provider_names
@@ -23,8 +22,7 @@ from instar.providers.facets import Snapshots
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VolumeData:
     """One volume, which ``keeper`` shows. Prints as SERVICE/ENV NAME. ``left_out``: what was not among its members,
-    once they were read, of each kind how many; ``lost``: which data was not. ``sparse_bytes``: what files with holes
-    in it may have together."""
+    once they were read, of each kind how many; ``lost``: which data was not."""
 
     environment: EnvironmentId
     name: str
@@ -32,7 +30,6 @@ class VolumeData:
     size_bytes: int
     left_out: Counter[str] = field(default_factory=Counter)
     lost: list[str] = field(default_factory=list)
-    sparse_bytes: int = SPARSE_VOLUME_BYTES
 
     def __str__(self) -> str:
         return f"{self.environment} {self.name}"
@@ -42,7 +39,7 @@ class VolumeData:
         path = f"volumes/{self.environment}/{self.name}/"
         try:
             with self.keeper.shown(self.environment, self.name) as folder:
-                tree = Tree(folder, os.fsencode(path), self.sparse_bytes)
+                tree = Tree(folder, os.fsencode(path))
                 yield from tree.members()
                 self.left_out.update(tree.left_out)
                 self.lost.extend(tree.lost)
@@ -71,5 +68,4 @@ def stored_volumes(workspace: Workspace) -> tuple[VolumeData, ...]:
             )
             for one in keeper.volumes()
         ]
-    share_bytes = sparse_share_bytes(len(found))
-    return tuple(replace(one, sparse_bytes=share_bytes) for one in found)
+    return tuple(found)

@@ -332,11 +332,11 @@ def _settle(workspace: Workspace, summary: Summary, machine: WhichMachine, *, al
         raise _refused(workspace.state.root, error) from error
 
 
-def _write(path: Path, content: Iterator[memoryview], *, mode: int = 0o600) -> None:
+def _write(path: Path, content: Iterator[tuple[int, memoryview]], *, mode: int = 0o600) -> None:
     for folder in reversed([one for one in path.parents if not one.exists()]):
         folder.mkdir(mode=0o700)
     with os.fdopen(os.open(path, _NEW, mode), "wb") as file:
-        for piece in content:
+        for _, piece in content:
             file.write(piece)
 
 

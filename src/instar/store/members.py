@@ -7,7 +7,7 @@ the extraction to name them in its error.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from instar.store import sparse
@@ -144,9 +144,14 @@ class Members:
             raise Malformed("it says of all its members what can only be said of one")
 
     @property
-    def is_sparse(self) -> bool:
-        """The member that was yielded last has holes, which take no room in the archive."""
-        return self._regions is not None
+    def regions(self) -> Sequence[sparse.Region] | None:
+        """Where the member that was yielded last has something, if it has holes."""
+        return self._regions
+
+    def located(self) -> Iterator[tuple[int, memoryview]]:
+        """Yield the data of the member that was yielded last, each piece with its offset; of holes nothing."""
+        whole = [(0, self._missing)]
+        yield from sparse.located(whole if self._regions is None else self._regions, self._pieces)
 
     def content(self) -> Iterator[memoryview]:
         """Yield the data of the member that was yielded last."""

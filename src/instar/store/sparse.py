@@ -86,6 +86,17 @@ def filled(regions: Sequence[Region], size: int, pieces: Callable[[int], Iterato
         at += length
 
 
+def located(
+    regions: Sequence[Region], pieces: Callable[[int], Iterator[memoryview]]
+) -> Iterator[tuple[int, memoryview]]:
+    """Yield what there is, each piece with its offset in the file; not its holes."""
+    for offset, length in regions:
+        at = offset
+        for piece in pieces(length):
+            yield at, piece
+            at += len(piece)
+
+
 def _numbers_in_data(take: Callable[[int], bytes]) -> tuple[list[int], int]:
     """Read the map that stands before the data: how many regions, then the numbers of each, a line each."""
     parts = [take(BLOCK)]
