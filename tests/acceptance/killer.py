@@ -5,7 +5,8 @@
 What it does is told by the interpreter itself (audit events: files opened to be written, renamed and removed, programs
 started, connections, signals, foreign calls) and by SQLite (each statement that writes, and each commit). Nothing here
 lists what Instar does: only what is known to change nothing is left out, so that whatever is new counts. Killed before
-one is killed after the one before. COUNT_FILE gets the number when the command came to its end.
+one is killed after the one before. COUNT_FILE gets the number when the command came to its end. KILLER_CLOCK_S: by so
+many seconds the ledger's clock is ahead, or behind.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import signal
 import sqlite3
 import sys
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,8 @@ def main() -> None:
     sys.argv = ["instar", *sys.argv[3:]]
     from instar.cli.main import main as command
 
+    if ahead_s := float(os.environ.get("KILLER_CLOCK_S", "0")):
+        set_clock(timedelta(seconds=ahead_s))
     count = Count(last)
     watched = False
 
@@ -82,6 +86,12 @@ def main() -> None:
     finally:
         watched = False
         file.write_text(str(count.number))
+
+
+def set_clock(ahead: timedelta) -> None:
+    from instar.ledger.sqlite import SQLite
+
+    SQLite.now = lambda self: datetime.now(UTC) + ahead  # type: ignore[method-assign]
 
 
 def _reads(values: tuple[Any, ...]) -> bool:

@@ -68,6 +68,25 @@ def test_it_has_what_its_release_gives_an_instance_and_gives_back_what_came_of_i
     dev.instar("history", "--verify")
 
 
+def test_secrets_and_limits_are_those_of_its_role(project: Project) -> None:
+    (project.folder / "token").write_text("of nobody else's")
+    project.edit(
+        "config: {GREETING: hello}",
+        "config: {GREETING: hello}\n    secrets: {TOKEN: {file: token}, KEY: {file: token, variable: true}}",
+    )
+    project.instar("deploy", "dev")
+    script = (
+        'cat /run/secrets/TOKEN; echo; echo "$KEY"; cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max '
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/pids/pids.max 2>/dev/null; touch /srv/x"
+    )
+    result = project.try_instar("run", "dev", "--", "sh", "-c", script)
+    *values, memory, processes = result.out.splitlines()
+    assert values == ["of nobody else's"] * 2
+    assert (memory, processes) == (str(64 << 20), "65"), "its init is one more"
+    assert result.status == 1 and "Read-only file system" in result.err
+    assert "nobody else" not in project.instar("history", "dev", "--json").out
+
+
 def test_all_that_it_prints_comes_whole(dev: Project) -> None:
     result = dev.instar(
         "run", "dev", "--", "sh", "-c", "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done"

@@ -96,6 +96,28 @@ def test_one_is_begun_by_hand_and_a_release_takes_its_schedule_along(dev: Projec
     assert len(dev.json("schedule", "dev")["schedule"]) == 3
 
 
+def test_one_that_never_ends_has_its_time_and_what_serves_goes_on(dev: Project) -> None:
+    endless = "{command: [sh, -c, 'trap \"\" TERM; echo begun; exec sleep 600'], every: 10s, timeout: 1s}"
+    dev.edit(SCHEDULE, f"    schedule: {{endless: {endless}}}\n")
+    dev.instar("deploy", "dev")
+    late = "it did not end within 1 s"
+    with agent(dev):
+        wait_for(lambda: outcomes(dev, "endless").count(late) >= 2, "it goes on for ever", timeout_s=90)
+        assert answers(dev)
+    wait_for(
+        lambda: (dev.instar("agent", "--once"), len(launched(dev, "endless")) == len(outcomes(dev, "endless")))[1],
+        "it is not ended",
+        timeout_s=60,
+    )
+    assert set(outcomes(dev, "endless")) == {late}
+    told = [json.loads(line)["text"] for line in (dev.home / "told").read_text().splitlines()]
+    assert any("endless" in text and late in text for text in told)
+    (last,) = (one["last"] for one in dev.json("schedule", "dev")["schedule"])
+    assert last["outcome"] == late
+    wait_for(lambda: len(dev.instance_ids()) == 2, "it is there still: the active one and the hot one are to be alone")
+    assert "endless" not in "".join(dev.traces())
+
+
 @pytest.mark.thorough
 def test_an_agent_that_is_killed_again_and_again_begins_each_once(dev: Project) -> None:
     for seconds in (0.9, 1.1, 1.3, 1.7, 2.1, 2.9, 4.3, 5.9):
