@@ -145,15 +145,13 @@ def test_what_is_asked_for_is_begun_and_ended_under_load(here: World) -> None:
 
 
 def test_a_router_that_is_replaced_goes_on_in_the_same_log(here: World) -> None:
-    """An HAProxy that retires ends as soon as its last client has its answer: that one's line may be missing."""
     here.start("web-dev-1-1", access_log=True)
     with here.load() as load:
         for tunnel_ms in (21_000, 22_000, 23_000):
             here.router.ensure(here.plan(access_log=True, tunnel_timeout_ms=tunnel_ms))
             load.wait(300)
     assert load.failures == []
-    until(lambda: len(written(here)) >= load.served - 3 * CLIENTS)
-    assert len(written(here)) <= load.served and lost(here) == 0
+    until(lambda: len(written(here)) + lost(here) == load.served, within_s=10)
     assert {one["instance"] for one in written(here)} == {"web-dev-1-1"}
     until(lambda: len(writers(here)) == 1)
 

@@ -376,6 +376,7 @@ def _order(here: World) -> str:
             "socket": str(here.state.router_sockets / "none.sock"),
             "listening": [],
             "access": None,
+            "answered": None,
             "follows": None,
         }
     )

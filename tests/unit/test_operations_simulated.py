@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from instar.cancellation import Cancellation
 from instar.errors import Refused, RouterUnreachable
 from instar.ledger import Ledger
 from instar.model.environment import Analysis, Network, RolloutRules, RolloutStep, Settings
+from instar.model.outcome import RolloutOutcome
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId
 from instar.model.scaling import Scaling
@@ -22,10 +24,11 @@ from instar.model.state import StateDirectory
 from instar.operations import converge, deploy
 from instar.providers.facets import require
 from instar.providers.router_state import Counters
-from instar.views.outcomes import outcome_lines
+from instar.views.outcomes import outcome_json, outcome_lines
 from simulated import Behaviour, EngineSimulation, Simulation
 from simulated.values import ENV, ORIGIN, configuration, image
 
+AT = datetime(2027, 1, 31, 8, 0, tzinfo=UTC)
 THREE = Settings(listen=("127.0.0.1:8080",), instances=3)
 CANARY = Settings(
     listen=("127.0.0.1:8080",),
@@ -92,16 +95,40 @@ def test_figures_that_nobody_has_are_none(bench: Bench) -> None:
     assert (" finished in " in drained) == counts
 
 
-def test_where_the_router_was_replaced_it_is_said_that_requests_were_not_counted(
+def counted(bench: Bench, monkeypatch: pytest.MonkeyPatch, *seen: Counters) -> RolloutOutcome:
+    """Deploy release 2 while the router says these."""
+    bench.deploy("1")
+    looks = iter(seen)
+    monkeypatch.setattr(converge, "_counted", lambda provider, environment: next(looks))
+    outcome: RolloutOutcome = bench.deploy("2")
+    return outcome
+
+
+def test_requests_are_counted_on_where_the_router_was_replaced(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = counted(
+        bench, monkeypatch, Counters(requests=900, failed=1, since=AT), Counters(requests=907, failed=3, since=AT)
+    )
+    assert (one.requests, one.failed, one.counted_since) == (7, 2, None)
+    (last,) = outcome_lines(one)
+    assert last.text.endswith(" · 7 requests, 2 failed")
+
+
+def test_where_haproxy_was_killed_it_is_said_since_when_requests_are_counted(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench.deploy("1")
-    seen = iter([Counters(requests=900, failed=0), Counters(requests=7, failed=0)])
-    monkeypatch.setattr(converge, "_counted", lambda provider, environment: next(seen))
-    outcome = bench.deploy("2")
-    assert (outcome.requests, outcome.counted_anew) == (None, True)
-    (last,) = outcome_lines(outcome)
-    assert last.text.endswith("requests not counted: the router was replaced, as for a door that opens or closes")
+    later = AT + timedelta(seconds=90)
+    one = counted(
+        bench, monkeypatch, Counters(requests=3, failed=0, since=AT), Counters(requests=7, failed=1, since=later)
+    )
+    assert (one.requests, one.failed, outcome_json(one)["counted_since"]) == (7, 1, later)
+    (last,) = outcome_lines(one)
+    said = "7 requests, 1 failed since 08:01:30 UTC, when HAProxy was started anew: those before are not known"
+    assert last.text.endswith(said)
+
+
+def test_requests_are_not_guessed_where_the_router_does_not_say(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = counted(bench, monkeypatch, Counters(requests=3, failed=0, since=AT), Counters(requests=0, failed=0))
+    assert (one.requests, one.failed, one.counted_since) == (None, None, None)
 
 
 def test_members_are_counted_and_not_groups(bench: Bench) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 from instar.frozen import dataclass
@@ -16,8 +17,8 @@ class RolloutOutcome:
     ``unchanged``: that very release was active already. ``failed``: the rollout was undone, or not all copies of the
     active release are healthy; ``reason`` says why and ``last_lines`` what the instance printed last. ``begun``: it is
     written down, and left to the agent. ``touched``: traffic had moved or stopped. Milliseconds are None where nothing
-    was measured. ``warning``: what went wrong beside a rollout that is done. ``counted_anew``: how many requests came
-    is not known, since the router that counted them was replaced (another door).
+    was measured. ``warning``: what went wrong beside a rollout that is done. ``counted_since``: requests are only those
+    since then, as HAProxy had been started anew without a word from the one before.
     """
 
     environment: EnvironmentId
@@ -36,7 +37,7 @@ class RolloutOutcome:
     touched: bool = False
     requests: int | None = None
     failed: int | None = None
-    counted_anew: bool = False
+    counted_since: datetime | None = None
     culprit: str | None = None
     last_lines: tuple[str, ...] = ()
 

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from typing import Any, TypeVar
 
 from instar.control.loop import Loop
@@ -212,7 +213,7 @@ def converge(workspace: Workspace, release: Release, began: float, *, watch: boo
     culprit, last_lines = next(iter(detail.get("last_lines", {}).items()), (None, []))
     missing = _missing(report)
     failed = (ended.state == "failed" if ended else missing is not None) or back is not None
-    requests, failures = _answered_between(counted, served)
+    requests, failures, since = answered_between(counted, served)
     return RolloutOutcome(
         environment=environment,
         release=release.number,
@@ -230,7 +231,7 @@ def converge(workspace: Workspace, release: Release, began: float, *, watch: boo
         touched=report.touched or "gap_ms" in detail or "steps" in detail,
         requests=requests,
         failed=failures,
-        counted_anew=counted is not None and served is not None and requests is None,
+        counted_since=since if before.active is not None else None,
         culprit=culprit,
         last_lines=tuple(last_lines),
     )
@@ -271,13 +272,15 @@ def _counted(provider: Provider, environment: EnvironmentId) -> Counters | None:
     return None if provider.counts is None else provider.counts.counters(environment)
 
 
-def _answered_between(before: Counters | None, after: Counters | None) -> tuple[int | None, int | None]:
-    """Return how many requests came, and how many of them failed; None where nobody counted them all."""
+def answered_between(before: Counters | None, after: Counters | None) -> tuple[int | None, int | None, datetime | None]:
+    """Return how many requests came, how many of them failed, and since when, where nobody knows of those before that;
+    None where nobody counted them."""
     if before is None or after is None:
-        return None, None
+        return None, None, None
+    if before.since != after.since:
+        return (after.requests, after.failed, after.since) if after.since is not None else (None, None, None)
     requests, failed = after.requests - before.requests, after.failed - before.failed
-    whole = requests >= 0 and failed >= 0  # a router that was started anew counts from 0 again
-    return (requests, failed) if whole else (None, None)
+    return (requests, failed, None) if requests >= 0 and failed >= 0 else (None, None, None)
 
 
 def _missing(report: RolloutReport) -> str | None:

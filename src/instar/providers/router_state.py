@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from instar.frozen import dataclass
@@ -55,7 +56,19 @@ class RouterState:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Counters:
-    """Totals since the router started."""
+    """Totals, also over routers that followed one another. ``since``: when the counting began, which it does anew
+    after one that was killed; None where none runs, or nobody knows."""
 
     requests: int
     failed: int  # answered 5xx or not at all
+    unlogged: int = field(default=0, compare=False)  # whose lines of an access log the router could not pass on
+    since: datetime | None = field(default=None, compare=False)
+
+    def and_before(self, before: Counters) -> Counters:
+        """Return what this router and ``before``, which it followed, have answered."""
+        return Counters(
+            requests=self.requests + before.requests,
+            failed=self.failed + before.failed,
+            unlogged=self.unlogged + before.unlogged,
+            since=before.since,
+        )

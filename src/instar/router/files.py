@@ -11,6 +11,8 @@
     ├── wait.lua                  how HAProxy holds requests, where they wait for an instance
     ├── body.lua                  how it counts their bodies, where there is a limit
     ├── access.log, .1, .2        which requests came, where that is asked for; access.lost: how many were not written
+    ├── answered.json             what the HAProxy before this one has answered, last: the holder asks it
+    ├── counted.json              how many requests those before that one had answered
     ├── holder.json               locked by the holder for as long as it lives; who it is and which HAProxy is its own
     └── holder.log                what the holder and HAProxy say
     run/routers/HASH.sock         HAProxy's admin socket
@@ -58,6 +60,8 @@ class HaproxyFiles:
 
     ``sockets`` is the directory of HAProxy's ``socket``.
     """
+
+    answered: Path | None = None  # where the holder says what the HAProxy before its own has answered
 
     def __init__(self, whose: str, directory: Path, sockets: Path, socket: str) -> None:
         self.whose = whose
@@ -154,6 +158,8 @@ class RouterFiles(HaproxyFiles):
         directory = state.routers / environment.service / environment.name
         socket = hashlib.sha256(str(environment).encode()).hexdigest()[:16] + ".sock"
         super().__init__(f"the router of '{environment}'", directory, state.router_sockets, socket)
+        self.answered = directory / "answered.json"
+        self.counted = directory / "counted.json"
 
     @property
     def previews(self) -> Path:

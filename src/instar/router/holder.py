@@ -16,6 +16,7 @@ Usage: holder.py LABEL DIRECTORY ORDER: DIRECTORY has haproxy.cfg and holder.jso
      "haproxy": the program, "environment": HAProxy's, with the numbers of the inherited descriptors,
      "socket": its path, "listening": the inherited descriptors that it is to have,
      "access": the program that writes what HAProxy logs, and the variable that names HAProxy the pipe to it; or null,
+     "answered": the name of the file that says what the HAProxy before has answered, last; or null,
      "follows": [pid, start time] of the holder to end, or null}
 
 Whatever else it inherits are locks of those who change the place. It keeps them until its HAProxy can be spoken to, so
@@ -30,6 +31,7 @@ import json
 import os
 import pwd
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -45,6 +47,9 @@ _LOCK_AT_ONCE_S = 1.0  # nobody was seen to have it; somebody may look at it jus
 _STEADY_S = 10.0  # an HAProxy that lived so long is started again at once
 _SLOWEST_S = 5.0
 _AWAITED = {signal.SIGCHLD, signal.SIGTERM}
+_TOTALS = "show stat -1 3 -1"  # no servers: what these have said can have HAProxy's prompt in it
+_ANSWER_S = 0.5  # of the HAProxy before, which is not waited for where it hangs
+_LOOKS_S = ((2.0, 0.05), (10.0, 0.5), (float("inf"), 5.0))  # up to which age how often; HAProxy itself waits for ten
 
 
 def main(label: str, directory: Path, order: dict[str, Any]) -> int:
@@ -73,10 +78,12 @@ def _become_holder(label: str, directory: Path, order: dict[str, Any], report: i
         _take_file(directory)
         os.chdir(order["sockets"])
         access = _Access(label, directory, order)
-        retired, before = _running(directory), _identity(order["socket"])
+        before = _Before(directory, order)
+        retired, there = _running(directory), _identity(order["socket"])
         pid = _start(label, directory, order, retired)
         _record(mine, pid, retired)
-        _await_socket(order["socket"], before, pid)
+        _await_socket(order["socket"], there, pid)
+        before.followed(pid)
     except BaseException as error:  # whatever it is, who waits must hear it
         os.write(report, f"{error}".encode())
         os._exit(1)
@@ -84,7 +91,7 @@ def _become_holder(label: str, directory: Path, order: dict[str, Any], report: i
     for descriptor in (report, *locks):
         os.close(descriptor)
     try:
-        _hold(lambda: _start(label, directory, order, {}), directory, access, mine, pid, retired)
+        _hold(lambda: _start(label, directory, order, {}), directory, access, before, mine, pid, retired)
     except BaseException as error:
         _say(f"the holder ends: {error!r}")
         os._exit(1)
@@ -135,6 +142,59 @@ class _Access:
             _say(f"cannot start what writes the access log: {error}")
 
 
+class _Before:
+    """The HAProxy that this one follows, asked what it has answered as long as it has requests yet: nobody else can,
+    once the next one has the socket. It does not end while this asks, so what it says last is all."""
+
+    def __init__(self, directory: Path, order: dict[str, Any]) -> None:
+        self._file = directory / str(order["answered"])
+        self._connection = socket.socket(socket.AF_UNIX) if order["answered"] else None
+        if self._connection is not None:
+            try:
+                self._connection.settimeout(_ANSWER_S)
+                self._connection.connect(order["socket"])
+                self._ask("prompt")
+            except OSError:  # there is none, or it hangs
+                self._connection = None
+
+    def followed(self, pid: int) -> None:
+        """Begin to write down what it has answered; ``pid`` is the one that follows it."""
+        self._successor, self._began, self._next = _process(pid), time.monotonic(), 0.0
+        self.look()
+
+    def look(self) -> float:
+        """Ask, if it is time to; return in how many seconds it is again."""
+        now = time.monotonic()
+        if self._connection is not None and now >= self._next:
+            self._next = now + next(every for age, every in _LOOKS_S if now - self._began < age)
+            more = False
+            with contextlib.suppress(OSError):
+                more = self._write()
+            self._connection = self._connection if more else None
+        return _TICK_S if self._connection is None else self._next - now
+
+    def _write(self) -> bool:
+        """Write down what it has answered; return whether it will answer more. Raises OSError."""
+        info, answered = self._ask("show info"), self._ask(_TOTALS)
+        pid = next(int(line[5:]) for line in info.split("\n") if line.startswith("Pid: "))
+        said = {"process": _process(pid), "successor": self._successor, "info": info, "statistics": answered}
+        new = self._file.with_name(f"{self._file.name}.new")
+        new.write_text(json.dumps(said))
+        new.rename(self._file)
+        return not {"Stopping: 1", "Jobs: 1"} <= set(info.split("\n"))  # this connection is the one
+
+    def _ask(self, command: str) -> str:
+        assert self._connection is not None
+        self._connection.sendall(f"{command}\n".encode())
+        answer = b""
+        while not answer.endswith(b"\n> "):
+            part = self._connection.recv(65_536)
+            if not part:
+                raise OSError("it has ended")
+            answer += part
+        return answer.decode("utf-8", "replace")
+
+
 def _join(groups: list[str]) -> None:
     """Leave the group of whoever starts this: ending that one (systemd does it by group) must not end a router."""
     for group in groups:
@@ -146,13 +206,19 @@ def _join(groups: list[str]) -> None:
 
 
 def _hold(
-    start: Callable[[], int], directory: Path, access: _Access, lock: int, pid: int, retired: dict[int, int]
+    start: Callable[[], int],
+    directory: Path,
+    access: _Access,
+    before: _Before,
+    lock: int,
+    pid: int,
+    retired: dict[int, int],
 ) -> None:
     """Start HAProxy again whenever it ends, until told to end both."""
     hurried = 0
     began = time.monotonic()
     running: int | None = pid
-    while running is None or not _wait(running, directory, access):
+    while running is None or not _wait(running, directory, access, before):
         hurried = 0 if time.monotonic() - began > _STEADY_S else hurried + 1
         if signal.sigtimedwait({signal.SIGTERM}, _pause_s(hurried)):
             return
@@ -220,7 +286,7 @@ def _start(label: str, directory: Path, order: dict[str, Any], retires: dict[int
     )
 
 
-def _wait(pid: int, directory: Path, access: _Access) -> bool:
+def _wait(pid: int, directory: Path, access: _Access, before: _Before) -> bool:
     """Return when HAProxy has ended; True when it was to end."""
     asked = False
     while True:
@@ -228,7 +294,7 @@ def _wait(pid: int, directory: Path, access: _Access) -> bool:
         if ended:
             _say(f"haproxy {pid} ended: {_cause(status)}")
             return asked
-        event = signal.sigtimedwait(_AWAITED, _TICK_S if access.runs() else _SLOWEST_S)
+        event = signal.sigtimedwait(_AWAITED, min(_TICK_S if access.runs() else _SLOWEST_S, before.look()))
         if event and event.si_signo == signal.SIGTERM:
             asked = True
             os.kill(pid, signal.SIGTERM)
@@ -308,19 +374,19 @@ def _await_socket(socket: str, before: tuple[int, int, int] | None, pid: int) ->
 
 
 def _record(lock: int, pid: int, retired: dict[int, int]) -> None:
-    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-    def identity(pid: int, start_time: int | None) -> dict[str, Any]:
-        return {"boot_id": boot_id, "pid": pid, "start_time": start_time}
-
     record = {
-        "process": identity(os.getpid(), _start_time(os.getpid())),
-        "haproxy": identity(pid, _start_time(pid)),
-        "retired": [identity(*one) for one in retired.items()],
+        "process": _process(os.getpid()),
+        "haproxy": _process(pid),
+        "retired": [_process(one) | {"start_time": start_time} for one, start_time in retired.items()],
     }
     text = json.dumps(record, indent=1).encode() + b"\n"
     os.pwrite(lock, text, 0)
     os.ftruncate(lock, len(text))
+
+
+def _process(pid: int) -> dict[str, Any]:
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return {"boot_id": boot_id, "pid": pid, "start_time": _start_time(pid)}
 
 
 def _start_time(pid: int) -> int | None:

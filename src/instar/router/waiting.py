@@ -13,7 +13,7 @@ over.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from instar.router.address import Address
@@ -103,6 +103,15 @@ def by_the_edge(answer_ms: int, door: str = FIRST) -> Sequence[str]:
         f"  timeout server {answer_ms}ms",
         f'{SERVER}"unix@${{{DOOR_PATH}}}" send-proxy-v2',
     )
+
+
+def sent_again(table: Mapping[tuple[str, str], Mapping[str, str]]) -> tuple[int, int]:
+    """Return how many requests (of tcp, connections) went to the next HAProxy, and how many of them failed there: that
+    one counts them too."""
+    rows = [row for (name, kind), row in table.items() if kind == "BACKEND" and name.partition(":")[0] == _AGAIN]
+    http = [row for row in rows if row["mode"] == "http"]
+    sent = sum(int(row["req_tot"]) for row in http) + sum(int(row["stot"]) for row in rows if row["mode"] != "http")
+    return sent, sum(int(row["hrsp_5xx"]) for row in http)
 
 
 def _name(door: str) -> str:

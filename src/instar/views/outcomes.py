@@ -26,6 +26,7 @@ def outcome_json(outcome: RolloutOutcome) -> dict[str, Any]:
         "cut": outcome.cut,
         "requests": outcome.requests,
         "failed": outcome.failed,
+        "counted_since": outcome.counted_since,
         "reason": outcome.reason,
         "warning": outcome.warning,
     }
@@ -73,8 +74,9 @@ def outcome_lines(outcome: RolloutOutcome) -> Iterator[Progress]:
     else:
         was = f", was {outcome.previous}" if outcome.previous is not None else ""
         served = f" · {outcome.requests:,} requests, {outcome.failed} failed" if outcome.requests else ""
-        if outcome.counted_anew:
-            served = " · requests not counted: the router was replaced, as for a door that opens or closes"
+        if outcome.counted_since is not None:
+            served = f" · {outcome.requests:,} requests, {outcome.failed} failed since {outcome.counted_since:%H:%M:%S}"
+            served += " UTC, when HAProxy was started anew: those before are not known"
         back = (f"back with: {_way_back(outcome)}",) if outcome.previous is not None else ()
         text = f"{environment} runs release {outcome.release}{was} · {outcome.seconds:.2f} s{served}"
         yield Progress(stage="done", text=text, detail=back)

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from instar.model.release import Served
 from instar.providers.local.proxy import Proxy
-from instar.providers.router_state import Counters
 from instar.router import admin_socket, served, slots
 from instar.router.plan import RouterFilePlan
 from instar.router.slots import Live
@@ -35,20 +34,6 @@ def unanswered(held: slots.Slots, live: Mapping[str, Sequence[Live]]) -> Iterato
             further = door != server.door and index < len(rows)
             if further and rows[index].address == server.address and not (rows[index].up or rows[index].maintenance):
                 yield server.name
-
-
-def counted(table: served.Statistics, door: str) -> Counters:
-    """Return what a door took since HAProxy began."""
-    own = f":{door}" if door else ""
-    named = (f"public{own}", f"inside{own}", *(() if door else ("door",)))
-    fronts = [table[name, "FRONTEND"] for name in named if (name, "FRONTEND") in table]
-    back = table[slots.backend(door), "BACKEND"]
-    if back["mode"] == "tcp":
-        return Counters(requests=sum(int(front["stot"]) for front in fronts), failed=int(back["econ"]))
-    answered_short = int(back["srv_abrt"])  # one that got no answer at all is among the 5xx, as 502
-    # connections without one are among the requests
-    requests = sum(int(front["req_tot"]) - int(front["ereq"]) for front in fronts)
-    return Counters(requests=requests, failed=sum(int(front["hrsp_5xx"]) for front in fronts) + answered_short)
 
 
 def sessions(statistics: served.Statistics) -> dict[int, int]:

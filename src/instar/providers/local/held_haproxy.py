@@ -204,6 +204,7 @@ class HeldHaproxy:
             "socket": str(self._files.sockets / self._files.socket),
             "listening": descriptors,
             "access": [access_writer.__file__, access.PIPE] if access_log else None,
+            "answered": self._files.answered.name if self._files.answered else None,
             "follows": [record.process.pid, record.process.start_time] if record else None,
         }
         argv: list[str | Path] = [

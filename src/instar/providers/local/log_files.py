@@ -11,9 +11,7 @@ from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
 from instar.providers.local import logs
 from instar.providers.local.proxy import Proxy, place_of
-from instar.router import access_writer, admin_socket, config
-
-_DROPPED = "DroppedLogs"
+from instar.router import access_writer, config
 
 
 class LocalLogFiles:
@@ -64,11 +62,11 @@ def _unwritten(proxy: Proxy) -> int | None:
 
 
 def _dropped(proxy: Proxy) -> int | None:
-    """Return how many HAProxy had no room for in the pipe, since it was started; None where it does not say."""
+    """Return how many HAProxy had no room for in the pipe, and those that it followed; None where it does not say."""
     text = proxy.files.read()
     if text is None or not config.read_plan(text).access_log:
         return 0
     try:
-        return int(admin_socket.read_info(proxy.ask("show info")[0]).get(_DROPPED, 0))
+        return proxy.counters().unlogged
     except (RouterError, ValueError):
         return None

@@ -15,9 +15,10 @@ from instar.host.processes import processes
 from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
 from instar.process import Process
+from instar.providers.local import counting
 from instar.providers.local.held_haproxy import HeldHaproxy, directory_of, find_processes, label
 from instar.providers.local.names import Names
-from instar.providers.router_state import Target
+from instar.providers.router_state import Counters, Target
 from instar.router import admin_socket, config, listener, served, slots, tcp_table, waiting
 from instar.router.address import Address
 from instar.router.components import confinement_possible, haproxy_owner
@@ -126,6 +127,24 @@ class Proxy(HeldHaproxy):
                     count += 1
         return count
 
+    # -- what was answered ---------------------------------------------------------------------------------------
+
+    def counters(self) -> Counters:
+        """Return what it has answered, and those that it followed. Raises RouterUnreachable where it does not run."""
+        record, own = self._own_counters()
+        return counting.so_far(self.files, record.haproxy, own) if record else own
+
+    def _keep_count(self) -> None:
+        """Have what was answered so far known to whom follows; where it can't be, the counting begins anew."""
+        with contextlib.suppress(RouterError):
+            record, own = self._own_counters()
+            if record is not None:
+                counting.keep(self.files, record.haproxy, own)
+
+    def _own_counters(self) -> tuple[HolderRecord | None, Counters]:
+        info, table = self.ask("show info", "show stat")
+        return self.files.record(), counting.total(admin_socket.read_statistics(table), info)
+
     # -- starting, replacing, ending -------------------------------------------------------------------------------
 
     def render(self, plan: RouterFilePlan, held: Slots) -> str:
@@ -142,6 +161,7 @@ class Proxy(HeldHaproxy):
             self.write_scripts(plan)
             listening = dict(zip(config.variables(plan), sockets, strict=True))
             text = self.render(plan, held)
+            self._keep_count()
             self.put(text, listening, record, self._seen(plan), access_log=plan.access_log)
 
     def _seen(self, plan: RouterFilePlan) -> dict[str, str]:

@@ -27,7 +27,6 @@ from instar.providers.router_state import Counters, RoutedTarget, RouterState, T
 from instar.router import config, listener, previews, slots
 from instar.router.edge.files import remove_door
 from instar.router.maintenance import USUAL_PAGE
-from instar.router.maintenance import answered as answered_with_page
 from instar.router.plan import FORM, RouterFilePlan
 from instar.router.previews import Previews
 from instar.router.slots import Live, Server, Slots
@@ -200,17 +199,10 @@ class LocalRouter:
 
     def counters(self, environment: EnvironmentId) -> Counters:
         proxy = self._proxy(environment)
-        if not proxy.files.config.exists():
-            return Counters(requests=0, failed=0)
         try:
-            table = proxy.statistics()
+            return proxy.counters() if proxy.files.config.exists() else Counters(requests=0, failed=0)
         except RouterUnreachable:
             return Counters(requests=0, failed=0)
-        for_previews, failed_for_previews = previews.counted_as_public(table)
-        refused = answered_with_page(table)
-        each = [doors.counted(table, door) for door in slots.doors_of(name for name, row in table if row == "BACKEND")]
-        requests, failed = sum(one.requests for one in each), sum(one.failed for one in each)
-        return Counters(requests=requests - for_previews - refused, failed=failed - failed_for_previews - refused)
 
     def remove(self, environment: EnvironmentId) -> None:
         with self._changing(environment) as proxy:
