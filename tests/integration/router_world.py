@@ -29,11 +29,12 @@ _hosts = (f"127.{10 + os.getpid() % 200}.{number // 250}.{number % 250 + 1}" for
 class Backend(Accepting):
     """A small server that answers with its name. ``/slow`` waits until ``release`` is set; ``/echo`` shows the request;
     ``/cut`` ends in the middle of its answer, ``/none`` before it. ``healthy`` False: its checks get 500; ``ill``: they
-    get that; ``failing`` True: other requests get 500, each after ``delay_s``."""
+    get that; ``kind``: the type of its answers; ``failing`` True: other requests get 500, each after ``delay_s``."""
 
     def __init__(self, name: str, host: str | None = None) -> None:
         self.healthy = True
         self.ill = ""
+        self.kind = ""
         self.failing = False
         self.delay_s = 0.0
         self.release = threading.Event()
@@ -65,7 +66,8 @@ class Backend(Accepting):
             time.sleep(self.delay_s)
         status = "500 No" if ill else "200 OK"
         body = request if path == "/echo" else self.name.encode()
-        head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body) + (9 if path == '/cut' else 0)}\r\n\r\n"
+        kind = f"Content-Type: {self.kind}\r\n" if self.kind else ""
+        head = f"HTTP/1.1 {status}\r\n{kind}Content-Length: {len(body) + (9 if path == '/cut' else 0)}\r\n\r\n"
         connection.sendall(head.encode() + body)
 
 
@@ -226,8 +228,8 @@ class World:
 
 
 @contextlib.contextmanager
-def world(home: Path) -> Iterator[World]:
-    made = World(home)
+def world(home: Path, kind: type[World] = World) -> Iterator[World]:
+    made = kind(home)
     try:
         yield made
     finally:

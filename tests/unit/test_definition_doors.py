@@ -167,6 +167,31 @@ def test_names_of_a_role_that_speaks_tcp_are_refused() -> None:
     )
 
 
+@pytest.mark.parametrize("key", ["requests: {largest_body: 1M}", "compression: {}", "access_log: true"])
+def test_what_is_said_of_requests_is_about_any_door_that_speaks_http(key: str) -> None:
+    bytes_first = TWO.replace("port: 80", "port: 80, protocol: tcp")
+    assert bytes_first != TWO
+    environment = f"{{web: ':81', api: ':82'}}, {key}"
+    read(environment, bytes_first)
+    neither = bytes_first.replace("port: 81", "port: 81, protocol: tcp")
+    assert any("does not read what a service of tcp is sent" in one for one in told(environment, neither))
+    further = "service: {command: [a], port: 80, protocol: tcp, ports: {web: 9001}}\n"
+    read(f"{{service: ':81', service.web: ':82'}}, {key}", further)
+
+
+def test_the_plan_has_them_where_the_first_door_is_of_tcp() -> None:
+    bytes_first = TWO.replace("port: 80", "port: 80, protocol: tcp")
+    found = read(
+        "{web: ':81', api: ':82'}, compression: {}, access_log: true, requests: {largest_body: 1M}", bytes_first
+    )
+    where, settings = EnvironmentId(service="shop", name="a"), Settings.of(found.environments["a"])
+    plan = RouterPlan.of(where, settings, found.roles["web"], roles={"api": (found.roles["api"],)})
+    assert (plan.protocol, plan.access_log, plan.requests.largest_body_bytes) == ("tcp", True, 1 << 20)
+    assert plan.compression is not None
+    alone = RouterPlan.of(where, dataclasses.replace(settings, doors={}), found.roles["web"])
+    assert (alone.access_log, alone.requests.largest_body_bytes, alone.compression) == (False, None, None)
+
+
 @pytest.mark.parametrize("key", ["..admin", "a.b.c", "A", ".admin\n  bind :1", ""])
 def test_what_a_ledger_keeps_of_doors_is_held_against_their_form(key: str) -> None:
     with pytest.raises(ValueError, match="doors"):

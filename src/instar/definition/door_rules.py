@@ -59,6 +59,24 @@ def of_first(one: Reading, service: Reading) -> Any:
     return known[ALONE] if ALONE in known else known.get(_role(service), ())
 
 
+def speaks_http(one: Reading, service: Reading, known: Mapping[str, Reading]) -> bool:
+    """Tell whether any door leads to a port that speaks http, or nobody can tell. ``known``: the roles, none where
+    there is but the ``service``."""
+    doors = written(one)
+    if service.get("protocol") != "tcp" or FAILED in doors.values():
+        return True
+    return any(_protocol(known.get(door.partition(".")[0], service), door) != "tcp" for door in doors)
+
+
+def _protocol(role: Reading, door: str) -> Any:
+    port = door.partition(".")[2]
+    if not port:
+        return role.get("protocol")
+    named = role.get("ports")
+    spoken = named.get(port) if isinstance(named, dict) else None
+    return spoken.get("protocol") if isinstance(spoken, Reading) else "http"
+
+
 def ports(reading: Reading, problems: Problems) -> None:
     """Further ports go with a first one, and each is another."""
     named, first = reading.get("ports"), reading.get("port")

@@ -291,7 +291,7 @@ def _check_environment(one: Reading, service: Reading, own: Reading, problems: P
         if port is None and key in one.values:
             blame(one, key, problems, "the service has no port, so nobody connects to it; remove this")
     for key in _OF_HTTP:
-        if key in one.values and service.get("protocol") == "tcp":
+        if key in one.values and not door_rules.speaks_http(one, service, role_rules.by_name(own)):
             blame(one, key, problems, _UNREAD)
     if port not in (None, FAILED) and listen == ():
         advice = "the service has a port; say where it is reached, such as 'listen: 127.0.0.1:8080'"

@@ -79,6 +79,8 @@ class RouterPlan:
         http, together = service.http, (service, *others)
         path, host = asked_by_router(together)
         routed = [one for each in roles.values() for one in each[:1] if one.http] + ([service] if http else [])
+        doors = door_plans(settings, together, roles)
+        read = http or any(door.protocol != "tcp" for door in doors)
         return cls(
             environment=environment,
             listen=settings.listen,
@@ -95,11 +97,11 @@ class RouterPlan:
             keep_alive_ms=kept_open_ms(together) if http else 0,
             names=settings.names if own is None else settings.names.only(own.held),
             expected=() if own is None else own.expected,
-            requests=settings.requests if http else Requests(),
-            compression=settings.compression if http else None,
-            access_log=settings.access_log and http,
+            requests=settings.requests if read else Requests(),
+            compression=settings.compression if read else None,
+            access_log=settings.access_log and read,
             stream_timeout_ms=(service.timeouts.stream_ms or 0) if http else 0,
-            doors=door_plans(settings, together, roles),
+            doors=doors,
             sites=first_sites(settings) if http else (),
         )
 

@@ -16,6 +16,7 @@ from typing import Final
 
 from instar.errors import RouterError
 from instar.model.codec import canonical, from_json, parse
+from instar.model.requests import Requests
 from instar.router import (
     access_log,
     address,
@@ -173,7 +174,7 @@ def _global(plan: RouterFilePlan, confined: bool) -> str:
         f'  stats socket "unix@${{{SOCKET}}}" mode 600 level admin expose-fd listeners',
     ]
     if plan.form > 1:
-        lines += headers.room(plan.headers) if plan.http else ()
+        lines += headers.room(plan.headers) if plan.reads else ()
         lines.append(f"  tune.sndbuf.server {SENT_AHEAD_BYTES}")
     if plan.preview or plan.maintained or scripts(plan):
         lines.append("  default-path config")  # where the maps, the scripts and the page are
@@ -239,7 +240,8 @@ def _door(plan: RouterFilePlan, door: FileDoor, bound: Mapping[Address, str], sl
 
 def _frontends(plan: RouterFilePlan, bound: Mapping[Address, str], key: str = FIRST, *, maintained: bool = True) -> str:
     """``bound``: the variables of the addresses."""
-    limits = [*rates.rules(plan.requests.rate), *bodies.rules(plan.form, plan.requests, grpc=plan.protocol == "h2")]
+    asked = plan.requests if plan.http else Requests()
+    limits = [*rates.rules(asked.rate), *bodies.rules(plan.form, asked, grpc=plan.protocol == "h2")]
     sent = headers.rules(plan.form, proxied=bool(plan.accept_proxy)) if plan.http else ()
     limits = [*access_log.rules(plan.access_log and plan.http), *limits]
     rules = [*in_front.rules(plan.accept_proxy), *limits, *sent]
@@ -332,7 +334,7 @@ def _backend(plan: RouterFilePlan, key: str = FIRST) -> str:
 
 def _answers(plan: RouterFilePlan) -> Sequence[str]:
     """Return the rules of a backend about what comes back."""
-    types = plan.compression.types if plan.compression else ()
+    types = plan.compression.types if plan.compression and plan.http else ()
     said = headers.answers(plan.form) if plan.http else ()
     return [*connections.streams(plan.stream_timeout_ms), *connections.compression(types), *said]
 

@@ -18,9 +18,10 @@ from instar.router.slots import DOOR_KEY
 
 FEWEST_SLOTS, SLOTS_PER_INSTANCE = 16, 6
 LONGEST_MS: Final = 2**31 - 1  # Source: HAProxy 2.6 configuration manual, 2.5 "Time format"
-FORM: Final = 7  # of the files that are written now; 1 is that of the first Instar
+FORM: Final = 8  # of the files that are written now; 1 is that of the first Instar
 WITH_MAINTENANCE: Final = 4  # and those after it
 WITH_DOORS_ALIKE: Final = 7  # requests wait, and are led to what is previewed, by each door
+WITH_HTTP_BESIDE_TCP: Final = 8  # a door of http has its limits and its room also where the first is of tcp
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +89,12 @@ class RouterFilePlan:
     @property
     def http(self) -> bool:
         return self.protocol != "tcp"
+
+    @property
+    def reads(self) -> bool:
+        """Some door of it is of http: what is said of requests is about those."""
+        beside = self.form >= WITH_HTTP_BESIDE_TCP and any(door.protocol != "tcp" for door in self.doors)
+        return self.http or beside
 
     @property
     def maintained(self) -> bool:
@@ -237,7 +244,8 @@ def _require_numbers(plan: RouterFilePlan) -> None:
 
 def _require_requests(plan: RouterFilePlan) -> None:
     asked = plan.requests
-    if not plan.http and (asked != Requests() or plan.compression or plan.stream_timeout_ms):
+    unread = not plan.reads and (asked != Requests() or plan.compression)
+    if unread or (plan.stream_timeout_ms and not plan.http):
         raise RouterError("cannot configure a router: it does not read what is not of http")
     if asked.largest_body_bytes is not None and not 0 < asked.largest_body_bytes <= bodies.LARGEST_BYTES:
         raise RouterError(f"cannot configure a router: no body can have {asked.largest_body_bytes} bytes at the most")
