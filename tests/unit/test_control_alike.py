@@ -13,7 +13,9 @@ from instar.control.decide import decide
 from instar.control.executor import Executor
 from instar.control.report import RolloutReport
 from instar.control.snapshot import GroupView, Snapshot, wanted_plan, with_left_doors
+from instar.control.steps import awaited
 from instar.model.configuration import Configuration
+from instar.model.definition import Service, Volume
 from instar.model.digest import Digest
 from instar.model.doors import Door
 from instar.model.environment import Analysis, RoleSettings, RolloutRules, RolloutStep, Settings
@@ -135,6 +137,7 @@ def test_a_step_is_good_when_it_is_for_each_role() -> None:
     (failed,) = judged(50, 25)
     assert isinstance(failed, Judge) and failed.verdict.passed is False
     assert failed.verdict.cause.startswith("role 'api': ")
+    assert (failed.role, [role for role, _ in failed.others]) == ("api", ["web"]), "and how the other one was"
     assert [type(one) for one in judged(3, 0)] == [Wait], "too few have come to one of them"
 
 
@@ -215,3 +218,48 @@ def test_the_last_line_of_a_launch_has_all_that_were_healthy_when_the_traffic_mo
     assert told == [], "who is well by then is not the last word"
     report.launched(snapshot([*SOURCE, *READY]), moves=True)
     assert [one.kind for one in told] == ["done"] and told[0].text.startswith("release 2 · 2 of 2 healthy")
+
+
+def test_too_few_requests_name_the_role_to_which_they_did_not_come() -> None:
+    stage = dataclasses.replace(BEGUN, step=1, percent=20, step_at=ago(2_000))
+    stable = [group(1, role, weight=4, served=100) for role in ("web", "api")]
+    new = [group(2, "web", weight=1, served=50), group(2, "api", weight=1, served=3)]
+    known = {one.id: Served() for one in (*stable, *new)}
+    late = snapshot([*stable, *new], JUDGED, stage=dataclasses.replace(stage, counted=known))
+    (failed,) = decide(late)
+    assert isinstance(failed, Fail)
+    assert failed.reason.startswith("its analysis cannot tell: only 3 of 10 requests came to role 'api' of release 2")
+    found = awaited(late)
+    assert found is not None and (found.requests, found.role) == (3, "api")
+
+
+def test_the_gap_of_one_role_is_measured_and_named_where_another_serves_meanwhile() -> None:
+    told: list[Progress] = []
+    report = RolloutReport(report=told.append)
+    provider = MagicMock()
+    provider.route.return_value = 0.001
+    executor = executor_of(provider, report)
+    held = dataclasses.replace(API, volumes=(Volume(name="data", path="/data"),))
+    made = snapshot([*SOURCE, *READY])
+    changed = {number: with_api(one, held) for number, one in made.releases.items()}
+    made = dataclasses.replace(made, releases=changed)
+    executor.execute(made, Share(((SOURCE[0].id, 100),)))
+    executor.execute(made, Shift(2, tuple(one.id for one in READY)))
+    assert report.measured["gap_ms"] >= 0
+    assert "ms for 'api': its volume is held by one release at a time" in told[-1].text
+    assert report.touched
+
+
+def test_a_role_that_several_releases_may_have_at_a_time_has_no_gap() -> None:
+    report = RolloutReport(report=lambda progress: None)
+    executor_of(MagicMock(), report).execute(snapshot([*SOURCE, *READY]), Share(((SOURCE[0].id, 100),)))
+    assert report.gap_since is None
+
+
+def executor_of(provider: MagicMock, report: RolloutReport) -> Executor:
+    return Executor(ledger=Mock(), provider=provider, find_image=Mock(), bring_secrets=Mock(), report=report)
+
+
+def with_api(release: Release, service: Service) -> Release:
+    roles = {**release.configuration.roles, "api": service}
+    return dataclasses.replace(release, configuration=dataclasses.replace(release.configuration, roles=roles))

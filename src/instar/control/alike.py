@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 from instar.control.actions import Action, Fail, Finish, Judge, Route, Share, Shift, Smoke, TakeStep, Wait
-from instar.control.roles import is_first, together
+from instar.control.roles import role_of, together
 from instar.control.shift import whole
 from instar.control.snapshot import Snapshot
 from instar.control.target import moved, under_way
@@ -100,20 +100,13 @@ def _moving(parts: Sequence[Snapshot], each: Sequence[Part]) -> Action:
 def _judged(parts: Sequence[Part]) -> tuple[Action, ...]:
     """Return the verdict of a step: of all roles that have something to say, or of the first that is not well."""
     verdicts = [
-        (one, _role(one), action.verdict) for one, actions in parts for action in actions if isinstance(action, Judge)
+        (role_of(one), action.verdict) for one, actions in parts for action in actions if isinstance(action, Judge)
     ]
-    for one, role, verdict in verdicts:
-        if not verdict.passed:
-            rollout = one.environment.rollout
-            first = rollout is None or is_first(one, one.releases[rollout.target])
-            cause = verdict.cause if first else f"role '{role}': {verdict.cause}"
-            return (Judge(dataclasses.replace(verdict, cause=cause), role),)
-    if not verdicts or len(verdicts) < len(parts):
+    failed = next(((role, verdict) for role, verdict in verdicts if not verdict.passed), None)
+    if failed is None and (not verdicts or len(verdicts) < len(parts)):
         return ()
-    (_, role, verdict), *others = verdicts
-    return (Judge(verdict, role, tuple((other, its) for _, other, its in others if other is not None)),)
-
-
-def _role(part: Snapshot) -> str | None:
-    rollout = part.environment.rollout
-    return None if rollout is None else part.releases[rollout.target].role
+    role, verdict = failed or verdicts[0]
+    others = tuple((other, its) for other, its in verdicts if other is not None and other != role)
+    if failed is not None:
+        verdict = dataclasses.replace(verdict, cause=f"role '{role}': {verdict.cause}")
+    return (Judge(verdict, role, others),)

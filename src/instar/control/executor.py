@@ -17,6 +17,7 @@ from instar.control import actions, checks
 from instar.control.data_actions import DataActions
 from instar.control.endings import ending_of
 from instar.control.report import RolloutReport
+from instar.control.roles import held_alone, without_traffic
 from instar.control.shift import whole
 from instar.control.snapshot import GroupView, Snapshot, in_flight, wanted_plan
 from instar.errors import InstarError, LedgerError, ProviderError, RouterError
@@ -73,8 +74,7 @@ class Executor:
             case actions.Preview():
                 require(self._provider.previews, f"preview '{environment}'").preview(environment, dict(action.targets))
             case actions.Share():
-                self._report.shifting(snapshot, [name for name, weight in action.weights if weight])
-                self._provider.route(environment, dict(action.weights))
+                self._share(snapshot, dict(action.weights))
             case actions.Route():
                 self._route(snapshot, action.instances)
             case actions.Cut():
@@ -297,6 +297,8 @@ class Executor:
             step=rollout.stage.step,
             passed=verdict.passed,
             cause=verdict.cause,
+            role=action.role,
+            others={role: one.numbers() for role, one in action.others},
             figures=verdict.numbers(),
         )
         with self._ledger.transaction():  # who goes on after a crash must not come to another verdict
@@ -320,6 +322,13 @@ class Executor:
         else:
             self._report.closed()
             self._provider.route(snapshot.environment.id, {})
+
+    def _share(self, snapshot: Snapshot, weights: Mapping[str, int]) -> None:
+        self._report.shifting(snapshot, [name for name, weight in weights.items() if weight])
+        stopping = held_alone(snapshot) & without_traffic(snapshot, weights)
+        if stopping:
+            self._report.closed(sorted(stopping))
+        self._provider.route(snapshot.environment.id, weights)
 
     def _give_traffic(
         self, snapshot: Snapshot, names: tuple[str, ...], beside: Mapping[str, int] = MappingProxyType({})

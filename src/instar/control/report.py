@@ -32,6 +32,7 @@ class RolloutReport:
     touched: bool = False  # what had the traffic was asked to share it, or to give it up
     shifted_at: float | None = None
     gap_since: float | None = None
+    gap_of: tuple[str, ...] = ()  # the roles that have no traffic, where others have
     in_flight: int | None = 0  # None: nobody knows how many
     cut: int | None = 0
     measured: dict[str, Any] = field(default_factory=dict)
@@ -171,9 +172,10 @@ class RolloutReport:
             text = f"{reason}: release {rollout.target} removed; {snapshot.environment.id.name} {runs}"
             self.report(Progress(stage="undone", text=text, kind="warning"))
 
-    def closed(self) -> None:
-        """Nobody has the traffic from now on."""
+    def closed(self, roles: Sequence[str] = ()) -> None:
+        """Nobody has the traffic from now on, or that of ``roles``."""
         self.touched, self.gap_since = True, self.gap_since or time.monotonic()
+        self.gap_of = tuple(dict.fromkeys((*self.gap_of, *roles)))
 
     def shifting(self, snapshot: Snapshot, names: Collection[str]) -> None:
         """Groups are about to get traffic, whether or not the provider says that they have it."""
@@ -190,7 +192,8 @@ class RolloutReport:
             gap_ms = round((self.shifted_at - self.gap_since) * 1000)
             self.measured["gap_ms"] = gap_ms
             self.gap_since = None
-            text = f"100 % · gap of {gap_ms} ms: the volume is held by one release at a time"
+            of, its = (f" for {_roles(self.gap_of)}", "its volume") if self.gap_of else ("", "the volume")
+            text = f"100 % · gap of {gap_ms} ms{of}: {its} is held by one release at a time"
         if seconds is not None:
             self.measured["switch_ms"] = round(seconds * 1000, 3)
         self.report(Progress(stage="shift", text=text))
@@ -247,7 +250,8 @@ class RolloutReport:
 
     def _await(self, snapshot: Snapshot, requests: AwaitedRequests) -> None:
         """Tell how many requests came: on one line that changes, and off a terminal once a minute."""
-        text = f"{requests.requests} of {requests.wanted} requests, until {requests.until:%H:%M:%S} UTC"
+        to = f" to '{requests.role}'" if requests.role else ""
+        text = f"{requests.requests} of {requests.wanted} requests{to}, until {requests.until:%H:%M:%S} UTC"
         text += f" · {requests.trouble}" if requests.trouble else ""
         again = self.awaited_at is None or snapshot.now >= self.awaited_at + AGAIN_AFTER
         if requests.late and again:
@@ -304,6 +308,10 @@ def _answering(snapshot: Snapshot, release: int) -> int:
 
 def _wanted(snapshot: Snapshot, release: int) -> int:
     return sum(snapshot.layout(snapshot.releases[release]))
+
+
+def _roles(names: Sequence[str]) -> str:
+    return " and ".join(f"'{name}'" for name in names)
 
 
 def _figures(verdict: Verdict, role: str | None) -> str:

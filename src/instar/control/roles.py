@@ -8,7 +8,7 @@ of them where a door of its own leads there: without one it is as if it had no p
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from instar.control.actions import Action, Wait
 from instar.control.snapshot import Snapshot, routed, with_left_doors
@@ -35,6 +35,30 @@ def by_role(snapshot: Snapshot) -> tuple[Snapshot, ...]:
 def is_first(snapshot: Snapshot, release: Release) -> bool:
     """Tell whether this is the first role of ``release``, or all that there is."""
     return snapshot.whole is None or snapshot.whole.releases[release.number].role == release.role
+
+
+def role_of(snapshot: Snapshot) -> str | None:
+    """Return the role that is looked at alone while a rollout runs, where its release has several with traffic."""
+    rollout = snapshot.environment.rollout
+    if rollout is None or snapshot.whole is None:
+        return None
+    several = sum(routed(one.releases[rollout.target]) for one in by_role(snapshot)) > 1
+    return snapshot.releases[rollout.target].role if several else None
+
+
+def held_alone(snapshot: Snapshot) -> set[str]:
+    """Return the roles, of several, that run in one release at a time, in the one that a rollout is from or to."""
+    if snapshot.environment.rollout is None:
+        return set()
+    both = [one for one in (snapshot.source, snapshot.target) if one is not None]
+    return {role for one in both for role, service in one.services.items() if service.exclusive}
+
+
+def without_traffic(snapshot: Snapshot, weights: Mapping[str, int]) -> set[str]:
+    """Return the roles that have traffic, and by ``weights`` will have none."""
+    return {group.role for group in snapshot.groups if group.weight} - {
+        group.role for group in snapshot.groups if weights.get(group.id)
+    }
 
 
 def together(parts: Iterable[tuple[Action, ...]]) -> tuple[Action, ...]:

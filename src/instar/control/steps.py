@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from instar.control.actions import Action, Fail, Judge, Wait
 from instar.control.analysis import Verdict, answered, judge, judge_few
-from instar.control.roles import by_role
+from instar.control.roles import by_role, role_of
 from instar.control.snapshot import GroupView, Snapshot, routed
 from instar.control.target import PAUSED_S
 from instar.model.environment import Analysis, RolloutStep
@@ -40,24 +40,31 @@ def awaited(snapshot: Snapshot) -> AwaitedRequests | None:
     if stage.judged or stage.step_at is None:
         return None
     step = policy.steps[min(stage.step, len(policy.steps)) - 1] if canary and policy.steps else None
-    came = _came(snapshot, stage.counted)
+    came, role = _came(snapshot, stage.counted)
     if came >= policy.analysis.min_requests or (step is not None and not step.weight_percent):
         return None
     if waits_for_somebody(snapshot.environment):
-        return AwaitedRequests(requests=came, wanted=policy.analysis.min_requests, until=None)
+        return AwaitedRequests(requests=came, wanted=policy.analysis.min_requests, until=None, role=role)
     over_at = stage.step_at + _ms(0 if stage.resumed or step is None else step.pause_ms or 0)
     until = over_at + _ms(policy.analysis.wait_ms)
     late = snapshot.now >= over_at
     return AwaitedRequests(
-        requests=came, wanted=policy.analysis.min_requests, until=until, late=late, trouble=snapshot.uncounted
+        requests=came,
+        wanted=policy.analysis.min_requests,
+        until=until,
+        late=late,
+        trouble=snapshot.uncounted,
+        role=role,
     )
 
 
-def _came(snapshot: Snapshot, counted: Mapping[str, Served]) -> int:
-    """Return how many requests have come to the target; of several roles to that to which the fewest have."""
+def _came(snapshot: Snapshot, counted: Mapping[str, Served]) -> tuple[int, str | None]:
+    """Return how many requests have come to the target; of several roles to that to which the fewest have, and which
+    it is."""
     each = by_role(snapshot)
     parts = [one for one in each if one.target is not None and routed(one.target)] or each
-    return min(answered(one.of(one.target), counted).requests for one in parts)
+    came = [(answered(one.of(one.target), counted).requests, role_of(one)) for one in parts]
+    return min(came, key=lambda one: one[0])
 
 
 def step_over(snapshot: Snapshot, rollout: Rollout, step: RolloutStep) -> bool:
@@ -106,7 +113,9 @@ def _until_told(
     if policy.quiet == "pass":
         timed = snapshot.releases[rollout.target].service.http
         return (Judge(judge_few(policy, verdict.candidate, verdict.stable, timed=timed)),)
-    came = f"only {verdict.candidate.requests} of {policy.min_requests} requests came to release {rollout.target}"
+    role = role_of(snapshot)
+    whom = f"release {rollout.target}" if role is None else f"role '{role}' of release {rollout.target}"
+    came = f"only {verdict.candidate.requests} of {policy.min_requests} requests came to {whom}"
     why = f": {snapshot.uncounted}" if snapshot.uncounted else ""
     advice = "lower rollout.analysis.min_requests, raise its wait, or say 'quiet: pass' if no traffic is fine"
     return (Fail(f"its analysis cannot tell: {came} in {policy.wait_ms / 1000:g} s beyond the pause{why}; {advice}"),)

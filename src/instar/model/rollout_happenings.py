@@ -77,11 +77,14 @@ class StepTaken(StageChanged):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepJudged(StageChanged):
-    """An analysis ended; ``figures`` are the numbers of both releases."""
+    """An analysis ended; ``figures`` are the numbers of both releases: of ``role``, of several with traffic, and
+    ``others`` are those of the others."""
 
     step: int
     passed: bool | None
     cause: str = ""
+    role: str | None = field(default=None, metadata=ADDED)
+    others: Mapping[str, Any] = field(default_factory=dict, metadata=ADDED)
     figures: Mapping[str, Any] = field(default_factory=dict, metadata=REST)
 
 

@@ -23,13 +23,14 @@ LayerGuarantee = Literal["verity", "immutable", "hashed"]
 class AwaitedRequests:
     """So many ``requests`` of those that an analysis wants came to the candidate in this step; ``until``: when it is
     no longer waited for the others, None where a person decides. ``late``: the step's own pause is over;
-    ``trouble``: why it is not known how many came."""
+    ``trouble``: why it is not known how many came; ``role``: to which of several they came."""
 
     requests: int
     wanted: int
     until: datetime | None
     late: bool = False
     trouble: str | None = field(default=None, metadata=ADDED)
+    role: str | None = field(default=None, metadata=ADDED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -229,7 +229,8 @@ def _under_way(rollout: RolloutStatus) -> str:
     words += ["paused"] if rollout.paused else []
     if rollout.awaited is not None:
         until = f", until {rollout.awaited.until:%H:%M:%S} UTC" if rollout.awaited.until else ""
-        words.append(f"{rollout.awaited.requests} of {rollout.awaited.wanted} requests{until}")
+        to = f" to '{rollout.awaited.role}'" if rollout.awaited.role else ""
+        words.append(f"{rollout.awaited.requests} of {rollout.awaited.wanted} requests{to}{until}")
     if rollout.verdict is not None:
         candidate, stable = rollout.verdict["candidate"], rollout.verdict["stable"]
         word = "passed" if rollout.verdict["passed"] else "failed"
