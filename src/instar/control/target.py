@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 from datetime import timedelta
 
-from instar.control.actions import Action, Attach, Cut, Fail, Finish, OpenRouter, Preview, Retire, Smoke, Wait
+from instar.control.actions import Action, Attach, Cut, Fail, Finish, OpenRouter, Plan, Preview, Retire, Smoke, Wait
 from instar.control.data import keep_held, keep_shared
 from instar.control.endings import has_fallen, why_ended
 from instar.control.launch import Readiness, has_stayed_well, launch, made
@@ -78,13 +78,31 @@ def prepare(snapshot: Snapshot, rollout: Rollout, target: Release, count: int | 
     unfinished = _tasks_first(snapshot if first else by_role(snapshot)[0], others, target, count if first else None)
     if unfinished is not None:
         return unfinished if first else Readiness(actions=(Wait(snapshot.traits.poll_s),))
-    readiness = launch(snapshot, target, count=count)
+    altered = _altered(snapshot, target)
+    readiness = launch(snapshot, target, count=count, without=altered)
+    if altered and any(isinstance(action, Plan) for action in readiness.actions):
+        return Readiness(cause=_told_of(altered[0], rollout), culprits=(altered[0].id,))
     beside = [one for one in others if first and not routed(one.releases[target.number])]  # the others are led alike
     readiness = _joined(readiness, [_beside(one, one.releases[target.number]) for one in beside])
     if readiness.cause or readiness.actions or not routed(target):
         return readiness
     actions = _introduce(snapshot, rollout, target, readiness.groups)
     return dataclasses.replace(readiness, actions=actions)
+
+
+def _altered(snapshot: Snapshot, target: Release) -> tuple[GroupView, ...]:
+    """Return the groups that get no traffic, or no more of it, for somebody has changed them. Once all of it is with
+    them that is drift's affair."""
+    altered = (group for group in snapshot.of(target) if group.lives and group.observed.altered)
+    has_all = snapshot.environment.active == target.number
+    return tuple(group for group in altered if not (group.weight and has_all)) if routed(target) else ()
+
+
+def _told_of(group: GroupView, rollout: Rollout) -> str:
+    """Say that a group is not as it was made, and how to come by one that is."""
+    anew = f"instar taint {rollout.environment} {group.id} --why …, and the agent makes another one"
+    back = "deploy again" if _new(group, rollout) else anew
+    return f"{group.id} is not as it was made, and gets no traffic: {group.observed.altered}; {back}"
 
 
 def is_way_back(rollout: Rollout, target: Release) -> bool:

@@ -49,9 +49,9 @@ class Observed:
     end, and there is nothing to do but to wait. ``ready``: so many of its members answer, where the engine itself
     knows.
 
-    ``address``: where it is on this machine's network, if it is on one. ``exit_status`` is of a stopped one where it is
-    known (128 + signal for one that a signal ended), ``signal`` that signal's name; ``out_of_memory``: it, or a process
-    of it, was killed for that. ``reason`` says more for people ("killed: out of memory").
+    ``address``: where it is on this machine's network, if it is. ``exit_status`` is of a stopped one where it is known
+    (128 + signal for one that a signal ended), ``signal`` that signal's name; ``out_of_memory``: killed so.
+    ``reason`` says more for people. ``altered`` says who has changed it since it was made: it gets no more traffic.
     """
 
     id: str
@@ -62,6 +62,7 @@ class Observed:
     reason: str | None = None
     signal: str | None = None
     out_of_memory: bool = False
+    altered: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

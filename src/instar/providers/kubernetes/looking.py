@@ -9,7 +9,7 @@ from instar.errors import ProviderError
 from instar.model.release import Instance
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, EVENT, JOB, POD, Kind
-from instar.providers.kubernetes.names import ANCHOR, PART, Names
+from instar.providers.kubernetes.names import Names
 from instar.providers.kubernetes.observation import Look, last_warnings
 
 
@@ -28,13 +28,13 @@ def look_at(api: Api, names: Names, namespace: str, groups: Sequence[Instance]) 
     """Ask once for each kind, and for pods, of which there may be thousands, where only they say what is the matter.
     Where no group is asked about, who answers is all that the traffic needs."""
     found = functools.partial(api.list, namespace=namespace, labels=names.labels)
-    anchors, of_anchors = api.listed(CONFIG_MAP, namespace, {**names.labels, PART: ANCHOR}) if groups else ((), "")
+    configs, of_configs = api.listed(CONFIG_MAP, namespace, names.labels) if groups else ((), "")
     deployments, of_deployments = api.listed(DEPLOYMENT, namespace, names.labels)
     look = Look.of(
-        anchors=anchors,
+        configs=configs,
         deployments=deployments,
         jobs=found(JOB) if any(one.task is not None for one in groups) else (),
         pods=(),
-        versions={CONFIG_MAP.name: of_anchors, DEPLOYMENT.name: of_deployments},
+        versions={CONFIG_MAP.name: of_configs, DEPLOYMENT.name: of_deployments},
     )
     return look if look.is_told_without_pods(groups) else look.with_pods(found(POD))

@@ -15,8 +15,17 @@ from instar.frozen import dataclass
 from instar.model.release import Instance
 from instar.providers.base import Observed
 from instar.providers.kubernetes.kinds import SERVICE
-from instar.providers.kubernetes.names import GENERATED, environment_part, group_of, job_name, job_pattern
+from instar.providers.kubernetes.names import (
+    ANCHOR,
+    GENERATED,
+    PART,
+    environment_part,
+    group_of,
+    job_name,
+    job_pattern,
+)
 from instar.providers.kubernetes.occurrences import is_of_same_occurrence
+from instar.providers.kubernetes.originals import altered
 
 _BY_SIGNAL: Final = 128
 _BAD_PULL: Final = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
@@ -34,19 +43,24 @@ class Look:
     jobs: Mapping[str, Object]
     pods: Mapping[str, tuple[Object, ...]]
     versions: Mapping[str, str] = field(default_factory=dict)  # by a kind's name: what a watch goes on from
-    unserved: frozenset[str] = frozenset()  # groups whose Service somebody took away
+    configs: Mapping[str, Object] = field(default_factory=dict)
+    services: Mapping[str, Object | None] = field(default_factory=dict)  # None: somebody took it away
 
     @classmethod
     def of(
         cls,
-        anchors: Iterable[Object],
+        configs: Iterable[Object],
         deployments: Iterable[Object],
         jobs: Iterable[Object],
         pods: Iterable[Object],
         versions: Mapping[str, str] | None = None,
     ) -> Look:
+        anchors, others = dict[str, Object](), dict[str, Object]()
+        for one in configs:
+            (anchors if _is_anchor(one) else others)[group_of(one)] = one
         look = cls(
-            anchors={group_of(one): one for one in anchors},
+            anchors=anchors,
+            configs=others,
             deployments={group_of(one): one for one in deployments},
             jobs={group_of(one): one for one in jobs},
             pods={},
@@ -125,7 +139,7 @@ class Look:
         if group.task is not None:
             return self._task(group, pods, warnings or {})
         deployment = self.deployments.get(group.id)
-        if deployment is None or group.id in self.unserved:
+        if deployment is None or self.services.get(group.id, deployment) is None:
             # half made, or somebody took it away: what was to be made is made again
             return Observed(id=group.id, state="absent")
         ready = _ready(deployment)
@@ -134,7 +148,13 @@ class Look:
         reason = None
         if ready < group.members:
             reason = _scaled(deployment, group) or cause(deployment, pods) or _warned(pods, warnings or {})
-        return Observed(id=group.id, state="running", ready=ready, reason=reason)
+        return Observed(id=group.id, state="running", ready=ready, reason=reason, altered=self._altered(group))
+
+    def _altered(self, group: Instance) -> str | None:
+        """Say who has changed what runs a group, or what leads to it, since it was made: as far as that was read."""
+        anchor, found = self.anchors[group.id], (self.deployments, self.configs, self.services)
+        objects = (one for each in found if (one := each.get(group.id)) is not None)
+        return next(filter(None, (altered(one, anchor) for one in objects)), None)
 
     def _task(self, group: Instance, pods: Sequence[Object], warnings: Mapping[str, str]) -> Observed:
         job = self._job(group)
@@ -156,6 +176,10 @@ class Look:
             out_of_memory=found.get("reason") == "OOMKilled",
             reason=None if status == 0 else _failure(job, found),
         )
+
+
+def _is_anchor(config: Object) -> bool:
+    return (config["metadata"].get("labels") or {}).get(PART) == ANCHOR
 
 
 def has_come(deployment: Object, group: Instance) -> bool:

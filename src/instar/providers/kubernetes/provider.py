@@ -155,7 +155,7 @@ class KubernetesProvider:
             self._versions[environment] = look.versions
         route = self._traffic(environment)
         traffic = route.look(look.ready, self._counting(environment, place))
-        look = replace(look, unserved=route.unserved([one.id for one in groups if look.has_served(one)], traffic))
+        look = replace(look, services=route.services([one.id for one in groups if look.has_served(one)], traffic))
         warnings: dict[str, str] = {}
         for kind, silent in ((POD, look.silent_pods(groups)), (JOB, look.silent_jobs(groups))):
             warnings |= last_words(api, place.namespace, kind) if silent else {}

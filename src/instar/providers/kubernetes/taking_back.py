@@ -6,7 +6,7 @@ Who *applies* an object means to have it so for ever, and would write again: not
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from instar.errors import Refused, RouterError
@@ -23,7 +23,7 @@ BACK: Final = (
 def require_nobody_else(found: Object, kind: str) -> None:
     """Raise Refused where somebody else has written to what an object says, and a rollout would have to force it."""
     told = [
-        f"'{entry.get('manager')}' wrote {_listed(paths)} of it at {entry.get('time')}"
+        f"'{entry.get('manager')}' wrote {listed(paths)} of it at {entry.get('time')}"
         for entry in other_entries(found)
         if (paths := [path for path in written_paths(entry) if path[0] == "spec"])
     ]
@@ -79,7 +79,8 @@ def _paths(fields: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[tuple[
             yield path
 
 
-def _listed(paths: list[tuple[str, ...]]) -> str:
+def listed(paths: Sequence[tuple[str, ...]]) -> str:
+    """Return fields as they are shown: the first ones, and how many more."""
     shown = ["/".join(path) for path in paths]
     more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
     return ", ".join(shown[:_SHOWN]) + more

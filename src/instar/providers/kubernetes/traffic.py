@@ -6,7 +6,7 @@ Each change is applied to the very version that was read, so that of two who cha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -23,12 +23,14 @@ from instar.providers.kubernetes.fence import Fence
 from instar.providers.kubernetes.figures import Counted
 from instar.providers.kubernetes.kinds import POD, ROUTE, SERVICE, SLICE
 from instar.providers.kubernetes.names import GROUP, Names
+from instar.providers.kubernetes.originals import altered
 from instar.providers.kubernetes.route import is_unresolved, read_route, require_settled, route, said_otherwise
 from instar.providers.kubernetes.selecting import read_service, require_selected, selecting_service
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.sight import Sight
 from instar.providers.kubernetes.taking_back import BACK, require_hands, without_others
 from instar.providers.router_plan import RouterPlan
+from instar.threads import at_once
 from instar.waiting import Deadline
 
 _IN_FORCE_S: Final = 10.0
@@ -88,12 +90,12 @@ class EnvironmentTraffic:
         shares = {name: replace(one, served=counted.served.get(name)) for name, one in groups.items()}
         return replace(traffic, groups=shares, uncounted=counted.trouble)
 
-    def unserved(self, names: Sequence[str], traffic: Traffic) -> frozenset[str]:
-        """Return the groups whose Service is gone: no Gateway sends them requests any more, and one refuses all that is
-        new of a route that names them. Nobody is asked of those whose Gateway says that all is there."""
+    def services(self, names: Sequence[str], traffic: Traffic) -> Mapping[str, Mapping[str, Any] | None]:
+        """Return groups' Services; None is one that is gone: no Gateway sends it requests any more, and one refuses all
+        that is new of a route that names it. Nobody is asked of those whose Gateway says that all is there."""
         if self._place.gateway is None:
-            return frozenset()
-        return self._missing([name for name in names if traffic.plan is None or name not in traffic.groups])
+            return {}
+        return self._services([name for name in names if traffic.plan is None or name not in traffic.groups])
 
     def expose(
         self,
@@ -123,7 +125,11 @@ class EnvironmentTraffic:
                 raise RouterError(f"cannot route for '{self._names.environment}': nothing takes its requests")
             if door is not None and self._place.gateway is not None and door.weights:
                 new = sorted(weights.keys() & door.backends.keys() - door.weights.keys())
-                self._sight.require_reached(door, new, self._answers_so)
+                asks: tuple[Callable[[], None], ...] = (
+                    lambda: self._require_as_made(new),
+                    lambda: self._sight.require_reached(door, new, self._answers_so),
+                )
+                at_once(lambda ask: ask(), asks, at_most=len(asks))
             return None if door is None else door.routing(weights)
 
         is_there = self._change(changed, wait=bool(weights))
@@ -253,7 +259,21 @@ class EnvironmentTraffic:
 
     def _missing(self, names: Collection[str]) -> frozenset[str]:
         """Return the groups that have no Service."""
-        return frozenset(one for one in names if self._api.find(SERVICE, self._place.namespace, one) is None)
+        return frozenset(name for name, one in self._services(names).items() if one is None)
+
+    def _services(self, names: Iterable[str]) -> Mapping[str, Mapping[str, Any] | None]:
+        return {name: self._api.find(SERVICE, self._place.namespace, name) for name in names}
+
+    def _require_as_made(self, names: Sequence[str]) -> None:
+        """Raise Refused for a group that is to get requests by a Service which somebody has changed."""
+        for name, found in self._services(names).items():
+            told = None if found is None else altered(found)
+            if told is not None:
+                raise Refused(
+                    f"cannot give '{name}' requests: it is not as it was made: {told}",
+                    hint="the traffic is where it was; to have it made anew: "
+                    f"instar taint {self._names.environment} {name} --why …",
+                )
 
     def _require_known(self, door: Door) -> None:
         """Raise RouterError rather than send requests to a Service that the section does not name: it stands in an
