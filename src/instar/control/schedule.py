@@ -7,11 +7,11 @@ release that is.
 
 from __future__ import annotations
 
-import zoneinfo
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta, tzinfo
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from instar.control import cron
 from instar.control.actions import Action, BeginScheduled, EndTask, NoteMissed, RunTask
 from instar.control.endings import words
 from instar.control.snapshot import GroupView, Snapshot, alone
@@ -51,14 +51,14 @@ def next_at(task: ScheduledTask, after: datetime) -> datetime | None:
     """Return when it is due next, later than ``after``; None: never again, or nobody here knows its zone."""
     if task.every_ms is not None:
         return _step(task.every_ms, after, 1)
-    return _by_cron(task, after)
+    return cron.next_time(task.cron or "", task.zone, after)
 
 
 def last_at(task: ScheduledTask, until: datetime) -> datetime | None:
     """Return when it was due last, not later than ``until``; None: never before."""
     if task.every_ms is not None:
         return _step(task.every_ms, until, 0)
-    return _by_cron(task, until.replace(microsecond=0) + timedelta(seconds=1), reverse=True)
+    return cron.last_time(task.cron or "", task.zone, until.replace(microsecond=0) + timedelta(seconds=1))
 
 
 def due_now(entry: Entry, since: datetime, now: datetime) -> Occurrence | None:
@@ -81,12 +81,8 @@ def missed(entry: Entry, since: datetime, now: datetime, *, over: bool = False) 
     if entry.task.every_ms is not None:
         count = 1 + round((last - first).total_seconds() * 1000 / entry.task.every_ms)
         return Missed(entry=entry.name, count=count, first=first, last=last)
-    count = 1
-    for at in _times_of_cron(entry.task, first):
-        if at > last or count == _COUNTED:
-            return Missed(entry=entry.name, count=count, first=first, last=last, more=at <= last)
-        count += 1
-    return Missed(entry=entry.name, count=count, first=first, last=last)
+    count = cron.count(entry.task.cron or "", entry.task.zone, first, last, _COUNTED)
+    return Missed(entry=entry.name, count=min(count, _COUNTED), first=first, last=last, more=count > _COUNTED)
 
 
 def missed_between(
@@ -252,29 +248,6 @@ def _step(every_ms: int, at: datetime, further: int) -> datetime:
     return datetime.fromtimestamp((at.timestamp() // every_s + further) * every_s, UTC).replace(microsecond=0)
 
 
-def _by_cron(task: ScheduledTask, start: datetime, *, reverse: bool = False) -> datetime | None:
-    return next(_times_of_cron(task, start, reverse=reverse), None)
-
-
-def _times_of_cron(task: ScheduledTask, start: datetime, *, reverse: bool = False) -> Iterator[datetime]:
-    """Yield when it is due after ``start``, or before it, one after the other."""
-    from cronsim import CronSim
-
-    zone = _find_zone(task.zone)
-    if zone is not None:
-        for found in CronSim(task.cron or "", start.astimezone(zone), reverse=reverse):
-            yield found.astimezone(UTC)
-
-
 def is_zone_known(task: ScheduledTask) -> bool:
     """Tell whether this machine knows when it is due: the one that the release was made on did."""
-    return task.every_ms is not None or _find_zone(task.zone) is not None
-
-
-def _find_zone(name: str) -> tzinfo | None:
-    if name == "UTC":
-        return UTC
-    try:
-        return zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        return None
+    return task.every_ms is not None or cron.find_zone(task.zone) is not None
