@@ -85,3 +85,21 @@ def test_requests_of_the_door_of_http_are_written_down(two: Two) -> None:
 def test_heads_have_the_room_that_the_role_of_http_says(two: Two) -> None:
     two.begin(headers=Headers(size_bytes=64 * 1024))
     assert two.asked({"X-Long": "a" * 50_000})[0] == 200
+
+
+def test_a_release_is_asked_for_by_the_door_of_http(two: Two) -> None:
+    two.begin(preview="header")
+    new, api = two.backend("shop-dev-2-3"), two.backend("shop-dev-2-4")
+    two.router.attach(ENV, [new.target, replace(api.target, door=ROLE)])
+    two.router.preview(ENV, {2: new.name}, {2: (api.name,)})
+    assert two.asked({"X-Instar-Release": "2"}) == (200, b"shop-dev-2-4")
+    assert two.asked({"X-Instar-Release": "3"})[0] == 404
+    assert two.asked() == (200, b"shop-dev-1-2")
+    assert two.client().get(headers={"X-Instar-Release": "2"}) == (200, b"shop-dev-1-1"), "bytes are not read"
+    seen = two.router.observe(ENV)
+    assert (seen.previewed, seen.previewed_beside) == ({2: new.name}, {2: (api.name,)})
+    assert two.router.inspect(ENV) == ()
+    two.router.detach(ENV, [new.name])
+    assert two.asked({"X-Instar-Release": "2"}) == (200, b"shop-dev-2-4")
+    two.router.detach(ENV, [api.name])
+    assert two.asked({"X-Instar-Release": "2"})[0] == 404

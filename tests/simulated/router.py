@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from instar.errors import RouterError
 from instar.model.drift import Finding
@@ -41,6 +42,7 @@ class Routes:
     sessions: dict[str, list[datetime]] = field(default_factory=dict)  # when each request in flight will end
     served: dict[str, Served] = field(default_factory=dict)
     previewed: dict[int, str] = field(default_factory=dict)
+    previewed_beside: dict[int, tuple[str, ...]] = field(default_factory=dict)
     held: list[Held] = field(default_factory=list)
     seen: dict[str, tuple[object, RoutedTarget]] = field(default_factory=dict)  # what was last said of each
     requests: int = 0
@@ -206,16 +208,22 @@ class SimulatedRouter:
                     self.pages[environment] = page
                 (self.maintained.add if on else self.maintained.discard)(environment)
 
-    def preview(self, environment: EnvironmentId, targets: Mapping[int, str]) -> None:
+    def preview(
+        self,
+        environment: EnvironmentId,
+        targets: Mapping[int, str],
+        beside: Mapping[int, Sequence[str]] = MappingProxyType({}),
+    ) -> None:
         self._refuse("preview", environment)
         with self._guard:
             routes = self._places.get(environment)
             if routes is None or routes.plan.preview is None:
                 return
             wanted = {number: name for number, name in targets.items() if name in routes.targets}
-            if wanted != routes.previewed:
-                with self._effects.step(f"preview {environment} {wanted}"):
-                    routes.previewed = wanted
+            others = {number: tuple(sorted(names)) for number, names in beside.items() if names}
+            if (wanted, others) != (routes.previewed, routes.previewed_beside):
+                with self._effects.step(f"preview {environment} {wanted} {others}"):
+                    routes.previewed, routes.previewed_beside = wanted, others
 
     def detach(self, environment: EnvironmentId, names: Sequence[str]) -> int:
         self._refuse("detach", environment)
@@ -241,6 +249,7 @@ class SimulatedRouter:
                 plan=plan,
                 targets=targets,
                 previewed=self._previewed(routes),
+                previewed_beside=self._previewed_beside(routes),
                 inside=routes.inside,
             )
 
@@ -374,6 +383,11 @@ class SimulatedRouter:
     def _previewed(self, routes: Routes) -> Mapping[int, str]:
         kept = routes.previewed if routes.plan.preview is not None else {}
         return {number: name for number, name in kept.items() if name in routes.targets}
+
+    def _previewed_beside(self, routes: Routes) -> Mapping[int, tuple[str, ...]]:
+        kept = routes.previewed_beside if routes.plan.preview is not None else {}
+        there = {number: tuple(name for name in names if name in routes.targets) for number, names in kept.items()}
+        return {number: names for number, names in there.items() if names}
 
     def _up(self, routes: Routes, name: str) -> bool:
         target = routes.targets[name]

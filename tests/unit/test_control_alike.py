@@ -7,7 +7,7 @@ from unittest.mock import MagicMock, Mock
 
 from control_values import BEGUN, ENV, HTTP, NOW, WORKER, address_of, ago
 
-from instar.control.actions import Fail, Judge, Route, Share, Shift, TakeStep, Wait
+from instar.control.actions import Fail, Judge, Preview, Route, Share, Shift, TakeStep, Wait
 from instar.control.analysis import Verdict
 from instar.control.decide import decide
 from instar.control.executor import Executor
@@ -263,3 +263,16 @@ def executor_of(provider: MagicMock, report: RolloutReport) -> Executor:
 def with_api(release: Release, service: Service) -> Release:
     roles = {**release.configuration.roles, "api": service}
     return dataclasses.replace(release, configuration=dataclasses.replace(release.configuration, roles=roles))
+
+
+def test_each_role_of_the_new_release_is_shown_to_who_asks_for_it() -> None:
+    settings = dataclasses.replace(SETTINGS, preview="header")
+    made = snapshot([*SOURCE, *READY], settings)
+    (preview, *_) = decide(dataclasses.replace(made, previewed_beside={}))
+    assert preview == Preview(((2, READY[0].id),), ((2, READY[1].id),))
+    shown = dataclasses.replace(made, previewed={2: READY[0].id}, previewed_beside={2: (READY[1].id,)})
+    assert [type(one) for one in decide(shown)] == [Shift]
+    (again, *_) = decide(dataclasses.replace(shown, previewed_beside={}))
+    assert again == preview, "the other one came later"
+    own = dataclasses.replace(made, previewed={2: READY[0].id}, previewed_beside=None)
+    assert [type(one) for one in decide(own)] == [Shift], "the provider sees to it"

@@ -179,6 +179,15 @@ def test_what_is_said_of_requests_is_about_any_door_that_speaks_http(key: str) -
     read(f"{{service: ':81', service.web: ':82'}}, {key}", further)
 
 
+def test_a_preview_is_of_any_door_that_speaks_http_by_header_alone() -> None:
+    bytes_first = TWO.replace("port: 80", "port: 80, protocol: tcp")
+    read("{web: ':81', api: ':82'}, preview: header", bytes_first)
+    assert any(
+        "leads to the first port, which speaks tcp; write 'preview: header'" in one
+        for one in told("{web: ':81', api: ':82'}, preview: '127.0.0.1:9'", bytes_first)
+    )
+
+
 def test_the_plan_has_them_where_the_first_door_is_of_tcp() -> None:
     bytes_first = TWO.replace("port: 80", "port: 80, protocol: tcp")
     found = read(

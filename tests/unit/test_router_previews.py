@@ -9,7 +9,7 @@ import pytest
 from instar.errors import RouterError
 from instar.router import config, previews
 from instar.router.address import Address
-from instar.router.plan import FORM, FileDoor, RouterFilePlan
+from instar.router.plan import FORM, WITH_DOORS_ALIKE, FileDoor, RouterFilePlan
 from instar.router.slots import Server, Slots
 
 ONE, TWO = Address("10.1.0.2", 8080), Address("fd00::2", 8080)
@@ -28,25 +28,35 @@ PLAN = RouterFilePlan(
 
 
 def test_only_who_is_there_is_previewed() -> None:
-    assert previews.chosen(HELD, {6: "one", 7: "two", 8: "gone"}) == {6: FIRST, 7: SECOND}
+    assert previews.chosen(HELD, {6: ("one",), 7: ("two",), 8: ("gone",)}) == {6: FIRST, 7: SECOND}
     assert previews.kept(HELD[:2], {6: FIRST, 7: SECOND}) == {6: FIRST}
-    assert previews.named(HELD, {7: SECOND, 6: FIRST, 5: {"": Address("10.1.0.9", 1)}}) == {6: "one", 7: "two"}
+    assert previews.named(HELD, {7: SECOND, 6: FIRST, 5: {"": Address("10.1.0.9", 1)}}) == {6: ("one",), 7: ("two",)}
     with pytest.raises(RouterError, match="no release's number"):
-        previews.chosen(HELD, {0: "one"})
+        previews.chosen(HELD, {0: ("one",)})
 
 
 def test_a_port_is_previewed_by_its_door_alone() -> None:
     server = Server(name="one", address=ONE, ports={".admin": 9000, ".shut": 9001})
-    assert previews.chosen((server,), {6: "one"}, (".admin", ".other")) == {6: {"": ONE, ".admin": ADMIN}}
+    assert previews.chosen((server,), {6: ("one",)}, (".admin", ".other")) == {6: {"": ONE, ".admin": ADMIN}}
     door = FileDoor(key=".admin", listen=("127.0.0.1:1",), protocol="http", request_timeout_ms=1, tunnel_timeout_ms=1)
     plan = replace(PLAN, preview="header", doors=(door,), form=FORM)
     assert plan.previewed_doors == (".admin",)
     text = config.render(plan, HELD, confined=True)
     assert "  http-request set-var(txn.to) req.fhdr(X-Instar-Release),field(1,@),map_str(preview.map)\n" in text
     assert "req.fhdr(X-Instar-Release),field(1,@),concat(@.admin),map_str(preview.map)\n" in text
-    for other in (replace(plan, preview=AT), replace(plan, form=FORM - 1)):
+    for other in (replace(plan, preview=AT), replace(plan, form=WITH_DOORS_ALIKE - 1)):
         assert other.previewed_doors == ()
         assert "field(1,@)" not in config.render(other, HELD, confined=True)
+
+
+def test_each_role_of_a_release_is_previewed_by_its_own_doors() -> None:
+    api = Server(name="api-one", address=TWO, door="api", ports={"api.admin": 9000})
+    both = previews.chosen((HELD[0], api), {6: ("one", "api-one")}, ("api", "api.admin"))
+    assert both == {6: {"": ONE, "api": TWO, "api.admin": Address("fd00::2", 9000)}}
+    assert previews.told((HELD[0], api), both) == ({6: "one"}, {6: ("api-one",)})
+    assert previews.kept((None, api), both, ("api",)) == {6: {"api": TWO}}
+    assert previews.told((None, api), {6: {"api": TWO}}) == ({}, {6: ("api-one",)})
+    assert "newest" not in previews.render(AT, {6: {"api": TWO}}), "an address of its own is the first door's"
 
 
 @pytest.mark.parametrize("kind", ["header", AT])

@@ -127,9 +127,11 @@ class Smoke:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """Let requests that ask for a release reach an instance of it: release → instance."""
+    """Let requests that ask for a release reach an instance of it: release → instance. ``beside``: and one of each
+    other role, by the door of that."""
 
     targets: tuple[tuple[int, str], ...]
+    beside: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from instar.control import actions, checks
 from instar.control.data_actions import DataActions
 from instar.control.endings import ending_of
 from instar.control.report import RolloutReport
-from instar.control.roles import held_alone, without_traffic
+from instar.control.roles import held_alone, names_by_release, without_traffic
 from instar.control.shift import whole
 from instar.control.snapshot import GroupView, Snapshot, in_flight, wanted_plan
 from instar.errors import InstarError, LedgerError, ProviderError, RouterError
@@ -72,7 +72,8 @@ class Executor:
             case actions.Attach():
                 self._attach(snapshot, action)
             case actions.Preview():
-                require(self._provider.previews, f"preview '{environment}'").preview(environment, dict(action.targets))
+                previews = require(self._provider.previews, f"preview '{environment}'")
+                previews.preview(environment, dict(action.targets), names_by_release(action.beside))
             case actions.Share():
                 self._share(snapshot, dict(action.weights))
             case actions.Route():

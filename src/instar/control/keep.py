@@ -46,7 +46,7 @@ def _serve(snapshot: Snapshot, active: Release) -> tuple[Action, ...]:
         traffic = give_traffic(snapshot, active, groups)
         if traffic:
             return traffic
-    if snapshot.previewed:
+    if snapshot.previewed or snapshot.previewed_beside:
         return (Preview(()),)
     return readiness.actions
 

@@ -55,6 +55,7 @@ def observe(
         given_tasks=ledger.given_tasks(environment_id) if any(one.command for one in instances) else (),
         attended=frozenset(one.id for one in instances if one.attended and is_attended(one.id)),
         previewed=seen.traffic.previewed,
+        previewed_beside=seen.traffic.previewed_beside,
         counts=seen.traffic.counts,
         uncounted=seen.traffic.uncounted,
         failures=failures,

@@ -8,7 +8,7 @@ of them where a door of its own leads there: without one it is as if it had no p
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from instar.control.actions import Action, Wait
 from instar.control.snapshot import Snapshot, routed, with_left_doors
@@ -29,7 +29,7 @@ def by_role(snapshot: Snapshot) -> tuple[Snapshot, ...]:
     open_ = roles_of(with_left_doors(snapshot.environment))
     first = _alone(snapshot, lambda release: release.role, is_open=True)
     others = (_alone(snapshot, _other(name), is_open=name in open_) for name in sorted(names))
-    return (first, *(dataclasses.replace(one, previewed={}) for one in others))
+    return (first, *(dataclasses.replace(one, previewed={}, previewed_beside=None) for one in others))
 
 
 def is_first(snapshot: Snapshot, release: Release) -> bool:
@@ -59,6 +59,21 @@ def without_traffic(snapshot: Snapshot, weights: Mapping[str, int]) -> set[str]:
     return {group.role for group in snapshot.groups if group.weight} - {
         group.role for group in snapshot.groups if weights.get(group.id)
     }
+
+
+def previewed_beside(snapshot: Snapshot, release: int) -> tuple[tuple[int, str], ...]:
+    """Return which groups requests for ``release`` can go to by the doors of its other roles: one that the router knows
+    of each, and has answered for."""
+    shown = list[tuple[int, str]]()
+    for one in by_role(snapshot)[1:]:
+        known = (group.id for group in one.of(one.releases[release]) if group.routed is not None and group.up)
+        name = next(known, None) if routed(one.releases[release]) else None
+        shown += [] if name is None else [(release, name)]
+    return tuple(shown)
+
+
+def names_by_release(named: Sequence[tuple[int, str]]) -> Mapping[int, tuple[str, ...]]:
+    return {release: tuple(sorted(name for number, name in named if number == release)) for release, _ in named}
 
 
 def together(parts: Iterable[tuple[Action, ...]]) -> tuple[Action, ...]:

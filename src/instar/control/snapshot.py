@@ -164,6 +164,7 @@ class Snapshot:
     settled: bool = True  # no request goes by older weights any more
     network_is_set: bool = True
     previewed: Mapping[int, str] = field(default_factory=dict)
+    previewed_beside: Mapping[int, tuple[str, ...]] | None = None
     counts: bool = True
     uncounted: str | None = None
     tried: frozenset[tuple[int, str]] = field(default_factory=frozenset)

@@ -13,7 +13,7 @@ from instar.control.actions import Action, Attach, Cut, Fail, Finish, OpenRouter
 from instar.control.data import keep_held, keep_shared
 from instar.control.endings import has_fallen, why_ended
 from instar.control.launch import Readiness, has_stayed_well, launch, made
-from instar.control.roles import by_role, is_first, starts_before, together
+from instar.control.roles import by_role, is_first, names_by_release, previewed_beside, starts_before, together
 from instar.control.snapshot import (
     GroupView,
     Snapshot,
@@ -238,8 +238,11 @@ def _introduce(
         return (Attach(target.number, unknown),)
     shown = {target.number: groups[0].id}
     previewed = is_first(snapshot, target) and wanted_plan(snapshot, target).preview is not None
-    if previewed and dict(snapshot.previewed) != shown:
-        return (Preview(tuple(shown.items())),)
+    if previewed:
+        beside = previewed_beside(snapshot, target.number)
+        known = snapshot.previewed_beside
+        if dict(snapshot.previewed) != shown or (known is not None and dict(known) != names_by_release(beside)):
+            return (Preview(tuple(shown.items()), beside),)
     proven = is_way_back(rollout, target)
     new = tuple(group.id for group in groups if group.id not in rollout.stage.smoked)
     return (Smoke(target.number, new),) if target.service.smoke and new and not proven else ()

@@ -73,7 +73,7 @@ _WORDS: Final[dict[type[do.Action], _Words]] = {
     do.OpenRouter: lambda one: f"have the router serve release {one.release}",
     do.Attach: lambda one: f"make {_all(one.instances)} known to the router, without traffic",
     do.Smoke: lambda one: f"ask {_all(one.instances)} the smoke checks",
-    do.Preview: lambda one: f"show {_all(name for _, name in one.targets)} to requests for a preview",
+    do.Preview: lambda one: f"show {_all(name for _, name in (*one.targets, *one.beside))} to requests for a preview",
     do.TakeStep: lambda one: f"give the new release {one.percent} % of the traffic (step {one.step})",
     do.Share: _share,
     do.Judge: lambda one: "judge the step by its figures",

@@ -5,9 +5,11 @@ The strictest: an analysis that could never have a verdict is refused, for its r
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
-from instar.definition import forms, role_rules
+from instar.definition import door_rules, forms, role_rules
+from instar.definition.address_forms import HEADER
 from instar.definition.problems import Problems, listed
 from instar.definition.section import Reading, blame, readings
 from instar.definition.shapes import FAILED
@@ -99,10 +101,11 @@ def unaskable(service: Reading) -> str | None:
     return "the service speaks tcp, so there is no path that could be asked for" if protocol == "tcp" else None
 
 
-def environment(one: Reading, service: Reading | None, problems: Problems) -> None:
-    """Check what an environment says of rollouts against its instances and the service, None if that is unreadable."""
+def environment(one: Reading, service: Reading | None, known: Mapping[str, Reading], problems: Problems) -> None:
+    """Check what an environment says of rollouts against its instances and the service, None if that is unreadable.
+    ``known``: the roles, none where there is but the service."""
     if service:
-        _check_preview(one, service, problems)
+        _check_preview(one, service, problems, reads=door_rules.speaks_http(one, service, known))
         _check_age(one.get("replace"), service, problems)
     chosen = one.get("rollout")
     if not isinstance(chosen, Reading) or chosen.get("strategy") is FAILED:
@@ -213,15 +216,18 @@ def _check_analysis(analysis: Reading, service: Reading, problems: Problems) -> 
         blame(analysis, "min_requests", problems, f"with no requests and no checks, nothing is asked; {advice}")
 
 
-def _check_preview(one: Reading, service: Reading, problems: Problems) -> None:
+def _check_preview(one: Reading, service: Reading, problems: Problems, *, reads: bool) -> None:
     port = service.get("port")
     if "preview" not in one.values or port is FAILED:
         return
     if port is None:
         advice = f"add {service.path}.port, or remove this"
         blame(one, "preview", problems, f"the service has no port to send requests to; {advice}")
-    elif service.get("protocol") == "tcp":
+    elif service.get("protocol") == "tcp" and not reads:
         blame(one, "preview", problems, "a preview is for requests of http, but the service speaks tcp; remove this")
+    elif service.get("protocol") == "tcp" and one.get("preview") not in (HEADER, FAILED):
+        advice = f"write 'preview: {HEADER}', for the doors that speak http"
+        blame(one, "preview", problems, f"an address of its own leads to the first port, which speaks tcp; {advice}")
 
 
 def _check_age(chosen: Any, service: Reading, problems: Problems) -> None:

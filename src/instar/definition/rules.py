@@ -86,7 +86,7 @@ def definition(reading: Reading, problems: Problems) -> None:
         secret_rules.environment(one, problems)
         if service:
             _check_environment(one, service, own, problems)
-        rollout_rules.environment(one, service, problems)
+        rollout_rules.environment(one, service, role_rules.by_name(own), problems)
 
 
 def _check_without_service(reading: Reading, problems: Problems) -> None:

@@ -162,7 +162,8 @@ class Routed(Protocol):
 class Traffic:
     """Where an environment's requests go. ``running``: something takes them. ``plan`` is the fingerprint of the plan in
     force, as :meth:`Provider.expose` was given it; None: it does not work, whatever is there of it. ``groups`` are
-    those that are exposed, by id; ``previewed``: release → the group that requests for that very release go to.
+    those that are exposed, by id; ``previewed``: release → the group that requests for that very release go to, and
+    ``previewed_beside`` those of its other roles, by their doors; None where the provider sees to these by itself.
     ``settled``: no request goes by older weights any more; where it is False some may, for a while yet.
     ``counts``: somebody counts requests here; ``uncounted``: and why it cannot be told just now how many there were."""
 
@@ -170,6 +171,7 @@ class Traffic:
     plan: str | None = None
     groups: Mapping[str, Routed] = field(default_factory=dict)
     previewed: Mapping[int, str] = field(default_factory=dict)
+    previewed_beside: Mapping[int, tuple[str, ...]] | None = None
     settled: bool = True
     counts: bool = True
     uncounted: str | None = None

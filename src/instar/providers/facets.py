@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import field
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 from instar.errors import Refused
@@ -203,11 +204,18 @@ class Members(Protocol):
 class Previews(Protocol):
     """Sends requests for a release that has no traffic yet to it."""
 
-    def preview(self, environment: EnvironmentId, targets: Mapping[int, str]) -> None:
+    def preview(
+        self,
+        environment: EnvironmentId,
+        targets: Mapping[int, str],
+        beside: Mapping[int, Sequence[str]] = MappingProxyType({}),
+    ) -> None:
         """Send requests that ask for a release by its number (header ``X-Instar-Release``) to the attached target
         that ``targets`` names, and those to the preview address to that of the highest number; no others.
 
-        A target that is not there any more is as if it were not named. Does nothing without ``plan.preview``.
+        ``beside`` are targets of other roles of a release, one of each: requests that ask for it by the door of such a
+        role get there. A provider that leads them there by itself needs no word of it. A target that is not there any
+        more is as if it were not named. Does nothing without ``plan.preview``.
         """
 
 

@@ -137,6 +137,7 @@ class MachineProvider:
             plan=plan if plan is None or self._is_named(environment, router) else _WITHOUT_NAME,
             groups={item.target.name: item for item in router.targets},
             previewed=router.previewed,
+            previewed_beside=router.previewed_beside,
             unanswered=router.unanswered,
         )
         return Observation(groups=observed, traffic=traffic)

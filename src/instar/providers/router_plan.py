@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from instar.frozen import dataclass
 from instar.model.codec import ADDED, canonical
@@ -27,6 +27,8 @@ from instar.providers.doors import (
 
 if TYPE_CHECKING:
     pass
+
+_HEADER: Final = "header"  # what stands for a preview's address: each door's own
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,7 +91,7 @@ class RouterPlan:
             tunnel_timeout_ms=service.timeouts.tunnel_ms,
             health_path=path,
             instances=settings.instances + sum(settings.of_role(role).instances for role in roles_of(settings)),
-            preview=settings.preview if http else None,
+            preview=settings.preview if http or (read and settings.preview == _HEADER) else None,
             health_host=host,
             headers=widest([one.headers for one in routed]),
             wait_ms=service.timeouts.wait_ms or 0,

@@ -44,12 +44,14 @@ class RoutedTarget:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RouterState:
     """``plan`` is the one in force, None when the router does not run. ``previewed``: release → the target that a
-    request for that very release goes to. ``inside``: where it listens for instances that find it by name."""
+    request for that very release goes to, and ``previewed_beside`` those of its other roles, by the doors of these, in
+    the order of their names. ``inside``: where it listens for instances that find it by name."""
 
     running: bool
     plan: RouterPlan | None = None
     targets: tuple[RoutedTarget, ...] = ()
     previewed: Mapping[int, str] = field(default_factory=dict)
+    previewed_beside: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     inside: tuple[str, ...] = ()
     unanswered: frozenset[str] = frozenset()  # targets that are up, but not by each further door that leads to them
 

@@ -281,11 +281,13 @@ def _selection(doors: Mapping[str, RouterFilePlan], default: str, *, maintained:
     paths = [plan.health_path for plan in doors.values()]
     lines = [*dict.fromkeys(line for path in paths for line in maintenance.conditions(path))] if maintained else []
     for key, plan in doors.items():
-        held = ["!{ req.fhdr(X-Instar-Release) -m found }"] if plan.preview == previews.HEADER else []
+        asked = plan.preview if plan.http else None
+        held = ["!{ req.fhdr(X-Instar-Release) -m found }"] if asked == previews.HEADER else []
         held += [maintenance.HELD] if maintained else []
         lines += waiting.hold(connections.mode(plan.protocol), plan.wait_ms, door=key, only=[*held, *only[key]])
     lines += access_log.silence(any(plan.access_log and plan.http and plan.wait_ms for plan in doors.values()))
-    lines += [line for key, plan in doors.items() for line in previews.selection(plan.preview, key, only=only[key])]
+    asked_by = {key: plan.preview if plan.http else None for key, plan in doors.items()}
+    lines += [line for key, asked in asked_by.items() for line in previews.selection(asked, key, only=only[key])]
     lines += [maintenance.SELECTION] if maintained else []
     lines += [line for key, plan in doors.items() for line in waiting.selection(plan.wait_ms, key, only=only[key])]
     lines += [f"  use_backend {backend(key)} if {only[key][0]}" for key in doors if key != default]
@@ -307,7 +309,8 @@ def _shared(plan: RouterFilePlan) -> Iterator[str]:
 
 def _previewed(plan: RouterFilePlan, key: str, *, alone: bool) -> Sequence[str]:
     rules, words = connections.elsewhere(plan.protocol, plan.keep_alive_ms)
-    return previews.backend(plan.preview, [*rules, *_answers(plan)], words, key, alone=alone) if plan.preview else ()
+    asked = plan.preview if plan.http else None
+    return previews.backend(asked, [*rules, *_answers(plan)], words, key, alone=alone) if asked else ()
 
 
 def _again(plan: RouterFilePlan, key: str, *, by_the_edge: bool) -> Sequence[str]:

@@ -202,7 +202,7 @@ def _require_one(plan: RouterFilePlan) -> None:
     _require_check(plan)
     _require_numbers(plan)
     _require_requests(plan)
-    if plan.preview and not plan.http:
+    if plan.preview and not (plan.http or (plan.reads and plan.preview == previews.HEADER)):
         raise RouterError("cannot configure a router: there is no preview of a service that does not speak http")
     if plan.protocol not in get_args(connections.Protocol):
         raise RouterError(f"cannot configure a router: it speaks http, h2 or tcp, not {plan.protocol!r}")

@@ -31,16 +31,17 @@ _RELEASE = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
 Previews = Mapping[int, Mapping[str, Address]]  # release → by which door → where
 
 
-def chosen(slots: Slots, names: Mapping[int, str], doors: Sequence[str] = ()) -> Previews:
-    """Return where the servers of those ``names`` are that ``slots`` hold, by the first door and by ``doors``."""
-    found = {}
-    for number, name in names.items():
+def chosen(slots: Slots, names: Mapping[int, Sequence[str]], doors: Sequence[str] = ()) -> Previews:
+    """Return where the servers of those ``names`` are that ``slots`` hold, by the first door and by ``doors``: of each
+    release one of each role."""
+    found: dict[int, Mapping[str, Address]] = {}
+    for number, each in sorted(names.items()):
         if not _RELEASE.fullmatch(str(number)):
             raise RouterError(f"cannot preview {number!r}: it is no release's number")
-        index = find(slots, name)
-        server = None if index is None else slots[index]
-        if server is not None:
-            found[number] = dict(_addresses(server, doors))
+        indices = [find(slots, name) for name in each]
+        servers = [slots[index] for index in indices if index is not None]
+        by_door = dict(one for server in servers if server is not None for one in _addresses(server, doors))
+        found |= {number: by_door} if by_door else {}
     return found
 
 
@@ -56,10 +57,23 @@ def kept(slots: Slots, previews: Previews, doors: Sequence[str] = ()) -> Preview
     return chosen(slots, named(slots, previews), doors)
 
 
-def named(slots: Slots, previews: Previews) -> Mapping[int, str]:
-    names = {server.address: server.name for _, server in held(slots)}
-    first = {number: names.get(by_door[FIRST]) for number, by_door in sorted(previews.items()) if FIRST in by_door}
-    return {number: name for number, name in first.items() if name is not None}
+def named(slots: Slots, previews: Previews) -> Mapping[int, tuple[str, ...]]:
+    """Return which servers it is, of each release, in the order of their names."""
+    found: dict[int, tuple[str, ...]] = {}
+    for number, by_door in sorted(previews.items()):
+        every = (server for _, server in held(slots))
+        there = [one.name for one in every if any(one.at(door) == at for door, at in by_door.items())]
+        found |= {number: tuple(sorted(there))} if there else {}
+    return found
+
+
+def told(slots: Slots, previews: Previews) -> tuple[Mapping[int, str], Mapping[int, tuple[str, ...]]]:
+    """Return the servers of the first door, by release, and those of other roles."""
+    first = {server.name for _, server in held(slots) if server.door == FIRST}
+    names = named(slots, previews)
+    own = {number: one for number, each in names.items() for one in each if one in first}
+    beside = {number: tuple(one for one in each if one not in first) for number, each in names.items()}
+    return own, {number: each for number, each in beside.items() if each}
 
 
 def render(kind: str, previews: Previews) -> str:
@@ -140,6 +154,7 @@ def _entries(kind: str, previews: Previews) -> Mapping[str, str]:
         for number, by_door in sorted(previews.items())
         for door, address in sorted(by_door.items())
     }
-    if previews and kind != HEADER:
-        entries[_NEWEST] = entries[str(max(previews))]
+    of_first = [number for number, by_door in previews.items() if FIRST in by_door]
+    if of_first and kind != HEADER:
+        entries[_NEWEST] = entries[str(max(of_first))]
     return entries

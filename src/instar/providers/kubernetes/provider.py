@@ -10,6 +10,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from instar.errors import InstarError, LeaseLost, NotFound, ProviderError
 from instar.model.definition import Service
@@ -229,7 +230,12 @@ class KubernetesProvider:
         self._traffic(environment).withdraw(names)
         return None
 
-    def preview(self, environment: EnvironmentId, targets: Mapping[int, str]) -> None:
+    def preview(
+        self,
+        environment: EnvironmentId,
+        targets: Mapping[int, str],
+        beside: Mapping[int, Sequence[str]] = MappingProxyType({}),  # its doors find them by themselves
+    ) -> None:
         self._traffic(environment).preview(targets)
 
     def ask(self, group: Instance, release: Release, check: Check | None = None) -> Probe:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
 
 from instar import locks
@@ -106,12 +107,18 @@ class LocalRouter:
                 self._fill(proxy, held)
             return proxy.converge(held)
 
-    def preview(self, environment: EnvironmentId, targets: Mapping[int, str]) -> None:
+    def preview(
+        self,
+        environment: EnvironmentId,
+        targets: Mapping[int, str],
+        beside: Mapping[int, Sequence[str]] = MappingProxyType({}),
+    ) -> None:
+        named = {one: (*[targets[one]][: one in targets], *beside.get(one, ())) for one in {*targets, *beside}}
         with self._changing(environment) as proxy:
             text = proxy.files.read()
             if text is not None:
                 plan = config.read_plan(text)
-                self._preview(proxy, plan, previews.chosen(config.read_slots(text), targets, plan.previewed_doors))
+                self._preview(proxy, plan, previews.chosen(config.read_slots(text), named, plan.previewed_doors))
 
     def detach(self, environment: EnvironmentId, names: Sequence[str]) -> int:
         with self._changing(environment) as proxy:
@@ -149,12 +156,13 @@ class LocalRouter:
         )
         up = frozenset(one.target.name for one in targets if one.up)
         plan = _outer(wanted, environment) if record else None
-        named = previews.named(held, previews.read(previewed))
+        of_first, beside = previews.told(held, previews.read(previewed))
         return RouterState(
             running=True,
             plan=plan,
             targets=targets,
-            previewed=named,
+            previewed=of_first,
+            previewed_beside=beside,
             inside=wanted.inside,
             unanswered=up.intersection(doors.unanswered(held, live)),
         )
