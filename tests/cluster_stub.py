@@ -269,6 +269,9 @@ class ClusterStub:
                 return _status(409, "AlreadyExists", f'{plural} "{key[2]}" already exists')
             return 201, self.put(plural, namespace, _written(body, query)), {}
         if method == "PATCH" and (found is not None or "kind" in body):  # what is applied is made
+            uid = body.get("metadata", {}).get("uid")
+            if uid is not None and found is not None and uid != found["metadata"]["uid"]:
+                return _status(422, "Invalid", f'metadata.uid: Invalid value: "{uid}": field is immutable')
             if not _is_as_read(found, body.get("metadata", {})):
                 return _status(409, "Conflict", "the object has been modified")
             return 200, self.put(plural, namespace, _patched(found or {}, body)), {}

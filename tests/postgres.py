@@ -32,6 +32,7 @@ _TABLES = (
     "tasks",
     "leases",
     "secret_keys",
+    "signing_keys",
     "secrets",
     "notices",
     "boots",

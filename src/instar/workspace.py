@@ -276,6 +276,9 @@ class MachineWorkspace:
 
         return holder_of(self.ledger.identity())
 
+    def signing_key(self, *, make: bool = False) -> bytes | None:
+        return self.ledger.signing_key() if make else self.ledger.find_signing_key()
+
     def held_lease(self, environment: EnvironmentId) -> HeldLease | None:
         leases = self.ledger.leases
         return None if leases is None else leases.held(environment)

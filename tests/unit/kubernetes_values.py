@@ -65,12 +65,14 @@ class World:
         self.settings: dict[EnvironmentId, Settings] = {ENV: settings}
         self.registries = Pushed()
         self.told: list[Progress] = []
+        self.signing_key: bytes | None = b"k" * 32  # of the ledger that all of them share
         self.image: Image = simulated_image()
         self.site: Any = SimpleNamespace(
             state=StateDirectory(home, home / "run"),
             environ={"KUBECONFIG": str(stub.kubeconfig(home)), "HOME": str(home)},
             environments=lambda: self.settings,
             ledger_name=lambda: "0a1b2c3d",
+            signing_key=lambda *, make=False: self.signing_key,
             held_lease=lambda environment: self.held,
             registries=self.registries,
             report=self.told.append,

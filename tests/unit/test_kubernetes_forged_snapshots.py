@@ -14,6 +14,7 @@ from instar.errors import HalfDone, NotFound, ProviderError, ProviderUnavailable
 from instar.model.definition import Volume
 from instar.model.volume import SnapshotCause
 from instar.providers.kubernetes import snapshots as module
+from instar.providers.kubernetes.signing import Signing
 from instar.providers.kubernetes.snapshots import ClusterSnapshots
 from unit.kubernetes_values import ENV, SECTION, SERVICE, SETTINGS, World
 
@@ -181,7 +182,125 @@ def test_snapshots_of_others_are_none_of_ours(world: World, stub: ClusterStub) -
     )
     assert [one.number for _ in range(2) for one in kept(world).snapshots()] == [1, 1]
     (said,) = world.told  # once
-    assert said.kind == "warning" and "says of itself" in said.text and "shop-prod-data.8" in said.text
-    with pytest.raises(ProviderError, match="says of itself"):
-        kept(world).restore_snapshot(ENV, "data", 8)
-    kept(world).remove_snapshot(ENV, "data", 8)
+    assert said.kind == "warning" and "is not signed by" in said.text and "shop-prod-data.8" in said.text
+    for ask in (kept(world).restore_snapshot, kept(world).remove_snapshot):
+        with pytest.raises(NotFound, match="cannot find snapshot 8"):
+            ask(ENV, "data", 8)
+
+
+# what only looks like Instar's
+
+
+def forge(stub: ClusterStub, number: int, *, source: str = "shop-prod-data", whole: bool = True) -> None:
+    """Make what whoever may make snapshots can make: all that one of ours says, the signature of it too."""
+    ours = stub.one("volumesnapshots", "shop-prod-data.1")
+    labels = {**ours["metadata"]["labels"], "instar/snapshot": str(number)}
+    if not whole:
+        labels.pop("instar/whole")
+    metadata = {
+        "name": f"shop-prod-data.{number}",
+        "labels": labels,
+        "annotations": dict(ours["metadata"]["annotations"]),
+    }
+    stub.put(
+        "volumesnapshots", "shop", {"metadata": metadata, "spec": {"source": {"persistentVolumeClaimName": source}}}
+    )
+
+
+@pytest.mark.parametrize("source", ["shop-prod-data", "shop-prod-data.7"])
+def test_a_snapshot_that_others_took_of_the_very_claim_is_no_way_back(
+    world: World, stub: ClusterStub, source: str
+) -> None:
+    take(world, cause=CAUSE)
+    forge(stub, 5, source=source)  # that claim may be one without any label
+    assert [one.number for one in kept(world).snapshots()] == [1]
+    with pytest.raises(NotFound, match="cannot find snapshot 5"):
+        kept(world).restore_snapshot(ENV, "data", 5)
+    assert "shop-prod-data.5" in stub.names("volumesnapshots"), "what is not ours is left"
+
+
+def test_what_others_have_begun_for_a_rollout_is_not_gone_on_with(
+    world: World, stub: ClusterStub, tmp_path: Path
+) -> None:
+    take(world, cause=CAUSE)
+    forge(stub, 2, whole=False)
+    kept(world).remove_snapshot(ENV, "data", 1)
+    theirs = stub.one("volumesnapshots", "shop-prod-data.2")["metadata"]["uid"]
+    assert take(World(stub, tmp_path, KEPT), cause=CAUSE) == 2
+    assert stub.one("volumesnapshots", "shop-prod-data.2")["metadata"]["uid"] != theirs
+
+
+def test_what_a_killed_one_had_signed_is_gone_on_with_and_what_it_had_not_is_begun_anew(
+    world: World, stub: ClusterStub, tmp_path: Path
+) -> None:
+    stub.ready_snapshots = False
+    stub.faults.append(Fault(500, times=1, fits=lambda method, path: method == "PATCH" and "volumesnapshots" in path))
+    for _ in range(2):
+        with pytest.raises(ProviderUnavailable):
+            take(world, cause=CAUSE)
+    stub.ready_snapshots = True
+    assert stub.names("volumesnapshots") == ["shop-prod-data.2"]
+    stub.put("volumesnapshots", "shop", stub.one("volumesnapshots", "shop-prod-data.2"))
+    assert take(World(stub, tmp_path, KEPT), cause=CAUSE) == 2
+
+
+def test_one_that_was_made_anew_under_the_name_is_not_marked(world: World, stub: ClusterStub) -> None:
+    stub.ready_snapshots = False
+    with pytest.raises(ProviderUnavailable):
+        take(world, cause=CAUSE)
+    stub.ready_snapshots = True
+    key, find = ("volumesnapshots", "shop", "shop-prod-data.1"), Signing.require_signed
+    ours = stub.objects[key]
+
+    def another(*args: Any) -> None:
+        find(*args)
+        del stub.objects[key]
+        stub.put("volumesnapshots", "shop", {**ours, "metadata": {**ours["metadata"], "uid": None}})
+
+    stub.put("volumesnapshots", "shop", ours)
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(ProviderError, match="field is immutable"):
+        patched.setattr(Signing, "require_signed", another)
+        take(world, cause=CAUSE)
+    assert "instar/whole" not in stub.objects[key]["metadata"]["labels"]
+    assert list(kept(world).snapshots()) == []
+
+
+def forged_claim(stub: ClusterStub, turn: int) -> str:
+    ours = stub.one("persistentvolumeclaims", "shop-prod-data")
+    labels = {**ours["metadata"]["labels"], "instar/turn": str(turn), "instar/whole": "yes"}
+    name = f"shop-prod-data.{turn}"
+    metadata = {"name": name, "labels": labels, "annotations": {"instar/signature": "f" * 64}}
+    stub.put("persistentvolumeclaims", "shop", {**ours, "metadata": metadata})
+    return name
+
+
+def test_a_claim_that_others_made_does_not_take_the_place_of_the_volumes_own(world: World, stub: ClusterStub) -> None:
+    forged_claim(stub, 9)
+    release = world.release(2, service=dataclasses.replace(SERVICE, volumes=(DATA,)))
+    group = world.create(release, serial=2)
+    volumes = stub.one("deployments", group.id)["spec"]["template"]["spec"]["volumes"]
+    assert [one["persistentVolumeClaim"]["claimName"] for one in volumes if "persistentVolumeClaim" in one] == [
+        "shop-prod-data"
+    ]
+    assert [one.where for one in world.provider.volumes.volumes()] == ["shop/shop-prod-data"]
+
+
+def test_no_empty_volume_is_made_where_a_claim_says_that_it_was_restored_and_nobody_signed_it(
+    world: World, stub: ClusterStub
+) -> None:
+    name = forged_claim(stub, 9)
+    del stub.objects["persistentvolumeclaims", "shop", "shop-prod-data"]
+    release = world.release(2, service=dataclasses.replace(SERVICE, volumes=(DATA,)))
+    with pytest.raises(Refused, match=rf"cannot tell whether the claim 'shop/{name}' is that of the volume 'data'"):
+        world.create(release, serial=2)
+    assert stub.names("persistentvolumeclaims") == [name]
+    assert len(stub.names("deployments")) == 1
+
+
+def test_another_ledger_counts_none_of_it(world: World, stub: ClusterStub, tmp_path: Path) -> None:
+    take(world)
+    for key in (b"o" * 32, None):
+        another = World(stub, tmp_path, KEPT)
+        another.signing_key = key
+        assert list(kept(another).snapshots()) == []
+    assert [one.number for one in kept(World(stub, tmp_path, KEPT)).snapshots()] == [1]

@@ -47,13 +47,25 @@ def test_a_new_ledger_has_every_table_and_its_triggers(connection: sqlite3.Conne
     assert sqlite.is_ledger(connection)
     tables = {name for kind, name, _ in sqlite.objects(connection) if kind == "table"}
     rows = {"environments", "settings", "releases", "rollouts", "instances", "tasks"}
-    assert tables == {*rows, "events", "secret_keys", "secrets", "provider_records"}
+    assert tables == {*rows, "events", "secret_keys", "signing_keys", "secrets", "provider_records"}
     guarded = {
         sql.split(" ON ", 1)[1].split()[0]
         for kind, _, sql in sqlite.objects(connection)
         if kind == "trigger" and "DELETE" in sql
     }
     assert guarded == tables, "a table whose rows can be deleted"
+
+
+def test_the_key_by_which_providers_sign_is_made_once_and_kept(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "a.db", actor="ann") as ledger, Ledger(tmp_path / "b.db", actor="ann") as other:
+        assert ledger.find_signing_key() is None
+        made = ledger.signing_key()
+        assert len(made) == 32 and ledger.signing_key() == ledger.find_signing_key() == made != other.signing_key()
+        assert made.hex() not in str(list(ledger.history()))
+    with sqlite3.connect(tmp_path / "a.db") as connection:
+        for change in ("UPDATE signing_keys SET value = value", "DELETE FROM signing_keys"):
+            with pytest.raises(sqlite3.IntegrityError, match="key of a ledger is never"):
+                connection.execute(change)
 
 
 def test_every_table_is_strict(connection: sqlite3.Connection) -> None:

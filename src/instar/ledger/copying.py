@@ -21,11 +21,11 @@ from instar.model.happenings import LedgerCopied, LedgerMoved, LedgerRestored
 
 _TABLES = (
     *("environments", "settings", "releases", "rollouts", "instances", "provider_records", "tasks"),
-    *("secret_keys", "secrets", "events"),
+    *("secret_keys", "signing_keys", "secrets", "events"),
 )
 _ORDER = {
     **{"environments": "id", "rollouts": "id", "instances": "serial", "provider_records": "instance"},
-    **{"secret_keys": "one", "events": "seq"},
+    **{"secret_keys": "one", "signing_keys": "one", "events": "seq"},
 }
 _LAST = "SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1"
 _LAST_KIND = "SELECT kind, detail FROM events ORDER BY seq DESC LIMIT 1"

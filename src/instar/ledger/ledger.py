@@ -89,8 +89,7 @@ class Ledger:
         self.schedules = Schedules(session, events, environments, tasks)
         members = Members(session, events, instances)
         secrets = Secrets(session, events, environments)
-        self.transaction = events.transaction
-        self.now = clock.now
+        self.transaction, self.now = events.transaction, clock.now
         self.record, self.history, self.events_after = events.record, events.history, events.after
         self.environments, self.readable_environments = environments.environments, environments.readable
         self.find_environment = environments.find_environment
@@ -119,6 +118,7 @@ class Ledger:
         self.identity, self.find_secret_key = secrets.identity, secrets.find_secret_key
         self.set_secret_key, self.find_secret = secrets.set_secret_key, secrets.find_secret
         self.put_secrets, self.remove_secrets = secrets.put_secrets, secrets.remove_secrets
+        self.signing_key, self.find_signing_key = secrets.signing_key, secrets.find_signing_key
 
     @property
     def actor(self) -> str:

@@ -1,10 +1,12 @@
 """Secrets of a ledger that several share: a hash of the key that they are encrypted by, and their encrypted values.
+And the key of the ledger's own, by which providers sign.
 
-The key is never here. What is in a value, and how it is encrypted, is the business of whoever puts it in.
+The key of secrets is never here. What is in a value, and how it is encrypted, is the business of whoever puts it in.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
@@ -18,6 +20,9 @@ from instar.model.release import EnvironmentId
 
 _IDENTITY = "SELECT hash FROM events WHERE seq = 1"
 _FINGERPRINT = "SELECT fingerprint FROM secret_keys"
+_SIGNING_KEY = "SELECT value FROM signing_keys"
+_SET_SIGNING_KEY = "INSERT INTO signing_keys (one, value) VALUES (1, :value)"
+_SIGNING_BYTES = 32
 _SET_FINGERPRINT = "INSERT INTO secret_keys (one, fingerprint) VALUES (1, :fingerprint)"
 _ALL = """
     SELECT s.environment AS id, e.service, e.environment, e.removed_at, s.name, s.digest
@@ -59,6 +64,21 @@ class Secrets:
             if self.find_secret_key() is None:
                 self._session.write(_SET_FINGERPRINT, fingerprint=fingerprint)
                 self._events.record(SecretKeyKnown(fingerprint=fingerprint))
+
+    def find_signing_key(self) -> bytes | None:
+        """Return the key by which a provider signs what it makes; None as long as none was needed. It is in no event:
+        whoever has that may sign."""
+        row = self._session.row(_SIGNING_KEY)
+        return None if row is None else bytes.fromhex(row["value"])
+
+    def signing_key(self) -> bytes:
+        """Return the same, made where there is none yet."""
+        with self._events.transaction():
+            found = self.find_signing_key()
+            if found is None:
+                found = secrets.token_bytes(_SIGNING_BYTES)
+                self._session.write(_SET_SIGNING_KEY, value=found.hex())
+        return found
 
     def find_secret(self, secret: SecretName) -> str | None:
         """Return the value, encrypted as it was put in; None where there is none (any more)."""

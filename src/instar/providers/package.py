@@ -63,6 +63,11 @@ class Site(Protocol):
         """Return eight hexadecimal digits that mark what is made for this ledger where others make things too, the
         same whoever shares it; "" before its first event."""
 
+    def signing_key(self, *, make: bool = False) -> bytes | None:
+        """Return the ledger's key, by which a provider signs what it makes where others can make things too, and by
+        which it knows it again: the same for whoever shares the ledger, and made by the first call that says ``make``.
+        None before that."""
+
     def report(self, progress: Progress) -> None:
         """Tell whoever asked what is being done."""
 

@@ -158,23 +158,34 @@ class Api:
             or b"{}"
         )
 
-    def merge(self, kind: Kind, namespace: str, name: str, changes: Object) -> bool:
-        """Change an object in the fields that ``changes`` names, None: take one away; return whether it is there."""
+    def merge(self, kind: Kind, namespace: str, name: str, changes: Object) -> Object | None:
+        """Change an object in the fields that ``changes`` names, None: take one away; return it as it is then, None
+        where it is gone. With a uid among them only that very one is changed, with a resourceVersion only as it was."""
         path, what = kind.path(namespace, name), f"change the {kind.name} '{name}'"
         params = {"fieldManager": self.manager}
         answer = self._ask("PATCH", path, what, params=params, body=changes, type_="merge-patch+json", absent=True)
-        return answer is not None
+        return None if answer is None else _object(answer or b"{}")
 
     def delete(
-        self, kind: Kind, namespace: str, name: str, *, foreground: bool = False, only: Object | None = None
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        *,
+        foreground: bool = False,
+        only: Object | None = None,
+        same: Object | None = None,
     ) -> bool:
         """Begin to delete an object, ``foreground``: whatever it owns before it; return whether it was there.
 
-        ``only`` as it was read: raises Changed where it was changed, or made anew, since."""
+        ``only`` as it was read: raises Changed where it was changed, or made anew, since; ``same``: where it was made
+        anew."""
         body: dict[str, Any] = {"propagationPolicy": "Foreground" if foreground else "Background"}
         if only is not None:
             metadata = only["metadata"]
             body["preconditions"] = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
+        elif same is not None:
+            body["preconditions"] = {"uid": same["metadata"]["uid"]}
         what = f"delete the {kind.name} '{name}'"
         return self._ask("DELETE", kind.path(namespace, name), what, body=body, absent=True) is not None
 

@@ -2,9 +2,9 @@
 
 A claim's data cannot be exchanged, and its name is not free before it is gone. So a volume that is to hold what it did
 in a snapshot gets another claim of the next turn, made from that snapshot, while the one that it has stays as it is.
-The new one counts from the moment that it says that it is whole, in one write; what it replaces is removed after that,
-and when the new one has its storage. So whoever is killed leaves the volume as it was or as it is to be, what is left
-over counts for nothing, and no data goes before the new claim holds its own.
+The new one counts from the moment that Instar has signed that it is whole, in one write; what it replaces is removed
+after that, and when the new one has its storage. So whoever is killed leaves the volume as it was or as it is to be,
+what is left over counts for nothing, and no data goes before the new claim holds its own.
 
 Which claim a volume has is the same for as long as an instance has it: it is only restored while none does.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from instar.errors import ProviderError, Refused
@@ -22,6 +22,7 @@ from instar.providers.kubernetes.api import Api, Object
 from instar.providers.kubernetes.kinds import VOLUME_CLAIM
 from instar.providers.kubernetes.names import ENVIRONMENT, REPLACED_BY, SERVICE, TURN, VOLUME, WHOLE, Names
 from instar.providers.kubernetes.settings import LABEL
+from instar.providers.kubernetes.signing import Signing
 
 HIGHEST: Final = 999_999_999  # of the claims of a volume, and of its snapshots
 
@@ -60,9 +61,13 @@ def next_turn(known: Iterable[Object], cannot: str) -> int:
     return turn
 
 
-def is_whole(found: Object) -> bool:
-    """Tell whether a claim may count: the first of a volume does, a restored one once that was said of it."""
-    return not turn_of(found) or (found["metadata"].get("labels") or {}).get(WHOLE) == "yes"
+def is_whole(found: Object, signing: Signing) -> bool:
+    """Tell whether a claim may count: the first of a volume does, a restored one once that was signed of it."""
+    return not turn_of(found) or (_says_whole(found) and signing.is_signed(found, "whole"))
+
+
+def _says_whole(found: Object) -> bool:
+    return (found["metadata"].get("labels") or {}).get(WHOLE) == "yes"
 
 
 def is_bound(found: Object) -> bool:
@@ -79,19 +84,19 @@ def source_of(found: Object) -> str:
     return str(((found.get("spec") or {}).get("dataSource") or {}).get("name") or "")
 
 
-def counting(found: Iterable[Object]) -> Mapping[tuple[EnvironmentId, str], Object]:
+def counting(found: Iterable[Object], signing: Signing) -> Mapping[tuple[EnvironmentId, str], Object]:
     """Return the claim that each volume has: of those that are whole, the one of the last turn."""
     made: dict[tuple[EnvironmentId, str], Object] = {}
     for one in sorted(found, key=turn_of):
-        if is_whole(one) and (volume := volume_of(one)) is not None:
+        if is_whole(one, signing) and (volume := volume_of(one)) is not None:
             made[volume] = one
     return made
 
 
-def replaced(found: Sequence[Object]) -> list[Object]:
+def replaced(found: Sequence[Object], signing: Signing) -> list[Object]:
     """Return the claims whose place another has taken that has its storage now: those that say so themselves, since
     whoever may make a claim can have it look newer."""
-    now = counting(found)
+    now = counting(found, signing)
     return [
         one
         for one in found
@@ -104,9 +109,9 @@ def replaced(found: Sequence[Object]) -> list[Object]:
     ]
 
 
-def remove_replaced(found: Sequence[Object], remove: Callable[[str], None]) -> None:
+def remove_replaced(found: Sequence[Object], signing: Signing, remove: Callable[[str], None]) -> None:
     """Have claims removed that others have replaced. What cannot be now counts for nothing, and goes with the next."""
-    for one in replaced(found):
+    for one in replaced(found, signing):
         with contextlib.suppress(ProviderError):
             remove(str(one["metadata"]["name"]))
 
@@ -116,6 +121,22 @@ def claims_there(api: Api, names: Names, namespace: str, volumes: Sequence[Any])
     return api.list(VOLUME_CLAIM, namespace, names.labels) if volumes else ()
 
 
-def claim_names(found: Iterable[Object]) -> Mapping[str, str]:
+def claim_names(found: Iterable[Object], signing: Signing) -> Mapping[str, str]:
     """Return the name of the claim that each volume has that is there, of one environment's claims."""
-    return {volume: str(one["metadata"]["name"]) for (_, volume), one in counting(found).items()}
+    return {volume: str(one["metadata"]["name"]) for (_, volume), one in counting(found, signing).items()}
+
+
+def require_signed(found: Sequence[Object], missing: Collection[str]) -> None:
+    """Raise Refused where a volume, of those that have no claim that counts (``missing``), has one that says that it
+    was restored, and Instar has not signed that: else an empty one would be made in its place."""
+    for one in found:
+        volume = volume_of(one)
+        if volume is not None and volume[1] in missing and turn_of(one) and _says_whole(one):
+            name = f"{one['metadata'].get('namespace')}/{one['metadata']['name']}"
+            own = Names(environment=volume[0], ledger="").claim(volume[1])
+            raise Refused(
+                f"cannot tell whether the claim '{name}' is that of the volume '{volume[1]}' of '{volume[0]}': it says "
+                "so, and is not signed by this ledger's key",
+                hint="if somebody else made it, remove it; if its data is yours (the ledger was put back from a copy "
+                f"that has not that key, say), copy that into a claim '{own}' with the same labels but {TURN}",
+            )

@@ -26,6 +26,7 @@ from instar.providers.kubernetes.objects import Made, digest_of, group_objects
 from instar.providers.kubernetes.pod import Order, template
 from instar.providers.kubernetes.pods import pod_findings, taken_out, told_of
 from instar.providers.kubernetes.settings import Place
+from instar.providers.kubernetes.signing import Signing
 from instar.providers.kubernetes.traffic import EnvironmentTraffic
 from instar.providers.router_plan import RouterPlan
 from instar.providers.router_state import RoutedTarget, RouterState, Target
@@ -44,6 +45,9 @@ class Cluster(Protocol):
     def traffic_of(self, environment: EnvironmentId) -> EnvironmentTraffic: ...
 
     def sites_of(self, environment: EnvironmentId) -> Sequence[str]: ...
+
+    @property
+    def signing(self) -> Signing: ...
 
     @property
     def audit_log(self) -> str | None:
@@ -108,7 +112,8 @@ class ClusterInspection:
         wanted: tuple[Made, ...] = ()
         order = None
         if subject.image is not None:
-            claims = claim_names(claims_there(api, names, place.namespace, subject.release.service.volumes))
+            known = claims_there(api, names, place.namespace, subject.release.service.volumes)
+            claims = claim_names(known, self._cluster.signing)
             order = Order(
                 names=names, group=group, release=subject.release, image=subject.image, place=place, claims=claims
             )

@@ -45,6 +45,7 @@ ASIDE_AT: Final = "instar/aside-at"
 OCCURRENCE: Final = "instar/occurrence"  # of a Job: what of a schedule it is, by its entry and its time
 TAKEN: Final = "instar/taken"  # of a snapshot: when, of what and why, as JSON
 LAST_SNAPSHOT: Final = "instar/last-snapshot"  # of a claim: the highest number that a snapshot of its volume was given
+SIGNATURE: Final = "instar/signature"  # of a claim or a snapshot: by the ledger's key, that it is Instar's own
 REPLACED_BY: Final = "instar/replaced-by"  # of a claim with data: the uid of the one that is to have its place
 
 ANCHOR: Final = "anchor"

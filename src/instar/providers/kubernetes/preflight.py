@@ -38,6 +38,7 @@ from instar.providers.kubernetes.refusals import unfit_words
 from instar.providers.kubernetes.rights import NEEDED, SNAPSHOTS, Right
 from instar.providers.kubernetes.selecting import SHOWN_PORT
 from instar.providers.kubernetes.settings import Place
+from instar.providers.kubernetes.signing import Signing
 from instar.providers.kubernetes.storage import snapshot_class
 from instar.providers.kubernetes.taking_back import require_nobody_else
 from instar.registry.registries import Registries
@@ -187,12 +188,14 @@ def require_registry(registries: Registries, place: Place) -> None:
         registries.has(Reference(repository=place.registry, digest=Digest.of(b"")))
 
 
-def look(api: Api, names: Names, place: Place, services: Sequence[Service]) -> tuple[str, ...]:
+def look(api: Api, names: Names, place: Place, services: Sequence[Service], signing: Signing) -> tuple[str, ...]:
     """Ask the cluster; return what is worth knowing. Raises ProviderError, ComponentMissing, Refused."""
-    return _looked(_Patient(api), names, place, services)
+    return _looked(_Patient(api), names, place, services, signing)
 
 
-def _looked(api: _Patient, names: Names, place: Place, services: Sequence[Service]) -> tuple[str, ...]:
+def _looked(
+    api: _Patient, names: Names, place: Place, services: Sequence[Service], signing: Signing
+) -> tuple[str, ...]:
     _require_new_enough(api)
     if api.find(NAMESPACE, None, place.namespace) is None:
         raise Refused(
@@ -209,18 +212,20 @@ def _looked(api: _Patient, names: Names, place: Place, services: Sequence[Servic
             f"cannot find the Secret '{place.pull_secret}' in '{place.namespace}', by which images are to be pulled",
             hint=f"kubectl create secret docker-registry {place.pull_secret} --namespace {place.namespace} …",
         )
-    _require_snapshots(api, names, place, services)
+    _require_snapshots(api, names, place, services, signing)
     told = (text for service in services for text in _told_of_volumes(api, names, place, service))
     return tuple(dict.fromkeys(told))
 
 
-def _require_snapshots(api: _Patient, names: Names, place: Place, services: Sequence[Service]) -> None:
+def _require_snapshots(
+    api: _Patient, names: Names, place: Place, services: Sequence[Service], signing: Signing
+) -> None:
     """Raise what keeps volumes that are to be kept (``snapshot: true``) from that, before anything is made."""
     kept = [volume for service in services for volume in service.volumes if volume.snapshot]
     if not kept:
         return
     _require_these(api, names.environment, place, SNAPSHOTS)
-    found = counting(api.list(VOLUME_CLAIM, place.namespace, names.labels) if names.ledger else ())
+    found = counting(api.list(VOLUME_CLAIM, place.namespace, names.labels) if names.ledger else (), signing)
     for volume in kept:
         claim = found.get((names.environment, volume.name))
         has = place.storage_class if claim is None else (claim.get("spec") or {}).get("storageClassName")

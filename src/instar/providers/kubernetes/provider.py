@@ -26,7 +26,7 @@ from instar.providers.kubernetes import checks, preflight
 from instar.providers.kubernetes.answers import AlreadyExists
 from instar.providers.kubernetes.api import Api, Object
 from instar.providers.kubernetes.attachment import ClusterAttachment, attach
-from instar.providers.kubernetes.claims import claim_names, claims_there, remove_replaced, volume_of
+from instar.providers.kubernetes.claims import claim_names, claims_there, remove_replaced, require_signed, volume_of
 from instar.providers.kubernetes.comparison import require_as_made
 from instar.providers.kubernetes.fence import Fence, number_of
 from instar.providers.kubernetes.figures import Counted, Figures
@@ -49,6 +49,7 @@ from instar.providers.kubernetes.selecting import shown_ports
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.shell import ClusterShell, open_shell
 from instar.providers.kubernetes.sight import Sight, find_gateway, unseen
+from instar.providers.kubernetes.signing import Signing
 from instar.providers.kubernetes.traffic import EnvironmentTraffic
 from instar.providers.kubernetes.usage import ClusterMeasures
 from instar.providers.kubernetes.volumes import ClusterVolumes
@@ -74,7 +75,10 @@ class KubernetesProvider:
         self._versions: dict[EnvironmentId, Mapping[str, str]] = {}
         self._guard = threading.Lock()
         self.measures = ClusterMeasures(self.place_of)
-        self._volumes = ClusterVolumes(site.environments, site.ledger_name, self._api, self._claim, site.report)
+        self.signing = Signing(site.signing_key)
+        self._volumes = ClusterVolumes(
+            site.environments, site.ledger_name, self._api, self._claim, site.report, self.signing
+        )
 
     @property
     def inspects(self) -> ClusterInspection:
@@ -130,7 +134,7 @@ class KubernetesProvider:
         if before is not None and before.provider == settings.provider:
             preflight.require_same_cluster(environment, Place.of(before), place)
         api = self._api(place)
-        told = preflight.look(api, self._names(environment), place, services)
+        told = preflight.look(api, self._names(environment), place, services, self.signing)
         if launching:
             preflight.require_registry(self._site.registries, place)
         return (*told, *notes(api, self._names(environment), settings), *unseen(api, place, settings))
@@ -177,7 +181,9 @@ class KubernetesProvider:
     def create(self, group: Instance, release: Release, image: Image) -> None:
         place, names = self._place(group.environment), self._names(group.environment)
         known = claims_there(self._api(place), names, place.namespace, release.service.volumes)
-        order = Order(names=names, group=group, release=release, image=image, place=place, claims=claim_names(known))
+        claims = claim_names(known, self.signing)
+        order = Order(names=names, group=group, release=release, image=image, place=place, claims=claims)
+        require_signed(known, {one.name for one in order.volumes} - claims.keys())
         made = group_objects(order, self._secrets(release))
         fence = self._fence(group.environment)
         fence.claim()
@@ -187,7 +193,7 @@ class KubernetesProvider:
         self._require_newest(fence, place, root)
         for volume in (one for one in order.volumes if one.name not in order.claims):
             self._make(fence, names, place, VOLUME_CLAIM, claim(names, volume, place.storage_class))
-        remove_replaced(known, lambda name: self._delete(group.environment, VOLUME_CLAIM, name))
+        remove_replaced(known, self.signing, lambda name: self._delete(group.environment, VOLUME_CLAIM, name))
         uid = str(root["metadata"]["uid"])
         serving = self._serving(group.environment) if order.own.scaling is not None and order.serves else 0
         for kind, one in made:

@@ -44,6 +44,7 @@ from instar.providers.kubernetes.names import (
 )
 from instar.providers.kubernetes.observation import said_at
 from instar.providers.kubernetes.settings import Place
+from instar.providers.kubernetes.signing import Signing
 from instar.providers.kubernetes.storage import snapshot_class, waits_for_pods
 from instar.waiting import Deadline
 
@@ -51,7 +52,6 @@ _WATCHED_S: Final = 2.0
 _SOON_S: Final = 1.0
 _ERRS_S: Final = 20.0  # for so long a driver that says an error may try again
 _FRESH_S: Final = 10.0  # for so long after its last one a claim's warnings count: each try of a driver says another
-_WHOLE: Final = {"metadata": {"labels": {WHOLE: "yes"}}}
 
 Key = tuple[object, ...]
 
@@ -74,6 +74,9 @@ class Cluster(Protocol):
 
     def find_volume(self, environment: EnvironmentId, name: str) -> tuple[Place, Object] | None: ...
 
+    @property
+    def signing(self) -> Signing: ...
+
 
 class ClusterSnapshots:
     """Implements providers.facets.Snapshots."""
@@ -82,23 +85,22 @@ class ClusterSnapshots:
         self._cluster = cluster
         self._begun: dict[Key, str] = {}  # what this process has begun to make, by what for: its uid
         self._errs: dict[str, Deadline] = {}  # until when a driver may say errors of it, by its uid
-        self._unread: set[str] = set()  # of which it was said that they cannot be read
+        self._unsigned: set[str] = set()  # of which it was said that they are left out
         self._warnings: dict[str, tuple[tuple[str, str], Deadline]] = {}  # the last of a claim, and how long it counts
 
     def snapshots(self, environment: EnvironmentId | None = None) -> Iterator[VolumeSnapshot]:
-        found = [known for _, one in self._kept(environment) if (known := self._read(one)) is not None]
+        found = [made_of.volume_snapshot(one) for _, one in self._kept(environment)]
         yield from sorted(found, key=lambda one: (str(one.environment), one.volume, one.number))
 
-    def _read(self, found: Object) -> VolumeSnapshot | None:
-        """Return what a snapshot says of itself; None, and a warning is given once, where somebody has changed that."""
-        try:
-            return made_of.volume_snapshot(found)
-        except ProviderError as error:
-            if _uid(found) not in self._unread:
-                self._unread.add(_uid(found))
-                text = f"{error.message}; it is left out: {error.hint}"
-                self._cluster.report(Progress(stage="snapshot", text=text, kind="warning"))
-            return None
+    def _leave_out(self, place: Place, found: Object) -> None:
+        """Warn, once, of what says that it is a snapshot of Instar's, and is not signed."""
+        if _uid(found) not in self._unsigned:
+            self._unsigned.add(_uid(found))
+            text = (
+                f"the VolumeSnapshot '{place.namespace}/{found['metadata']['name']}' is left out: it says that it is "
+                "Instar's, and is not signed by this ledger's key: somebody else made it, or has changed it"
+            )
+            self._cluster.report(Progress(stage="snapshot", text=text, kind="warning"))
 
     def shown(self, environment: EnvironmentId, name: str) -> AbstractContextManager[Path]:
         raise HostError(
@@ -131,10 +133,12 @@ class ClusterSnapshots:
             taken = made_of.Taken(at=at, running=running, shape=made_of.Shape.of(claim), cause=cause)
             wanted = made_of.snapshot_object(names, name, number, taken, claim, by)
             found = api.create(VOLUME_SNAPSHOT, place.namespace, wanted)
+            self._cluster.signing.sign(api, VOLUME_SNAPSHOT, place.namespace, found, "begun")
             self._begun[key] = _uid(found)
         ready = self._ready(api, place, found, f"keep what the volume '{name}' of '{environment}' holds")
         made = made_of.volume_snapshot(ready)
-        self._say_whole(api, VOLUME_SNAPSHOT, place, ready)
+        self._cluster.signing.require_signed(VOLUME_SNAPSHOT, ready)
+        self._cluster.signing.sign(api, VOLUME_SNAPSHOT, place.namespace, ready, "whole")
         self._begun.pop(key, None)
         return made
 
@@ -155,7 +159,7 @@ class ClusterSnapshots:
             self._begun[key] = _uid(new)
         is_bound = self._require_bound(api, place, new, verb)
         try:
-            self._say_whole(api, VOLUME_CLAIM, place, new)
+            self._cluster.signing.sign(api, VOLUME_CLAIM, place.namespace, new, "whole")
         except InstarError as error:  # it may have come to that all the same
             cause, after_s = f"cannot be sure of what '{name}' holds: {error.message}", error.retry_after_s
             raise HalfDone(cause, hint=error.hint, retry_after_s=after_s) from error
@@ -170,11 +174,11 @@ class ClusterSnapshots:
         the next group is made (claims.remove_replaced)."""
         name = old["metadata"]["name"]
         if is_bound:
-            api.delete(VOLUME_CLAIM, place.namespace, name)
+            api.delete(VOLUME_CLAIM, place.namespace, name, same=old)
         elif claims.is_pending(old):
             api.delete(VOLUME_CLAIM, place.namespace, name, only=old)  # it may be given its storage just now
         else:
-            said = {"metadata": {"annotations": {REPLACED_BY: _uid(new)}}}
+            said = {"metadata": {"uid": _uid(old), "annotations": {REPLACED_BY: _uid(new)}}}
             api.merge(VOLUME_CLAIM, place.namespace, name, said)
 
     def remove_snapshot(self, environment: EnvironmentId, name: str, number: int) -> None:
@@ -182,7 +186,11 @@ class ClusterSnapshots:
         self._cluster.require_lease(environment)
         api, own = self._cluster.api_of(place), snapshot["metadata"]["name"]
         for one in api.list(VOLUME_CLAIM, place.namespace, {LEDGER: self._cluster.ledger()}):
-            if claims.is_whole(one) and not claims.is_bound(one) and claims.source_of(one) == own:
+            if (
+                claims.is_whole(one, self._cluster.signing)
+                and not claims.is_bound(one)
+                and claims.source_of(one) == own
+            ):
                 raise Refused(
                     f"cannot remove snapshot {number} of the volume '{name}' of '{environment}': the claim "
                     f"'{place.namespace}/{one['metadata']['name']}' is yet to be filled from it",
@@ -214,7 +222,7 @@ class ClusterSnapshots:
             self._begun[key] = _uid(made)
         is_bound = self._require_bound(api, place, made, verb)
         if is_bound:  # else it is filled when a pod is to have it, and what it is filled from stays until then
-            api.delete(VOLUME_SNAPSHOT, place.namespace, by["metadata"]["name"])
+            api.delete(VOLUME_SNAPSHOT, place.namespace, by["metadata"]["name"], same=by)
         self._begun.pop(key, None)
         self._begun.pop(by_key, None)
 
@@ -246,7 +254,9 @@ class ClusterSnapshots:
         are removed."""
         for one in self._unfinished(api, names, place, volume):
             is_its = cause is not None and _cause_of(one) == cause
-            if _uid(one) == self._begun.get(key) or (is_its and made_of.source_of(one) == claim["metadata"]["name"]):
+            is_its = is_its and made_of.source_of(one) == claim["metadata"]["name"]
+            is_signed = self._cluster.signing.is_signed(one, "begun")
+            if is_signed and (is_its or _uid(one) == self._begun.get(key)):
                 return one
         self._sweep(api, names, place, volume)
         return None
@@ -280,11 +290,6 @@ class ClusterSnapshots:
         said = {"resourceVersion": metadata["resourceVersion"], "annotations": {LAST_SNAPSHOT: str(number)}}
         api.merge(VOLUME_CLAIM, place.namespace, metadata["name"], {"metadata": said})
         return number
-
-    def _say_whole(self, api: Api, kind: Kind, place: Place, found: Object) -> None:
-        name = found["metadata"]["name"]
-        if not api.merge(kind, place.namespace, name, _WHOLE):
-            raise ProviderError(f"cannot use the {kind.name} '{place.namespace}/{name}': somebody has just removed it")
 
     def _ready(self, api: Api, place: Place, begun: Object, verb: str) -> Object:
         """Return a snapshot that is ready. Raises ProviderUnavailable where it is not yet, ProviderError, and it is
@@ -355,7 +360,7 @@ class ClusterSnapshots:
             del self._errs[uid]
             self._warnings.pop(uid, None)
             self._begun = {key: one for key, one in self._begun.items() if one != uid}
-            api.delete(kind, place.namespace, str(found["metadata"]["name"]))
+            api.delete(kind, place.namespace, str(found["metadata"]["name"]), same=found)
             return ProviderError(
                 f"cannot {verb}: {cause}", hint="the storage's driver says so; what the volume holds was left as it is"
             )
@@ -377,8 +382,12 @@ class ClusterSnapshots:
         for place in self._cluster.places():
             labels = {LEDGER: self._cluster.ledger(), **wanted, WHOLE: "yes"}
             for one in self._cluster.api_of(place).find_list(VOLUME_SNAPSHOT, place.namespace, labels) or ():
-                if made_of.number_of(one) and not one["metadata"].get("deletionTimestamp"):
+                if not made_of.number_of(one) or one["metadata"].get("deletionTimestamp"):
+                    continue
+                if self._cluster.signing.is_signed(one, "whole"):
                     yield place, one
+                else:
+                    self._leave_out(place, one)
 
     def _snapshot(self, environment: EnvironmentId, name: str, number: int) -> tuple[Place, Object]:
         found = {

@@ -17,6 +17,7 @@ from instar.providers.kubernetes.claims import counting, volume_of
 from instar.providers.kubernetes.kinds import VOLUME_CLAIM
 from instar.providers.kubernetes.names import LEDGER
 from instar.providers.kubernetes.settings import Place
+from instar.providers.kubernetes.signing import Signing
 from instar.providers.kubernetes.snapshots import ClusterSnapshots
 
 
@@ -30,10 +31,12 @@ class ClusterVolumes:
         api_of: Callable[[Place], Api],
         claim: Callable[[EnvironmentId], object],
         report: Callable[[Progress], None],
+        signing: Signing,
     ) -> None:
         """``claim`` raises LeaseLost for who may not write there any more."""
         self.ledger = ledger
         self.report = report
+        self.signing = signing
         self.api_of = api_of
         self.snapshots: ClusterSnapshots = ClusterSnapshots(self)
         self._environments = environments
@@ -65,7 +68,7 @@ class ClusterVolumes:
 
     def find_volume(self, environment: EnvironmentId, name: str) -> tuple[Place, Object] | None:
         for place in self.places():
-            claim = counting(self._claims(place)).get((environment, name))
+            claim = counting(self._claims(place), self.signing).get((environment, name))
             if claim is not None and not claim["metadata"].get("deletionTimestamp"):
                 return place, claim
         return None
@@ -80,7 +83,7 @@ class ClusterVolumes:
         return {place.cluster: place for place in found if place is not None}.values()
 
     def _stored(self, place: Place) -> Iterator[StoredVolume]:
-        for (environment, name), claim in counting(self._claims(place)).items():
+        for (environment, name), claim in counting(self._claims(place), self.signing).items():
             if not claim["metadata"].get("deletionTimestamp"):
                 where = f"{place.namespace}/{claim['metadata']['name']}"
                 yield StoredVolume(environment=environment, name=name, where=where, used_bytes=None)
