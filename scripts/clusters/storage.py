@@ -15,6 +15,7 @@ from clusters.programs import build
 
 DRIVER = "folders.csi.instar.test"  # as it calls itself
 CLASS = "kept"
+LATE_CLASS = "kept-late"  # a volume is made when its first pod comes
 _PATIENCE_S = 90.0
 _CSI_API = "storage.k8s.io/v1"
 _SNAPSHOTS = "/apis/snapshot.storage.k8s.io/v1/volumesnapshotcontents"
@@ -22,8 +23,8 @@ _SNAPSHOTS = "/apis/snapshot.storage.k8s.io/v1/volumesnapshotcontents"
 
 @contextmanager
 def snapshotting(cluster: Cluster) -> Iterator[None]:
-    """Have the storage class CLASS, whose volumes can be kept. Its programs are built where they are missing; at the
-    end all that was made by it has to be on its way to its end."""
+    """Have the storage classes CLASS and LATE_CLASS, whose volumes can be kept. The programs are built where they are
+    missing; at the end all that was made by them has to be on its way to its end."""
     build(cluster.layout, also=("csi",))
     resources = cluster.layout.programs / "resources/snapshots.yaml"
     cluster.api.kubectl("apply", "--server-side", "-f", str(resources))
@@ -43,7 +44,7 @@ def snapshotting(cluster: Cluster) -> Iterator[None]:
             control.end(part, SIGTERM)
         for box in cluster.boxes():
             box.end(STORAGE_DRIVER, SIGTERM)
-        cluster.api.kubectl("delete", "storageclass", CLASS)
+        cluster.api.kubectl("delete", "storageclass", CLASS, LATE_CLASS)
         cluster.api.kubectl("delete", "volumesnapshotclass", CLASS)
 
 
@@ -57,6 +58,13 @@ def _objects() -> list[dict[str, object]]:
             "spec": {"attachRequired": False, "fsGroupPolicy": "None"},
         },
         {"apiVersion": _CSI_API, "kind": "StorageClass", "metadata": name, "provisioner": DRIVER},
+        {
+            "apiVersion": _CSI_API,
+            "kind": "StorageClass",
+            "metadata": {"name": LATE_CLASS},
+            "provisioner": DRIVER,
+            "volumeBindingMode": "WaitForFirstConsumer",
+        },
         {
             "apiVersion": "snapshot.storage.k8s.io/v1",
             "kind": "VolumeSnapshotClass",
@@ -77,5 +85,5 @@ def _is_known(cluster: Cluster) -> bool:
 def _left(cluster: Cluster) -> list[str]:
     volumes = (cluster.api.find("/api/v1/persistentvolumes") or {"items": []})["items"]
     snapshots = (cluster.api.find(_SNAPSHOTS) or {"items": []})["items"]
-    mine = [one for one in volumes if one["spec"].get("storageClassName") == CLASS]
+    mine = [one for one in volumes if one["spec"].get("storageClassName") in (CLASS, LATE_CLASS)]
     return [one["metadata"]["name"] for one in (*mine, *snapshots)]

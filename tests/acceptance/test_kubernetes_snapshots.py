@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from clusters.cluster import Cluster
 from clusters.layout import layout
-from clusters.storage import CLASS, snapshotting
+from clusters.storage import CLASS, LATE_CLASS, snapshotting
 
 from acceptance.test_kubernetes_policy import Administrator
 from instar.errors import InstarError
@@ -35,22 +36,31 @@ POINTS = int(os.environ.get("INSTAR_KILLED_POINTS", "3"))
 
 
 @pytest.fixture
-def author(tmp_path: Path) -> Iterator[Author]:
+def nobody(tmp_path: Path) -> Iterator[Author]:
+    """An author who has deployed nothing yet."""
     with snapshotting(Cluster(layout())), authoring(tmp_path) as made:
-        write(made, "first", before="")
-        made.deploy()
         yield made
 
 
-def write(author: Author, greeting: str, *, before: str = BEFORE, access: str = "exclusive") -> None:
-    volume = f"volumes: [{{name: data, path: /data, access: {access}, snapshot: true}}]"
+@pytest.fixture
+def author(nobody: Author) -> Author:
+    write(nobody, "first", before="")
+    nobody.deploy()
+    return nobody
+
+
+def write(
+    author: Author, greeting: str, *, before: str = BEFORE, storage_class: str = CLASS, deadline: str = "30s"
+) -> None:
+    volume = "volumes: [{name: data, path: /data, access: exclusive, snapshot: true}]"
     author.write(
         command=["sh", "-c", SERVE],
         more=f"{volume}\n  {before}",
-        section=f", storage_class: {CLASS}",
+        section=f", storage_class: {storage_class}",
         instances=1,
         rollout="{strategy: blue-green}",
         greeting=greeting,
+        deadline=deadline,
         gateway=False,
         host=f"shop-prod.{author.namespace.name}.svc",
     )
@@ -71,6 +81,25 @@ def snapshots(author: Author) -> list[dict[str, Any]]:
 def claims(author: Author) -> list[str]:
     found = author.namespace.api.list(VOLUME_CLAIM, author.namespace.name, {})
     return [one["metadata"]["name"] for one in found if not one["metadata"].get("deletionTimestamp")]
+
+
+def deploy_staging(author: Author) -> None:
+    """Have another environment of the definition, in the same namespace."""
+    text = (author.folder / "instar.yaml").read_text()
+    here = text[text.index("  prod:\n") :]
+    (author.folder / "instar.yaml").write_text(text + here.replace("prod", "staging"))
+    author.instar("deploy", "staging", "--image", author.image)
+
+
+@contextlib.contextmanager
+def failing(why: str) -> Iterator[None]:
+    """Have the storage make nothing."""
+    fails = Cluster(layout()).layout.shared / "csi/fails"
+    fails.write_text(f"{why}\n")
+    try:
+        yield
+    finally:
+        fails.unlink()
 
 
 def killed(author: Author, point: int, *words: str) -> bool:
@@ -119,6 +148,48 @@ def test_whoever_kills_a_rollback_with_data_leaves_one_release_s_data(author: Au
         assert len(claims(author)) == 1, point
 
 
+def test_a_claim_that_is_filled_when_its_first_pod_comes_counts_at_once_and_the_older_one_stays_until_then(
+    nobody: Author,
+) -> None:
+    author = nobody
+    write(author, "first", before="", storage_class=LATE_CLASS)
+    author.deploy()
+    write(author, "second", storage_class=LATE_CLASS)
+    author.deploy()
+    assert story(author) == ["served by 1", "migrated for 2", "served by 2"]
+    author.instar("rollback", "prod", "--with-data", "--yes")
+    assert sorted(claims(author)) == ["shop-prod-data", "shop-prod-data.1"]
+    assert story(author) == ["served by 1", "served by 1"]
+    write(author, "third", before="", storage_class=LATE_CLASS)
+    author.deploy()
+    assert story(author) == ["served by 1", "served by 1", "served by 3"]
+    assert claims(author) == ["shop-prod-data.1"]
+
+
+def test_storage_that_cannot_fill_a_claim_when_its_pod_comes_leaves_the_older_one_with_its_data(
+    nobody: Author,
+) -> None:
+    author = nobody
+    write(author, "first", before="", storage_class=LATE_CLASS)
+    author.deploy()
+    author.instar("volumes", "snapshot", "shop/prod", "data")
+    author.instar("run", "prod", "--", "sh", "-c", "echo later >>/data/story")
+    deploy_staging(author)
+    author.instar("destroy", "prod", "--yes")
+    author.instar("volumes", "restore", "shop/prod", "data", "1")
+    both = ["shop-prod-data", "shop-prod-data.1", "shop-staging-data"]
+    assert sorted(claims(author)) == both
+    with failing("no room in the pool"):
+        write(author, "second", before="", storage_class=LATE_CLASS, deadline="15s")
+        assert "no room in the pool" in author.deploy(status=1)
+        assert sorted(claims(author)) == both
+        author.namespace.api.delete(VOLUME_CLAIM, author.namespace.name, "shop-prod-data.1")
+    write(author, "third", before="", storage_class=LATE_CLASS)
+    author.deploy()
+    assert story(author)[:2] == ["served by 1", "later"]
+    assert sorted(claims(author)) == ["shop-prod-data", "shop-staging-data"]
+
+
 def test_by_hand_it_takes_the_printed_roles_and_what_a_driver_says_is_heard(author: Author) -> None:
     administrator = Administrator(author)
     try:
@@ -136,26 +207,19 @@ def by_hand(author: Author, administrator: Administrator) -> None:
     told = author.instar("volumes", "restore", "shop/prod", "data", "1", status=1)
     assert "has it" in told
     author.instar("volumes", "copy", "shop/prod", "data", "shop/staging")
-    text = (author.folder / "instar.yaml").read_text()
-    here = text[text.index("  prod:\n") :]
-    (author.folder / "instar.yaml").write_text(text + here.replace("prod", "staging"))
-    author.instar("deploy", "staging", "--image", author.image)
+    deploy_staging(author)
     done = author.verb("run", "staging", "--", "cat", "/data/story")
     assert done.stdout.splitlines() == ["served by 1", "served by 1"]  # prod's first release, and staging's
 
-    with pytest.raises(InstarError, match="only Instar's account removes"):
+    with pytest.raises(InstarError, match=r"only Instar's account (makes and )?removes"):  # of two
         administrator.api.delete(VOLUME_SNAPSHOT, author.namespace.name, "shop-prod-data.1")
     author.instar("destroy", "prod", "--yes")
     author.instar("volumes", "restore", "shop/prod", "data", "1")  # found, since staging is there
     assert sorted(claims(author)) == ["shop-prod-data.1", "shop-staging-data"]
     assert [one["number"] for one in snapshots(author)] == [1, 2]
 
-    fails = Cluster(layout()).layout.shared / "csi/fails"
-    fails.write_text("no room in the pool\n")
-    try:
+    with failing("no room in the pool"):
         told = author.instar("volumes", "restore", "shop/prod", "data", "1", status=1)
-    finally:
-        fails.unlink()
     assert "no room in the pool" in told
     assert sorted(claims(author)) == ["shop-prod-data.1", "shop-staging-data"]
     author.instar("volumes", "remove", "shop/prod", "data", "--snapshot", "1", "--yes")

@@ -21,7 +21,7 @@ from instar.errors import (
     RouterUnreachable,
     SourceUnreachable,
 )
-from instar.model.definition import Task
+from instar.model.definition import Task, Volume
 from instar.model.environment import Check
 from instar.providers.base import Traffic
 from instar.providers.kubernetes.preflight import require_registry
@@ -260,6 +260,28 @@ def test_why_it_is_not_well_is_said(
     assert seen.reason is not None
     assert told in seen.reason
     assert told in world.provider.ask(group, world.release()).cause
+
+
+@pytest.mark.parametrize("task", [None, "before 1"])
+def test_a_pod_that_waits_for_its_volume_says_what_is_said_of_its_claim(
+    world: World, stub: ClusterStub, task: str | None
+) -> None:
+    """Of one that is filled when its first pod comes, the cluster speaks to the claim alone."""
+    stub.pods_are_ready, stub.pod_status = False, {"phase": "Pending"}
+    volumes, before = (Volume(name="data", path="/data"),), (Task(command=("migrate",)),)
+    release = world.release(service=dataclasses.replace(SERVICE, volumes=volumes, before=before))
+    group = world.create(release, members=1, task=task)
+    pod = stub.one("pods", f"{group.id}-0")
+    pod["spec"] = {"volumes": [{"persistentVolumeClaim": {"claimName": "shop-prod-data"}}]}
+    if task is not None:
+        stub.one("jobs", group.id)["status"] = {}
+    about = {"kind": "PersistentVolumeClaim", "name": "shop-prod-data"}
+    message = "failed to provision volume: no room in the pool"
+    stub.put("events", "shop", {"metadata": {"name": "e"}, "involvedObject": about, "message": message})
+    seen = world.provider.observe(ENV, [group]).groups[0]
+    assert seen.reason == f"{group.id}-0 waits for the volume claim 'shop-prod-data': {message}"
+    pod["spec"]["nodeName"] = "node-0"
+    assert world.provider.observe(ENV, [group]).groups[0].reason is None
 
 
 def test_who_has_scaled_a_group_down_is_said_and_the_way_back(world: World, stub: ClusterStub) -> None:

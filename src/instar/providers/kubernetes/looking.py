@@ -8,13 +8,22 @@ from collections.abc import Mapping, Sequence
 from instar.errors import ProviderError
 from instar.model.release import Instance
 from instar.providers.kubernetes.api import Api
-from instar.providers.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, EVENT, JOB, POD, Kind
+from instar.providers.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, EVENT, JOB, POD, VOLUME_CLAIM, Kind
 from instar.providers.kubernetes.names import Names
 from instar.providers.kubernetes.observation import Look, last_warnings
 
 
-def last_words(api: Api, namespace: str, kind: Kind) -> Mapping[str, str]:
-    """Return what the cluster said last of objects that are not well: nothing where it may not be read."""
+def last_words(api: Api, namespace: str, look: Look, groups: Sequence[Instance]) -> Mapping[str, str]:
+    """Return what the cluster said last of what is not well and does not say why itself, by its name."""
+    found: dict[str, str] = {}
+    silent = {POD: look.silent_pods(groups), JOB: look.silent_jobs(groups), VOLUME_CLAIM: look.awaited_claims(groups)}
+    for kind in (one for one, names in silent.items() if names):
+        found |= _warnings(api, namespace, kind)
+    return found
+
+
+def _warnings(api: Api, namespace: str, kind: Kind) -> Mapping[str, str]:
+    """Return what was said last of each object of a kind: nothing where it may not be read."""
     try:
         fields = {"type": "Warning", "involvedObject.kind": kind.name}
         return last_warnings(api.list(EVENT, namespace, {}, fields))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from typing import Any, Final
 
@@ -112,6 +112,12 @@ class Look:
             if self.observed(group).state == "running"
         )
 
+    def awaited_claims(self, groups: Sequence[Instance]) -> frozenset[str]:
+        """Return the volume claims of pods of ``groups`` that no node has yet, and that do not say why: a claim may be
+        filled only then, and of what fails the engine speaks to that."""
+        waiting = [one for one in groups if (seen := self.observed(one)).state == "running" and seen.reason is None]
+        return frozenset(claim for group in waiting for pod in self._pods_of(group) for claim in _awaited(pod))
+
     def _job(self, group: Instance) -> Object | None:
         """Return the Job of a task: its own, or that of whoever began the same occurrence before."""
         own = self.jobs.get(group.id)
@@ -162,7 +168,7 @@ class Look:
             return Observed(id=group.id, state="absent")
         ended = {one.get("type") for one in _conditions(job) if one.get("status") == "True"}
         if not ended & {"Complete", "Failed", "SuccessCriteriaMet", "FailureTarget"}:
-            reason = cause(job, pods)
+            reason = cause(job, pods) or _warned(pods, warnings)
             if not pods and (told := warnings.get(job_name(group))):
                 reason = f"its pod cannot be made: {' '.join(told.split())[:300]}"
             return Observed(id=group.id, state="running", ready=sum(map(runs, pods)), reason=reason)
@@ -248,7 +254,18 @@ def _warned(pods: Sequence[Object], warnings: Mapping[str, str]) -> str | None:
     for pod in pods:
         if told := warnings.get(name := str(pod["metadata"]["name"])):
             return f"{name}: {' '.join(told.split())[:300]}"
+        for claim in _awaited(pod):
+            if told := warnings.get(claim):
+                return f"{name} waits for the volume claim '{claim}': {' '.join(told.split())[:300]}"
     return None
+
+
+def _awaited(pod: Object) -> Iterator[str]:
+    """Yield the names of the volume claims of a pod, as long as no node has it."""
+    spec = pod.get("spec") or {}
+    for volume in spec.get("volumes") or () if not spec.get("nodeName") else ():
+        if name := (volume.get("persistentVolumeClaim") or {}).get("claimName"):
+            yield str(name)
 
 
 def _pod_cause(pod: Object) -> str | None:

@@ -161,9 +161,7 @@ class KubernetesProvider:
         route = self._traffic(environment)
         traffic = route.look(look.ready, self._counting(environment, place))
         look = replace(look, services=route.services([one.id for one in groups if look.has_served(one)], traffic))
-        warnings: dict[str, str] = {}
-        for kind, silent in ((POD, look.silent_pods(groups)), (JOB, look.silent_jobs(groups))):
-            warnings |= last_words(api, place.namespace, kind) if silent else {}
+        warnings = last_words(api, place.namespace, look, groups)
         return Observation(groups=tuple(look.observed(one, warnings) for one in groups), traffic=traffic)
 
     def await_change(self, environment: EnvironmentId, groups: Sequence[Instance], within_s: float) -> bool:
