@@ -354,10 +354,16 @@ def _status(code: int, reason: str, message: str) -> tuple[int, Any, Mapping[str
     return code, {"kind": "Status", "status": "Failure", "reason": reason, "message": message, "code": code}, {}
 
 
-def _handler(stub: ClusterStub) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class _Quiet(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are written one after the other: the second would wait for 40 ms
 
+    def log_message(self, *_: object) -> None:
+        """Nobody reads it."""
+
+
+def _handler(stub: ClusterStub) -> type[BaseHTTPRequestHandler]:
+    class Handler(_Quiet):
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if "X-Instar-Route" in self.headers:
@@ -390,8 +396,5 @@ def _handler(stub: ClusterStub) -> type[BaseHTTPRequestHandler]:
                     time.sleep(0 if line else 0.01)
 
         do_GET = do_POST = do_PATCH = do_DELETE = _serve
-
-        def log_message(self, *_: object) -> None:
-            """Nobody reads it."""
 
     return Handler

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,11 @@ import pytest
 import forking
 import transactions
 from postgres import PostgresServer, postgres_server
+
+# To compile the tests, their assertions so that one that fails tells why, is most of what collecting them takes. It is
+# done once, for all processes and the next run, and kept with what pytest keeps: -B would have it done each time.
+sys.dont_write_bytecode = False
+sys.pycache_prefix = str(Path(__file__).parents[1] / ".pytest_cache/bytecode")
 
 IN_CI = os.environ.get("CI") == "true"
 _before: set[str] = set()

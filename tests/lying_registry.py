@@ -94,6 +94,7 @@ class Span:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # what is written after the head would wait for 40 ms
 
     @property
     def registry(self) -> LyingRegistry:

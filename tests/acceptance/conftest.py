@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from author import Author
-from project import Project, baked_project, copied_project
+from project import Project, baked_once, baked_project, copied_project
 
 
 @pytest.fixture(scope="session")
 def baked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """A project whose image is baked and was run once, so that its layers can be mounted. Only to be copied from."""
+    if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the tests: the first one bakes for all
+        yield baked_once(tmp_path_factory.getbasetemp().parent / "baked")
+        return
     with baked_project(tmp_path_factory.mktemp("baked")) as made:
         yield made
 

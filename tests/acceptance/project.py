@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import shutil
@@ -248,13 +249,32 @@ def baked_project(folder: Path, command: Sequence[str | Path] = (INSTAR,)) -> It
         remove_state(made.home)
 
 
+def baked_once(folder: Path) -> Project:
+    """Return a baked project that is at ``folder``, for all processes that share the tests; who comes first makes it.
+    Nothing of it is on the machine but its files, which pytest removes."""
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            draft = folder.with_suffix(f".{os.getpid()}")
+            with baked_project(draft / "made") as made:
+                copied = draft / "copied"
+                _copy_state(made, new_project(copied / "hello", copied / "home", lock=made.folder / "instar.lock"))
+            copied.rename(folder)
+    return Project(folder=folder / "hello", home=folder / "home", ports={})
+
+
+def _copy_state(baked: Project, made: Project) -> None:
+    """Have ``made``, which has no state yet, know what was baked."""
+    made.home.mkdir(mode=0o700)
+    for name in ("store", "steps", "cache", "layers"):
+        shutil.copytree(baked.home / name, made.home / name, copy_function=_link)
+
+
 @contextlib.contextmanager
 def copied_project(baked: Project, folder: Path) -> Iterator[Project]:
     """Make one like it with a state of its own. Afterwards nothing of it may be left on the machine."""
     made = new_project(folder / "hello", folder / "home", lock=baked.folder / "instar.lock")
-    made.home.mkdir(mode=0o700)
-    for name in ("store", "steps", "cache", "layers"):
-        shutil.copytree(baked.home / name, made.home / name, copy_function=_link)
+    _copy_state(baked, made)
     yield made
     made.destroy_all()
     remove_state(made.home)

@@ -34,6 +34,7 @@ KINDS = {
 
 class Answering(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # what is written after the head would wait for 40 ms
 
     def do_GET(self) -> None:
         part = self.path == "/part" and self.headers.get("Range")
