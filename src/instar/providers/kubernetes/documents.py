@@ -1,16 +1,22 @@
 """What of an environment can be printed: its objects, the roles that Instar needs, and a policy that keeps all so.
 
-A Secret is left out of what is printed, and told of in a comment: its values are nobody's to read.
+A Secret is left out of what is printed, and told of in a comment: its values are nobody's to read. What a deploy makes
+is for review alone: it says so itself, to tools that apply whatever is in a repository.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
+from instar.errors import InstarError
+from instar.model.release import Release
 from instar.providers.kubernetes.agent_objects import AGENTS, deployment
+from instar.providers.kubernetes.api import Api
+from instar.providers.kubernetes.claims import claim_names, claims_there, require_signed
 from instar.providers.kubernetes.door import Backend, Door
 from instar.providers.kubernetes.kinds import ROUTE, SECRET, SERVICE, Kind
+from instar.providers.kubernetes.kubeconfig import find_config
 from instar.providers.kubernetes.names import Names
 from instar.providers.kubernetes.objects import anchor, claim, group_objects
 from instar.providers.kubernetes.pod import Order
@@ -19,31 +25,66 @@ from instar.providers.kubernetes.rights import roles, routes_role
 from instar.providers.kubernetes.route import route
 from instar.providers.kubernetes.selecting import selecting_service, shown_ports
 from instar.providers.kubernetes.settings import Place
+from instar.providers.kubernetes.signing import Signing
 from instar.providers.package import PlannedEnvironment, Site
 from instar.providers.router_plan import RouterPlan
 
 Object = Mapping[str, Any]
+NOT_APPLIED: Final = {  # Source: Argo CD, "Resource Hooks"; Flux, kustomize-controller
+    "argocd.argoproj.io/hook": "Skip",
+    "kustomize.toolkit.fluxcd.io/reconcile": "disabled",
+}
+_ABOUT: Final = (
+    "For review: a deploy makes these, once, and moves the weights. Whoever applies them has it refused the next time.",
+    "Argo CD and Flux skip them by their annotations, which what is made has not (docs/kubernetes.md, With GitOps).",
+)
 
 
 def render(site: Site, planned: PlannedEnvironment) -> Mapping[str, str]:
     """Return the very objects that a deploy would make, tasks before it included, and the route as it would be in the
-    end. Tasks after it are made when it has the traffic, and are left out."""
+    end. Tasks after it are made when it has the traffic, and are left out. A cluster is asked which claims volumes
+    have."""
     place = Place.of(planned.settings)
     names = Names(environment=planned.environment, ledger=site.ledger_name() or "00000000")
     assert planned.release is not None
     assert planned.image is not None
+    claims, unknown = _claims(site, names, place, planned.release)
     found: list[Object] = []
     for group in planned.groups:
         release = planned.release.of_role(group.role)
-        order = Order(names=names, group=group, release=release, image=planned.image, place=place)
+        order = Order(names=names, group=group, release=release, image=planned.image, place=place, claims=claims)
         empty = dict.fromkeys(planned.release.configuration.secrets, b"")
         made = group_objects(order, empty)
-        claims = (claim(names, volume, place.storage_class) for volume in order.volumes)
-        found += [one for one in claims if one not in found]
+        first = (one for one in order.volumes if claims.get(one.name, names.claim(one.name)) == names.claim(one.name))
+        found += [one for volume in first if (one := claim(names, volume, place.storage_class)) not in found]
         found += [anchor(order, made), *(one for _, one in made)]
     if planned.release.service.port is not None:
         found.append(_door(names, place, planned))
-    return _files(_in(place.namespace, found))
+    about = "".join(f"# {line}\n" for line in (*_ABOUT, *unknown))
+    return {"00-about.yaml": about, **_files(_in(place.namespace, map(_for_review, found)))}
+
+
+def _claims(site: Site, names: Names, place: Place, release: Release) -> tuple[Mapping[str, str], tuple[str, ...]]:
+    """Return the claim that each volume of an environment has, by its name, and what is to be said where that could not
+    be asked."""
+    volumes = [one for service in release.services.values() for one in service.volumes]
+    if not volumes or site.ledger_name() is None:
+        return {}, ()
+    try:
+        api = Api(find_config(place.context, site.environ), site.environ)
+        known = claims_there(api, names, place.namespace, volumes)
+        claims = claim_names(known, Signing(site.signing_key))
+        require_signed(known, {one.name for one in volumes} - claims.keys())
+        return claims, ()
+    except InstarError as error:
+        told = " ".join(error.message.split())
+        return {}, (f"Which claims the volumes have, other ones once restored, is not known: {told}",)
+
+
+def _for_review(made: Object) -> Object:
+    """Return an object that tools which apply a repository leave alone."""
+    metadata = made["metadata"]
+    return {**made, "metadata": {**metadata, "annotations": {**metadata.get("annotations", {}), **NOT_APPLIED}}}
 
 
 def rbac(site: Site, planned: PlannedEnvironment) -> Mapping[str, str]:
@@ -92,7 +133,7 @@ def _typed(kind: Kind, made: Object) -> Object:
     return {"apiVersion": kind.api_version, "kind": kind.name, **made}
 
 
-def _in(namespace: str, found: Sequence[Object]) -> Iterator[Object]:
+def _in(namespace: str, found: Iterable[Object]) -> Iterator[Object]:
     for one in found:
         name, *rest = one["metadata"].items()
         yield {**one, "metadata": {name[0]: name[1], "namespace": namespace, **dict(rest)}}
