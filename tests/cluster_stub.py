@@ -23,7 +23,7 @@ from urllib.parse import parse_qs, urlsplit
 
 Key = tuple[str, str, str]  # plural, namespace, name
 _PATH = re.compile(
-    r"/apis?/(?:(?P<group>[a-z0-9.]+\.[a-z0-9.]+|apps|batch|policy|autoscaling)/)?v[12](?:beta1)?"
+    r"/apis?/(?:(?P<group>[a-z0-9.]+\.[a-z0-9.]+|apps|batch|policy|autoscaling)/)?v[12](?:(?:alpha|beta)[1-9])?"
     r"(?:/namespaces/(?P<namespace>[^/]+))?/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?(?:/(?P<part>.+))?"
 )
 _CLUSTER_WIDE = (

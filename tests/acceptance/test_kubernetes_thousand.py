@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.root, pytest.mark.alone, pytest.m
 
 CALLS_OF_A_PASS = 3  # of an environment: anchors, Deployments, the route
 CALLS_OF_A_BEGINNING = 1  # where the gateway is asked for the route's version
-CALLS_OF_A_CHECK = 15  # besides: each object of the release, its pods, those that somebody took out, the route, others'
+CALLS_OF_A_CHECK = 17  # besides: each object of the release, its pods, those that somebody took out, the route, others'
 
 
 @pytest.fixture

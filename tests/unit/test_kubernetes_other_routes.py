@@ -17,6 +17,7 @@ from instar.model.environment import Drift, Ignore
 from instar.model.host_names import HostNames
 from instar.providers.kubernetes import api as api_module
 from instar.providers.kubernetes import preflight
+from instar.providers.kubernetes.other_listing import Listed
 from instar.providers.kubernetes.other_routes import OtherRoute, taking
 from instar.providers.kubernetes.settings import Place
 from instar.providers.router_plan import RouterPlan
@@ -51,8 +52,8 @@ def prefix(path: str, **more: Any) -> dict[str, Any]:
 
 
 def taken(other: Mapping[str, Any], *sites: str, mine: Mapping[str, Any] | None = MINE) -> tuple[str, ...]:
-    routes = [other] if mine is None else [other, mine]
-    return tuple(one for found in taking(routes, OWN, PLACE, sites or ("shop.example",)) for one in found.takes)
+    listed = Listed(routes=[other] if mine is None else [other, mine])
+    return tuple(one for found in taking(listed, OWN, PLACE, sites or ("shop.example",)) for one in found.takes)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_a_route_of_another_gateway_or_one_that_was_refused_takes_nothing() -> N
 
 def test_it_is_said_whose_a_route_is() -> None:
     def whose(**more: Any) -> OtherRoute:
-        (found,) = taking([route(SHOP, prefix("/api"), **more), MINE], OWN, PLACE, ("shop.example",))
+        (found,) = taking(Listed(routes=[route(SHOP, prefix("/api"), **more), MINE]), OWN, PLACE, ("shop.example",))
         return found
 
     labels = {"app.kubernetes.io/managed-by": "instar", "instar/service": "blog", "instar/environment": "prod"}
@@ -115,6 +116,84 @@ def test_it_is_said_whose_a_route_is() -> None:
     fields = [{"manager": "envoy", "subresource": "status"}, {"manager": "kubectl-create"}]
     assert whose(managedFields=fields).whose == "of 'kubectl-create'"
     assert whose().finding.observed == "it takes them: nobody says whose, made at 2026-11-29T12:00:01Z"
+
+
+# other kinds, and Gateways beside
+
+
+def called(*methods: Mapping[str, str], **more: Any) -> dict[str, Any]:
+    return route(SHOP, *({"method": one} for one in methods), **more)
+
+
+@pytest.mark.parametrize(
+    ("other", "takes"),
+    [
+        (called({"service": "shop.Cart", "method": "Add"}), ("shop.example/shop.Cart/Add",)),
+        (called({"service": "shop.Cart"}), ("shop.example/shop.Cart",)),
+        (called({"method": "Add"}), ("shop.example/.+/Add (a regular expression)",)),
+        (called(at="2026-11-29T11:59:59Z"), ("shop.example",)),
+        (called(), ()),
+        (route(("www.shop.example",)), ()),
+    ],
+)
+def test_calls_are_requests_for_the_path_of_their_method(other: dict[str, Any], takes: tuple[str, ...]) -> None:
+    found = list(taking(Listed(routes=[MINE], grpc=[other]), OWN, PLACE, SHOP))
+    assert tuple(one for each in found for one in each.takes) == takes
+    assert all(one.finding.path == "GRPCRoute theirs/other" and "go to the GRPCRoute" in one.note for one in found)
+
+
+def gateway(
+    name: str, *listeners: Mapping[str, Any], namespace: str = "gateways", address: str = "10.0.0.1"
+) -> dict[str, Any]:
+    return {
+        "metadata": {"name": name, "namespace": namespace, "creationTimestamp": "2026-11-29T12:00:00Z"},
+        "spec": {"listeners": list(listeners)},
+        "status": {"addresses": [{"type": "IPAddress", "value": address}]},
+    }
+
+
+WEB = {"name": "web", "port": 80, "protocol": "HTTP"}
+OURS = gateway("public", WEB, {"name": "tls", "port": 443, "protocol": "TLS"})
+BESIDE = {"name": "second", "namespace": "theirs"}
+
+
+def attached(parent: Mapping[str, str], hosts: tuple[str, ...] = SHOP, at: str = "2026-11-29T12:00:01Z") -> Any:
+    made = route(hosts, at=at)
+    return {**made, "spec": {**made["spec"], "parentRefs": [parent]}}
+
+
+def test_a_name_that_goes_by_tls_takes_all_connections() -> None:
+    (found,) = taking(Listed(routes=[MINE], tls=[attached(PARENT)]), OWN, PLACE, ("shop.example/api",))
+    assert (found.kind, found.takes) == ("TLSRoute", ("shop.example",))
+    none = [attached(BESIDE), attached(PARENT, ("*.example",))]
+    assert not list(taking(Listed(routes=[MINE], tls=none), OWN, PLACE, SHOP))
+
+
+@pytest.mark.parametrize(
+    ("second", "takes"),
+    [
+        (gateway("second", WEB, namespace="theirs"), ["shop.example"]),
+        (gateway("second", WEB, namespace="theirs", address="10.0.0.2"), []),
+        (gateway("second", {**WEB, "port": 8080}, namespace="theirs"), []),
+    ],
+)
+def test_a_route_at_a_gateway_of_the_same_address_and_port_is_as_one_at_ones_own(
+    second: dict[str, Any], takes: list[str]
+) -> None:
+    older = attached(BESIDE, at="2026-11-29T11:00:00Z")
+    for listed in (
+        Listed(routes=[MINE, older], gateways=[OURS, second]),
+        Listed(routes=[MINE], tcp=[older], gateways=[OURS, second]),
+    ):
+        assert [one for found in taking(listed, OWN, PLACE, SHOP) for one in found.takes] == takes
+
+
+def test_a_listener_of_the_very_name_beside_takes_it_and_a_tcproute_at_ones_own_gateway_nothing() -> None:
+    second = gateway("second", {**WEB, "hostname": "a.shop.example"}, {**WEB, "port": 81}, namespace="theirs")
+    listed = Listed(routes=[MINE], gateways=[OURS, second], tcp=[attached(PARENT)])
+    (found,) = taking(listed, OWN, PLACE, ("*.shop.example",))
+    assert (found.finding.path, found.takes) == ("Gateway theirs/second", ("a.shop.example",))
+    assert not list(taking(listed, OWN, PLACE, SHOP))
 
 
 @pytest.fixture
@@ -172,6 +251,33 @@ def test_what_is_no_missing_right_is_told_as_what_it_is(world: World, ends: tupl
     assert len(taken.found) == (where != "at all")
     assert taken.unseen is not None and f"HTTPRoutes {where} were not looked at (cannot " in taken.unseen
     assert "credentials" not in taken.unseen
+
+
+def test_no_kind_is_looked_at_that_cannot_matter_and_one_that_the_cluster_has_not_is_none(world: World) -> None:
+    def asked() -> list[str]:
+        world.stub.asked.clear()
+        world.provider.inspects.taken_names(ENV)
+        return [path.rpartition("/")[2] for _, path in world.stub.asked if "gateway.networking" in path]
+
+    world.stub.put("gateways", "gateways", gateway("public", WEB))
+    assert asked() == ["httproutes", "gateways", "grpcroutes"]
+    world.stub.put("gateways", "theirs", gateway("second", {**WEB, "protocol": "TCP"}, namespace="theirs"))
+    assert asked() == ["httproutes", "gateways", "grpcroutes", "tcproutes"]
+    world.stub.put("gateways", "gateways", OURS)
+    world.stub.put("tlsroutes", "theirs", attached(PARENT))
+    world.stub.faults = [
+        Fault(404, times=99, fits=lambda method, path: "/v1/tlsroutes" in path or "/grpcroutes" in path)
+    ]
+    taken = world.provider.inspects.taken_names(ENV)
+    assert [one.path for one in taken.found] == ["TLSRoute theirs/other"] and taken.unseen is None
+
+
+def test_what_an_older_role_may_not_list_is_said(world: World) -> None:
+    ready = Fault(200, times=99, fits=lambda method, path: path == "/readyz")
+    world.stub.faults = [ready, forbidden("/grpcroutes", "/v1/gateways")]
+    unseen = world.provider.inspects.taken_names(ENV).unseen or ""
+    assert "may not list Gateways of other namespaces than 'shop'" in unseen
+    assert "may not list GRPCRoutes at all" in unseen and "HTTPRoutes" not in unseen
 
 
 def test_more_routes_than_are_read_are_told_and_those_of_its_own_namespace_looked_at(

@@ -96,13 +96,14 @@ class Api:
             params = {**params, "continue": after}
         raise ProviderError(f"cannot {what}: there are more than {_MOST_PAGES * _PAGE}, or their list has no end")
 
-    def find_list(self, kind: Kind, namespace: str, labels: Mapping[str, str]) -> tuple[Object, ...] | None:
+    def find_list(self, kind: Kind, namespace: str | None, labels: Mapping[str, str]) -> tuple[Object, ...] | None:
         """Return the objects that have all of ``labels``, in one part; None where the cluster has not that kind."""
-        what = f"list {kind.plural}.{kind.group} in '{namespace}'"
+        where = "" if namespace is None else f" in '{namespace}'"
+        what = f"list {kind.plural}.{kind.group}{where}"
         answer = self._ask("GET", kind.path(namespace), what, params=_selected(labels, None), absent=True)
         return None if answer is None else tuple(reading.items(_object(answer), what))
 
-    def names(self, kind: Kind, namespace: str, labels: Mapping[str, str]) -> tuple[str, ...]:
+    def names(self, kind: Kind, namespace: str | None, labels: Mapping[str, str]) -> tuple[str, ...]:
         """Return the names of the objects that have all of ``labels``; of them only their metadata is sent."""
         return tuple(str(one["metadata"]["name"]) for one in self.listed(kind, namespace, labels, accept=_NAMES)[0])
 

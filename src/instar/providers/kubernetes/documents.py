@@ -104,9 +104,8 @@ def agent(site: Site, planned: PlannedEnvironment) -> Mapping[str, str]:
 def _with_choice(files: Mapping[str, str], place: Place) -> Mapping[str, str]:
     """Return the files, of which one says that it may be left away."""
     said = (
-        "# it may be left away: by it another HTTPRoute that takes requests for a name is found in other namespaces "
-        "than\n"
-        f"# '{place.namespace}', where only such of that one are found without it\n"
+        "# it may be left away: by it another's route, or Gateway, that takes requests for a name is found in other "
+        f"namespaces\n# than '{place.namespace}', where only such of that one are found without it\n"
     )
     end = f"-clusterrole-{routes_role(place.namespace)}.yaml"
     return {name: f"{said}{text}" if name.endswith(end) else text for name, text in files.items()}

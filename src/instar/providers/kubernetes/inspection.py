@@ -15,7 +15,7 @@ from instar.model.drift import Finding, TakenNames
 from instar.model.release import EnvironmentId, Instance
 from instar.providers.base import Subject
 from instar.providers.doors import Ports
-from instar.providers.kubernetes import audit, other_routes
+from instar.providers.kubernetes import audit, other_listing, other_routes
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.claims import claim_names, claims_there
 from instar.providers.kubernetes.comparison import Difference, differences, other_writers
@@ -73,8 +73,8 @@ class ClusterInspection:
         sites = self._cluster.sites_of(environment)
         if place.gateway is None or not sites:
             return TakenNames()
-        listed = other_routes.listed(api, place.namespace)
-        found = other_routes.taking(listed.routes, (place.namespace, names.route), place, sites)
+        listed = other_listing.listed(api, place.namespace, place.gateway)
+        found = other_routes.taking(listed, (place.namespace, names.route), place, sites)
         return TakenNames(found=tuple(one.finding for one in found), unseen=listed.unseen)
 
     def router(self, environment: EnvironmentId) -> RouterState:

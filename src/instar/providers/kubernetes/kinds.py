@@ -52,6 +52,9 @@ POLICY: Final = Kind(name="NetworkPolicy", plural="networkpolicies", group="netw
 SLICE: Final = Kind(name="EndpointSlice", plural="endpointslices", group="discovery.k8s.io")
 GATEWAY: Final = Kind(name="Gateway", plural="gateways", group="gateway.networking.k8s.io")
 ROUTE: Final = Kind(name="HTTPRoute", plural="httproutes", group="gateway.networking.k8s.io")
+GRPC_ROUTE: Final = Kind(name="GRPCRoute", plural="grpcroutes", group="gateway.networking.k8s.io")
+TLS_ROUTE: Final = Kind(name="TLSRoute", plural="tlsroutes", group="gateway.networking.k8s.io")
+TCP_ROUTE: Final = Kind(name="TCPRoute", plural="tcproutes", group="gateway.networking.k8s.io")
 LEASE: Final = Kind(name="Lease", plural="leases", group="coordination.k8s.io")
 POD_METRICS: Final = Kind(name="PodMetrics", plural="pods", group="metrics.k8s.io", version="v1beta1")
 ACCESS_REVIEW: Final = Kind(

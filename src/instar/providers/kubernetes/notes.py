@@ -10,7 +10,7 @@ from instar.errors import ProviderError
 from instar.model.drift import find_rule
 from instar.model.environment import Settings
 from instar.providers.facets import is_scaled
-from instar.providers.kubernetes import other_routes
+from instar.providers.kubernetes import other_listing, other_routes
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.names import Names
 from instar.providers.kubernetes.preflight import patient, with_patience
@@ -56,15 +56,17 @@ def _told_of_figures(api: Api) -> Iterator[str]:
 
 def _told_of_others(api: Api, names: Names, place: Place, settings: Settings) -> Iterator[str]:
     """Say whose routes take requests for its names, but those that a rule of ``drift.ignore`` expects."""
+    gateway = place.gateway
+    assert gateway is not None
     try:
-        found = with_patience(lambda: other_routes.listed(api, place.namespace))
+        found = with_patience(lambda: other_listing.listed(api, place.namespace, gateway))
     except ProviderError as error:
         if error.retry_after_s is None:
             raise
         yield f"whether somebody else's HTTPRoute takes requests for its names was not looked at: {error.message}"
         return
     today, rules = datetime.now(UTC).date(), settings.drift.ignore
-    for one in other_routes.taking(found.routes, (place.namespace, names.route), place, settings.names.sites):
+    for one in other_routes.taking(found, (place.namespace, names.route), place, settings.names.sites):
         if find_rule(one.finding, rules, today) is None:
             yield one.note
     if found.unseen is not None:

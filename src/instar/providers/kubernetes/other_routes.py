@@ -1,22 +1,21 @@
-"""HTTPRoutes that somebody else made for a name of an environment, at its own Gateway: which of them take requests
-from it, whose they are, and since when. They are found and named, and never touched.
+"""Routes that somebody else made for a name of an environment, at its own Gateway or at one beside it: which of them
+take requests from it, whose they are, and since when. They are found and named, and never touched.
 
 Source: gateway.networking.k8s.io/v1, HTTPRouteSpec.hostnames and HTTPRouteRule.matches: the longest name, the exact
-path, then the longest one; then a method, most headers, most parameters; then the older route, and its name.
+path, then the longest one; then a method, most headers, most parameters; then the older route, and its name. GRPCRoutes
+are held against HTTPRoutes alike; of connections that a TLSRoute or a TCPRoute takes no gateway sees requests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from instar.errors import ProviderError
 from instar.frozen import dataclass
 from instar.model.drift import Finding
-from instar.providers.kubernetes.answers import Forbidden
-from instar.providers.kubernetes.api import Api
-from instar.providers.kubernetes.kinds import GATEWAY, ROUTE
+from instar.providers.kubernetes.kinds import GATEWAY, GRPC_ROUTE, ROUTE, TCP_ROUTE, TLS_ROUTE, Kind
 from instar.providers.kubernetes.names import ENVIRONMENT, MANAGED_BY, SERVICE
+from instar.providers.kubernetes.other_listing import Listed, beside, listeners, named
 from instar.providers.kubernetes.settings import Place
 
 Object = Mapping[str, Any]
@@ -33,6 +32,7 @@ class OtherRoute:
     takes: tuple[str, ...]
     whose: str
     made_at: str
+    kind: str = ROUTE.name
 
     @property
     def taken(self) -> str:
@@ -42,76 +42,94 @@ class OtherRoute:
     @property
     def finding(self) -> Finding:
         expected, observed = f"requests for {self.taken} are its own", f"it takes them: {self.whose}, {self.made_at}"
-        return Finding(instance=None, kind=KIND, path=f"HTTPRoute {self.name}", expected=expected, observed=observed)
+        return Finding(instance=None, kind=KIND, path=f"{self.kind} {self.name}", expected=expected, observed=observed)
 
     @property
     def note(self) -> str:
         return (
-            f"requests for {self.taken} go to the HTTPRoute '{self.name}' ({self.whose}, {self.made_at}): it was left "
-            "as it is"
+            f"requests for {self.taken} go to the {self.kind} '{self.name}' ({self.whose}, {self.made_at}): it was "
+            "left as it is"
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Listed:
-    """All HTTPRoutes that may be looked at. ``unseen``: why not all are, None where they are."""
-
-    routes: Sequence[Object]
-    unseen: str | None = None
-
-
-def listed(api: Api, namespace: str) -> Listed:
-    """Return the HTTPRoutes of all namespaces, or of this one alone where no others can be listed."""
-    try:
-        return Listed(routes=api.list(ROUTE, None, {}))
-    except ProviderError as error:
-        if error.retry_after_s is not None:
-            raise
-        why = error
-    try:
-        own, where = api.list(ROUTE, namespace, {}), f"of other namespaces than '{namespace}'"
-    except ProviderError as error:
-        if error.retry_after_s is not None:
-            raise
-        own, where, why = (), "at all", error
-    missed = "one of somebody else's that takes requests for its names would not be found"
-    if not isinstance(why, Forbidden):
-        return Listed(routes=own, unseen=f"HTTPRoutes {where} were not looked at ({why.message}): {missed}")
-    role = "the ClusterRole for it is in what instar kubernetes rbac prints"
-    return Listed(routes=own, unseen=f"these credentials may not list HTTPRoutes {where}: {missed} ({role})")
-
-
-def taking(routes: Sequence[Object], own: tuple[str, str], place: Place, sites: Sequence[str]) -> Iterator[OtherRoute]:
-    """Yield the routes that take requests for ``sites`` ("shop.example/api"); ``own``: the environment's (namespace,
-    name)."""
-    mine = next((one for one in routes if _named(one) == own), None)
-    for other in routes:
-        if _named(other) == own or place.gateway is None or not _is_served(other, place.gateway):
+def taking(listed: Listed, own: tuple[str, str], place: Place, sites: Sequence[str]) -> Iterator[OtherRoute]:
+    """Yield what takes requests for ``sites`` ("shop.example/api"); ``own``: the environment's (namespace, name)."""
+    if place.gateway is None:
+        return
+    others = tuple(beside(listed.gateways, place.gateway))
+    served = {place.gateway, *map(named, others)}
+    mine = next((one for one in listed.routes if named(one) == own), None)
+    calls = ((GRPC_ROUTE, _as_http(one)) for one in listed.grpc)
+    for kind, other in (*((ROUTE, one) for one in listed.routes), *calls):
+        if other is mine or not _is_served(other, served):
             continue
         older = mine is None or _age(other) < _age(mine)
-        takes = tuple(dict.fromkeys(taken for site in sites for taken in _taken(site, other, older=older)))
-        if takes:
-            made_at = f"made at {(other['metadata'].get('creationTimestamp') or 'a time that is not known')}"
-            yield OtherRoute(name="/".join(_named(other)), takes=takes, whose=_whose(other), made_at=made_at)
+        yield from _other(kind, other, (taken for site in sites for taken in _taken(site, other, older=older)))
+    for other in listed.tls:
+        if _is_served(other, served):
+            yield from _other(TLS_ROUTE, other, _hosts_taken(sites, (other.get("spec") or {}).get("hostnames") or ()))
+    for other in listed.tcp:  # of the same gateway no port is one of TCP and one of HTTP
+        if _is_served(other, served - {place.gateway}):
+            yield from _other(TCP_ROUTE, other, sites)
+    for other in others:
+        hosts = [one["hostname"] for one in listeners(other) if one.get("hostname")]
+        yield from _other(GATEWAY, other, _hosts_taken(sites, hosts))
 
 
-def _named(route: Object) -> tuple[str, str]:
-    metadata = route.get("metadata") or {}
-    return str(metadata.get("namespace")), str(metadata.get("name"))
+def _other(kind: Kind, found: Object, takes: Iterable[str]) -> Iterator[OtherRoute]:
+    taken = tuple(dict.fromkeys(takes))
+    if taken:
+        made_at = f"made at {(found['metadata'].get('creationTimestamp') or 'a time that is not known')}"
+        name = "/".join(named(found))
+        yield OtherRoute(kind=kind.name, name=name, takes=taken, whose=_whose(found), made_at=made_at)
+
+
+def _hosts_taken(sites: Sequence[str], theirs: Iterable[str]) -> Iterator[str]:
+    """Yield the names, and names below one with a wildcard, of which all requests go to who has ``theirs``."""
+    for one in map(str, theirs):
+        if any(one == host or _is_longer(one, host) for host in (site.partition("/")[0] for site in sites)):
+            yield one
+
+
+def _is_longer(theirs: str, host: str) -> bool:
+    """Tell whether a name is one of those that ``host`` stands for with its wildcard."""
+    return host.startswith("*.") and theirs != host and theirs.endswith(host[1:])
+
+
+def _as_http(found: Object) -> Object:
+    """Return a GRPCRoute as the HTTPRoute that it is to a gateway: a call is a request for /SERVICE/METHOD.
+
+    Source: GRPCRouteMatch of the Gateway API."""
+    spec = found.get("spec") or {}
+    rules = [{"matches": [_grpc_match(one) for one in rule.get("matches") or ()]} for rule in spec.get("rules") or ()]
+    return {**found, "spec": {**spec, "rules": rules}}
+
+
+def _grpc_match(match: Object) -> Object:
+    called = match.get("method") or {}
+    service, method = called.get("service"), called.get("method")
+    if called.get("type") == "RegularExpression" or (method and not service):
+        path = {"type": "RegularExpression", "value": f"/{service or '.+'}/{method or '.+'}"}
+    elif service:
+        kind, value = ("Exact", f"/{service}/{method}") if method else ("PathPrefix", f"/{service}")
+        path = {"type": kind, "value": value}
+    else:
+        path = {"type": "PathPrefix", "value": "/"}
+    return {"path": path, "headers": match.get("headers") or ()}
 
 
 def _age(route: Object) -> tuple[str, str]:
-    return str((route.get("metadata") or {}).get("creationTimestamp") or ""), "/".join(_named(route))
+    return str((route.get("metadata") or {}).get("creationTimestamp") or ""), "/".join(named(route))
 
 
-def _is_served(route: Object, gateway: tuple[str, str]) -> bool:
-    """Tell whether it is for that Gateway, which has not refused it."""
-    namespace = _named(route)[0]
+def _is_served(route: Object, gateways: Collection[tuple[str, str]]) -> bool:
+    """Tell whether it is for one of these Gateways, which has not refused it."""
+    namespace = named(route)[0]
 
     def is_it(parent: Object) -> bool:
         kinds = (parent.get("group", GATEWAY.group), parent.get("kind", GATEWAY.name))
         where = (parent.get("namespace") or namespace, parent.get("name"))
-        return kinds == (GATEWAY.group, GATEWAY.name) and where == gateway
+        return kinds == (GATEWAY.group, GATEWAY.name) and where in gateways
 
     asked = [one for one in (route.get("spec") or {}).get("parentRefs") or () if is_it(one)]
     said = [
@@ -128,7 +146,7 @@ def _taken(site: str, other: Object, *, older: bool) -> Iterator[str]:
     host, slash, rest = site.partition("/")
     spec = other.get("spec") or {}
     for theirs in spec.get("hostnames") or ():
-        longer = host.startswith("*.") and theirs != host and str(theirs).endswith(host[1:])
+        longer = _is_longer(str(theirs), host)
         if theirs != host and not longer:
             continue
         for match in _matches(spec):

@@ -13,6 +13,7 @@ from instar.providers.kubernetes.kinds import (
     DEPLOYMENT,
     EVENT,
     GATEWAY,
+    GRPC_ROUTE,
     JOB,
     LEASE,
     POD,
@@ -24,6 +25,8 @@ from instar.providers.kubernetes.kinds import (
     SLICE,
     SNAPSHOT_CLASS,
     STORAGE_CLASS,
+    TCP_ROUTE,
+    TLS_ROUTE,
     VOLUME_CLAIM,
     VOLUME_SNAPSHOT,
     Kind,
@@ -86,7 +89,10 @@ SNAPSHOTS: Final = tuple(  # needed by who keeps what volumes hold alone: what h
     Right(verb=verb, resource=VOLUME_SNAPSHOT.plural, group=VOLUME_SNAPSHOT.group) for verb in (*_MADE_ONCE, "patch")
 )
 _MEASURING: Final = Right(verb="list", resource=POD_METRICS.plural, group=POD_METRICS.group)  # without, nothing is said
-LISTING: Final = Right(verb="list", resource=ROUTE.plural, group=ROUTE.group)  # without, others' are not found
+LISTING: Final = tuple(  # without, others' are not found
+    Right(verb="list", resource=kind.plural, group=kind.group)
+    for kind in (ROUTE, GRPC_ROUTE, TLS_ROUTE, TCP_ROUTE, GATEWAY)
+)
 _PARTS: Final = (
     ("get", "pods/log"),
     ("get", "pods/proxy"),
@@ -104,11 +110,11 @@ NEEDED: Final = (
 
 def roles(namespace: str, gateway: tuple[str, str] | None, account: str = "instar") -> list[Mapping[str, Any]]:
     """Return the account, the roles and their bindings: in the environment's namespace, for that namespace itself,
-    for the Gateway in its own, and for a look at the HTTPRoutes of all namespaces."""
+    for the Gateway in its own, and for a look at what of all namespaces could take requests."""
     watching = (Right(verb="watch", resource=kind.plural, group=kind.group) for kind in _WATCHED)
     inner = [
         one
-        for one in (*NEEDED, *watching, *SNAPSHOTS, _MEASURING, LISTING)
+        for one in (*NEEDED, *watching, *SNAPSHOTS, _MEASURING, *LISTING)
         if not one.of_gateway and (gateway is not None or one.group != GATEWAY.group)
     ]
     who = {"kind": "ServiceAccount", "name": account, "namespace": namespace}
@@ -125,7 +131,7 @@ def roles(namespace: str, gateway: tuple[str, str] | None, account: str = "insta
             "verbs": ["get"],
         }
         made += _role("Role", f"{account}-{namespace}-gateway", gateway[0], [rule], who)
-        made += _role("ClusterRole", routes_role(namespace, account), None, _rules([LISTING]), who)
+        made += _role("ClusterRole", routes_role(namespace, account), None, _rules(LISTING), who)
     return made
 
 
