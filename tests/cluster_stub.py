@@ -27,6 +27,7 @@ _PATH = re.compile(
     r"(?:/namespaces/(?P<namespace>[^/]+))?/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?(?:/(?P<part>.+))?"
 )
 _CLUSTER_WIDE = (
+    "nodes",
     "namespaces",
     "selfsubjectaccessreviews",
     "selfsubjectrulesreviews",

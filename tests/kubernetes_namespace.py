@@ -56,11 +56,11 @@ def image_without_shell(folder: Path) -> Image:
     return store.add_image(made, [layer], created=1_700_000_000)
 
 
-def tiny_image(store: Store, folder: Path) -> Image:
-    """Put an image of busybox into a store."""
+def tiny_image(store: Store, folder: Path, architecture: str = ARCHITECTURE) -> Image:
+    """Put an image of busybox into a store, one that says that it is for an ``architecture``."""
     tree = tiny_tree(folder / "tree")
     for tool in ("find", "stat", "stty", "tr"):
         (tree / "bin" / tool).symlink_to("busybox")
     layer = store.add_layer(tree, step="base", epoch=1_700_000_000)
-    made = ImageConfig(architecture=ARCHITECTURE, user="10001:10001", command=("sh",), env={"PATH": "/bin"})
+    made = ImageConfig(architecture=architecture, user="10001:10001", command=("sh",), env={"PATH": "/bin"})
     return store.add_image(made, [layer], created=1_700_000_000)

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from instar.providers.kubernetes.kinds import DEPLOYMENT, SERVICE, Kind
+from instar.store import Store
 from kubernetes_author import Author, Requests, authoring
+from kubernetes_namespace import ARCHITECTURE, tiny_image
 
 pytestmark = pytest.mark.cluster
 QUOTA = Kind(name="ResourceQuota", plural="resourcequotas")
@@ -101,7 +103,7 @@ def test_without_a_gateway_it_is_blue_green_by_a_selector(author: Author) -> Non
 
 @pytest.mark.parametrize(
     ("section", "quota", "told"),
-    [(", node_selector: [disk=none]", None, "cannot be placed on a node"), ("", "0", "exceeded quota")],
+    [(", node_selector: [disk=none]", None, "(it needs a node with disk=none, kub"), ("", "0", "exceeded quota")],
     ids=["no node for a pod", "a full quota"],
 )
 def test_what_the_cluster_cannot_give_is_told_in_its_own_words(
@@ -114,5 +116,18 @@ def test_what_the_cluster_cannot_give_is_told_in_its_own_words(
         made = {"metadata": {"name": "small"}, "spec": {"hard": {"pods": quota}}}
         author.namespace.api.create(QUOTA, author.namespace.name, made)
     assert told in author.deploy(status=1)
+    author.instar("destroy", "prod", "--yes")
+    assert author.left() == []
+
+
+def test_an_image_of_another_architecture_than_the_nodes_is_named(author: Author, tmp_path: Path) -> None:
+    other = "arm64" if ARCHITECTURE != "arm64" else "amd64"
+    (folder := tmp_path / "other").mkdir()
+    author.image = tiny_image(Store(author.folder / "store"), folder, other).digest
+    author.write(deadline="4s")
+    told = author.deploy(status=1)
+    at_once = f"the image is for {other}, and the cluster's nodes are {ARCHITECTURE}"
+    assert f"(it needs a node with kubernetes.io/arch={other})" in told
+    assert told.index(at_once) < told.index("cannot be placed on a node")
     author.instar("destroy", "prod", "--yes")
     assert author.left() == []

@@ -112,7 +112,8 @@ def test_it_comes_by_its_digest_from_a_registry_that_wants_a_password(author: Au
     assert "cannot find the Secret 'login'" in author.instar("promote", "dev", "prod", status=1)
 
     have_pull_secret(author, private, "another")
-    assert "401 Unauthorized" in author.instar("promote", "dev", "prod", status=1)
+    told = author.instar("promote", "dev", "prod", status=1)
+    assert "401 Unauthorized" in told and "the password of the Secret 'login'" in told
     assert [one for one in author.left() if not one.startswith("HTTPRoute ")] == []
 
     have_pull_secret(author, private, PASSWORD)

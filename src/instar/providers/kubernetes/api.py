@@ -30,7 +30,7 @@ Object = Mapping[str, Any]
 MANAGER: Final = "instar"
 _TIMEOUT_S: Final = 15.0
 _PAGE: Final = 500
-_NAMES: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1, application/json"
+METADATA: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1, application/json"
 _NOT_BEGUN: Final = 126
 _LATE_S: Final = 1.0  # so much after its end a watch is taken for one that is gone
 _MOST_PAGES: Final = 200
@@ -105,7 +105,7 @@ class Api:
 
     def names(self, kind: Kind, namespace: str | None, labels: Mapping[str, str]) -> tuple[str, ...]:
         """Return the names of the objects that have all of ``labels``; of them only their metadata is sent."""
-        return tuple(str(one["metadata"]["name"]) for one in self.listed(kind, namespace, labels, accept=_NAMES)[0])
+        return tuple(str(one["metadata"]["name"]) for one in self.listed(kind, namespace, labels, accept=METADATA)[0])
 
     def watch(
         self,

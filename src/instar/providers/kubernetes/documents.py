@@ -60,6 +60,8 @@ def render(site: Site, planned: PlannedEnvironment) -> Mapping[str, str]:
         found += [anchor(order, made), *(one for _, one in made)]
     if planned.release.service.port is not None:
         found.append(_door(names, place, planned))
+    if site.ledger_name() is None:
+        unknown = ("There is no ledger yet: its mark, instar/ledger, will be another one.",)
     about = "".join(f"# {line}\n" for line in (*_ABOUT, *unknown))
     return {"00-about.yaml": about, **_files(_in(place.namespace, map(_for_review, found)))}
 

@@ -41,6 +41,7 @@ SNAPSHOT_CLASS: Final = Kind(
     name="VolumeSnapshotClass", plural="volumesnapshotclasses", group="snapshot.storage.k8s.io", namespaced=False
 )
 STORAGE_CLASS: Final = Kind(name="StorageClass", plural="storageclasses", group="storage.k8s.io", namespaced=False)
+NODE: Final = Kind(name="Node", plural="nodes", namespaced=False)
 NAMESPACE: Final = Kind(name="Namespace", plural="namespaces", namespaced=False)
 DEPLOYMENT: Final = Kind(name="Deployment", plural="deployments", group="apps")
 JOB: Final = Kind(name="Job", plural="jobs", group="batch")

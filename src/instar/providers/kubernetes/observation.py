@@ -272,12 +272,12 @@ def _pod_cause(pod: Object) -> str | None:
     name, status = pod["metadata"]["name"], pod.get("status") or {}
     for condition in _conditions(pod):
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return f"{name} cannot be placed on a node: {condition.get('message')}"
+            return f"{name} cannot be placed on a node: {condition.get('message')}{_needed(pod)}"
     for container in status.get("containerStatuses") or ():
         waiting = (container.get("state") or {}).get("waiting") or {}
         last = (container.get("lastState") or {}).get("terminated") or {}
         if waiting.get("reason") in _BAD_PULL:
-            return f"{name} cannot pull its image: {waiting.get('message') or waiting.get('reason')}"
+            return f"{name} cannot pull its image: {waiting.get('message') or waiting.get('reason')}{_login(pod)}"
         if waiting.get("reason") == "CrashLoopBackOff":
             return f"{name} ends again and again, the last time with {_told(last)}"
         if waiting.get("message"):
@@ -285,6 +285,22 @@ def _pod_cause(pod: Object) -> str | None:
         if last:
             return f"{name} was begun anew {container.get('restartCount')} times, the last time after {_told(last)}"
     return None
+
+
+def _needed(pod: Object) -> str:
+    """Say which labels of a node a pod needs: of its image's architecture, and those of its release's settings."""
+    wanted = (pod.get("spec") or {}).get("nodeSelector") or {}
+    return f" (it needs a node with {', '.join(f'{name}={wanted[name]}' for name in sorted(wanted))})" if wanted else ""
+
+
+def _login(pod: Object) -> str:
+    """Say by which Secret a pod pulls its image, or that it has none: a registry may want one, or another."""
+    metadata = pod["metadata"]
+    secrets = [str(one.get("name")) for one in (pod.get("spec") or {}).get("imagePullSecrets") or ()]
+    if not secrets:
+        return " (without a password: 'kubernetes.pull_secret' names a Secret where the registry wants one)"
+    shown = f"kubectl get secret {secrets[0]} -n {metadata.get('namespace')} -o yaml"
+    return f" (with the password of the Secret '{secrets[0]}', which 'kubernetes.pull_secret' names: {shown})"
 
 
 def _told(terminated: Object) -> str:

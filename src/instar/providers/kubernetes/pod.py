@@ -21,7 +21,7 @@ from instar.providers.kubernetes.settings import Place, SpreadSettings, Tolerati
 
 _RUN_BYTES: Final = 16 << 20
 SECRETS: Final = "/run/secrets"
-_ARCHITECTURE: Final = "kubernetes.io/arch"
+ARCHITECTURE: Final = "kubernetes.io/arch"
 _OVER_NODES: Final = SpreadSettings(label="kubernetes.io/hostname")
 
 
@@ -82,7 +82,7 @@ def template(order: Order) -> Mapping[str, Any]:
             "fsGroup": gid,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "nodeSelector": {_ARCHITECTURE: order.image.config.architecture, **own.node_selector},
+        "nodeSelector": {ARCHITECTURE: order.image.config.architecture, **own.node_selector},
         "containers": [_container(order)],
         "volumes": _volumes(order),
     }

@@ -39,6 +39,7 @@ from instar.providers.kubernetes.maintenance import ClusterMaintenance
 from instar.providers.kubernetes.members import ClusterMembers
 from instar.providers.kubernetes.names import ANCHOR, GROUP, PART, Names, environment_part, group_of
 from instar.providers.kubernetes.network import ReleaseNetwork
+from instar.providers.kubernetes.nodes import told_of_nodes
 from instar.providers.kubernetes.notes import notes
 from instar.providers.kubernetes.objects import anchor, beginning, claim, group_objects, owned
 from instar.providers.kubernetes.observation import has_come, is_of
@@ -143,13 +144,16 @@ class KubernetesProvider:
         return (settings.instances,)
 
     def publish(self, environment: EnvironmentId, image: Image) -> None:
-        """Push the image by its digest, where the registry has not got it."""
+        """Push the image by its digest, where the registry has not got it; say where no node is of its architecture."""
         where, registries = self._place(environment).registry, self._site.registries
         if not registries.has(Reference(repository=where, digest=image.digest)):
             text = f"{image.digest.short} to {where}, which has it not yet"
             self._site.report(Progress(stage="push", text=text))
             tag = tag_of(image.digest, self._site.ledger_name())
             registries.push(self._site.store, image.digest, where, tags=(tag,))
+        told = told_of_nodes(self._api(self._place(environment)), image)
+        if told is not None:
+            self._site.report(Progress(stage="launch", text=told, kind="warning"))
 
     def observe(self, environment: EnvironmentId, groups: Sequence[Instance]) -> Observation:
         place, names = self._place(environment), self._names(environment)

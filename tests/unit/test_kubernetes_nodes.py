@@ -1,0 +1,63 @@
+"""What keeps a pod from a node, or from its image, is said with what of the settings it is about."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from kubernetes_values import ENV, SETTINGS, World
+
+from cluster_stub import ClusterStub, Fault
+from instar.providers.kubernetes.pod_settings import release_settings
+
+
+@pytest.mark.parametrize(
+    ("section", "condition", "told"),
+    [
+        (
+            {"node_selector": ["disk=ssd"]},
+            {"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/2 nodes are available"}]},
+            "0/2 nodes are available (it needs a node with disk=ssd, kubernetes.io/arch=amd64)",
+        ),
+        (
+            {},
+            {"containerStatuses": [{"state": {"waiting": {"reason": "ErrImagePull", "message": "401 Unauthorized"}}}]},
+            "401 Unauthorized (without a password: 'kubernetes.pull_secret' names a Secret where the registry wants "
+            "one)",
+        ),
+        (
+            {"pull_secret": "login"},
+            {"containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "403 Forbidden"}}}]},
+            "403 Forbidden (with the password of the Secret 'login', which 'kubernetes.pull_secret' names: "
+            "kubectl get secret login -n shop -o yaml)",
+        ),
+    ],
+)
+def test_what_of_the_settings_a_cluster_speaks_of_is_named(
+    world: World, stub: ClusterStub, section: dict[str, Any], condition: dict[str, object], told: str
+) -> None:
+    stub.pods_are_ready, stub.pod_status = False, condition
+    settings = dataclasses.replace(SETTINGS, provider_settings={**SETTINGS.provider_settings, **section})
+    group = world.create(world.release(provider_settings=release_settings(settings)))
+    assert told in (world.provider.observe(ENV, [group]).groups[0].reason or "")
+
+
+def test_nodes_of_no_such_architecture_are_told_of_before_anything_is_made(world: World, stub: ClusterStub) -> None:
+    def told() -> list[str]:
+        world.told.clear()
+        world.provider.publish(ENV, world.image)
+        return [one.text for one in world.told if one.kind == "warning"]
+
+    wanted = world.image.config.architecture
+    assert told() == [], "who sees no node knows nothing"
+    for name, architecture in (("one", "s390x"), ("two", "riscv64")):
+        stub.put("nodes", "", {"metadata": {"name": name, "labels": {"kubernetes.io/arch": architecture}}})
+    assert told() == [
+        f"the image is for {wanted}, and the cluster's nodes are riscv64, s390x: its pods wait until there is one of "
+        "that kind"
+    ]
+    stub.faults = [Fault(403, {"message": "no"}, fits=lambda method, path: path.endswith("/nodes"))]
+    assert told() == [], "who may not look is not kept from anything"
+    stub.put("nodes", "", {"metadata": {"name": "three", "labels": {"kubernetes.io/arch": wanted}}})
+    assert told() == []
