@@ -1,4 +1,4 @@
-"""Deadlines, and asking again and again until something is so.
+"""Deadlines, asking again and again until something is so, and trying again what did not work for now.
 
 What can be waited for without asking (a process's end, a socket) is waited for so; this is for the rest.
 """
@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from instar.errors import InstarError
 from instar.frozen import dataclass
 
 T = TypeVar("T")
@@ -51,3 +52,28 @@ def until(condition: Callable[[], T], deadline: Deadline, *, every_s: float = 0.
         if answer or late:
             return answer
         time.sleep(min(every_s, deadline.left_s))
+
+
+def retry(
+    call: Callable[[], T],
+    deadline: Deadline,
+    *,
+    longest_pause_s: float,
+    waits: Callable[[InstarError], None] = lambda error: None,
+) -> T:
+    """Return what ``call`` does, tried again after each error that says when to (``retry_after_s``), but for
+    ``longest_pause_s`` at most, until the ``deadline``; then the error is raised, as any other is at once.
+
+    ``waits`` is told the first error, before it is waited for.
+    """
+    tried = 0
+    while True:
+        try:
+            return call()
+        except InstarError as error:
+            if error.retry_after_s is None or deadline.is_over:
+                raise
+            if not tried:
+                waits(error)
+            tried += 1
+            time.sleep(min(error.retry_after_s, longest_pause_s))

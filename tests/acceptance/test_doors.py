@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import signal
 import socket
-import subprocess
-import sys
 import urllib.request
-from pathlib import Path
 from typing import cast
 
 import load
 import pytest
+from killed_deploys import deploy_killed_all_over
 from project import Project, wait_for
 from test_agent import agent
 
 from free_ports import free_port
 
 pytestmark = pytest.mark.root
-KILLER = Path(__file__).parent / "killer.py"
 SECOND = '[ "$MODE" = first-alone ] || busybox httpd -p 9000 -h /srv/www\nexec busybox httpd -f -p 8080 -h /srv/www\n'
 
 CLOSE = """\
@@ -141,36 +137,8 @@ def test_a_way_back_to_before_there_was_that_port_is_told(project: Project) -> N
     assert both(project) == ("hello from version 1\n",) * 2
 
 
-def killed(project: Project, last: int) -> int | None:
-    """Deploy, and kill that at the ``last`` thing that it does; return how many there were, None when it was killed."""
-    count = project.folder.parent / "count"
-    words = [sys.executable, "-IB", str(KILLER), str(last), str(count), "deploy", "dev"]
-    ended = subprocess.run(
-        words, cwd=project.folder, env=project.environ, capture_output=True, text=True, timeout=120, check=False
-    )
-    if ended.returncode == -signal.SIGKILL:
-        return None
-    assert ended.returncode == 0, ended.stderr
-    return int(count.read_text())
-
-
 def test_a_deploy_killed_at_points_all_over_it_loses_no_request_at_either_door(shop: Project) -> None:
-    shop.instar("deploy", "dev")
-    options = ("--rate", "60", "--connections", "3")
-    shop.set_version("2")
-    shop.instar("bake")
-    steps = killed(shop, 10**9)
-    assert steps is not None
-    with load.running(shop.url(), *options) as first, load.running(shop.url("admin"), *options) as second:
-        for version, last in enumerate(range(steps // 8, steps, steps // 4), 3):
-            shop.set_version(str(version))
-            shop.instar("bake")
-            killed(shop, last)
-            assert shop.json("deploy", "dev")["outcome"] in ("done", "unchanged")
-            assert both(shop) == (f"hello from version {version}\n",) * 2
-        reports = first.stop(), second.stop()
-    assert [report["failed"] for report in reports] == [0, 0], reports
-    assert shop.json("drift", "dev")["clean"]
+    deploy_killed_all_over(shop, "admin", lambda: both(shop), lambda version: (f"hello from version {version}\n",) * 2)
 
 
 def test_names_lead_to_the_port_that_they_are_written_at(shop: Project) -> None:

@@ -6,9 +6,9 @@ from typing import cast
 
 import load
 import pytest
+from killed_deploys import deploy_killed_all_over
 from project import Project, wait_for
 from test_agent import agent
-from test_doors import killed
 
 from free_ports import free_port
 
@@ -154,19 +154,6 @@ def test_a_role_comes_and_goes_and_its_door_with_it(shop: Project) -> None:
     assert both(shop) == said(1)
 
 
+@pytest.mark.thorough  # that of two doors of one role (test_doors.py) takes a third of it
 def test_a_deploy_killed_at_points_all_over_it_loses_no_request_of_either_role(shop: Project) -> None:
-    shop.instar("deploy", "dev")
-    shop.set_version("2")
-    shop.instar("bake")
-    steps = killed(shop, 10**9)
-    assert steps is not None
-    with load.running(shop.url(), *OPTIONS) as first, load.running(shop.url("api"), *OPTIONS) as second:
-        for version, last in enumerate(range(steps // 8, steps, steps // 4), 3):
-            shop.set_version(str(version))
-            shop.instar("bake")
-            killed(shop, last)
-            assert shop.json("deploy", "dev")["outcome"] in ("done", "unchanged")
-            assert both(shop) == said(version)
-        reports = first.stop(), second.stop()
-    assert [report["failed"] for report in reports] == [0, 0], reports
-    assert shop.json("drift", "dev")["clean"]
+    deploy_killed_all_over(shop, "api", lambda: both(shop), said)

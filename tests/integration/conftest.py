@@ -1,5 +1,5 @@
 """What tests of a room share: a router of its own for each, a real authority for certificates, a machine with an image
-of busybox for those of instances, and an image to move."""
+of busybox for those of instances, an image to move, and a ledger in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ import router_world
 from body_server import Sink
 from tiny_world import TinyWorld
 
+from cutting_proxy import CuttingProxy
 from instar.model.image import Image
 from instar.store import Store
 from lying_registry import LyingRegistry, serving
 from pebble import Pebble, running
+from postgres import PASSWORD, PostgresServer
 from simulated.door import SimulatedDoor
 
 
@@ -85,3 +87,39 @@ def registry(store: Store, image: Image) -> Iterator[LyingRegistry]:
     with serving(LyingRegistry()) as found:
         found.take(store.root, image.digest)
         yield found
+
+
+@pytest.fixture
+def database(postgres: PostgresServer) -> Iterator[str]:
+    """A ledger in PostgreSQL, in which nothing is yet."""
+    made = postgres.database(template=postgres.template)
+    yield made
+    postgres.drop(made)
+
+
+@pytest.fixture
+def address(postgres: PostgresServer, database: str) -> str:
+    return postgres.address(database)
+
+
+@pytest.fixture(scope="session")
+def password_file(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With the password of "ann", who may do everything in every database."""
+    postgres.execute(f"CREATE ROLE ann LOGIN SUPERUSER PASSWORD '{PASSWORD}'")
+    path = tmp_path_factory.mktemp("password") / "ledger.pass"
+    path.write_text(f"*:*:*:*:{PASSWORD}\n")
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+def proxy(postgres: PostgresServer) -> Iterator[CuttingProxy]:
+    made = CuttingProxy(postgres.port)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def by_proxy(postgres: PostgresServer, database: str, proxy: CuttingProxy, password_file: Path) -> str:
+    """The address of that ledger by a way that can be cut at each message."""
+    return postgres.tcp_address(database, user="ann", port=proxy.port, passfile=password_file)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -16,44 +14,10 @@ from instar.errors import LedgerDamaged, LedgerError, LedgerUnreachable
 from instar.ledger import Ledger
 from instar.ledger.postgresql import PostgreSQL
 from instar.model.release import EnvironmentId
-from postgres import PASSWORD, PostgresServer
+from postgres import PostgresServer
 from simulated.values import NOTE, note, other
 
 DEV = EnvironmentId(service="guestbook", name="dev")
-
-
-@pytest.fixture
-def database(postgres: PostgresServer) -> Iterator[str]:
-    made = postgres.database(template=postgres.template)
-    yield made
-    postgres.drop(made)
-
-
-@pytest.fixture
-def address(postgres: PostgresServer, database: str) -> str:
-    return postgres.address(database)
-
-
-@pytest.fixture(scope="module")
-def password_file(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With the password of "mia", who may do everything in every database."""
-    postgres.execute(f"CREATE ROLE mia LOGIN SUPERUSER PASSWORD '{PASSWORD}'")
-    path = tmp_path_factory.mktemp("password") / "ledger.pass"
-    path.write_text(f"*:*:*:*:{PASSWORD}\n")
-    path.chmod(0o600)
-    return path
-
-
-@pytest.fixture
-def proxy(postgres: PostgresServer) -> Iterator[CuttingProxy]:
-    made = CuttingProxy(postgres.port)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def by_proxy(postgres: PostgresServer, database: str, proxy: CuttingProxy, password_file: Path) -> str:
-    return postgres.tcp_address(database, user="mia", port=proxy.port, passfile=password_file)
 
 
 def standby(postgres: PostgresServer) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -64,6 +64,41 @@ def release(number: int, service: Service = HTTP, *, ran_well: bool = False, las
         created_at=NOW,
         ran_well=ran_well,
         last_active_at=ago(last) if last is not None else None,
+    )
+
+
+def release_with(number: int, first: str | None, roles: Mapping[str, Service]) -> Release:
+    """Return a release of several roles, whose first one speaks HTTP."""
+    found = Configuration(service=HTTP, role=first, roles=roles)
+    return dataclasses.replace(release(number), configuration=found)
+
+
+def begun(target: int, source: int | None, *, kind: RolloutKind = "deploy", stage: Stage = BEGUN) -> Rollout:
+    """Return a rollout that began a minute ago."""
+    return Rollout(
+        id=1,
+        environment=ENV,
+        kind=kind,
+        source=source,
+        target=target,
+        state="running",
+        actor="me",
+        started_at=ago(60),
+        stage=stage,
+    )
+
+
+def made(name: str, number: int, serial: int, role: str) -> Instance:
+    """Return an instance of a role that was made and began nine seconds ago."""
+    return Instance(
+        id=name,
+        serial=serial,
+        environment=ENV,
+        release=number,
+        created_at=ago(9),
+        made=True,
+        started_at=ago(9),
+        role=role,
     )
 
 
@@ -154,17 +189,7 @@ def snapshot(
     """Return a snapshot at NOW; its rollout, if there is a ``target``, began a minute ago."""
     rollout = None
     if target is not None:
-        rollout = Rollout(
-            id=1,
-            environment=ENV,
-            kind=kind,
-            source=source or (active if active != target else None),
-            target=target,
-            state="running",
-            actor="me",
-            started_at=ago(60),
-            stage=stage,
-        )
+        rollout = begun(target, source or (active if active != target else None), kind=kind, stage=stage)
     settings = Settings(
         listen=("127.0.0.1:8080",),
         instances=instances,

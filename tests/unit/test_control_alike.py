@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from unittest.mock import MagicMock, Mock
 
-from control_values import BEGUN, ENV, HTTP, NOW, WORKER, address_of, ago
+from control_values import BEGUN, ENV, HTTP, NOW, WORKER, address_of, ago, begun, made, release_with
 
 from instar.control.actions import Fail, Judge, Preview, Route, Share, Shift, TakeStep, Wait
 from instar.control.analysis import Verdict
@@ -14,13 +14,11 @@ from instar.control.executor import Executor
 from instar.control.report import RolloutReport
 from instar.control.snapshot import GroupView, Snapshot, wanted_plan, with_left_doors
 from instar.control.steps import awaited
-from instar.model.configuration import Configuration
 from instar.model.definition import Service, Volume
-from instar.model.digest import Digest
 from instar.model.doors import Door
 from instar.model.environment import Analysis, RoleSettings, RolloutRules, RolloutStep, Settings
 from instar.model.progress import Progress
-from instar.model.release import EnvironmentState, Instance, Release, Rollout, Served, Stage
+from instar.model.release import EnvironmentState, Release, Served, Stage
 from instar.providers.base import Observed, Probe
 from instar.providers.router_state import RoutedTarget, Target
 
@@ -40,30 +38,14 @@ JUDGED = dataclasses.replace(
 
 def release(number: int, *, api: bool = True) -> Release:
     roles = {"api": API, "worker": WORKER} if api else {"worker": WORKER}
-    return Release(
-        environment=ENV,
-        number=number,
-        image=Digest.of(str(number).encode()),
-        configuration=Configuration(service=HTTP, role="web", roles=roles),
-        created_at=NOW,
-    )
+    return release_with(number, "web", roles)
 
 
 def group(
     number: int, role: str, *, weight: int | None = 0, healthy: bool = True, served: int = 0, failed: int = 0
 ) -> GroupView:
-    serial = number * 10 + len(role)
     name = f"shop-production-{number}-{role}"
-    instance = Instance(
-        id=name,
-        serial=serial,
-        environment=ENV,
-        release=number,
-        created_at=ago(9),
-        made=True,
-        started_at=ago(9),
-        role=role,
-    )
+    instance = made(name, number, number * 10 + len(role), role)
     routed = None
     if weight is not None:
         target = Target(name=name, address=address_of(instance), port=80, door="" if role == "web" else role)
@@ -77,21 +59,11 @@ def snapshot(
     groups: list[GroupView], settings: Settings = SETTINGS, *, active: int = 1, stage: Stage = BEGUN, api: bool = True
 ) -> Snapshot:
     workers = [group(number, "worker", weight=None) for number in (1, 2)]
-    rollout = Rollout(
-        id=1,
-        environment=ENV,
-        kind="deploy",
-        source=1,
-        target=2,
-        state="running",
-        actor="ann",
-        started_at=ago(20),
-        stage=stage,
-    )
+    rollout = begun(2, 1, stage=stage)
     state = EnvironmentState(id=ENV, settings=settings, active=active, created_at=NOW, rollout=rollout)
     releases = {1: release(1, api=api), 2: release(2)}
-    made = Snapshot(now=NOW, environment=state, releases=releases, groups=(*groups, *workers), router_running=True)
-    return dataclasses.replace(made, router_plan=wanted_plan(made, releases[2]).fingerprint)
+    seen = Snapshot(now=NOW, environment=state, releases=releases, groups=(*groups, *workers), router_running=True)
+    return dataclasses.replace(seen, router_plan=wanted_plan(seen, releases[2]).fingerprint)
 
 
 SOURCE = [group(1, "web", weight=100), group(1, "api", weight=100)]

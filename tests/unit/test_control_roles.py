@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from control_values import BEGUN, ENV, HTTP, NOW, WORKER, ago
+from control_values import ENV, NOW, WORKER, begun, made, release_with
 
 from instar.control.actions import Plan, Wait
 from instar.control.decide import decide
@@ -13,11 +13,9 @@ from instar.control.roles import by_role, starts_before, together
 from instar.control.snapshot import GroupView, Snapshot
 from instar.errors import LedgerDamaged
 from instar.ledger.roles import release_of
-from instar.model.configuration import Configuration
 from instar.model.definition import Service, Task, Volume
-from instar.model.digest import Digest
 from instar.model.environment import RoleSettings, Settings
-from instar.model.release import EnvironmentState, Instance, Release, Rollout
+from instar.model.release import EnvironmentState, Release
 from instar.providers.base import Observed
 
 SETTINGS = Settings(
@@ -28,45 +26,16 @@ ALONE = dataclasses.replace(WORKER, volumes=(Volume(name="queue", path="/queue")
 
 def release(number: int, worker: Service | None = WORKER) -> Release:
     roles = {} if worker is None else {"worker": worker}
-    first = "web" if roles else None
-    return Release(
-        environment=ENV,
-        number=number,
-        image=Digest.of(str(number).encode()),
-        configuration=Configuration(service=HTTP, role=first, roles=roles),
-        created_at=NOW,
-    )
+    return release_with(number, "web" if roles else None, roles)
 
 
 def group(number: int, role: str, k: int, state: str = "running") -> GroupView:
     name = f"shop-production-{number}-{k}"
-    instance = Instance(
-        id=name,
-        serial=k,
-        environment=ENV,
-        release=number,
-        created_at=ago(9),
-        made=True,
-        started_at=ago(9),
-        role=role,
-    )
-    return GroupView(instance=instance, observed=Observed(id=name, state=state))  # type: ignore[arg-type]
+    return GroupView(instance=made(name, number, k, role), observed=Observed(id=name, state=state))  # type: ignore[arg-type]
 
 
 def snapshot(releases: list[Release], groups: list[GroupView], *, active: int | None, target: int | None) -> Snapshot:
-    rollout = None
-    if target is not None:
-        rollout = Rollout(
-            id=1,
-            environment=ENV,
-            kind="deploy",
-            source=active,
-            target=target,
-            state="running",
-            actor="ann",
-            started_at=ago(20),
-            stage=BEGUN,
-        )
+    rollout = None if target is None else begun(target, active)
     state = EnvironmentState(id=ENV, settings=SETTINGS, active=active, created_at=NOW, rollout=rollout)
     return Snapshot(now=NOW, environment=state, releases={one.number: one for one in releases}, groups=tuple(groups))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 
@@ -17,7 +16,7 @@ from instar.operations.locks import hold_environment
 from instar.operations.volumes import keepers, users
 from instar.operations.workspace import Workspace
 from instar.providers.facets import Snapshots, require
-from instar.waiting import Deadline
+from instar.waiting import Deadline, retry
 
 T = TypeVar("T")
 _PATIENCE_S: Final = 600.0  # a storage that keeps what it has elsewhere takes its time
@@ -103,17 +102,11 @@ def _taken(workspace: Workspace, keeper: Snapshots, environment: EnvironmentId, 
 
 def _insist(workspace: Workspace, stage: str, ask: Callable[[], T]) -> T:
     """Return what ``ask`` does, asked again while it says "not now", which is said to who waits."""
-    deadline, told = Deadline.after(_PATIENCE_S), False
-    while True:
-        try:
-            return ask()
-        except InstarError as error:
-            if error.retry_after_s is None or deadline.is_over:
-                raise
-            if not told:
-                workspace.report(Progress(stage=stage, text=f"{error.message}; waits for it"))
-            told = True
-            time.sleep(min(error.retry_after_s, _LONGEST_S))
+
+    def say(error: InstarError) -> None:
+        workspace.report(Progress(stage=stage, text=f"{error.message}; waits for it"))
+
+    return retry(ask, Deadline.after(_PATIENCE_S), longest_pause_s=_LONGEST_S, waits=say)
 
 
 def _warn(workspace: Workspace, stage: str, having: tuple[str, ...]) -> None:

@@ -8,11 +8,10 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-from instar.errors import ComponentMissing, InstarError, ProviderError, Refused, SourceUnreachable
+from instar.errors import ComponentMissing, ProviderError, Refused, SourceUnreachable
 from instar.model.definition import Service
 from instar.model.digest import Digest
 from instar.model.environment import Settings
@@ -43,7 +42,7 @@ from instar.providers.kubernetes.storage import snapshot_class
 from instar.providers.kubernetes.taking_back import require_nobody_else
 from instar.registry.registries import Registries
 from instar.threads import at_once
-from instar.waiting import Deadline
+from instar.waiting import Deadline, retry
 
 T = TypeVar("T")
 OLDEST: Final = (1, 30)  # preStop.sleep and native validation of what is applied are on by default from here
@@ -171,14 +170,7 @@ def patient(api: Api) -> _Patient:
 
 def with_patience(ask: Callable[[], T]) -> T:
     """Return what ``ask`` does, asked again for a moment where a cluster gives no answer."""
-    deadline = Deadline.after(_PATIENCE_S)
-    while True:
-        try:
-            return ask()
-        except InstarError as error:
-            if error.retry_after_s is None or deadline.is_over:
-                raise
-            time.sleep(min(error.retry_after_s, _PATIENCE_S))
+    return retry(ask, Deadline.after(_PATIENCE_S), longest_pause_s=_PATIENCE_S)
 
 
 def require_registry(registries: Registries, place: Place) -> None:
