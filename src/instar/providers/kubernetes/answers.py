@@ -24,6 +24,18 @@ _ACCOUNT: Final = (
     "kubectl create token instar -n NAMESPACE (docs/kubernetes.md, For whoever runs the cluster), then the same again"
 )
 _RBAC: Final = "the roles that Instar needs there: instar kubernetes rbac ENV | kubectl apply -f -"
+_CLIENT: Final = (
+    "the kubeconfig's user has 'client-certificate-data' and 'client-key-data', or a program that says them: get them "
+    "anew from whoever runs the cluster"
+)
+_OF_OUR_CERTIFICATE: Final = {  # what a server's alert says of what it was shown. Source: RFC 8446, 6.2
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "wants a client's certificate, and these credentials have none",
+    "TLSV1_ALERT_UNKNOWN_CA": "does not accept the client's certificate: it knows not its authority",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "does not accept the client's certificate: it has expired",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "does not accept the client's certificate",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "does not accept the client's certificate",
+    "SSLV3_ALERT_CERTIFICATE_REVOKED": "does not accept the client's certificate: it was revoked",
+}
 
 
 class AlreadyExists(ProviderError):
@@ -82,17 +94,37 @@ def failure(what: str, server: str, error: Exception) -> InstarError:
         if type(cause).__name__ == "LocalProtocolError":
             return unsendable(what)
         if isinstance(cause, ssl.SSLCertVerificationError):
+            told, hint = _unverified(cause.verify_code)
+            said = f"{told}: {cause.verify_message.rstrip('.')}"
             return ProviderError(
-                f"cannot {what}: the certificate of '{server}' is not of the authority that the kubeconfig names: "
-                f"{cause.verify_message}",
-                hint="get the kubeconfig anew from whoever runs the cluster; nothing was sent",
+                f"cannot {what}: the certificate of '{server}' {said}", hint=f"{hint}; nothing was sent"
             )
+        if isinstance(cause, ssl.SSLError) and (refused := _OF_OUR_CERTIFICATE.get(str(cause.reason))):
+            return ProviderError(f"cannot {what}: '{server}' {refused}", hint=_CLIENT)
         cause = cause.__cause__ or cause.__context__
     text = " ".join(str(error).split()) or type(error).__name__
     return ProviderUnavailable(
         f"cannot {what}: '{server}' does not answer: {text[:200]}",
         hint="is it up, and reached from here (a VPN, a firewall, the kubeconfig's server and proxy-url)?",
     )
+
+
+def _unverified(code: int) -> tuple[str, str]:
+    """Say what is the matter with a server's certificate, and what helps. Source: OpenSSL, X509_V_ERR_*."""
+    match code:
+        case 62 | 64:  # of a host's name, or an IP address
+            return "is for another name", (
+                "the kubeconfig's 'server' has to be a name or address that it is for; or 'tls-server-name' beside it "
+                "says one that it is for, where the cluster is reached through something in between"
+            )
+        case 10:
+            return "has expired", "whoever runs the cluster has to renew it; or this machine's clock is wrong (date)"
+        case 9:
+            return "does not hold yet", "this machine's clock may be wrong (date), or that of whoever made it"
+        case _:
+            return "is not of the authority that the kubeconfig names", (
+                "get the kubeconfig anew from whoever runs the cluster"
+            )
 
 
 def unsendable(what: str) -> InstarError:
