@@ -57,6 +57,7 @@ class ClusterStub:
         self.has_gateway_api = True
         self.has_metrics = False
         self.has_snapshots = True
+        self.keeps_signals = False  # as long as a gate of the API server is shut
         self.ready_snapshots = True  # else their driver says ``storage_says``, or nothing
         self.bound_claims = True  # the same of claims that are made from a snapshot
         self.storage_says = ""
@@ -268,6 +269,8 @@ class ClusterStub:
         if method == "POST":
             if found is not None:
                 return _status(409, "AlreadyExists", f'{plural} "{key[2]}" already exists')
+            if "dryRun" in query:
+                return 201, body if self.keeps_signals else _without_signals(body), {}
             return 201, self.put(plural, namespace, _written(body, query)), {}
         if method == "PATCH" and (found is not None or "kind" in body):  # what is applied is made
             uid = body.get("metadata", {}).get("uid")
@@ -326,6 +329,13 @@ def _written(body: Mapping[str, Any], query: Mapping[str, list[str]]) -> dict[st
     entry = {"manager": query.get("fieldManager", ["curl"])[0], "operation": "Update", "time": at}
     fields = {"fieldsV1": {f"f:{part}": {} for part in ("spec", "data") if part in body}}
     return {**body, "metadata": {**body["metadata"], "creationTimestamp": at, "managedFields": [entry | fields]}}
+
+
+def _without_signals(body: Mapping[str, Any]) -> dict[str, Any]:
+    made = copy.deepcopy(dict(body))
+    for one in made["spec"]["template"]["spec"]["containers"]:
+        one.get("lifecycle", {}).pop("stopSignal", None)
+    return made
 
 
 def _is_as_read(found: Mapping[str, Any] | None, read: Mapping[str, Any]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from clusters.images import PAUSE
 from clusters.layout import Layout, Node
-from clusters.parts import CONTAINERD
+from clusters.parts import CONTAINERD, FEATURE_GATES
 
 VOLUMES = [f"volume-{number}" for number in range(32)]
 GATEWAY = {"name": "public", "namespace": "gateways"}
@@ -158,6 +158,7 @@ def _kubelet(node: Node) -> dict[str, Any]:
         "cgroupRoot": f"/{node.name}",
         "failCgroupV1": False,
         "failSwapOn": False,
+        "featureGates": FEATURE_GATES,
         "oomScoreAdj": 0,  # to lower it takes a capability that root of a container has not got
         "clusterDomain": "cluster.local",
         "clusterDNS": [layout.dns_service],

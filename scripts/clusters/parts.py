@@ -25,6 +25,7 @@ ENVOY_ADMIN = "/run/envoy-admin.sock"
 CONTAINERD = "/run/containerd/containerd.sock"
 _CSI = "/run/csi.sock"
 NODE_IS_LOST_S = 20
+FEATURE_GATES = {"ContainerStopSignals": True}  # of the API server and of each node: alpha, and of use to `stop.signal`
 SIMULATED = "instar.test/simulated"
 
 
@@ -86,6 +87,7 @@ def _api_server(node: Node) -> list[str]:
         "advertise-address": node.address,
         "secure-port": 6443,
         "allow-privileged": "true",
+        "feature-gates": ",".join(f"{name}={str(on).lower()}" for name, on in FEATURE_GATES.items()),
         "authorization-mode": "Node,RBAC",
         "enable-admission-plugins": "NodeRestriction",
         "client-ca-file": keys / "ca.crt",

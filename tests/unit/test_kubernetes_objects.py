@@ -15,7 +15,7 @@ from instar.model.configuration import Configuration
 from instar.model.definition import Health, Limits, Service, Stop, Tmp, Volume
 from instar.model.digest import Digest
 from instar.model.image import Image, ImageConfig
-from instar.model.release import EnvironmentId, Instance, Release
+from instar.model.release import Command, EnvironmentId, Instance, Release
 from instar.providers.kubernetes.names import Names, environment_part
 from instar.providers.kubernetes.objects import anchor, claim, digest_of, group_objects, owned
 from instar.providers.kubernetes.pod import Order
@@ -77,6 +77,21 @@ def test_a_pod_is_the_image_by_its_digest_and_may_do_nothing_else() -> None:
     mounts = {one["mountPath"] for one in container["volumeMounts"]}
     assert mounts == {"/tmp", "/run", "/dev/shm"}
     assert all("emptyDir" in one for one in spec["volumes"])
+
+
+def test_another_signal_is_the_containers_and_one_that_only_waits_has_none() -> None:
+    odd = dataclasses.replace(SERVICE, stop=Stop(signal="SIGQUIT"))
+    spec = made(order(odd))["Deployment"]["spec"]["template"]["spec"]
+    ends = {"preStop": {"sleep": {"seconds": 5}}, "stopSignal": "SIGQUIT"}
+    assert (spec["os"], spec["containers"][0]["lifecycle"]) == ({"name": "linux"}, ends)
+    worker = dataclasses.replace(odd, port=None, health=Health(kind="none"))
+    spec = made(order(worker))["Deployment"]["spec"]["template"]["spec"]
+    assert spec["containers"][0]["lifecycle"] == {"stopSignal": "SIGQUIT"}
+    running = dataclasses.replace(order(odd).group, task="run 1", command=Command(argv=("tidy",)))
+    spec = made(dataclasses.replace(order(odd), group=running))["Job"]["spec"]["template"]["spec"]
+    assert "os" not in spec and "lifecycle" not in spec["containers"][0]
+    usual = made(order())["Deployment"]["spec"]["template"]["spec"]
+    assert "os" not in usual and "stopSignal" not in usual["containers"][0]["lifecycle"]
 
 
 def test_health_limits_and_stop_are_the_services() -> None:

@@ -52,6 +52,23 @@ def test_each_role_is_held_against_what_a_cluster_can_give(world: World) -> None
         world.provider.preflight(ENV, SETTINGS, SERVICE, launching=True, others={"worker": odd})
 
 
+def test_another_signal_is_let_through_where_the_cluster_keeps_it_and_nothing_is_made(world: World) -> None:
+    odd, before = dataclasses.replace(SERVICE, stop=Stop(signal="SIGQUIT")), dict(world.stub.objects)
+    with pytest.raises(Refused, match="it would say SIGTERM to its pods, and not SIGQUIT: it has no use") as told:
+        look(world, service=odd)
+    assert "ContainerStopSignals" in (told.value.hint or "")
+    unknown = Fault(
+        400,
+        {"kind": "Status", "message": 'unknown field "lifecycle.stopSignal"'},
+        fits=lambda method, path: path.endswith("/deployments"),
+    )
+    world.stub.faults = [unknown]  # of a cluster that is older than the field
+    with pytest.raises(Refused, match=r"and not SIGQUIT \(cannot create .*unknown field"):
+        look(world, service=odd)
+    world.stub.keeps_signals = True
+    assert look(world, service=odd) == () and world.stub.objects == before
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [

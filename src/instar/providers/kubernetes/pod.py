@@ -18,6 +18,7 @@ from instar.providers.kubernetes.names import CONFIGURATION, CONTAINER, GROUP, I
 from instar.providers.kubernetes.network import network_labels
 from instar.providers.kubernetes.pod_settings import PodSettings
 from instar.providers.kubernetes.settings import Place, SpreadSettings, TolerationSettings
+from instar.providers.kubernetes.stop_signal import USUAL, with_signal
 
 _RUN_BYTES: Final = 16 << 20
 SECRETS: Final = "/run/secrets"
@@ -86,6 +87,8 @@ def template(order: Order) -> Mapping[str, Any]:
         "containers": [_container(order)],
         "volumes": _volumes(order),
     }
+    if _signal(order) != USUAL:
+        spec["os"] = {"name": "linux"}  # without which no signal can be said
     if own.user_namespaces:
         spec["hostUsers"] = False
     if own.pull_secret is not None:
@@ -124,11 +127,14 @@ def _container(order: Order) -> Mapping[str, Any]:
         made["envFrom"] = [{"configMapRef": {"name": order.config_name}}]
     if order.group.task is None:
         made |= _probes(service.health, service.port)
+    lifecycle: dict[str, Any] = {}
     if order.serves:
         ports = {CONTAINER: service.port, **{port_name(name): one.port for name, one in service.ports.items()}}
         made["ports"] = [{"name": name, "containerPort": number, "protocol": "TCP"} for name, number in ports.items()]
         if _pre_stop_s(order):
-            made["lifecycle"] = {"preStop": {"sleep": {"seconds": _pre_stop_s(order)}}}
+            lifecycle = {"preStop": {"sleep": {"seconds": _pre_stop_s(order)}}}
+    if ends := with_signal(lifecycle, _signal(order)):
+        made["lifecycle"] = ends
     return made
 
 
@@ -257,6 +263,11 @@ def _user(order: Order) -> tuple[int, int]:
 def _grace_s(order: Order) -> int:
     """Return how long it may take to end: of one whose first process only waits, no longer than it has to."""
     return 1 if order.group.attended else _seconds(order.service.stop.grace_ms) + _pre_stop_s(order)
+
+
+def _signal(order: Order) -> str:
+    """Return what tells it to end: one whose first process only waits has nothing to do at its end."""
+    return USUAL if order.group.attended else order.service.stop.signal
 
 
 def _pre_stop_s(order: Order) -> int:

@@ -85,7 +85,6 @@ def _unfit(
     yield settings.requests != Requests(), "'requests' is the gateway's matter"
     yield settings.compression, "'compression' is the gateway's matter"
     yield settings.access_log, "'access_log' is the gateway's matter: it sees the requests, and has a log of its own"
-    yield service.stop.signal != "SIGTERM", f"it says SIGTERM to every pod, and not {service.stop.signal}"
     yield settings.tls.kind != "acme", "the certificates of its names are the gateway's; remove 'tls'"
     yield names.redirect, "'listen.redirect' is the gateway's matter"
     yield names.hsts_ms, "'listen.hsts' is the gateway's matter"

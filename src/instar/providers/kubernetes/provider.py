@@ -51,6 +51,7 @@ from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.shell import ClusterShell, open_shell
 from instar.providers.kubernetes.sight import Sight, find_gateway, unseen
 from instar.providers.kubernetes.signing import Signing
+from instar.providers.kubernetes.stop_signal import require_signals
 from instar.providers.kubernetes.traffic import EnvironmentTraffic
 from instar.providers.kubernetes.usage import ClusterMeasures
 from instar.providers.kubernetes.volumes import ClusterVolumes
@@ -136,6 +137,7 @@ class KubernetesProvider:
             preflight.require_same_cluster(environment, Place.of(before), place)
         api = self._api(place)
         told = preflight.look(api, self._names(environment), place, services, self.signing)
+        preflight.with_patience(lambda: require_signals(api, environment, place, services))
         if launching:
             preflight.require_registry(self._site.registries, place)
         return (*told, *notes(api, self._names(environment), settings), *unseen(api, place, settings))
