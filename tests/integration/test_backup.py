@@ -389,7 +389,7 @@ def test_while_a_restore_is_half_done_nobody_works_there(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(restoring, "_place", refuse)
+        patched.setattr(restoring, "_move_in", refuse)
         empty.restore(encrypted, machine="new")
     for asked in (lambda: empty.open().ledger, lambda: empty.open().store, lambda: empty.open().look_at_ledger()):
         with pytest.raises(Refused, match="a restore is not done with it"):

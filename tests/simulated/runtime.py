@@ -18,7 +18,7 @@ from instar.model.release import EnvironmentId, Instance, Release
 from instar.model.survey import Seen
 from instar.model.usage import Measured, Usage
 from instar.providers.base import NetworkPlan, Observed, Probe, Shell, Streams, Subject
-from instar.providers.commands import command_of, place_of_command, volumes_of
+from instar.providers.commands import command_of, key_of_command, volumes_of
 from instar.providers.facets import Attachment, Member
 from simulated.behaviour import Behaviour, asked_for, judged
 from simulated.clock import VirtualClock
@@ -333,7 +333,7 @@ class SimulatedRuntime(SimulatedVolumes, SimulatedNames):
         if behaviour.create_fails:
             with self.effects.step(f"remove {instance.id}"):
                 self._take(instance.id)
-            hint = f"{place_of_command(instance)} in the definition, or what the image is made of"
+            hint = f"{key_of_command(instance)} in the definition, or what the image is made of"
             raise ProviderError(f"cannot create '{instance.id}': {behaviour.create_fails}", hint=hint)
         with self.effects.step(f"create {instance.id}"):
             self._last_pid += 1

@@ -9,7 +9,7 @@ import pytest
 from instar.errors import ProviderError
 from instar.model.definition import Task, Volume
 from instar.model.release import Command
-from instar.providers.commands import command_of, place_of_command, volumes_of
+from instar.providers.commands import command_of, key_of_command, volumes_of
 from simulated.values import instance, release
 
 TASKS = {
@@ -31,7 +31,7 @@ def test_a_task_runs_its_own_command(task: str | None, command: tuple[str, ...],
     of = release(**TASKS)
     one = dataclasses.replace(instance(of=of), task=task)
     assert command_of(one, of) == command
-    assert place_of_command(one) == place
+    assert key_of_command(one) == place
 
 
 def test_a_command_that_was_given_is_the_one_and_gets_all_volumes() -> None:

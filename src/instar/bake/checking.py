@@ -68,10 +68,10 @@ def baked_elsewhere(
 ) -> Iterator[tuple[Store, Baked]]:
     """Bake everything anew in a place of its own, which is gone afterwards. Layers of images that it stands on are of
     the store ``bases``. Raises what a bake raises."""
-    place = state.steps / "check"
-    there = StateDirectory(place, place / "run")
+    folder = state.steps / "check"
+    there = StateDirectory(folder, folder / "run")
     _clear(there)
-    place.mkdir(mode=0o700, parents=True)
+    folder.mkdir(mode=0o700, parents=True)
     store, layers = _parts(there)
     umask = os.umask(_UMASK)
     try:

@@ -109,17 +109,17 @@ def _names(
     if dynamic is None:
         return ()
     size = min(dynamic.size_bytes, _DYNAMIC_LIMIT_BYTES) // _ENTRY.size * _ENTRY.size
-    places, strings = list[int](), 0
+    offsets, strings = list[int](), 0
     for tag, value in _ENTRY.iter_unpack(os.pread(descriptor, size, _offset(dynamic.offset))):
         if tag == _END:
             break
         if tag in tags:
-            places.append(value)
+            offsets.append(value)
         elif tag == _STRINGS:
             strings = value
     within = next(one for one in segments if one.kind == _LOAD and 0 <= strings - one.address < one.size_bytes)
     begin = within.offset + strings - within.address
-    return tuple(name for place in places if (name := _name(descriptor, begin + place, limit)))
+    return tuple(name for offset in offsets if (name := _name(descriptor, begin + offset, limit)))
 
 
 def _name(descriptor: int, offset: int, limit: int) -> str:

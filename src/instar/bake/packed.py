@@ -37,7 +37,7 @@ def first_difference(one: BinaryIO, two: BinaryIO, *, begin: int = 0) -> int | N
         before, after = one.read(_CHUNK_BYTES), two.read(_CHUNK_BYTES)
         if before != after:
             pairs = enumerate(zip(before, after, strict=False))
-            return at + next((place for place, pair in pairs if pair[0] != pair[1]), min(len(before), len(after)))
+            return at + next((number for number, pair in pairs if pair[0] != pair[1]), min(len(before), len(after)))
         if not before:
             return None
         at += len(before)

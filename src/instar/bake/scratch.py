@@ -237,8 +237,8 @@ class Room:
             yield self.root()
             return
         assert self._alone is not None
-        place = self._written / "tried"
-        upper, work, root = (place / name for name in ("upper", "work", "root"))
+        tried = self._written / "tried"
+        upper, work, root = (tried / name for name in ("upper", "work", "root"))
         for folder in (upper, work, root):
             folder.mkdir(parents=True)
         mounts.mount_overlay([self._alone, self._scratch.plate], root, upper=upper, work=work)
@@ -246,7 +246,7 @@ class Room:
             yield root
         finally:
             mounts.unmount(root)
-            trees.remove(place)  # the service may have filled it
+            trees.remove(tried)  # the service may have filled it
 
     def close(self) -> None:
         """Unmount the root: ``upper`` is what the step leaves."""

@@ -107,14 +107,14 @@ class AcmeOrder:
         in the place of may have been replaced by an order that came to nothing."""
         if replaces is not None:
             try:
-                return self._place(names, replaces)
+                return self._order(names, replaces)
             except AuthorityUnavailable:
                 raise
             except CertificateError:
                 pass
-        return self._place(names, None)
+        return self._order(names, None)
 
-    def _place(self, names: Sequence[str], replaces: str | None) -> str:
+    def _order(self, names: Sequence[str], replaces: str | None) -> str:
         what = f"order a certificate of '{names[0]}'"
         identifiers = tuple(messages.Identifier(typ=messages.IDENTIFIER_FQDN, value=name) for name in names)
         wanted: dict[str, Any] = {"identifiers": identifiers, "profile": self._profile, "replaces": replaces}

@@ -190,7 +190,7 @@ def find_own_environment(
     return found
 
 
-def place_of(word: str) -> EnvironmentId:
+def environment_named(word: str) -> EnvironmentId:
     """Return the environment that SERVICE/ENV names, whether there is one or not. Raises UsageError."""
     from instar.definition.forms import NAME
     from instar.model.release import EnvironmentId

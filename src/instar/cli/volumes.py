@@ -8,7 +8,7 @@ import click
 
 from instar.cli import completing
 from instar.cli.asking import have_typed
-from instar.cli.options import Number, json_option, open_workspace, place_of, take_over_option
+from instar.cli.options import Number, environment_named, json_option, open_workspace, take_over_option
 from instar.cli.screen import say, say_json, show
 
 
@@ -37,11 +37,11 @@ def list_volumes(as_json: bool = False) -> None:
         show(volumes_page(kept))
 
 
-_place = click.argument("environment", metavar="SERVICE/ENV", shell_complete=completing.environments)
+_environment = click.argument("environment", metavar="SERVICE/ENV", shell_complete=completing.environments)
 
 
 @volumes.command("snapshot")
-@_place
+@_environment
 @click.argument("name")
 @take_over_option
 def snapshot(environment: str, name: str, take_over: bool) -> None:
@@ -54,7 +54,7 @@ def snapshot(environment: str, name: str, take_over: bool) -> None:
     from instar.model.sizes import size_text
     from instar.operations.snapshots import snapshot as take
 
-    made = take(open_workspace(of_machine=True), place_of(environment), name, take_over=take_over)
+    made = take(open_workspace(of_machine=True), environment_named(environment), name, take_over=take_over)
     size = f", {size_text(made.used_bytes)}" if made.used_bytes is not None else ""
     say(f"snapshot {made.number} of '{name}' of {made.environment}{size}, in {made.where}")
 
@@ -74,7 +74,7 @@ def list_snapshots(as_json: bool) -> None:
 
 
 @volumes.command("restore")
-@_place
+@_environment
 @click.argument("name")
 @click.argument("number", metavar="N", type=Number())
 @take_over_option
@@ -85,14 +85,14 @@ def restore(environment: str, name: str, number: int, take_over: bool) -> None:
     """
     from instar.operations.snapshots import restore as run
 
-    found = place_of(environment)
+    found = environment_named(environment)
     kept = run(open_workspace(of_machine=True), found, name, number, take_over=take_over)
     before = "" if kept is None else f"; what it held before is snapshot {kept}"
     say(f"'{name}' of {found} holds what it did in snapshot {number}{before}")
 
 
 @volumes.command("copy")
-@_place
+@_environment
 @click.argument("name")
 @click.argument("to", metavar="SERVICE/ENV", shell_complete=completing.environments)
 @click.option("--as", "as_name", metavar="NAME", help="What it is called there; by default the same.")
@@ -105,7 +105,7 @@ def copy(environment: str, name: str, to: str, as_name: str | None, take_over: b
     from instar.definition.forms import NAME
     from instar.operations.snapshots import copy_volume
 
-    source, target, called = place_of(environment), place_of(to), as_name or name
+    source, target, called = environment_named(environment), environment_named(to), as_name or name
     if not re.fullmatch(NAME, called):
         raise click.UsageError(f"'{called}' is no volume's name: small letters, digits and hyphens")
     copy_volume(open_workspace(of_machine=True), source, name, target, called, take_over=take_over)
@@ -113,7 +113,7 @@ def copy(environment: str, name: str, to: str, as_name: str | None, take_over: b
 
 
 @volumes.command("remove")
-@_place
+@_environment
 @click.argument("name")
 @click.option("--snapshot", "number", metavar="N", type=Number(), help="Only this snapshot of it.")
 @take_over_option
@@ -126,7 +126,7 @@ def remove(environment: str, name: str, number: int | None, take_over: bool, yes
     from instar.operations.snapshots import remove_snapshot
     from instar.operations.volumes import remove_volume, volumes
 
-    workspace, found = open_workspace(of_machine=True), place_of(environment)
+    workspace, found = open_workspace(of_machine=True), environment_named(environment)
     if number is not None:
         if not yes:
             have_typed(f"This removes snapshot {number} of '{name}' of {environment}.", name)

@@ -115,11 +115,11 @@ def dropped(terms: Sequence[Term]) -> tuple[Dropped, ...]:
     """Return the entries that a release had, and the one after it hasn't, or at other times: the oldest first. Of
     releases that nobody knows any more, nothing is."""
     found = []
-    for place in range(len(terms) - 1, 0, -1):
-        (former, _), (latter, until) = terms[place], terms[place - 1]
+    for number in range(len(terms) - 1, 0, -1):
+        (former, _), (latter, until) = terms[number], terms[number - 1]
         if former is None or latter is None:
             continue
-        since = in_force_since(former, terms[place:])
+        since = in_force_since(former, terms[number:])
         found += [
             Dropped(entry=Entry(name=name, task=task), since=since[name], until=until)
             for name, task in former.configuration.schedule.items()

@@ -338,18 +338,18 @@ class _PgRow(tuple[Any, ...]):
     """A row that is read by a column's name or its place, as SQLite's are."""
 
     __slots__ = ()
-    places: Mapping[str, int] = {}
+    columns: Mapping[str, int] = {}
 
     def __getitem__(self, key: Any) -> Any:
-        return super().__getitem__(self.places[key] if isinstance(key, str) else key)
+        return super().__getitem__(self.columns[key] if isinstance(key, str) else key)
 
     def keys(self) -> Sequence[str]:
-        return tuple(self.places)
+        return tuple(self.columns)
 
 
 @functools.lru_cache(maxsize=256)
 def _row_class(names: tuple[str, ...]) -> type[_PgRow]:
-    return type("Row", (_PgRow,), {"places": {name: place for place, name in enumerate(names)}, "__slots__": ()})
+    return type("Row", (_PgRow,), {"columns": {name: number for number, name in enumerate(names)}, "__slots__": ()})
 
 
 def _row_factory(cursor: psycopg.Cursor[Any]) -> Callable[[Sequence[Any]], Row]:

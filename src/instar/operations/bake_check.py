@@ -26,7 +26,7 @@ def check_bake(workspace: Workspace, loaded: Loaded) -> BakeCheck:
         workspace.report(
             Progress(stage="check", text="everything once more, elsewhere and from nothing", kind="running")
         )
-        place = baked_elsewhere(
+        elsewhere = baked_elsewhere(
             loaded,
             lock=lock,
             cache=workspace.cache,
@@ -34,7 +34,7 @@ def check_bake(workspace: Workspace, loaded: Loaded) -> BakeCheck:
             report=workspace.report,
             bases=workspace.store,
         )
-        with place as (store, again):
+        with elsewhere as (store, again):
             found = tuple(differences(workspace.store, baked, store, again))
     told = f"{len(found)} files differ" if found else "the same bytes"
     workspace.report(Progress(stage="check", text=told, kind="failed" if found else "done"))

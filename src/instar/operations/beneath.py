@@ -72,8 +72,8 @@ def image_beneath(workspace: Workspace, base: BaseImage, bring: Callable[[Store]
             bring(workspace.store)
             found = _look(workspace, workspace.store, base)
     else:
-        with cache.workspace() as place:
-            store = Store(place / "store")
+        with cache.workspace() as folder:
+            store = Store(folder / "store")
             bring(store)
             found = _look(workspace, store, base)
     _remember(file, found)

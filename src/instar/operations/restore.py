@@ -123,7 +123,7 @@ def restore(
             kept_volumes = state.volumes.is_dir() and any(state.volumes.iterdir())
             lost = _lost(state)
             was: MachineFile = "left" if left_out else _machine_file(workspace, state.restore)
-            _place(state)
+            _move_in(state)
     return Restored(
         summary=backup.summary,
         state_id=workspace.find_state_id(),
@@ -398,7 +398,7 @@ def _machine_file_unless_refused(workspace: Workspace, made: Path) -> Iterator[N
         raise
 
 
-def _place(state: StateDirectory) -> None:
+def _move_in(state: StateDirectory) -> None:
     """Move what is in ``.restore`` to where it belongs; killed anywhere, it goes on when it is called again."""
     try:
         (state.restore / _BEFORE).mkdir(mode=0o700, exist_ok=True)

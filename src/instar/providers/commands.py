@@ -38,7 +38,7 @@ def task_of(instance: Instance, release: Release) -> Task | None:
     raise ProviderError(f"release {release.number} has no task '{instance.task}'")
 
 
-def place_of_command(instance: Instance) -> str:
+def key_of_command(instance: Instance) -> str:
     """Say where in the definition an author finds the command that ``instance`` runs ("service.before, task 1")."""
     of = f"roles.{instance.role}" if instance.role else "service"
     if instance.task is None:

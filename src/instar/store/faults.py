@@ -16,19 +16,19 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextlib.contextmanager
-def reported(action: str, place: Path) -> Iterator[None]:
-    """Turn an OSError inside into StoreError "cannot ‹action›: …". ``place`` is where was being written."""
+def reported(action: str, path: Path) -> Iterator[None]:
+    """Turn an OSError inside into StoreError "cannot ‹action›: …". ``path`` is where was being written."""
     try:
         yield
     except OSError as error:
-        raise refusal(action, error, place) from error
+        raise refusal(action, error, path) from error
 
 
-def refusal(action: str, error: OSError, place: Path) -> StoreError:
+def refusal(action: str, error: OSError, path: Path) -> StoreError:
     """Return the StoreError for what the operating system refused."""
     if error.errno in _FULL:
         return StoreError(
-            f"cannot {action}: {_fullness(place)}",
+            f"cannot {action}: {_fullness(path)}",
             hint="free space there; instar gc --all removes what no kept release needs",
         )
     if error.errno in (errno.EACCES, errno.EPERM) and os.geteuid() != 0:
@@ -36,8 +36,8 @@ def refusal(action: str, error: OSError, place: Path) -> StoreError:
     return StoreError(f"cannot {action}: {error.strerror or error}")
 
 
-def _fullness(place: Path) -> str:
-    mount = mount_of(place)
+def _fullness(path: Path) -> str:
+    mount = mount_of(path)
     status = os.statvfs(mount)
     if status.f_favail == 0 and status.f_files:
         return f"the file system at '{mount}' has no inodes left"

@@ -157,8 +157,8 @@ def give_tag(descriptors: list[Descriptor], name: str, digest: Digest) -> None:
     if tags(descriptors).get(name) == digest:
         return
     freed = [_untagged(item) if _tag(item) == name else item for item in descriptors]
-    place = max(at for at, item in enumerate(freed) if item["digest"] == digest)
-    freed.insert(place + 1, entered(freed[place], name))
+    at = max(number for number, item in enumerate(freed) if item["digest"] == digest)
+    freed.insert(at + 1, entered(freed[at], name))
     descriptors[:] = _without_repetition(freed)
 
 

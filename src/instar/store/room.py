@@ -27,19 +27,19 @@ class Limit:
     why: str = ALLOWED
 
 
-def limited(size_bytes: int, place: Path, *, copies: int = 1) -> Limit:
-    """Return a limit of so many bytes, or of what there is room for at ``place`` when it is to lie there ``copies``
+def limited(size_bytes: int, path: Path, *, copies: int = 1) -> Limit:
+    """Return a limit of so many bytes, or of what there is room for at ``path`` when it is to lie there ``copies``
     times. Raises OSError."""
-    mount, room_bytes = free_room(place)
+    mount, room_bytes = free_room(path)
     room_bytes //= copies
     if room_bytes >= size_bytes:
         return Limit(size_bytes=size_bytes)
     return Limit(size_bytes=room_bytes, why=f"that there is room for at '{mount}'")
 
 
-def require_room(size_bytes: int, place: Path, action: str) -> None:
-    """Raise StoreError "cannot ‹action›: …" where so many bytes have no room at ``place``."""
-    mount, room_bytes = free_room(place)
+def require_room(size_bytes: int, path: Path, action: str) -> None:
+    """Raise StoreError "cannot ‹action›: …" where so many bytes have no room at ``path``."""
+    mount, room_bytes = free_room(path)
     if size_bytes > room_bytes:
         raise StoreError(
             f"cannot {action}: {size_text(size_bytes)} are to come, and the file system at '{mount}' has room for "
@@ -48,16 +48,16 @@ def require_room(size_bytes: int, place: Path, action: str) -> None:
         )
 
 
-def mount_of(place: Path) -> Path:
-    """Return where the file system is mounted on which ``place`` is, or would be."""
-    mount = place.absolute()
+def mount_of(path: Path) -> Path:
+    """Return where the file system is mounted on which ``path`` is, or would be."""
+    mount = path.absolute()
     while not mount.exists() or not mount.is_mount():
         mount = mount.parent
     return mount
 
 
-def free_room(place: Path) -> tuple[Path, int]:
-    mount = mount_of(place)
+def free_room(path: Path) -> tuple[Path, int]:
+    mount = mount_of(path)
     status = os.statvfs(mount)
     reserve_bytes = min(_RESERVE_BYTES, status.f_blocks * status.f_frsize // _RESERVED_PART)
     return mount, max(0, status.f_bavail * status.f_frsize - reserve_bytes)

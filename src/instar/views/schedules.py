@@ -35,10 +35,10 @@ def schedule_page(found: Schedule) -> Page:
     ]
     header = ("NAME", "WHEN", "LAST (UTC)", "WHICH ENDED", "MISSED (UTC)", "NEXT (UTC)")
     shown = [
-        place for place in range(len(header)) if header[place] != "MISSED (UTC)" or any(row[place] for row in rows)
+        column for column in range(len(header)) if header[column] != "MISSED (UTC)" or any(row[column] for row in rows)
     ]
     yield Table(
-        rows=[tuple(row[place] for place in shown) for row in rows], header=tuple(header[place] for place in shown)
+        rows=[tuple(row[column] for column in shown) for row in rows], header=tuple(header[column] for column in shown)
     )
     for one in found.entries:
         if one.last is not None and one.outcome not in {None, "done"}:

@@ -82,9 +82,9 @@ class Closure:
 
     def add_program(self, name: str, workdir: str = "/") -> str | None:
         """Keep a program, and its interpreter. Returns its real path, None where there is none."""
-        places = [f"{workdir}/{name}"] if "/" in name else [f"{folder}/{name}" for folder in self._path]
-        place = name if name.startswith("/") else next((one for one in places if self._is_file(one)), None)
-        real = self.add(place) if place and self._is_file(place) else None
+        paths = [f"{workdir}/{name}"] if "/" in name else [f"{folder}/{name}" for folder in self._path]
+        path = name if name.startswith("/") else next((one for one in paths if self._is_file(one)), None)
+        real = self.add(path) if path and self._is_file(path) else None
         if real is not None and real not in self._programs:
             self._programs.add(real)
             for opened in _OPENED_BY_PROGRAMS.get(real.rpartition("/")[2].rstrip("0123456789."), ()):
@@ -133,14 +133,14 @@ class Closure:
             for opened in _OPENED.get(path.rpartition("/")[2], ()):
                 self.add(opened.format(self._libraries()))
 
-    def _needed(self, places: Sequence[str], by: str) -> list[str]:
-        for place in places:
-            if self._is_file(place):
-                real = self._real(place)
+    def _needed(self, paths: Sequence[str], by: str) -> list[str]:
+        for path in paths:
+            if self._is_file(path):
+                real = self._real(path)
                 assert real is not None
                 self._keep(real)
                 return [real]
-        self.missing.setdefault(places[-1].rpartition("/")[2], by)
+        self.missing.setdefault(paths[-1].rpartition("/")[2], by)
         return []
 
     def _linked(self, path: str) -> elf.Linked | None:
@@ -172,12 +172,12 @@ class Closure:
 
     def _library_folders(self) -> Iterator[str]:
         """Yield the folders that the loader's configuration names."""
-        places = ["etc/ld.so.conf"]
+        paths = ["etc/ld.so.conf"]
         real = self._real("etc/ld.so.conf.d")
         if real is not None:
-            places += sorted(f"{real}/{name}" for name in os.listdir(self._at(real)) if name.endswith(".conf"))  # noqa: PTH208
-        for place in places:
-            file = self._real(place)
+            paths += sorted(f"{real}/{name}" for name in os.listdir(self._at(real)) if name.endswith(".conf"))  # noqa: PTH208
+        for path in paths:
+            file = self._real(path)
             text = self._start_of(file).decode("utf-8", "replace") if file is not None else ""
             yield from (line.strip() for line in text.splitlines() if line.startswith("/"))
 

@@ -125,10 +125,10 @@ def _build(tree: Path, wanted: Sequence[Folder]) -> None:
         for folder in wanted:
             _inside(tree, folder).mkdir(mode=0o700)
         for folder in reversed(wanted):  # what is made in one changes its time
-            place = _inside(tree, folder)
-            os.chown(place, folder.uid, folder.gid)
-            place.chmod(folder.mode)
-            os.utime(place, ns=(folder.mtime_ns, folder.mtime_ns))
+            path = _inside(tree, folder)
+            os.chown(path, folder.uid, folder.gid)
+            path.chmod(folder.mode)
+            os.utime(path, ns=(folder.mtime_ns, folder.mtime_ns))
     except OSError as error:
         raise HostError(f"cannot make the mount points of an instance: {error}") from error
 

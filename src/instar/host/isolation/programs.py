@@ -42,9 +42,9 @@ def check(command: Sequence[str], execution: Execution) -> str:
     """Return where inside the root the command's program is. Raises Unrunnable."""
     if not command or not command[0]:
         raise Unrunnable("the command is empty")
-    place = _find(command[0], execution)
-    _check_file(place, execution, _MAX_SCRIPTS)
-    return place
+    program = _find(command[0], execution)
+    _check_file(program, execution, _MAX_SCRIPTS)
+    return program
 
 
 def real_path(root: Path, path: str) -> Path | None:
@@ -67,18 +67,18 @@ def is_static(file: Path) -> bool:
 
 def _find(name: str, execution: Execution) -> str:
     if "/" in name:
-        place = str(PurePosixPath(execution.workdir, name))
-        if real_path(execution.root, place) is None:
+        program = str(PurePosixPath(execution.workdir, name))
+        if real_path(execution.root, program) is None:
             raise Unrunnable(f"command '{name}' is not in the image")
-        return place
+        return program
     folders = [folder or "." for folder in execution.search.split(":")]
-    places = [str(PurePosixPath(execution.workdir, folder, name)) for folder in folders]
-    found = [place for place in places if (file := real_path(execution.root, place)) and file.is_file()]
+    programs = [str(PurePosixPath(execution.workdir, folder, name)) for folder in folders]
+    found = [program for program in programs if (file := real_path(execution.root, program)) and file.is_file()]
     if not found:
         elsewhere = _elsewhere(name, execution.root)
         advice = f"; '{elsewhere}' is: say that, or its folder in PATH (image.env)" if elsewhere else ""
         raise Unrunnable(f"command '{name}' is not in the image (looked in {', '.join(folders)}){advice}")
-    return next((place for place in found if _forbids(place, execution) is None), found[0])
+    return next((program for program in found if _forbids(program, execution) is None), found[0])
 
 
 def _elsewhere(name: str, root: Path) -> str | None:
@@ -86,60 +86,60 @@ def _elsewhere(name: str, root: Path) -> str | None:
     for count, (folder, _, files) in enumerate(os.walk(root)):
         if count == _MOST_FOLDERS:
             return None
-        place = Path(folder, name)
-        if name in files and stat.S_ISREG(mode := place.lstat().st_mode) and mode & stat.S_IXOTH:
-            inside = str(PurePosixPath("/", place.relative_to(root)))
+        path = Path(folder, name)
+        if name in files and stat.S_ISREG(mode := path.lstat().st_mode) and mode & stat.S_IXOTH:
+            inside = str(PurePosixPath("/", path.relative_to(root)))
             if inside.isprintable():
                 return inside
     return None
 
 
-def _check_file(place: str, execution: Execution, scripts_left: int) -> None:
-    file = real_path(execution.root, place)
+def _check_file(program: str, execution: Execution, scripts_left: int) -> None:
+    file = real_path(execution.root, program)
     if file is None:
-        raise Unrunnable(f"command '{place}' is not in the image")
+        raise Unrunnable(f"command '{program}' is not in the image")
     if not file.is_file():
-        raise Unrunnable(f"command '{place}' is not a file")
-    if cause := _forbids(place, execution):
-        raise Unrunnable(f"command '{place}' may not be executed by the image's user ({cause})")
+        raise Unrunnable(f"command '{program}' is not a file")
+    if cause := _forbids(program, execution):
+        raise Unrunnable(f"command '{program}' may not be executed by the image's user ({cause})")
     with file.open("rb") as content:
         head = content.read(_HEAD_BYTES)
     if head.startswith(b"#!"):
-        _check_script(place, head, execution, scripts_left)
+        _check_script(program, head, execution, scripts_left)
     elif head.startswith(b"\x7fELF"):
-        _check_elf(place, file, head, execution)
+        _check_elf(program, file, head, execution)
     elif not head:
-        raise Unrunnable(f"command '{place}' is an empty file")
+        raise Unrunnable(f"command '{program}' is an empty file")
     else:
-        raise Unrunnable(f"command '{place}' is neither a program nor a script with a '#!' line")
+        raise Unrunnable(f"command '{program}' is neither a program nor a script with a '#!' line")
 
 
-def _check_script(place: str, head: bytes, execution: Execution, scripts_left: int) -> None:
+def _check_script(program: str, head: bytes, execution: Execution, scripts_left: int) -> None:
     words = os.fsdecode(head.split(b"\n", 1)[0][2:].strip()).split()
     if not words:
-        raise Unrunnable(f"command '{place}' has an empty '#!' line")
+        raise Unrunnable(f"command '{program}' has an empty '#!' line")
     if real_path(execution.root, str(PurePosixPath(execution.workdir, words[0]))) is None:
-        raise Unrunnable(f"command '{place}' begins with '#!{words[0]}', and that is not in the image")
+        raise Unrunnable(f"command '{program}' begins with '#!{words[0]}', and that is not in the image")
     if not scripts_left:
-        raise Unrunnable(f"command '{place}' is a script of a script of a script")
+        raise Unrunnable(f"command '{program}' is a script of a script of a script")
     _check_file(words[0], execution, scripts_left - 1)
     if PurePosixPath(words[0]).name == "env" and len(words) == 2:
         _find(words[1], execution)
 
 
-def _check_elf(place: str, file: Path, head: bytes, execution: Execution) -> None:
+def _check_elf(program: str, file: Path, head: bytes, execution: Execution) -> None:
     with Path("/proc/self/exe").open("rb") as own:
         ours = own.read(20)
     if (head[4:6], head[18:20]) != (ours[4:6], ours[18:20]):
         machine = int.from_bytes(head[18:20], "little")
         other = _OTHER_MACHINES.get(machine, f"machine {machine}")
-        raise Unrunnable(f"command '{place}' was built for another architecture ({other})")
+        raise Unrunnable(f"command '{program}' was built for another architecture ({other})")
     try:
         interpreter = _interpreter(file, head)
     except (struct.error, ValueError, OverflowError, OSError):
-        raise Unrunnable(f"command '{place}' is a damaged program: its headers lead nowhere") from None
+        raise Unrunnable(f"command '{program}' is a damaged program: its headers lead nowhere") from None
     if interpreter and real_path(execution.root, interpreter) is None:
-        raise Unrunnable(f"command '{place}' needs '{interpreter}', and that is not in the image")
+        raise Unrunnable(f"command '{program}' needs '{interpreter}', and that is not in the image")
 
 
 def _interpreter(file: Path, head: bytes) -> str | None:
@@ -161,28 +161,28 @@ def _interpreter(file: Path, head: bytes) -> str | None:
 def _walk(root: Path, path: str, links: int = _MAX_LINKS) -> Path:
     """Follow ``path`` inside ``root``. Raises OSError where there is nothing."""
     todo = list(reversed(PurePosixPath("/", path).parts[1:]))
-    place: list[str] = []
+    reached: list[str] = []
     while todo:
         part = todo.pop()
         if part == "..":
-            place = place[:-1]
+            reached = reached[:-1]
             continue
-        current = root.joinpath(*place, part)
+        current = root.joinpath(*reached, part)
         if stat.S_ISLNK(current.lstat().st_mode):
             links -= 1
             if links < 0:
                 raise OSError("too many links")
             target = PurePosixPath(current.readlink())
-            place = [] if target.is_absolute() else place
+            reached = [] if target.is_absolute() else reached
             todo.extend(reversed([step for step in target.parts if step != "/"]))
         else:
-            place.append(part)
-    return root.joinpath(*place)
+            reached.append(part)
+    return root.joinpath(*reached)
 
 
-def _forbids(place: str, execution: Execution) -> str | None:
+def _forbids(program: str, execution: Execution) -> str | None:
     """Say which mode keeps the user from executing the file; None when it may."""
-    file = real_path(execution.root, place)
+    file = real_path(execution.root, program)
     if file is None:
         return "it is not there"
     folders = [folder for folder in file.parents if folder.is_relative_to(execution.root)]

@@ -246,12 +246,12 @@ def _mounts(limits: SandboxLimits, shown: Mapping[str, Path]) -> list[dict[str, 
         _mount("/dev/pts", "devpts", "nosuid", "noexec", *terminals),
         _mount("/dev/shm", "tmpfs", *plain, "mode=1777", "size=64m"),  # noqa: S108  the sandbox's own
         _mount("/tmp", "tmpfs", *plain, "mode=1777", f"size={limits.tmp_bytes}"),  # noqa: S108
-        *(_mount(place, "bind", *plain, "bind", "ro", source=str(path)) for place, path in shown.items()),
+        *(_mount(point, "bind", *plain, "bind", "ro", source=str(path)) for point, path in shown.items()),
     ]
 
 
-def _mount(place: str, kind: str, *options: str, source: str | None = None) -> dict[str, Any]:
-    return {"destination": place, "type": kind, "source": source or kind, "options": options}
+def _mount(point: str, kind: str, *options: str, source: str | None = None) -> dict[str, Any]:
+    return {"destination": point, "type": kind, "source": source or kind, "options": options}
 
 
 def _seccomp_on_the_machine() -> dict[str, Any]:

@@ -24,7 +24,7 @@ from instar.model.digest import Digest
 from instar.model.image import Image
 from instar.model.release import Instance, Release
 from instar.process import Process
-from instar.providers.commands import command_of, place_of_command, volumes_of
+from instar.providers.commands import command_of, key_of_command, volumes_of
 from instar.providers.local import allocations, logs, record, root
 from instar.providers.local.inspection import facts, modes
 from instar.providers.local.names import SECRETS, InstanceNames
@@ -210,7 +210,7 @@ def _checked_command(order: CreationOrder, users: Users | None) -> Sequence[str]
         if not any(command[0].startswith(f"{volume.path}/") for volume in service.volumes):
             programs.check(command, execution)
     except programs.Unrunnable as error:
-        where = f"{place_of_command(order.instance)} in the definition"
+        where = f"{key_of_command(order.instance)} in the definition"
         where = where if order.instance.command is None else "the command as it was given"
         raise ProviderError(str(error), hint=f"{where}, or what the image is made of") from None
     if order.instance.attended:  # it is begun by who has its streams

@@ -10,7 +10,7 @@ from instar.model.log_stream import LogStream
 from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
 from instar.providers.local import logs
-from instar.providers.local.proxy import Proxy, place_of
+from instar.providers.local.proxy import Proxy, environment_of
 from instar.router import access_writer, config
 
 
@@ -27,7 +27,7 @@ class LocalLogFiles:
         return (
             *(LogStream(kind="instance", name=path.stem, files=logs.newest_first(path)) for path in printed),
             *(
-                LogStream(kind="access", name=str(place_of(path.parent)), files=logs.newest_first(path))
+                LogStream(kind="access", name=str(environment_of(path.parent)), files=logs.newest_first(path))
                 for path in asked
             ),
         )

@@ -35,7 +35,7 @@ def keep_full(log: Path, *, lost: bool | None = False) -> None:
     one and today's; None: nobody knows."""
     with contextlib.suppress(OSError):  # another process was quicker: the same links are there
         if take(log):
-            place(log, lost=lost)
+            append_taken(log, lost=lost)
 
 
 def take(log: Path) -> bool:
@@ -51,7 +51,7 @@ def take(log: Path) -> bool:
     return True
 
 
-def place(log: Path, *, lost: bool | None) -> None:
+def append_taken(log: Path, *, lost: bool | None) -> None:
     """Put what was taken after the full files."""
     if held(log).exists():
         if lost is not False:
@@ -129,7 +129,7 @@ class Keeper:
             meanwhile = self._begun.get(log.name, 0)  # begun before it was taken, or after
             if meanwhile and inode_of(log) == inode_of(taken(log)):
                 surely, meanwhile = surely + self._begun.pop(log.name), 0
-            place(log, lost=True if surely > 1 else None if meanwhile else False)
+            append_taken(log, lost=True if surely > 1 else None if meanwhile else False)
         except OSError:  # the disk is full, or its environment is being removed
             self._unkept[log.name] = surely
 

@@ -102,7 +102,7 @@ class Names:
     def router_group(self, environment: EnvironmentId) -> str:
         return f"{self.routers_group}/{environment.service}.{environment.name}"
 
-    def place_of_group(self, child: str) -> EnvironmentId | None:
+    def environment_of_group(self, child: str) -> EnvironmentId | None:
         """Return whose router the group ``child`` of ``routers_group`` is of."""
         service, _, environment = child.partition(".")
         return EnvironmentId(service=service, name=environment) if service and environment else None

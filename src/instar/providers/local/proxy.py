@@ -30,7 +30,7 @@ from instar.router.slots import Live, Slots
 _TRIES = 5
 
 
-def place_of(directory: Path) -> EnvironmentId:
+def environment_of(directory: Path) -> EnvironmentId:
     """Return whose router ``directory`` is of."""
     return EnvironmentId(service=directory.parent.name, name=directory.name)
 
@@ -45,9 +45,9 @@ def running(state: StateDirectory, state_id: str) -> set[EnvironmentId]:
     directory."""
     word = label(state_id)
     directories = [directory_of(words) for _, words in find_processes(lambda words: word in words)]
-    found = {place_of(path) for path in directories if path and path.parent.parent == state.routers}
+    found = {environment_of(path) for path in directories if path and path.parent.parent == state.routers}
     names = Names(state, state_id)
-    grouped = {names.place_of_group(child) for child in cgroups.children(names.routers_group)}
+    grouped = {names.environment_of_group(child) for child in cgroups.children(names.routers_group)}
     return found | {environment for environment in grouped if environment}
 
 
@@ -213,4 +213,4 @@ def describe(pid: int) -> str | None:
     directory = directory_of(words) if any(word.startswith(label("")) for word in words) else None
     if directory is not None and directory.name == "edge":
         return f"the edge, which has the names of '{directory.parent}' (process {pid}),"
-    return f"the router of '{place_of(directory)}' (process {pid})" if directory else None
+    return f"the router of '{environment_of(directory)}' (process {pid})" if directory else None

@@ -67,12 +67,12 @@ def mount(
     of its layers, topmost first. Raises HostError, Unsupported."""
     with images.standing():
         lowers = _lowers(names, image, points, images)
-        places = [place for _, place in lowers]
+        layers = [mounted for _, mounted in lowers]
         if users is None:
-            mounts.mount_overlay(places, names.root)
+            mounts.mount_overlay(layers, names.root)
         else:
-            _mount_shifted(names, places, users)
-        devices = tuple((layer, device_text(place.stat().st_dev)) for layer, place in lowers)
+            _mount_shifted(names, layers, users)
+        devices = tuple((layer, device_text(mounted.stat().st_dev)) for layer, mounted in lowers)
     idmap.restrict(names.root, _SAFE)
     return devices
 
@@ -88,9 +88,9 @@ def check_points(root: Path, folders: Iterable[str], files: Iterable[str]) -> No
         _check_point(root, point, stat.S_ISREG, "file")
 
 
-def make_volume(names: Names, place: EnvironmentId, volume: Volume, uid: int, gid: int) -> Path:
+def make_volume(names: Names, environment: EnvironmentId, volume: Volume, uid: int, gid: int) -> Path:
     """Return where the volume is kept on this machine; made, empty and the image's user's, the first time."""
-    path = names.volumes(place) / volume.name
+    path = names.volumes(environment) / volume.name
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         path.mkdir()
@@ -102,9 +102,9 @@ def make_volume(names: Names, place: EnvironmentId, volume: Volume, uid: int, gi
     return path
 
 
-def remove_volumes(names: Names, place: EnvironmentId) -> None:
-    """Remove all volumes of a place, with what is in them. Raises HostError."""
-    folder = names.volumes(place)
+def remove_volumes(names: Names, environment: EnvironmentId) -> None:
+    """Remove all volumes of an environment, with what is in them. Raises HostError."""
+    folder = names.volumes(environment)
     for name in sorted(sized.names(folder)):
         sized.remove(folder / name)
     trees.remove(folder)
@@ -173,11 +173,11 @@ def _lowers(
 ) -> list[tuple[Digest, Path]]:
     """Return the layers that the root is made of, topmost first, and where each is mounted."""
     layers = [(layer.diff_id, images.mount(layer)) for layer in reversed(image.layers)]
-    for _, place in layers:
-        if os.path.lexists(f"{place}{base_plate.OWN_FOLDER}"):
+    for _, mounted in layers:
+        if os.path.lexists(f"{mounted}{base_plate.OWN_FOLDER}"):
             raise ProviderError(f"the image has a '{base_plate.OWN_FOLDER}', which is Instar's own")
     layers.append((base_plate.layer(points).diff_id, base_plate.mount(images, points)))
-    wanted = mount_point_layer.folders([place for _, place in layers], points)
+    wanted = mount_point_layer.folders([mounted for _, mounted in layers], points)
     if wanted:
         above = mount_point_layer.layer(wanted).diff_id
         record.add_layer(names, above)
@@ -186,31 +186,31 @@ def _lowers(
 
 
 def _mount_shifted(names: InstanceNames, lowers: Sequence[Path], users: int) -> None:
-    places = []
+    shifted = []
     try:
         for number, lower in enumerate(dict.fromkeys(lowers)):  # a copy of the same would be another to the overlay
-            place = names.room / "layers" / str(number)
-            place.mkdir(mode=0o700, parents=True, exist_ok=True)
-            idmap.clone(lower, place, users=users)
-            places.append(place)
-        mounts.mount_overlay(places, names.root)
+            mounted = names.room / "layers" / str(number)
+            mounted.mkdir(mode=0o700, parents=True, exist_ok=True)
+            idmap.clone(lower, mounted, users=users)
+            shifted.append(mounted)
+        mounts.mount_overlay(shifted, names.root)
     except HostError as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NOT_HERE:
             raise Unsupported(f"this kernel cannot overlay shifted layers: {error.__cause__.strerror}") from error
         raise
     finally:
-        for place in places:
-            mounts.unmount(place)
+        for mounted in shifted:
+            mounts.unmount(mounted)
 
 
 def _check_point(root: Path, point: str, wanted: Callable[[int], bool], kind: str) -> None:
-    place = root
+    path = root
     parts = PurePosixPath(point).parts[1:]
     for number, part in enumerate(parts, 1):
-        place = place / part
+        path = path / part
         inside = "/" + "/".join(parts[:number])
         try:
-            mode = place.lstat().st_mode
+            mode = path.lstat().st_mode
         except FileNotFoundError:
             raise ProviderError(
                 f"the image has no '{point}', and hides the one below it",

@@ -21,7 +21,7 @@ from instar.model.drift import Finding
 from instar.model.release import EnvironmentId, Served
 from instar.model.state import StateDirectory
 from instar.providers.local import doors, maintenance
-from instar.providers.local.proxy import Proxy, describe, place_of, running, server_of
+from instar.providers.local.proxy import Proxy, describe, environment_of, running, server_of
 from instar.providers.local.survey import printable
 from instar.providers.router_plan import RouterPlan
 from instar.providers.router_state import Counters, RoutedTarget, RouterState, Target
@@ -219,7 +219,7 @@ class LocalRouter:
             remove_door(self._state, environment)
 
     def clear_orphans(self, known: Callable[[], Sequence[EnvironmentId]]) -> tuple[str, ...]:
-        found = {place_of(path) for path in self._state.routers.glob("*/*") if path.is_dir()}
+        found = {environment_of(path) for path in self._state.routers.glob("*/*") if path.is_dir()}
         found |= running(self._state, self._id)
         orphans = sorted(found - set(known()), key=str)
         for environment in orphans:

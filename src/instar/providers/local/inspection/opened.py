@@ -24,9 +24,9 @@ def elsewhere(pid: int, mounts: Collection[int], devices: Collection[str], machi
 
     ``machine``: the devices of all that is mounted on this machine. Raises OSError for a process that is gone.
     """
-    place, number = proc.working_folder(pid)
+    folder, number = proc.working_folder(pid)
     if number not in mounts:
-        yield f"works in {place}"
+        yield f"works in {folder}"
     for descriptor, name in proc.descriptors(pid):
         if not name.startswith("/"):
             continue

@@ -67,17 +67,17 @@ def _or_none(number: int) -> str:
 
 def _mounts(case: Case) -> Iterator[Finding]:
     wanted, there = set(case.made.mounts), set(facts.mount_lines(case.process.pid))
-    missing = {_place(line): line for line in wanted - there}
-    extra = {_place(line): line for line in there - wanted}
-    for place in sorted(missing.keys() | extra.keys()):
-        point, expected, observed = place[0], missing.get(place), extra.get(place)
+    missing = {_point(line): line for line in wanted - there}
+    extra = {_point(line): line for line in there - wanted}
+    for at in sorted(missing.keys() | extra.keys()):
+        point, expected, observed = at[0], missing.get(at), extra.get(at)
         if expected is None:
             yield case.finding("mount", point, "nothing more is mounted here", _shown(observed))
         else:
             yield case.finding("mount", point, _shown(expected), _shown(observed))
 
 
-def _place(line: str) -> tuple[str, str]:
+def _point(line: str) -> tuple[str, str]:
     """Return a mount's point and its number, which another one at the same point doesn't have."""
     fields = line.split("\t")
     return fields[0], fields[5]
