@@ -8,13 +8,25 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from instar.providers.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, JOB, POD, ROUTE, SERVICE
+from instar.providers.kubernetes.kinds import (
+    AUTOSCALER,
+    BUDGET,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    JOB,
+    POD,
+    POLICY,
+    ROUTE,
+    SECRET,
+    SERVICE,
+)
 from instar.store import Store
 from kubernetes_namespace import Namespace, tiny_image
 
@@ -30,7 +42,7 @@ service:
   command: {command}
   port: 8080
   health: {{path: /, deadline: {deadline}}}
-  stop: {{grace: 2s, drain: 1s}}
+  stop: {stop}
   limits: {{memory: 32M, cpus: 0.2}}
   {more}
 environments:
@@ -63,6 +75,7 @@ class Author:
             "greeting": "hello",
             "deadline": "30s",
             "pre_stop": "2s",
+            "stop": "{grace: 2s, drain: 1s}",
             "rollout": CANARY,
             "more": "",
             "command": ["sh", "-c", SERVE],
@@ -128,7 +141,7 @@ class Author:
     def left(self) -> list[str]:
         """Return what is in the namespace that is this environment's."""
         labels = {"instar/service": "shop"}
-        kinds = (CONFIG_MAP, DEPLOYMENT, SERVICE, JOB, POD, ROUTE)
+        kinds = (CONFIG_MAP, SECRET, DEPLOYMENT, SERVICE, BUDGET, AUTOSCALER, POLICY, JOB, POD, ROUTE)
         found = [(kind, one) for kind in kinds for one in self.namespace.api.list(kind, self.namespace.name, labels)]
         return [f"{kind.name} {one['metadata']['name']}" for kind, one in found]
 
@@ -146,14 +159,20 @@ def authoring(folder: Path) -> Iterator[Author]:
 class Requests:
     """Asks the gateway all the while, on connections that stay open and on new ones; counts who answered.
 
-    About 120 a second: a pod forks for each, and more are the processors that whoever releases works with.
+    About 120 a second: a pod forks for each, and more are the processors that whoever releases works with. ``begun``
+    and ``ended``: when the first request that was answered so began, and the last one ended. ``apart_s``: so long
+    after one another they begin to ask.
     """
 
-    def __init__(self, author: Author) -> None:
+    def __init__(self, author: Author, path: str = "/", *, at_once: int = 4, apart_s: float = 0) -> None:
         self.answers: Counter[str] = Counter()
+        self.begun: dict[str, float] = {}
+        self.ended: dict[str, float] = {}
         self._author = author
+        self._path = path
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(number % 2 == 0,)) for number in range(4)]
+        numbers = range(at_once)
+        self._threads = [threading.Thread(target=self._run, args=(one % 2 == 0, one * apart_s)) for one in numbers]
 
     def __enter__(self) -> Requests:
         for one in self._threads:
@@ -165,18 +184,25 @@ class Requests:
         for one in self._threads:
             one.join()
 
-    def _run(self, keep: bool) -> None:
+    def _run(self, keep: bool, after_s: float) -> None:
+        self._stop.wait(after_s)
         where = urlsplit(self._author.namespace.gateway)
         connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=10)
         while not self._stop.wait(0.03):
+            began = time.monotonic()
             try:
-                connection.request("GET", "/", headers={"Host": self._author.host})
+                connection.request("GET", self._path, headers={"Host": self._author.host})
                 answer = connection.getresponse()
                 body = answer.read().decode()
-                self.answers[body.strip() if answer.status == 200 else f"status {answer.status}"] += 1
+                self._count(body.strip() if answer.status == 200 else f"status {answer.status}", began)
             except (OSError, http.client.HTTPException) as error:
-                self.answers[repr(error)] += 1
+                self._count(repr(error), began)
                 connection.close()
             if not keep:
                 connection.close()
         connection.close()
+
+    def _count(self, answer: str, began: float) -> None:
+        self.answers[answer] += 1
+        self.begun.setdefault(answer, began)
+        self.ended[answer] = time.monotonic()

@@ -85,10 +85,13 @@ class Administrator:
             self.api.delete(kind, namespace or "", name)
 
     def become_instar(self) -> None:
-        """Have the author's own commands ask as the account that has the roles, and nothing else."""
+        self.become("instar")  # who has the roles, and nothing else
+
+    def become(self, account: str) -> None:
+        """Have the author's own commands ask as a service account of the namespace."""
         namespace = self.author.namespace
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-        made = Kind(name="TokenRequest", plural="serviceaccounts/instar/token")
+        made = Kind(name="TokenRequest", plural=f"serviceaccounts/{account}/token")
         token = self.api.create(made, namespace.name, body)["status"]["token"]
         config = yaml.safe_load(Path(namespace.environ["KUBECONFIG"]).read_text())
         config["users"] = [{"name": one["name"], "user": {"token": token}} for one in config["users"]]

@@ -163,6 +163,7 @@ def test_every_right_that_is_missing_is_named_with_the_role_that_has_it(world: W
         "create pods/exec",
         "get gateways.gateway.networking.k8s.io in 'gateways'",
     ]
+
     assert "instar kubernetes rbac prod" in (caught.value.hint or "")
     granted = {
         (verb, resource, group)
@@ -173,6 +174,17 @@ def test_every_right_that_is_missing_is_named_with_the_role_that_has_it(world: W
         for verb in rule["verbs"]
     }
     assert {(one.verb, one.resource, one.group) for one in NEEDED} <= granted
+
+
+def test_who_may_not_even_read_the_namespace_is_told_all_that_is_missing(world: World) -> None:
+    world.stub.allowed = lambda asked: asked["resource"] != "secrets"
+    world.stub.faults.append(Fault(403, times=2, fits=lambda method, path: path.endswith("/namespaces/shop")))
+    world.stub.faults.append(Fault(200, times=2, fits=lambda method, path: path == "/readyz"))
+    with pytest.raises(ProviderError, match="may not get namespaces; create, get, delete secrets"):
+        look(world)
+    world.stub.allowed = lambda asked: True
+    with pytest.raises(ProviderError, match=r"may not get namespaces$"):
+        look(world)
 
 
 def reviews(world: World) -> int:

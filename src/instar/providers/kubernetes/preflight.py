@@ -18,6 +18,7 @@ from instar.model.environment import Settings
 from instar.model.reference import Reference
 from instar.model.release import EnvironmentId
 from instar.model.requests import Requests
+from instar.providers.kubernetes.answers import Forbidden
 from instar.providers.kubernetes.api import Api, Object
 from instar.providers.kubernetes.claims import counting
 from instar.providers.kubernetes.kinds import (
@@ -188,13 +189,8 @@ def _looked(
     api: _Patient, names: Names, place: Place, services: Sequence[Service], signing: Signing
 ) -> tuple[str, ...]:
     _require_new_enough(api)
-    if api.find(NAMESPACE, None, place.namespace) is None:
-        raise Refused(
-            f"cannot find the namespace '{place.namespace}' in the cluster '{api.server}'",
-            hint=f"kubectl create namespace {place.namespace}; "
-            f"then its roles: instar kubernetes rbac {names.environment.name} | kubectl apply -f -",
-        )
-    _require_rights(api, names.environment, place)
+    lacking = _require_namespace(api, names.environment, place)
+    _require_rights(api, names.environment, place, lacking)
     if place.gateway is not None:
         _require_gateway(api, place.gateway)
     _require_free(api, names, place)
@@ -250,21 +246,35 @@ def _require_new_enough(api: _Patient) -> None:
         )
 
 
-def _require_rights(api: _Patient, environment: EnvironmentId, place: Place) -> None:
-    """Ask for every right at once, so that all that is missing is told at once: for those alone of which the cluster
-    does not say, in one answer, that these credentials have them."""
+def _require_namespace(api: _Patient, environment: EnvironmentId, place: Place) -> tuple[Right, ...]:
+    """Raise Refused where the namespace is not there; return the right that these credentials lack to tell."""
+    try:
+        found = api.find(NAMESPACE, None, place.namespace)
+    except Forbidden:
+        return (Right(verb="get", resource=NAMESPACE.plural),)
+    if found is None:
+        raise Refused(
+            f"cannot find the namespace '{place.namespace}' in the cluster '{api.server}'",
+            hint=f"kubectl create namespace {place.namespace}; "
+            f"then its roles: instar kubernetes rbac {environment.name} | kubectl apply -f -",
+        )
+    return ()
+
+
+def _require_rights(api: _Patient, environment: EnvironmentId, place: Place, lacking: Sequence[Right]) -> None:
+    """Ask for every right at once, so that all that is missing is told at once, with those that are known to be
+    ``lacking``: for those alone of which the cluster does not say, in one answer, that these credentials have them."""
     needed = [one for one in NEEDED if place.gateway is not None or one.group != GATEWAY.group]
-    _require_these(api, environment, place, needed)
+    _require_these(api, environment, place, needed, lacking)
 
 
-def _require_these(api: _Patient, environment: EnvironmentId, place: Place, needed: Sequence[Right]) -> None:
+def _require_these(
+    api: _Patient, environment: EnvironmentId, place: Place, needed: Sequence[Right], lacking: Sequence[Right] = ()
+) -> None:
     rules = _rules(api, place.namespace)
     wanted = [one for one in needed if one.of_gateway or not one.is_in(rules)]
-    missing = [
-        one
-        for one, has in zip(wanted, at_once(lambda one: _has(api, place, one), wanted, at_most=8), strict=True)
-        if not has
-    ]
+    has = at_once(lambda one: _has(api, place, one), wanted, at_most=8)
+    missing = [*lacking, *(one for one, granted in zip(wanted, has, strict=True) if not granted)]
     if missing:
         raise ProviderError(
             f"cannot work in the namespace '{place.namespace}': these credentials may not {_listed(missing, place)}",
