@@ -211,12 +211,14 @@ class ClusterStub:
                 return fault.status, fault.body, fault.headers
             return self._done(method, parts.path, parse_qs(parts.query), body)
 
-    def gateway(self, headers: Mapping[str, str]) -> tuple[int, str | None]:
+    def gateway(self, headers: Mapping[str, str], path: str = "/") -> tuple[int, str | None]:
         """Return what the Gateway answers to a question of Instar's: a status, and where to it redirects."""
         with self._guard:
             routes = [one for (plural, _, _), one in self.objects.items() if plural == "httproutes"]
             found = [one for one in routes if headers["Host"] in one["spec"].get("hostnames", ())]
-            for rule in (self.goes_by or found[0])["spec"]["rules"] if self.goes_by or found else ():
+            found = [self.goes_by] if self.goes_by else found
+            rules = [(_reach(rule, path), rule) for one in found for rule in one["spec"]["rules"]]
+            for _, rule in sorted((one for one in rules if one[0]), key=lambda one: -one[0]):
                 asked = [one for match in rule["matches"] for one in match.get("headers", ())]
                 if all(headers.get(one["name"]) == one["value"] for one in asked):
                     if "filters" in rule:
@@ -338,6 +340,12 @@ def _without_signals(body: Mapping[str, Any]) -> dict[str, Any]:
     return made
 
 
+def _reach(rule: Mapping[str, Any], path: str) -> int:
+    """Return how much of a path a rule names, the most that one of its matches does; 0: another path."""
+    found = [str(one.get("path", {}).get("value", "/")) for one in rule["matches"]]
+    return max([len(one) for one in found if f"{path}/".startswith(f"{one.rstrip('/')}/")], default=0)
+
+
 def _is_as_read(found: Mapping[str, Any] | None, read: Mapping[str, Any]) -> bool:
     now = {} if found is None else found["metadata"]
     return all(read[name] == now.get(name) for name in ("uid", "resourceVersion") if name in read)
@@ -378,7 +386,7 @@ def _handler(stub: ClusterStub) -> type[BaseHTTPRequestHandler]:
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if "X-Instar-Route" in self.headers:
-                status, location = stub.gateway(self.headers)  # type: ignore[arg-type]
+                status, location = stub.gateway(self.headers, urlsplit(self.path).path)  # type: ignore[arg-type]
                 self.send_response(status)
                 self.send_header("Content-Length", "0")
                 if location is not None:

@@ -124,10 +124,10 @@ class Author:
     def deploy(self, *words: str, status: int = 0) -> str:
         return self.instar("deploy", "prod", "--image", self.image, *words, status=status)
 
-    def weights(self) -> dict[str, int]:
-        """Return what the route says: the weight of each group's Service that it names."""
-        route = self.namespace.api.find(ROUTE, self.namespace.name, "shop-prod") or {"spec": {"rules": []}}
-        backends = [one for rule in route["spec"]["rules"] for one in rule.get("backendRefs", ())]
+    def weights(self, route: str = "shop-prod") -> dict[str, int]:
+        """Return what a route says: the weight of each group's Service that it names."""
+        found = self.namespace.api.find(ROUTE, self.namespace.name, route) or {"spec": {"rules": []}}
+        backends = [one for rule in found["spec"]["rules"] for one in rule.get("backendRefs", ())]
         return {one["name"]: one.get("weight", 1) for one in backends}
 
     def is_taken_up(self) -> bool:
@@ -164,11 +164,14 @@ class Requests:
     after one another they begin to ask.
     """
 
-    def __init__(self, author: Author, path: str = "/", *, at_once: int = 4, apart_s: float = 0) -> None:
+    def __init__(
+        self, author: Author, path: str = "/", *, host: str = "", at_once: int = 4, apart_s: float = 0
+    ) -> None:
         self.answers: Counter[str] = Counter()
         self.begun: dict[str, float] = {}
         self.ended: dict[str, float] = {}
         self._author = author
+        self._host = host or author.host
         self._path = path
         self._stop = threading.Event()
         numbers = range(at_once)
@@ -191,7 +194,7 @@ class Requests:
         while not self._stop.wait(0.03):
             began = time.monotonic()
             try:
-                connection.request("GET", self._path, headers={"Host": self._author.host})
+                connection.request("GET", self._path, headers={"Host": self._host})
                 answer = connection.getresponse()
                 body = answer.read().decode()
                 self._count(body.strip() if answer.status == 200 else f"status {answer.status}", began)

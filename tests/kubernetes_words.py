@@ -12,8 +12,8 @@ from instar.model.digest import Digest
 from instar.model.environment import Settings
 from instar.model.occurrence import Occurrence
 from instar.model.release import Command, Configuration, EnvironmentId, Instance, Release
-from instar.providers.base import RouterPlan
-from instar.providers.kubernetes.door import Backend, Door
+from instar.providers.kubernetes.door import Backend
+from instar.providers.kubernetes.doors import NONE
 from instar.providers.kubernetes.kinds import CONFIG_MAP, ROUTE, VOLUME_CLAIM, Kind
 from instar.providers.kubernetes.names import Names
 from instar.providers.kubernetes.objects import anchor, claim, group_objects
@@ -22,6 +22,7 @@ from instar.providers.kubernetes.pod import Order
 from instar.providers.kubernetes.route import route
 from instar.providers.kubernetes.settings import Place
 from instar.providers.package import release_settings_of
+from instar.providers.router_plan import router_plan
 from simulated.values import image as simulated_image
 
 _L31 = "a" * 31
@@ -76,6 +77,7 @@ GOOD: Mapping[str, Mapping[str, str]] = {
     "long times": {"service": "timeouts: {request: 576h}\n  stop: {grace: 576h}\n  health: {path: /, deadline: 576h}"},
     "a time of six digits": {"service": "timeouts: {request: 100s}"},
     "16 names": _hosts(16),
+    "33 names": _hosts(33),
     "a name of one letter": {"listen": "{http: [a]}"},
     "an odd path": {"listen": "{http: ['xn--a.example/a-b/c_d~e.f']}"},
     "network": {"more": f"network: {{allow: [{{to: a/b--c, ports: [53/udp]}}, {{to: {_L31}/{_L31}}}]}}"},
@@ -88,7 +90,6 @@ BAD: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "environment": ("the name of the environment, 'prod-'", {"environment": "prod-"}),
     "volume": ("the name of the volume 'data-'", _volume("data-")),
     "whom it talks to": ("'network.allow' names 'db/main-'", {"more": "network: {allow: [{to: db/main-}]}"}),
-    "17 names": ("it has 17 names", _hosts(17)),
     "time of no eviction": ("says 'stay'", {"section": "tolerations: [{key: a, effect: NoSchedule, stay: 10s}]"}),
     "time of any effect": ("says 'stay'", {"section": "tolerations: [{key: a, stay: 10s}]"}),
     "value of no key": ("says the value 'b'", {"section": "tolerations: [{value: b}]"}),
@@ -152,7 +153,9 @@ class Written:
             objects = group_objects(order, dict.fromkeys(self.configuration.secrets, b"x"))
             made += [(CONFIG_MAP, anchor(order, objects)), *objects]
         assert place.gateway is not None
-        backends = {f"{names.route}-12345-1234": Backend(port=8080, weight=100)}
-        door = Door(backends=backends).planned(RouterPlan.of(self.environment, self.settings, release.service))
-        made.append((ROUTE, {"apiVersion": ROUTE.api_version, "kind": ROUTE.name, **route(door, names, place.gateway)}))
+        plan, kind = router_plan(self.environment, self.settings, release), {"apiVersion": ROUTE.api_version}
+        doors = NONE.planned(plan, lambda group, port: None)
+        doors = doors.exposing({f"{names.route}-12345-1234": {"": Backend(port=8080, weight=100)}})
+        for part, door in doors.parts.items():
+            made.append((ROUTE, {**kind, "kind": ROUTE.name, **route(door, names, place.gateway, part)}))
         return made

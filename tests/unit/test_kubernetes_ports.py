@@ -96,7 +96,7 @@ def test_a_port_that_somebody_added_is_found_and_taken_back(world: World) -> Non
     (found,) = world.provider.inspects.inspect_router(ENV)
     assert "spec.ports" in found.path
     plan = RouterPlan.of(ENV, WITHOUT_GATEWAY, FURTHER)
-    world.provider.traffic_of(ENV).restore(plan, {name: 8080})
+    world.provider.traffic_of(ENV).restore(plan, {name: {"": 8080}})
     assert "x" not in shown(world, "shop-prod") and "admin" in shown(world, "shop-prod")
 
 
@@ -105,12 +105,6 @@ def test_a_port_that_somebody_added_is_found_and_taken_back(world: World) -> Non
     [
         (SETTINGS, TCP, "has no TCPRoute"),
         (WITHOUT_GATEWAY, dataclasses.replace(SERVICE, ports={"www": Port(port=80)}), "its port 'www' is 80"),
-        (
-            dataclasses.replace(SETTINGS, names=HostNames(http=tuple(f"a.example/{one}" for one in range(9)))),
-            SERVICE,
-            "more than 8 paths",
-        ),
-        (dataclasses.replace(SETTINGS, names=HostNames(http=("a.example/x", "b.example"))), SERVICE, "different paths"),
     ],
 )
 def test_what_has_no_counterpart_is_refused_with_the_reason(

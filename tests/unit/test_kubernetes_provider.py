@@ -113,7 +113,7 @@ def test_traffic_moves_by_weights_that_are_seen_in_force(world: World, stub: Clu
 def test_a_route_that_is_not_taken_up_is_asked_about_again(
     world: World, stub: ClusterStub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("instar.providers.kubernetes.traffic._IN_FORCE_S", 0.1)
+    monkeypatch.setattr("instar.providers.kubernetes.door_objects._IN_FORCE_S", 0.1)
     stub.accepts = {"type": "Programmed", "status": "True"}
     with pytest.raises(RouterUnreachable, match="has not taken up"):
         world.provider.expose(world.release(), [], PLAN)

@@ -12,7 +12,7 @@ from kubernetes_values import ENV, SERVICE, SETTINGS, World
 
 from cluster_stub import ClusterStub, Fault
 from instar.model.release import Ending, Instance
-from instar.providers.kubernetes import reading, traffic
+from instar.providers.kubernetes import door_objects, reading
 from instar.providers.router_plan import RouterPlan
 from instar.waiting import Deadline
 
@@ -58,7 +58,7 @@ def test_a_route_is_seen_in_force_by_a_watch_and_not_by_asking(world: World, stu
 def test_a_route_is_seen_in_force_where_no_watch_tells_of_it(
     said: str, world: World, stub: ClusterStub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(traffic, "_WATCHED_S", 0.5)
+    monkeypatch.setattr(door_objects, "_WATCHED_S", 0.5)
     group = served(world)
     stub.accepts = {"type": "Programmed", "status": "True"}
     stub.watches = said != "nothing"

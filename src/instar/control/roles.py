@@ -26,7 +26,7 @@ def by_role(snapshot: Snapshot) -> tuple[Snapshot, ...]:
     names = {name for release in snapshot.releases.values() for name in release.configuration.roles}
     if not names:
         return (snapshot,)
-    open_ = roles_of(with_left_doors(snapshot.environment))
+    open_ = roles_of(with_left_doors(snapshot.environment, by_name=snapshot.traits.passes_names))
     first = _alone(snapshot, lambda release: release.role, is_open=True)
     others = (_alone(snapshot, _other(name), is_open=name in open_) for name in sorted(names))
     return (first, *(dataclasses.replace(one, previewed={}, previewed_beside=None) for one in others))

@@ -284,21 +284,24 @@ def wanted_plan(snapshot: Snapshot, release: Release) -> RouterPlan:
     served, state = whole.releases[release.number], whole.environment
     serving = (one for one in whole.groups if one.role == whole.releases[one.release].role)
     beside = [whole.releases[number] for number in dict.fromkeys(one.release for one in serving)]
-    return router_plan(state.id, with_left_doors(state), served, beside, state.names)
+    settings = with_left_doors(state, by_name=snapshot.traits.passes_names)
+    return router_plan(state.id, settings, served, beside, state.names)
 
 
-def with_left_doors(environment: EnvironmentState) -> Settings:
+def with_left_doors(environment: EnvironmentState, *, by_name: bool = False) -> Settings:
     """Return its settings, with the doors that a rollout takes away: those stay open as long as the release has the
-    traffic that they are of, where nothing else listens there."""
+    traffic that they are of, where nothing else listens there. ``by_name``: the provider has requests come by names
+    without a machine's edge, which gives each to one environment."""
     rollout, settings = environment.rollout, environment.settings
     before = rollout.stage.settings_before if rollout is not None else None
     if rollout is None or before is None or environment.active in (None, rollout.target):
         return settings
     taken = {_port(one) for one in (*settings.all_listen, settings.preview or "")}
     left = {
-        key: replace(door, sites=())
+        key: replace(door, sites=sites)
         for key, door in before.doors.items()
-        if key not in settings.doors and door.listen and not taken & {_port(one) for one in door.listen}
+        for sites in (tuple(one for one in door.sites if by_name and one not in settings.names.sites),)
+        if key not in settings.doors and (door.listen or sites) and not taken & {_port(one) for one in door.listen}
     }
     return replace(settings, doors={**left, **settings.doors}) if left else settings
 

@@ -280,8 +280,9 @@ def _put_right(workspace: Workspace, state: EnvironmentState) -> None:
     active = releases.get(state.active) if state.active is not None else None
     if active is None or active.service.port is None:
         return
-    plan = router_plan(state.id, with_left_doors(state), active, releases.values(), state.names)
     provider = with_lease(workspace.ledger, workspace.provider(state.settings.provider), state.id)
+    settings = with_left_doors(state, by_name=provider.traits.passes_names)
+    plan = router_plan(state.id, settings, active, releases.values(), state.names)
     inspects = require(provider.inspects, f"put the router of '{state.id}' right")
     serving = routed_of([one for one in instances if one.task is None], releases)
     inspects.restore_router(plan, inspects.targets(serving, ports(releases.values())))

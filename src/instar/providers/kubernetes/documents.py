@@ -11,10 +11,12 @@ from typing import Any, Final
 
 from instar.errors import InstarError
 from instar.model.release import Release
+from instar.providers.doors import Ports, roles_of
 from instar.providers.kubernetes.agent_objects import AGENTS, deployment
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.claims import claim_names, claims_there, require_signed
-from instar.providers.kubernetes.door import Backend, Door
+from instar.providers.kubernetes.doors import NONE
+from instar.providers.kubernetes.exposure import exposed
 from instar.providers.kubernetes.kinds import ROUTE, SECRET, SERVICE, Kind
 from instar.providers.kubernetes.kubeconfig import find_config
 from instar.providers.kubernetes.names import Names
@@ -27,7 +29,7 @@ from instar.providers.kubernetes.selecting import selecting_service, shown_ports
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.signing import Signing
 from instar.providers.package import PlannedEnvironment, Site
-from instar.providers.router_plan import RouterPlan
+from instar.providers.router_plan import router_plan
 
 Object = Mapping[str, Any]
 NOT_APPLIED: Final = {  # Source: Argo CD, "Resource Hooks"; Flux, kustomize-controller
@@ -59,7 +61,7 @@ def render(site: Site, planned: PlannedEnvironment) -> Mapping[str, str]:
         found += [one for volume in first if (one := claim(names, volume, place.storage_class)) not in found]
         found += [anchor(order, made), *(one for _, one in made)]
     if planned.release.service.port is not None:
-        found.append(_door(names, place, planned))
+        found += _doors(names, place, planned)
     if site.ledger_name() is None:
         unknown = ("There is no ledger yet: its mark, instar/ledger, will be another one.",)
     about = "".join(f"# {line}\n" for line in (*_ABOUT, *unknown))
@@ -117,17 +119,25 @@ def policy(site: Site, planned: PlannedEnvironment) -> Mapping[str, str]:
     return _files(policies(planned.environment, Place.of(planned.settings).namespace))
 
 
-def _door(names: Names, place: Place, planned: PlannedEnvironment) -> Object:
-    assert planned.release is not None
-    service = planned.release.service
-    plan = RouterPlan.of(planned.environment, planned.settings, service)
-    serving = (one for one in planned.groups if one.role == planned.release.role and one.task is None)
-    backends = {one.id: Backend(port=service.port or 0, weight=100) for one in serving}
-    shown = shown_ports(service) if place.gateway is None else {}
-    door = Door(backends=backends, ports=shown).planned(plan)
+def _doors(names: Names, place: Place, planned: PlannedEnvironment) -> Iterator[Object]:
+    """Yield what requests come in by, as it is once the release has the traffic."""
+    release = planned.release
+    assert release is not None
+    plan = router_plan(planned.environment, planned.settings, release)
+    open_ = {"", *roles_of(planned.settings)}
+    found = ((one.id, Ports.of(release, one.role), one.role) for one in planned.groups if one.task is None)
+    serving = {
+        name: exposed(release, role, asked=place.gateway is not None)
+        for name, ports, role in found
+        if ports is not None and ports.door in open_
+    }
+    doors = NONE.planned(plan, lambda group, port: None).exposing(serving)
+    doors = doors.routing(dict.fromkeys(serving, 100))
     if place.gateway is None:
-        return _typed(SERVICE, selecting_service(door, names))
-    return _typed(ROUTE, route(door, names, place.gateway))
+        yield _typed(SERVICE, selecting_service(doors.showing(shown_ports(release.service)).first, names))
+        return
+    for part, door in doors.parts.items():
+        yield _typed(ROUTE, route(door, names, place.gateway, part))
 
 
 def _typed(kind: Kind, made: Object) -> Object:

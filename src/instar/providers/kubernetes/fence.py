@@ -27,6 +27,7 @@ from instar.providers.kubernetes.answers import AlreadyExists, Changed
 from instar.providers.kubernetes.api import Api, Object
 from instar.providers.kubernetes.kinds import CONFIG_MAP, LEASE, ROUTE, SERVICE, VOLUME_CLAIM, Kind
 from instar.providers.kubernetes.names import ANCHOR, LEASE_NUMBER, PART, Names
+from instar.providers.kubernetes.route import further_parts
 from instar.providers.kubernetes.settings import Place
 
 _TRIES: Final = 5
@@ -125,9 +126,14 @@ class Fence:
         yield from ((CONFIG_MAP, one) for one in self._api.list(CONFIG_MAP, namespace, {**labels, PART: ANCHOR}))
         yield from ((VOLUME_CLAIM, one) for one in self._api.list(VOLUME_CLAIM, namespace, labels))
         kind = SERVICE if self._place.gateway is None else ROUTE
-        found = self._api.find(kind, namespace, self._names.route)
-        if found is not None and self._names.owns(found):
-            yield kind, found
+        first = self._api.find(kind, namespace, self._names.route)
+        if first is None or not self._names.owns(first):
+            return
+        yield kind, first
+        for part in further_parts(first) if kind == ROUTE else ():
+            found = self._api.find(kind, namespace, self._names.route_of(part))
+            if found is not None and self._names.owns(found):
+                yield kind, found
 
     def _stamp(self, kind: Kind, found: Object | None, held: HeldLease) -> None:
         for last in (*[False] * (_TRIES - 1), True):

@@ -15,11 +15,10 @@ from instar.model.drift import Finding, TakenNames
 from instar.model.release import EnvironmentId, Instance
 from instar.providers.base import Subject
 from instar.providers.doors import Ports
-from instar.providers.kubernetes import audit, other_listing, other_routes
+from instar.providers.kubernetes import audit, exposure, other_listing, other_routes
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.claims import claim_names, claims_there
 from instar.providers.kubernetes.comparison import Difference, differences, other_writers
-from instar.providers.kubernetes.door import Backend
 from instar.providers.kubernetes.kinds import CONFIG_MAP, POD, SECRET
 from instar.providers.kubernetes.names import GROUP, Names
 from instar.providers.kubernetes.objects import Made, digest_of, group_objects
@@ -29,7 +28,7 @@ from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.signing import Signing
 from instar.providers.kubernetes.traffic import EnvironmentTraffic
 from instar.providers.router_plan import RouterPlan
-from instar.providers.router_state import RoutedTarget, RouterState, Target
+from instar.providers.router_state import RouterState, Target
 
 Object = Mapping[str, Any]
 _AS_MADE: Final = "as it was made"
@@ -45,6 +44,8 @@ class Cluster(Protocol):
     def traffic_of(self, environment: EnvironmentId) -> EnvironmentTraffic: ...
 
     def sites_of(self, environment: EnvironmentId) -> Sequence[str]: ...
+
+    def doors_of(self, environment: EnvironmentId) -> Sequence[str]: ...
 
     @property
     def signing(self) -> Signing: ...
@@ -64,8 +65,8 @@ class ClusterInspection:
         return tuple(finding for one in subjects for finding in self._group(one))
 
     def inspect_router(self, environment: EnvironmentId) -> tuple[Finding, ...]:
-        sites = self._cluster.sites_of(environment)
-        own = (_routed(one) for one in self._cluster.traffic_of(environment).differences(sites))
+        sites, doors = self._cluster.sites_of(environment), self._cluster.doors_of(environment)
+        own = (_routed(one) for one in self._cluster.traffic_of(environment).differences(sites, doors))
         return (*own, *self.taken_names(environment).found)
 
     def taken_names(self, environment: EnvironmentId) -> TakenNames:
@@ -78,22 +79,20 @@ class ClusterInspection:
         return TakenNames(found=tuple(one.finding for one in found), unseen=listed.unseen)
 
     def router(self, environment: EnvironmentId) -> RouterState:
-        door = self._cluster.traffic_of(environment).door()
-        if door is None:
+        doors = self._cluster.traffic_of(environment).doors()
+        if doors is None:
             return RouterState(running=False)
-        targets = tuple(
-            RoutedTarget(target=_target(name, one), weight=one.weight, sessions=0, up=True)
-            for name, one in door.backends.items()
-        )
-        return RouterState(running=True, targets=targets, previewed=door.previews)
+        return RouterState(running=True, targets=exposure.targets(doors), previewed=doors.first.previews)
 
     def targets(self, groups: Sequence[Instance], ports: Mapping[tuple[int, str], Ports]) -> tuple[Target, ...]:
-        known = ((one.id, ports.get((one.release, one.role))) for one in groups)
-        return tuple(Target(name=name, address=name, port=own.port) for name, own in known if own is not None)
+        known = {one.id: own for one in groups if (own := ports.get((one.release, one.role))) is not None}
+        doors = self._cluster.traffic_of(groups[0].environment).doors() if groups else None
+        return exposure.wanted([one.id for one in groups], known, doors)
 
     def restore_router(self, plan: RouterPlan, targets: Sequence[Target]) -> None:
         try:
-            self._cluster.traffic_of(plan.environment).restore(plan, {one.name: one.port for one in targets})
+            ports = {one.name: exposure.by_door(one) for one in targets}
+            self._cluster.traffic_of(plan.environment).restore(plan, ports)
         except RouterError:
             raise
         except InstarError as error:
@@ -182,7 +181,3 @@ def _finding(group: Instance, kind: str, path: str, found: Difference) -> Findin
 
 def _routed(found: Difference) -> Finding:
     return Finding(instance=None, kind="router", path=found.path, expected=found.expected, observed=found.observed)
-
-
-def _target(name: str, one: Backend) -> Target:
-    return Target(name=name, address=name, port=one.port)

@@ -29,8 +29,8 @@ class ClusterMaintenance:
         self._traffic_of = traffic_of
 
     def maintenance(self, environment: EnvironmentId) -> bool:
-        door = self._traffic_of(environment).door()
-        return door is not None and door.maintenance is not None
+        doors = self._traffic_of(environment).doors()
+        return doors is not None and any(door.maintenance is not None for door in doors.parts.values())
 
     def maintenance_page(self, environment: EnvironmentId) -> str | None:
         """What is shown is the Service's."""

@@ -1,7 +1,8 @@
 """How objects are called, and the labels by which an environment's own are found: nobody else's are touched.
 
 A group's objects begin with its id, SERVICE-ENVIRONMENT-RELEASE-K; the route and the Service of an environment, and its
-volumes, with SERVICE-ENVIRONMENT. The definition keeps both short enough for a host name (63 characters).
+volumes, with SERVICE-ENVIRONMENT. The definition keeps both short enough for a host name (63 characters). Further
+routes of an environment are called SERVICE-ENVIRONMENT.PART: no name of a service or an environment has a dot in it.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ MAINTENANCE: Final = "instar/maintenance"
 PLAN: Final = "instar/plan"
 EXPOSED: Final = "instar/exposed"
 PORTS: Final = "instar/ports"
+DOORS: Final = "instar/doors"  # of a route: which further ones the environment has, by their parts
 LEASE_NUMBER: Final = "instar/lease"  # of the lease that an object was claimed under last
 ASIDE_AT: Final = "instar/aside-at"
 OCCURRENCE: Final = "instar/occurrence"  # of a Job: what of a schedule it is, by its entry and its time
@@ -51,6 +53,7 @@ REPLACED_BY: Final = "instar/replaced-by"  # of a claim with data: the uid of th
 ANCHOR: Final = "anchor"
 CONTAINER: Final = "service"  # of a pod, the only one
 _FORM: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+REDIRECTS: Final = "0-redirect"  # stands for a role: names whose requests are sent to another one
 OWN_PORT: Final = "own"  # of a Service of tcp: that of its pods
 _PORT: Final = re.compile(r"[a-z]([a-z0-9]|-[a-z0-9])*")
 _LONGEST_PORT: Final = 15
@@ -79,6 +82,10 @@ class Names:
     def route(self) -> str:
         """The name of its HTTPRoute, or of the Service that selects a group."""
         return _checked(f"{self.environment.service}-{self.environment.name}")
+
+    def route_of(self, part: str) -> str:
+        """Return the name of one of its routes: "" is the first."""
+        return f"{self.route}.{part}" if part else self.route
 
     @property
     def lease(self) -> str:
@@ -119,6 +126,21 @@ def port_name(name: str) -> str:
     """Return how a further port is called in objects: a name of at most 15 characters, and none of our own."""
     fits = _PORT.fullmatch(name) and len(name) <= _LONGEST_PORT and name not in (CONTAINER, OWN_PORT)
     return name if fits else f"p{hashlib.sha256(name.encode()).hexdigest()[:10]}"
+
+
+def door_part(door: str, number: int = 1) -> str:
+    """Return which part of an environment's routes is the ``number``-th of a ``door`` ("", ".PORT", "ROLE",
+    "ROLE.PORT"): "" the first of the first one. A label that begins with a digit is nobody's name: "0" stands for the
+    first role, "2" is the second route of a door, REDIRECTS those of names that are sent on."""
+    role, dot, port = door.partition(".")
+    labels = [role if role == REDIRECTS else _label(role)] if role else ["0"] if dot else []
+    labels += [_label(port)] if dot else []
+    labels += [str(number)] if number > 1 else []
+    return ".".join(labels)
+
+
+def _label(name: str) -> str:
+    return name if _FORM.fullmatch(name) else f"0{hashlib.sha256(name.encode()).hexdigest()[:10]}"
 
 
 def job_name(group: Instance) -> str:

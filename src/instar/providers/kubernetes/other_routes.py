@@ -16,6 +16,7 @@ from instar.model.drift import Finding
 from instar.providers.kubernetes.kinds import GATEWAY, GRPC_ROUTE, ROUTE, TCP_ROUTE, TLS_ROUTE, Kind
 from instar.providers.kubernetes.names import ENVIRONMENT, MANAGED_BY, SERVICE
 from instar.providers.kubernetes.other_listing import Listed, beside, listeners, named
+from instar.providers.kubernetes.route import further_parts
 from instar.providers.kubernetes.settings import Place
 
 Object = Mapping[str, Any]
@@ -53,18 +54,22 @@ class OtherRoute:
 
 
 def taking(listed: Listed, own: tuple[str, str], place: Place, sites: Sequence[str]) -> Iterator[OtherRoute]:
-    """Yield what takes requests for ``sites`` ("shop.example/api"); ``own``: the environment's (namespace, name)."""
+    """Yield what takes requests for ``sites`` ("shop.example/api"); ``own``: the environment's first route (namespace,
+    name), which says what others are its own."""
     if place.gateway is None:
         return
     others = tuple(beside(listed.gateways, place.gateway))
     served = {place.gateway, *map(named, others)}
-    mine = next((one for one in listed.routes if named(one) == own), None)
+    first = next((one for one in listed.routes if named(one) == own), None)
+    parts = further_parts(first) if first is not None else ()
+    names = {own, *((own[0], f"{own[1]}.{part}") for part in parts)}
+    mine = [one for one in listed.routes if named(one) in names]
     calls = ((GRPC_ROUTE, _as_http(one)) for one in listed.grpc)
     for kind, other in (*((ROUTE, one) for one in listed.routes), *calls):
-        if other is mine or not _is_served(other, served):
+        if (kind == ROUTE and named(other) in names) or not _is_served(other, served):
             continue
-        older = mine is None or _age(other) < _age(mine)
-        yield from _other(kind, other, (taken for site in sites for taken in _taken(site, other, older=older)))
+        each = ((site, _is_older(other, site, mine)) for site in sites)
+        yield from _other(kind, other, (taken for site, older in each for taken in _taken(site, other, older=older)))
     for other in listed.tls:
         if _is_served(other, served):
             yield from _other(TLS_ROUTE, other, _hosts_taken(sites, (other.get("spec") or {}).get("hostnames") or ()))
@@ -120,6 +125,13 @@ def _grpc_match(match: Object) -> Object:
 
 def _age(route: Object) -> tuple[str, str]:
     return str((route.get("metadata") or {}).get("creationTimestamp") or ""), "/".join(named(route))
+
+
+def _is_older(other: Object, site: str, mine: Sequence[Object]) -> bool:
+    """Tell whether a route is older than those of the environment's own that have a name."""
+    host = site.partition("/")[0]
+    having = [one for one in mine if host in ((one.get("spec") or {}).get("hostnames") or (host,))]
+    return not having or _age(other) < min(map(_age, having))
 
 
 def _is_served(route: Object, gateways: Collection[tuple[str, str]]) -> bool:

@@ -16,6 +16,7 @@ from instar.providers.kubernetes.agent_objects import NAME as AGENT
 from instar.providers.kubernetes.names import (
     ASIDE_AT,
     CONFIGURATION,
+    DOORS,
     ENVIRONMENT,
     EXPOSED,
     GROUP,
@@ -49,7 +50,7 @@ _LABELS: Final = (
     *("volume", "snapshot", "turn", "whole", "copy"),
 )
 _ANNOTATIONS: Final = (
-    *(MAINTENANCE, PLAN, EXPOSED, PORTS, LEASE_NUMBER, IMAGE, CONFIGURATION, ASIDE_AT),
+    *(MAINTENANCE, PLAN, EXPOSED, PORTS, DOORS, LEASE_NUMBER, IMAGE, CONFIGURATION, ASIDE_AT),
     *(OCCURRENCE, TAKEN, LAST_SNAPSHOT, REPLACED_BY, SIGNATURE),
 )
 

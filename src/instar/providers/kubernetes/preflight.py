@@ -49,7 +49,6 @@ T = TypeVar("T")
 OLDEST: Final = (1, 30)  # preStop.sleep and native validation of what is applied are on by default from here
 _ASKED_AT_ONCE: Final = 8
 _PATIENCE_S: Final = 5.0
-_MOST_PATHS: Final = 8
 
 
 def require_fit(
@@ -75,8 +74,11 @@ def _unfit(
     yield from unfit_words(environment, settings, service)
     yield settings.listen, f"an address ('{''.join(settings.listen[:1])}') is of one machine; name it in 'listen'"
     door = next(iter(settings.doors), "")
-    told = "its port is reached inside the cluster, by the number that it has"
-    yield door, f"a door besides the first ('{door.lstrip('.')}') has no route there yet: {told}"
+    told = "without 'kubernetes.gateway' its port is reached inside the cluster, by the number that it has"
+    yield door and place.gateway is None, f"a door besides the first ('{door.lstrip('.')}') has no route: {told}"
+    at = [(key.lstrip("."), "".join(one.listen[:1])) for key, one in settings.doors.items() if one.listen]
+    for key, address in at[:1]:
+        yield True, f"an address of the door '{key}' ('{address}') is of one machine; give it a name: '{{https: […]}}'"
     tcp = service.port is not None and service.protocol == "tcp"
     told = "the Gateway API's v1 has no TCPRoute: leave 'kubernetes.gateway' away, and it is a Service of the cluster"
     yield tcp and place.gateway is not None, f"a service of tcp has no route behind a gateway, since {told}"
@@ -87,10 +89,8 @@ def _unfit(
     yield settings.compression, "'compression' is the gateway's matter"
     yield settings.access_log, "'access_log' is the gateway's matter: it sees the requests, and has a log of its own"
     yield settings.tls.kind != "acme", "the certificates of its names are the gateway's; remove 'tls'"
-    yield names.redirect, "'listen.redirect' is the gateway's matter"
     yield names.hsts_ms, "'listen.hsts' is the gateway's matter"
     yield names.client_ca, "'listen.client_ca' is the gateway's matter"
-    yield from _unfit_paths((*names.http, *names.https))
     yield settings.network.connections, "'network.connections' is of this machine's own table; remove it"
     analysis = settings.rollout.analysis
     told = (
@@ -107,21 +107,6 @@ def _unfit(
         others = [site for site in names.sites if site not in inner]
         told = f"it is reached in the cluster alone, as 'listen: {{http: [{inner[0]}]}}'"
         yield others, f"without 'kubernetes.gateway' {told}, and not as '{''.join(others[:1])}'"
-
-
-def _unfit_paths(sites: Sequence[str]) -> Iterator[tuple[object, str]]:
-    paths: dict[str, set[str]] = {}
-    for host, _, path in (site.partition("/") for site in sites):
-        paths.setdefault(host, set()).add(path)
-    each = list(paths.values())
-    yield (
-        any(one != each[0] for one in each),
-        "its names have different paths, and one route has the same for all of them",
-    )
-    yield (
-        bool(each) and len(each[0]) > _MOST_PATHS,
-        f"a name has more than {_MOST_PATHS} paths, as one rule of a route has",
-    )
 
 
 def inner_names(environment: EnvironmentId, place: Place) -> tuple[str, ...]:
@@ -180,20 +165,29 @@ def require_registry(registries: Registries, place: Place) -> None:
         registries.has(Reference(repository=place.registry, digest=Digest.of(b"")))
 
 
-def look(api: Api, names: Names, place: Place, services: Sequence[Service], signing: Signing) -> tuple[str, ...]:
-    """Ask the cluster; return what is worth knowing. Raises ProviderError, ComponentMissing, Refused."""
-    return _looked(_Patient(api), names, place, services, signing)
+def look(
+    api: Api,
+    names: Names,
+    place: Place,
+    services: Sequence[Service],
+    signing: Signing,
+    parts: Sequence[str] = ("",),
+) -> tuple[str, ...]:
+    """Ask the cluster; return what is worth knowing. ``parts``: of the routes that there are to be. Raises
+    ProviderError, ComponentMissing, Refused."""
+    return _looked(_Patient(api), names, place, services, signing, parts)
 
 
 def _looked(
-    api: _Patient, names: Names, place: Place, services: Sequence[Service], signing: Signing
+    api: _Patient, names: Names, place: Place, services: Sequence[Service], signing: Signing, parts: Sequence[str]
 ) -> tuple[str, ...]:
     _require_new_enough(api)
     lacking = _require_namespace(api, names.environment, place)
     _require_rights(api, names.environment, place, lacking)
     if place.gateway is not None:
         _require_gateway(api, place.gateway)
-    _require_free(api, names, place)
+    for part in parts:
+        _require_free(api, names, place, part)
     if place.pull_secret is not None and api.find(SECRET, place.namespace, place.pull_secret) is None:
         raise Refused(
             f"cannot find the Secret '{place.pull_secret}' in '{place.namespace}', by which images are to be pulled",
@@ -340,16 +334,17 @@ def _require_gateway(api: _Patient, gateway: tuple[str, str]) -> None:
         )
 
 
-def _require_free(api: _Patient, names: Names, place: Place) -> None:
+def _require_free(api: _Patient, names: Names, place: Place, part: str) -> None:
     """The route's name is ours, or nobody's."""
     kind = SERVICE if place.gateway is None else ROUTE
-    found = api.find(kind, place.namespace, names.route)
+    found = api.find(kind, place.namespace, names.route_of(part))
     if found is not None and names.ledger:
         names.require_own(kind.name, found)
         require_nobody_else(found, kind.name)
     elif found is not None:
         raise Refused(
-            f"cannot use the {kind.name} '{place.namespace}/{names.route}': it is there already, and not Instar's",
+            f"cannot use the {kind.name} '{place.namespace}/{names.route_of(part)}': it is there already, and not "
+            "Instar's",
             hint="it was left as it is; name the environment otherwise, or move that object away",
         )
 

@@ -28,6 +28,7 @@ from instar.providers.kubernetes.api import Api, Object
 from instar.providers.kubernetes.attachment import ClusterAttachment, attach
 from instar.providers.kubernetes.claims import claim_names, claims_there, remove_replaced, require_signed, volume_of
 from instar.providers.kubernetes.comparison import require_as_made
+from instar.providers.kubernetes.exposure import exposed, parts_of
 from instar.providers.kubernetes.fence import Fence, number_of
 from instar.providers.kubernetes.figures import Counted, Figures
 from instar.providers.kubernetes.inspection import ClusterInspection
@@ -45,11 +46,10 @@ from instar.providers.kubernetes.objects import anchor, beginning, claim, group_
 from instar.providers.kubernetes.observation import has_come, is_of
 from instar.providers.kubernetes.occurrences import find_other_anchor, is_of_same_occurrence
 from instar.providers.kubernetes.pod import Order
-from instar.providers.kubernetes.route import asked_path
 from instar.providers.kubernetes.selecting import shown_ports
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.shell import ClusterShell, open_shell
-from instar.providers.kubernetes.sight import Sight, find_gateway, unseen
+from instar.providers.kubernetes.sight import Sights, find_gateway, unseen
 from instar.providers.kubernetes.signing import Signing
 from instar.providers.kubernetes.stop_signal import require_signals
 from instar.providers.kubernetes.traffic import EnvironmentTraffic
@@ -73,7 +73,7 @@ class KubernetesProvider:
         self._apis: dict[str | None, Api] = {}
         self._fences: dict[EnvironmentId, Fence] = {}
         self._figures: dict[EnvironmentId, Figures] = {}
-        self._sights: dict[EnvironmentId, tuple[Place, Sight]] = {}
+        self._sights: dict[EnvironmentId, tuple[Place, Sights]] = {}
         self._versions: dict[EnvironmentId, Mapping[str, str]] = {}
         self._guard = threading.Lock()
         self.measures = ClusterMeasures(self.place_of)
@@ -136,7 +136,9 @@ class KubernetesProvider:
         if before is not None and before.provider == settings.provider:
             preflight.require_same_cluster(environment, Place.of(before), place)
         api = self._api(place)
-        told = preflight.look(api, self._names(environment), place, services, self.signing)
+        told = preflight.look(
+            api, self._names(environment), place, services, self.signing, parts_of(settings) if place.gateway else ("",)
+        )
         preflight.with_patience(lambda: require_signals(api, environment, place, services))
         if launching:
             preflight.require_registry(self._site.registries, place)
@@ -199,7 +201,7 @@ class KubernetesProvider:
             self._make(fence, names, place, VOLUME_CLAIM, claim(names, volume, place.storage_class))
         remove_replaced(known, self.signing, lambda name: self._delete(group.environment, VOLUME_CLAIM, name))
         uid = str(root["metadata"]["uid"])
-        serving = self._serving(group.environment) if order.own.scaling is not None and order.serves else 0
+        serving = self._serving(group) if order.own.scaling is not None and order.serves else 0
         for kind, one in made:
             wanted = beginning(one, order, serving) if kind == DEPLOYMENT else one
             self._make(fence, names, place, kind, owned(wanted, group.id, uid), group)
@@ -229,9 +231,10 @@ class KubernetesProvider:
             self._delete(group.environment, CONFIG_MAP, other, foreground=True)
 
     def expose(self, release: Release, groups: Sequence[Instance], plan: RouterPlan | None = None) -> None:
-        port = release.service.port or 0
-        asked, shown = asked_path(release.service), shown_ports(release.service) if plan is not None else None
-        self._traffic(release.environment).expose({one.id: port for one in groups}, plan, asked, shown)
+        is_behind = self._place(release.environment).gateway is not None
+        found = {one.id: exposed(release, one.role, asked=is_behind) for one in groups}
+        shown = shown_ports(release.service) if plan is not None else None
+        self._traffic(release.environment).expose(found, plan, shown)
 
     def route(self, environment: EnvironmentId, weights: Mapping[str, int]) -> float | None:
         return self._traffic(environment).route(weights)
@@ -317,6 +320,10 @@ class KubernetesProvider:
         settings = self._site.environments().get(environment)
         return () if settings is None else settings.names.sites
 
+    def doors_of(self, environment: EnvironmentId) -> Sequence[str]:
+        settings = self._site.environments().get(environment)
+        return ("",) if settings is None else ("", *settings.doors)
+
     def _counting(self, environment: EnvironmentId, place: Place) -> Callable[[Mapping[str, int]], Counted] | None:
         """Return what counts an environment's requests; None where nobody does, or wants to know."""
         settings, where = self._site.environments().get(environment), place.prometheus
@@ -326,11 +333,11 @@ class KubernetesProvider:
             figures = self._figures.setdefault(environment, Figures())
         return lambda ports: figures.of(where, place.namespace, ports)
 
-    def _serving(self, environment: EnvironmentId) -> int:
-        """Return how many pods those groups have that have the traffic now."""
-        place, door = self._place(environment), self._traffic(environment).door()
-        api = self._api(place)
-        found = [api.find(DEPLOYMENT, place.namespace, name) for name in (door.weights if door is not None else ())]
+    def _serving(self, group: Instance) -> int:
+        """Return how many pods those groups have that have the traffic of a group's role now."""
+        place, doors = self._place(group.environment), self._traffic(group.environment).doors()
+        api, weights = self._api(place), {} if doors is None else doors.serving(group.role)
+        found = [api.find(DEPLOYMENT, place.namespace, name) for name in weights]
         return sum(int((one.get("spec") or {}).get("replicas") or 0) for one in found if one is not None)
 
     def _secrets(self, release: Release) -> Mapping[str, bytes]:
@@ -391,7 +398,7 @@ class KubernetesProvider:
         with self._guard:
             known = self._sights.get(environment)
             if known is None or known[0] != place:  # a deploy may name another gateway
-                known = self._sights[environment] = (place, Sight(names, lambda: find_gateway(api, place)))
+                known = self._sights[environment] = (place, Sights(names, lambda: find_gateway(api, place)))
         return EnvironmentTraffic(api, names, place, fence, known[1])
 
     def _claim(self, environment: EnvironmentId) -> None:

@@ -20,7 +20,6 @@ from instar.providers.kubernetes.settings import (
     checked_section,
 )
 
-_MOST_HOSTS: Final = 16  # of an HTTPRoute
 _MOST_ANNOTATIONS_BYTES: Final = 256 << 10  # of all of a pod, with their names
 _OWN_BYTES: Final = 1 << 10  # of Instar's own among them
 _NO_EXECUTE: Final = "NoExecute"
@@ -38,8 +37,6 @@ def unfit_words(environment: EnvironmentId, settings: Settings, service: Service
     for allow in settings.network.allow:
         wrong = allow.names_environment and any(map(_ends_wrong, allow.to.split("/")))
         yield wrong, f"'network.allow' names '{allow.to}', and nothing is called so there: a name ends with '-'"
-    hosts = {site.partition("/")[0] for site in (*settings.names.http, *settings.names.https)}
-    yield len(hosts) > _MOST_HOSTS, f"it has {len(hosts)} names, and one route has at most {_MOST_HOSTS}"
     own = checked_section(KubernetesSettings, settings.provider_settings, "settings")
     if own is not None:
         yield from _unfit_annotations(own)

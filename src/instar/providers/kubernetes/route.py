@@ -12,7 +12,7 @@ from instar.errors import RouterError, RouterUnreachable
 from instar.model.definition import Service
 from instar.providers.kubernetes.door import Backend, Door
 from instar.providers.kubernetes.kinds import GATEWAY
-from instar.providers.kubernetes.names import MAINTENANCE, PLAN, Names
+from instar.providers.kubernetes.names import DOORS, MAINTENANCE, PLAN, REDIRECTS, Names, door_part
 
 HEADER: Final = "X-Instar-Release"
 ASKED: Final = "X-Instar-Route"  # of our own questions: what about
@@ -23,8 +23,8 @@ _PATH: Final = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+/?|/")
 _LONGEST_PATH: Final = 256
 
 
-def route(door: Door, names: Names, gateway: tuple[str, str]) -> Mapping[str, Any]:
-    """Return the HTTPRoute that ``door`` is behind a Gateway (namespace, name)."""
+def route(door: Door, names: Names, gateway: tuple[str, str], part: str = "") -> Mapping[str, Any]:
+    """Return the HTTPRoute that ``door`` is behind a Gateway (namespace, name): ``part`` of the environment's."""
     paths = [{"path": {"type": "PathPrefix", "value": one}} for one in door.paths]
     rules = [
         {"matches": _asking(paths, HEADER, str(release))} | _sending(door, {name: 1})
@@ -32,8 +32,11 @@ def route(door: Door, names: Names, gateway: tuple[str, str]) -> Mapping[str, An
     ]
     rules += [*_group_rules(door, _MOST_RULES - len(rules) - 2), *_version_rule(door, names, paths)]
     shares = {name: 0 if door.maintenance else one.weight for name, one in door.backends.items()}
-    main: dict[str, Any] = {"matches": paths, **_sending(door, shares)}
-    annotations = {PLAN: door.plan or ""}
+    main: dict[str, Any] = {
+        "matches": paths,
+        **(_sending(door, shares) if door.redirect is None else _sent_on(door.redirect)),
+    }
+    annotations = {PLAN: door.plan or "", **({DOORS: json.dumps(dict(sorted(door.more.items())))} if door.more else {})}
     if door.maintenance is not None:
         service, port = door.maintenance
         annotations[MAINTENANCE] = json.dumps({"service": service, "port": port, "weights": dict(door.weights)})
@@ -44,13 +47,27 @@ def route(door: Door, names: Names, gateway: tuple[str, str]) -> Mapping[str, An
     if door.hosts:
         spec["hostnames"] = list(door.hosts)
     metadata: dict[str, Any] = {
-        "name": names.route,
+        "name": names.route_of(part),
         "labels": dict(names.all_labels),
         "annotations": annotations,
     }
     if door.version is not None:
         metadata["resourceVersion"] = door.version
     return {"metadata": metadata, "spec": spec}
+
+
+def _sent_on(to: tuple[str, str | None]) -> Mapping[str, Any]:
+    """Return the rule that sends requests to another name, at the path that they ask for: for good, which is 301 there
+    (308 is of no version of the API's that all gateways know)."""
+    host, scheme = to
+    redirect = {**({"scheme": scheme} if scheme else {}), "hostname": host, "statusCode": 301}
+    return {"filters": [{"type": "RequestRedirect", "requestRedirect": redirect}]}
+
+
+def _read_redirect(rule: Mapping[str, Any]) -> tuple[str, str | None] | None:
+    found = [one.get("requestRedirect") or {} for one in rule.get("filters") or ()]
+    host = found[0].get("hostname") if found else None
+    return (str(host), found[0].get("scheme")) if host else None
 
 
 def version_mark(names: Names) -> str:
@@ -117,8 +134,8 @@ def _turned(backends: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [{**one, "weight": one["weight"] + 1 if one["weight"] else 0} for one in backends]
 
 
-def read_route(found: Mapping[str, Any]) -> Door:
-    """Return what an HTTPRoute of ours says: what it has besides is drift, and found there."""
+def read_route(found: Mapping[str, Any], key: str = "") -> Door:
+    """Return what an HTTPRoute of ours, of the door ``key``, says: what it has besides is drift, and found there."""
     metadata, spec = found.get("metadata") or {}, found.get("spec") or {}
     rules = spec.get("rules") or []
     previews: dict[int, str] = {}
@@ -144,6 +161,8 @@ def read_route(found: Mapping[str, Any]) -> Door:
         if maintenance is None or (one.get("name"), one.get("port")) != maintenance
     }
     return Door(
+        key=key,
+        more={} if key else further_parts(found),
         plan=annotations.get(PLAN) or None,
         hosts=tuple(spec.get("hostnames") or ()),
         paths=tuple((one.get("path") or {}).get("value") or "/" for one in main.get("matches") or [{}]),
@@ -151,9 +170,28 @@ def read_route(found: Mapping[str, Any]) -> Door:
         backends=backends,
         previews=previews,
         maintenance=maintenance,
+        redirect=_read_redirect(main) if key == REDIRECTS else None,
         version=metadata.get("resourceVersion"),
         answers=answers,
     )
+
+
+def further_parts(found: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return which parts an environment has besides its first route, by their names, and of which doors they are."""
+    text = ((found.get("metadata") or {}).get("annotations") or {}).get(DOORS)
+    try:
+        said = json.loads(text) if isinstance(text, str) else {}
+    except (ValueError, RecursionError):
+        said = {}
+    known = said.items() if isinstance(said, dict) else ()
+    return {part: key for part, key in known if isinstance(key, str) and _is_part_of(part, key)}
+
+
+def _is_part_of(part: str, key: str) -> bool:
+    """Tell whether a name is one that Instar gives to a route of a door: an annotation may be anybody's."""
+    number = part.rpartition(".")[2]
+    known = {door_part(key), *([door_part(key, int(number))] if number.isascii() and number.isdigit() else [])}
+    return part in known - {""}
 
 
 def require_settled(found: Mapping[str, Any], gateway: tuple[str, str]) -> None:

@@ -80,8 +80,20 @@ def unseen(api: Api, place: Place, settings: Settings) -> Iterator[str]:
     )
 
 
+class Sights:
+    """Of all routes of one environment, by their parts, for as long as this process lives."""
+
+    def __init__(self, names: Names, find_gateway: Callable[[], Mapping[str, Any] | None]) -> None:
+        self._names = names
+        self._find_gateway = find_gateway
+        self._known: dict[str, Sight] = {}
+
+    def of(self, part: str) -> Sight:
+        return self._known.setdefault(part, Sight(self._names, self._find_gateway, part=part))
+
+
 class Sight:
-    """Of one environment's route, for as long as this process lives. Of threads that use it at once each may ask."""
+    """Of one route, for as long as this process lives. Of threads that use it at once each may ask."""
 
     def __init__(
         self,
@@ -90,8 +102,10 @@ class Sight:
         asking: Callable[[Entrance, str, Mapping[str, str]], Answer | None] = ask,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
+        part: str = "",
     ) -> None:
         self._names = names
+        self._name = names.route_of(part)
         self._find_gateway = find_gateway
         self._asking = asking
         self._clock = clock
@@ -127,7 +141,7 @@ class Sight:
                 return
             if self._seen == "older" and since_s >= _PATIENCE_S:
                 raise RouterUnreachable(
-                    f"the gateway has accepted the HTTPRoute '{self._names.route}', and still sends requests by an "
+                    f"the gateway has accepted the HTTPRoute '{self._name}', and still sends requests by an "
                     "older version of it: what has had traffic is not ended before that is over"
                 )
             if self._seen != "this":

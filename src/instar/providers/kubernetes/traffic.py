@@ -1,10 +1,11 @@
 """An environment's traffic in a cluster: read, changed as a whole, and seen to be in force.
 
-Each change is applied to the very version that was read, so that of two who change it at once one is told so.
+Each change is applied to the very versions that were read, so that of two who change it at once one is told so.
 """
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,24 +20,23 @@ from instar.providers.kubernetes.answers import Changed
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.comparison import Difference, added_to_rules, differences, other_writers
 from instar.providers.kubernetes.door import Door
+from instar.providers.kubernetes.door_objects import DoorObjects, Standing
+from instar.providers.kubernetes.doors import FIRST, NONE, Doors, Exposed
 from instar.providers.kubernetes.fence import Fence
 from instar.providers.kubernetes.figures import Counted
-from instar.providers.kubernetes.kinds import POD, ROUTE, SERVICE, SLICE
-from instar.providers.kubernetes.names import GROUP, Names
+from instar.providers.kubernetes.kinds import POD, ROUTE, SERVICE
+from instar.providers.kubernetes.names import GROUP, Names, port_name
 from instar.providers.kubernetes.originals import altered
-from instar.providers.kubernetes.route import is_unresolved, read_route, require_settled, route, said_otherwise
-from instar.providers.kubernetes.selecting import read_service, require_selected, selecting_service
+from instar.providers.kubernetes.route import is_unresolved
 from instar.providers.kubernetes.settings import Place
-from instar.providers.kubernetes.sight import Sight
-from instar.providers.kubernetes.taking_back import BACK, require_hands, without_others
+from instar.providers.kubernetes.sight import Sights
+from instar.providers.kubernetes.sites import NOBODY
+from instar.providers.kubernetes.taking_back import require_hands, without_others
 from instar.providers.router_plan import RouterPlan
 from instar.threads import at_once
-from instar.waiting import Deadline
 
-_IN_FORCE_S: Final = 10.0
-_LOOK_S: Final = 0.05
-_WATCHED_S: Final = 2.0  # then it is asked whether the route is as the watch has it
 _TRIES: Final = 4
+_AT_ONCE: Final = 8
 _ERRORS: Final = range(500, 600)
 
 
@@ -52,43 +52,53 @@ class Share:
 
 
 class EnvironmentTraffic:
-    """The HTTPRoute, or the selecting Service, of one environment."""
+    """The HTTPRoutes, or the selecting Service, of one environment."""
 
-    def __init__(self, api: Api, names: Names, place: Place, fence: Fence, sight: Sight) -> None:
+    def __init__(self, api: Api, names: Names, place: Place, fence: Fence, sights: Sights) -> None:
         self._fence = fence
-        self._sight = sight
+        self._sights = sights
         self._api = api
         self._names = names
         self._place = place
-        self._kind = SERVICE if place.gateway is None else ROUTE
+        self._objects = DoorObjects(api, names, place, fence, sights)
 
     def look(self, ready: Mapping[str, int], count: Callable[[Mapping[str, int]], Counted] | None = None) -> Traffic:
         """Return where requests go; ``ready``: how many pods of each group answer; ``count``: says by
         their ports what groups have answered. A plan that the Gateway has not taken up, or refuses, is not in force."""
-        found = self._find()
-        if found is None:
+        standing = self._objects.find()
+        if standing is None:
             return Traffic()
-        door = self._read(found)
-        settled = True
-        try:
-            self._require_in_force(found, door, exact=False)
-            plan = door.plan
-            if self._place.gateway is not None:
-                plan = None if self._sight.look(door) == "older" else plan
-                settled = self._sight.is_settled(door)
-        except (RouterError, RouterUnreachable):
-            plan = None
+        doors = standing.doors
+        plan, settled = self._in_force(standing)
         groups = {
             name: Share(weight=one.weight, up=ready.get(name, 0) > 0, port=one.port)
-            for name, one in door.backends.items()
+            for name, one in doors.backends.items()
         }
-        traffic = Traffic(running=True, plan=plan, groups=groups, previewed=door.previews, counts=count is not None)
+        previewed = doors.first.previews
+        traffic = Traffic(running=True, plan=plan, groups=groups, previewed=previewed, counts=count is not None)
         traffic = replace(traffic, settled=settled)
         if count is None or not groups:
             return traffic
         counted = count({name: one.port for name, one in groups.items()})
         shares = {name: replace(one, served=counted.served.get(name)) for name, one in groups.items()}
         return replace(traffic, groups=shares, uncounted=counted.trouble)
+
+    def _in_force(self, standing: Standing) -> tuple[str | None, bool]:
+        """Return which plan is in force, None where that is not so of each part, and whether no request goes by older
+        weights any more."""
+        doors = standing.doors
+        plan, settled = doors.first.plan if doors.agree else None, True
+        for part, found in standing.found.items():
+            door = doors.parts[part]
+            try:
+                self._objects.require_in_force(part, found, door, exact=False)
+                if self._objects.is_asked(door):
+                    sight = self._sights.of(part)
+                    plan = None if sight.look(door) == "older" else plan
+                    settled = sight.is_settled(door) and settled
+            except (RouterError, RouterUnreachable):
+                plan = None
+        return plan, settled
 
     def services(self, names: Sequence[str], traffic: Traffic) -> Mapping[str, Mapping[str, Any] | None]:
         """Return groups' Services; None is one that is gone: no Gateway sends it requests any more, and one refuses all
@@ -98,21 +108,18 @@ class EnvironmentTraffic:
         return self._services([name for name in names if traffic.plan is None or name not in traffic.groups])
 
     def expose(
-        self,
-        ports: Mapping[str, int],
-        plan: RouterPlan | None,
-        asked: str | None = None,
-        shown: Mapping[str, int] | None = None,
+        self, groups: Mapping[str, Exposed], plan: RouterPlan | None, shown: Mapping[str, int] | None = None
     ) -> None:
         """Have groups there without traffic; ``shown``: which further ports a Service has from now on."""
 
-        def changed(door: Door | None) -> Door:
-            if door is None and plan is None:
+        def changed(doors: Doors | None) -> Doors:
+            if doors is None and plan is None:
                 raise RouterError(f"cannot expose groups of '{self._names.environment}': nothing takes its requests")
-            planned = (door or Door()) if plan is None else (door or Door()).planned(plan)
+            known = doors or NONE
+            planned = known if plan is None else known.planned(plan, self._port_of)
             if self._place.gateway is None and shown is not None:
-                planned = replace(planned, ports=shown)
-            return planned.exposing(ports, None if self._place.gateway is None else asked)
+                planned = planned.showing(shown)
+            return planned.exposing(groups)
 
         self._change(changed)
 
@@ -120,64 +127,85 @@ class EnvironmentTraffic:
         """Give requests to these groups alone; return the seconds until that was seen to be in force."""
         began = time.monotonic()
 
-        def changed(door: Door | None) -> Door | None:
-            if door is None and weights:
-                raise RouterError(f"cannot route for '{self._names.environment}': nothing takes its requests")
-            if door is not None and self._place.gateway is not None and door.weights:
-                new = sorted(weights.keys() & door.backends.keys() - door.weights.keys())
-                asks: tuple[Callable[[], None], ...] = (
-                    lambda: self._require_as_made(new),
-                    lambda: self._sight.require_reached(door, new, self._answers_so),
-                )
-                at_once(lambda ask: ask(), asks, at_most=len(asks))
-            return None if door is None else door.routing(weights)
+        def changed(doors: Doors | None) -> Doors | None:
+            if doors is None:
+                if weights:
+                    raise RouterError(f"cannot route for '{self._names.environment}': nothing takes its requests")
+                return None
+            if self._place.gateway is not None:
+                self._require_fit(doors, weights)
+            return doors.routing(weights)
 
         is_there = self._change(changed, wait=bool(weights))
         return time.monotonic() - began if is_there else None
 
+    def _require_fit(self, doors: Doors, weights: Mapping[str, int]) -> None:
+        """Raise for a group that is to get a share of what others have now: RouterUnreachable where the gateway does
+        not reach it by one of the doors, Refused where somebody has changed its Service."""
+        asks: list[Callable[[], None]] = []
+        groups: set[str] = set()
+        for part, door in doors.parts.items():
+            new = sorted(weights.keys() & door.backends.keys() - door.weights.keys()) if door.weights else []
+            groups.update(new)
+            if new and self._objects.is_asked(door):
+                asks.append(
+                    functools.partial(self._sights.of(part).require_reached, door, new, self._answering_so(door))
+                )
+        if groups:
+            at_once(lambda ask: ask(), (lambda: self._require_as_made(sorted(groups)), *asks), at_most=_AT_ONCE)
+
     def withdraw(self, names: Sequence[str]) -> None:
-        def changed(door: Door | None) -> Door | None:
-            return door.without(names) if door is not None and door.backends.keys() & set(names) else None
+        def changed(doors: Doors | None) -> Doors | None:
+            if doors is None or not any(door.backends.keys() & set(names) for door in doors.parts.values()):
+                return None
+            return doors.without(names)
 
         self._change(changed, wait=False)
 
     def preview(self, targets: Mapping[int, str]) -> None:
-        self._change(lambda door: None if door is None else door.previewing(targets))
+        self._change(lambda doors: None if doors is None else doors.previewing(targets))
 
-    def door(self) -> Door | None:
-        """Return what the object says; None where there is none."""
-        found = self._find()
-        return None if found is None else self._read(found)
+    def doors(self) -> Doors | None:
+        """Return what the objects say; None where there is none."""
+        standing = self._objects.find()
+        return None if standing is None else standing.doors
 
-    def differences(self, sites: Sequence[str]) -> Iterator[Difference]:
-        """Yield what of the object is not what Instar makes of what it says, and who else has written to it;
-        ``sites``: the names that it may have."""
-        found = self._find()
-        if found is None:
+    def differences(self, sites: Sequence[str], keys: Sequence[str] = ("",)) -> Iterator[Difference]:
+        """Yield what of the objects is not what Instar makes of what they say, and who else has written to them;
+        ``sites``: the names that doors of these ``keys`` may have. Another is open for as long as a rollout runs."""
+        standing = self._objects.find()
+        if standing is None:
             return
-        where = f"{self._kind.name} {self._names.route}"
-        door, hosts = self._read(found), {site.partition("/")[0] for site in sites}
-        made = self._made(door)
-        for one in (*differences(made, found), *added_to_rules(made, found)):
-            yield replace(one, path=f"{where}: {one.path}")
-        if self._kind == ROUTE and not hosts >= set(door.hosts):
-            told = ", ".join(sorted(hosts)) or "none"
-            yield Difference(path=f"{where}: hostnames", expected=told, observed=", ".join(door.hosts))
-        for who in sorted(set(other_writers(found))):
-            yield Difference(
-                path=f"{where}: managedFields", expected="nobody else writes to it", observed=f"'{who}' has"
-            )
+        hosts = {*(site.partition("/")[0] for site in sites), NOBODY}
+        for part in (FIRST, *standing.doors.first.more):
+            where, found = self._objects.named(part), standing.found.get(part)
+            if found is None:
+                yield Difference(path=where, expected="it is there", observed="nothing")
+                continue
+            door = standing.doors.parts[part]
+            made = self._objects.made(part, door)
+            for one in (*differences(made, found), *added_to_rules(made, found)):
+                yield replace(one, path=f"{where}: {one.path}")
+            if self._objects.kind == ROUTE and door.key in keys and not hosts >= set(door.hosts):
+                told = ", ".join(sorted(hosts - {NOBODY})) or "none"
+                yield Difference(path=f"{where}: hostnames", expected=told, observed=", ".join(door.hosts))
+            for who in sorted(set(other_writers(found))):
+                yield Difference(
+                    path=f"{where}: managedFields", expected="nobody else writes to it", observed=f"'{who}' has"
+                )
 
-    def restore(self, plan: RouterPlan, ports: Mapping[str, int]) -> None:
-        """Have it be as ``plan`` has it, with those of ``ports`` that it has, and their weights; what hands wrote to it
-        is taken back. Raises RouterError where somebody else applies it."""
+    def restore(self, plan: RouterPlan, ports: Mapping[str, Mapping[str, int]]) -> None:
+        """Have it be as ``plan`` has it, with those of ``ports`` (by door) that it has, and their weights; what hands
+        wrote to it is taken back. Raises RouterError where somebody else applies it."""
 
-        def changed(door: Door | None) -> Door:
-            before = door or Door()
-            if before.maintenance != self._place.maintenance:  # of somebody else's making, for a Service of theirs
-                before = replace(before, maintenance=None)
+        def changed(doors: Doors | None) -> Doors:
+            before = doors or NONE
+            if (
+                before.first.maintenance != self._place.maintenance
+            ):  # of somebody else's making, for a Service of theirs
+                before = before.maintained(None)
             others = [name for name in before.backends if name not in ports]
-            return before.without(others).planned(plan).at(ports)
+            return before.without(others).planned(plan, lambda group, port: None).at(ports)
 
         self._fence.claim()
         for last in (*[False] * (_TRIES - 1), True):
@@ -189,72 +217,66 @@ class EnvironmentTraffic:
                     raise
         self._change(changed, always=True)
 
-    def _take_back(self, changed: Callable[[Door | None], Door]) -> None:
+    def _take_back(self, changed: Callable[[Doors | None], Doors]) -> None:
         """Take back what hands wrote, of all that is there. Raises Changed when it was written to meanwhile."""
-        found = self._find()
-        self._fence.admit(found)
-        if found is not None and any(other_writers(found)):
-            require_hands(found, self._kind.name)
-            made = self._made(changed(self._read(found)).renewed())
-            taken = self._api.apply(self._kind, self._place.namespace, made, force=True)
-            self._api.merge(self._kind, self._place.namespace, self._names.route, without_others(made, taken))
+        standing = self._objects.find()
+        self._objects.admit(standing)
+        if standing is None:
+            self._fence.admit(None)
+            return
+        after = changed(standing.doors)
+        for part, found in standing.found.items():
+            if any(other_writers(found)):
+                require_hands(found, self._objects.kind.name)
+                made, taken = self._objects.force(standing, part, after.parts.get(part, standing.doors.parts[part]))
+                name = self._names.route_of(part)
+                self._api.merge(self._objects.kind, self._place.namespace, name, without_others(made, taken))
 
     def maintain(self, to: tuple[str, int] | None) -> None:
         """Send all requests but those for a preview to a Service, or (None) to the groups again."""
-        if not self._change(lambda door: None if door is None else replace(door, maintenance=to)):
+        if not self._change(lambda doors: None if doors is None else doors.maintained(to)):
             raise RouterError(
                 f"cannot change the maintenance of '{self._names.environment}': nothing takes its requests"
             )
 
     def close(self) -> None:
         self._fence.claim()
-        found = self._find()
-        if found is not None:
-            self._fence.admit(found)
-            self._api.delete(self._kind, self._place.namespace, self._names.route, only=found)
-
-    def _find(self) -> Mapping[str, Any] | None:
-        found = self._api.find(self._kind, self._place.namespace, self._names.route)
-        if found is not None:
-            self._names.require_own(self._kind.name, found)
-        return found
-
-    def _read(self, found: Mapping[str, Any]) -> Door:
-        return read_service(found) if self._place.gateway is None else read_route(found)
+        standing = self._objects.find()
+        if standing is not None:
+            self._objects.remove(standing)
 
     def _change(
-        self, changed: Callable[[Door | None], Door | None], *, wait: bool = True, always: bool = False
+        self, changed: Callable[[Doors | None], Doors | None], *, wait: bool = True, always: bool = False
     ) -> bool:
         """Apply a change, and return when it is in force; None is left as it is: there is nothing, and False is
         returned. Who else changed it in between makes it be read again.
 
         What only takes away does not ``wait``: a gateway that is gone keeps no environment from being destroyed."""
         for last in (*[False] * (_TRIES - 1), True):
-            found = self._find()
-            if found is not None:
-                self._fence.admit(found)
-            before = None if found is None else self._read(found)
+            standing = self._objects.find()
+            self._objects.admit(standing)
+            before = None if standing is None else standing.doors
             after = changed(before)
             if after is None:
                 return False
-            if found is None:
+            if standing is None:
                 self._fence.admit(None)
-            elif self._place.gateway is not None and is_unresolved(found):
+            elif self._place.gateway is not None and any(map(is_unresolved, standing.found.values())):
                 after = after.without(tuple(self._missing(after.backends.keys() - after.weights.keys())))
             self._require_known(after)
-            if after == before and found is not None and not always:
+            if after == before and standing is not None and not always:
                 break
             if self._fence.claim():
                 continue
             try:
-                found = self._apply(after)
+                standing = self._objects.write(standing, after, always=always)
                 break
             except Changed:
                 if last:
                     raise
-        assert found is not None
+        assert standing is not None
         if wait:
-            self._await(found)
+            self._objects.await_in_force(standing)
         return True
 
     def _missing(self, names: Collection[str]) -> frozenset[str]:
@@ -275,81 +297,36 @@ class EnvironmentTraffic:
                     f"instar taint {self._names.environment} {name} --why …",
                 )
 
-    def _require_known(self, door: Door) -> None:
+    def _port_of(self, group: str, port: str) -> int | None:
+        """Return the number of a group's further port, as its Service has it."""
+        found = self._api.find(SERVICE, self._place.namespace, group) or {}
+        ports = {one.get("name"): one.get("port") for one in (found.get("spec") or {}).get("ports") or ()}
+        number = ports.get(port_name(port))
+        return number if isinstance(number, int) else None
+
+    def _require_known(self, doors: Doors) -> None:
         """Raise RouterError rather than send requests to a Service that the section does not name: it stands in an
         annotation, which somebody else may have written."""
-        if door.maintenance not in (None, self._place.maintenance):
-            raise RouterError(
-                f"cannot change the {self._kind.name} '{self._names.route}': it says that its maintenance is the "
-                f"Service '{door.maintenance[0]}', which kubernetes.maintenance does not name",
-                hint=f"who wrote that: kubectl get --show-managed-fields; then: instar maintenance "
-                f"{self._names.environment} off",
-            )
+        for part, door in doors.parts.items():
+            if door.maintenance not in (None, self._place.maintenance):
+                raise RouterError(
+                    f"cannot change the {self._objects.kind.name} '{self._names.route_of(part)}': it says that its "
+                    f"maintenance is the Service '{door.maintenance[0]}', which kubernetes.maintenance does not name",
+                    hint=f"who wrote that: kubectl get --show-managed-fields; then: instar maintenance "
+                    f"{self._names.environment} off",
+                )
 
-    def _apply(self, door: Door) -> Mapping[str, Any]:
-        try:
-            return self._api.apply(self._kind, self._place.namespace, self._made(door.renewed()))
-        except Refused as error:
-            raise Refused(error.message, hint=BACK) from error
+    def _answering_so(self, door: Door) -> Callable[[str, str], bool]:
+        """Return what tells whether a pod of a group answers a path with an error of its own, asked through the
+        cluster's API at the port that ``door`` leads to."""
+        namespace = self._place.namespace
 
-    def _made(self, door: Door) -> Mapping[str, Any]:
-        gateway = self._place.gateway
-        return selecting_service(door, self._names) if gateway is None else route(door, self._names, gateway)
+        def answers_so(group: str, path: str) -> bool:
+            pods = self._api.list(POD, namespace, {GROUP: group})
+            if group not in door.backends or not pods:
+                return False
+            proxied = POD.path(namespace, f"{pods[0]['metadata']['name']}:{door.backends[group].port}", "proxy")
+            headers = {"X-Forwarded-Host": next(iter(door.hosts), "localhost")}
+            return checks.status(self._api, f"{proxied}{path}", headers) in _ERRORS
 
-    def _await(self, found: Mapping[str, Any]) -> None:
-        deadline = Deadline.after(_IN_FORCE_S)
-        while True:
-            try:
-                self._require_in_force(found, self._read(found), exact=True)
-                break
-            except RouterUnreachable:
-                if deadline.is_over:
-                    self._say_again(found)
-                    raise
-            found = self._newer(found, deadline)
-        if self._place.gateway is not None:
-            self._sight.wait(self._read(found))
-
-    def _answers_so(self, group: str, path: str) -> bool:
-        """Tell whether a pod of a group answers a path with an error of its own, asked through the cluster's API."""
-        door, namespace = self.door(), self._place.namespace
-        pods = self._api.list(POD, namespace, {GROUP: group})
-        if door is None or group not in door.backends or not pods:
-            return False
-        proxied = POD.path(namespace, f"{pods[0]['metadata']['name']}:{door.backends[group].port}", "proxy")
-        headers = {"X-Forwarded-Host": next(iter(door.hosts), "localhost")}
-        return checks.status(self._api, f"{proxied}{path}", headers) in _ERRORS
-
-    def _newer(self, found: Mapping[str, Any], deadline: Deadline) -> Mapping[str, Any]:
-        """Return the object as it is when somebody has written to it, or after a moment. Raises RouterError."""
-        soon = Deadline.after(_LOOK_S)
-        if self._place.gateway is not None:  # where there is none, other objects say what is in force
-            version, within_s = found["metadata"].get("resourceVersion") or "", min(_WATCHED_S, deadline.left_s)
-            events = self._api.watch(self._kind, self._place.namespace, version, within_s, name=self._names.route)
-            for what, seen in events:
-                if what != "DELETED":
-                    self._names.require_own(self._kind.name, seen)
-                    return seen
-                break
-        time.sleep(soon.left_s)
-        again = self._find()
-        if again is None:
-            raise RouterError(f"the {self._kind.name} '{self._names.route}' was removed by somebody")
-        return again
-
-    def _say_again(self, found: Mapping[str, Any]) -> None:
-        """Have the gateway take up the route anew: one that could not write its status down, since the API was away or
-        what it had read was old, does not try again until the route is another version."""
-        if self._place.gateway is None:
-            return
-        door = self._read(found)
-        said = self._api.apply(self._kind, self._place.namespace, said_otherwise(self._made(door.renewed())))
-        self._apply(replace(door, version=said["metadata"]["resourceVersion"]))
-
-    def _require_in_force(self, found: Mapping[str, Any], door: Door, *, exact: bool) -> None:
-        """Raise RouterUnreachable, RouterError. ``exact``: down to the pods that a Service leads to."""
-        if self._place.gateway is not None:
-            require_settled(found, self._place.gateway)
-        elif exact and door.weights:
-            labels = {"kubernetes.io/service-name": self._names.route}
-            require_selected(self._names.route, self._api.list(SLICE, self._place.namespace, labels), door.weights)
+        return answers_so

@@ -1,0 +1,199 @@
+"""The objects that an environment's doors are: read together, written in an order that loses nothing, and seen to be in
+force.
+
+The first one names all others, and is written before one of them is made and after one is gone: so nothing is left that
+nobody knows, wherever whoever wrote was killed. Each is applied to the very version that was read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from instar.errors import Refused, RouterError, RouterUnreachable
+from instar.frozen import dataclass
+from instar.providers.kubernetes.api import Api
+from instar.providers.kubernetes.door import Door
+from instar.providers.kubernetes.doors import FIRST, Doors, write_order
+from instar.providers.kubernetes.fence import Fence
+from instar.providers.kubernetes.kinds import ROUTE, SERVICE, SLICE
+from instar.providers.kubernetes.names import Names
+from instar.providers.kubernetes.route import further_parts, read_route, require_settled, route, said_otherwise
+from instar.providers.kubernetes.selecting import read_service, require_selected, selecting_service
+from instar.providers.kubernetes.settings import Place
+from instar.providers.kubernetes.sight import Sights
+from instar.providers.kubernetes.sites import NOBODY
+from instar.providers.kubernetes.taking_back import BACK
+from instar.threads import at_once
+from instar.waiting import Deadline
+
+Object = Mapping[str, Any]
+_IN_FORCE_S: Final = 10.0
+_LOOK_S: Final = 0.05
+_WATCHED_S: Final = 2.0  # then it is asked whether the route is as the watch has it
+_AT_ONCE: Final = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """The objects that are there, by their parts, and what they say."""
+
+    found: Mapping[str, Object]
+    doors: Doors
+
+
+class DoorObjects:
+    """Of one environment."""
+
+    def __init__(self, api: Api, names: Names, place: Place, fence: Fence, sights: Sights) -> None:
+        self._api = api
+        self._names = names
+        self._place = place
+        self._fence = fence
+        self._sights = sights
+        self.kind = SERVICE if place.gateway is None else ROUTE
+
+    def find(self) -> Standing | None:
+        """Return what is there; None where there is nothing."""
+        first = self._find(FIRST)
+        if first is None:
+            return None
+        parts = tuple(further_parts(first)) if self._place.gateway is not None else ()
+        more = zip(parts, at_once(self._find, parts, at_most=_AT_ONCE), strict=True)
+        return self._standing({FIRST: first, **{part: one for part, one in more if one is not None}})
+
+    def named(self, part: str) -> str:
+        """Return how people are told of a part."""
+        return f"{self.kind.name} {self._names.route_of(part)}"
+
+    def made(self, part: str, door: Door) -> Object:
+        gateway = self._place.gateway
+        return selecting_service(door, self._names) if gateway is None else route(door, self._names, gateway, part)
+
+    def admit(self, standing: Standing | None) -> None:
+        """Raise LeaseLost where a part was claimed under a newer lease."""
+        for found in standing.found.values() if standing is not None else ():
+            self._fence.admit(found)
+
+    def write(self, standing: Standing | None, after: Doors, *, always: bool = False) -> Standing:
+        """Have the objects be as ``after``, where they differ; ``always``: also where they do not seem to. Raises
+        Changed where one is not as it was read: what was written before that is there then."""
+        found = dict(standing.found) if standing is not None else {}
+        before = dict(standing.doors.parts) if standing is not None else {}
+        more = {**(before[FIRST].more if before else {}), **after.first.more}
+        if before and more.keys() - before[FIRST].more.keys():
+            before[FIRST] = replace(before[FIRST], more=more)
+            found[FIRST] = self._apply(FIRST, before[FIRST], found)
+        wanted = {**after.parts, FIRST: replace(after.first, more=more)}
+        for part in dict.fromkeys((*(() if before else (FIRST,)), *write_order(before, after))):
+            if always or before.get(part) != wanted[part]:
+                found[part] = self._apply(part, wanted[part], found)
+        gone = found.keys() - after.parts.keys()
+        for part in gone:
+            self._fence.admit(found[part])
+            self._api.delete(self.kind, self._place.namespace, self._names.route_of(part), only=found.pop(part))
+        if more != after.first.more:
+            found[FIRST] = self._apply(FIRST, after.first, found)
+        return self._standing(found)
+
+    def force(self, standing: Standing, part: str, door: Door) -> tuple[Object, Object]:
+        """Have a part be as ``door``, whoever has written to it; return what was made of it, and as it is then."""
+        made = self.made(part, self._renewed(part, door, standing.found))
+        return made, self._api.apply(self.kind, self._place.namespace, made, force=True)
+
+    def remove(self, standing: Standing) -> None:
+        """Take all away, the first one last, which names the others."""
+        for part in sorted(standing.found, reverse=True):
+            self._fence.admit(standing.found[part])
+            name = self._names.route_of(part)
+            self._api.delete(self.kind, self._place.namespace, name, only=standing.found[part])
+
+    def await_in_force(self, standing: Standing) -> None:
+        """Return once all are in force. Raises RouterUnreachable, RouterError."""
+        deadline = Deadline.after(_IN_FORCE_S)
+        seen = {part: self._accepted(part, found, deadline) for part, found in standing.found.items()}
+        for part, door in self._standing(seen).doors.parts.items():
+            if self.is_asked(door):
+                self._sights.of(part).wait(door)
+
+    def is_asked(self, door: Door) -> bool:
+        """Tell whether a gateway can be asked about a part: it is a route, by which somebody is to get there."""
+        return self._place.gateway is not None and door.hosts != (NOBODY,)
+
+    def require_in_force(self, part: str, found: Object, door: Door, *, exact: bool) -> None:
+        """Raise RouterUnreachable, RouterError. ``exact``: down to the pods that a Service leads to."""
+        if self._place.gateway is not None:
+            if self.is_asked(door):
+                require_settled(found, self._place.gateway)
+        elif exact and door.weights:
+            labels = {"kubernetes.io/service-name": self._names.route_of(part)}
+            slices = self._api.list(SLICE, self._place.namespace, labels)
+            require_selected(self._names.route_of(part), slices, door.weights)
+
+    def _find(self, part: str) -> Object | None:
+        found = self._api.find(self.kind, self._place.namespace, self._names.route_of(part))
+        if found is not None:
+            self._names.require_own(self.kind.name, found)
+        return found
+
+    def _standing(self, found: Mapping[str, Object]) -> Standing:
+        return Standing(found=found, doors=Doors(parts=dict(self._read(found))))
+
+    def _read(self, found: Mapping[str, Object]) -> Iterator[tuple[str, Door]]:
+        if self._place.gateway is None:
+            yield from ((part, read_service(one)) for part, one in found.items())
+            return
+        keys = further_parts(found[FIRST])
+        yield from ((part, read_route(one, keys.get(part, ""))) for part, one in found.items())
+
+    def _apply(self, part: str, door: Door, found: Mapping[str, Object]) -> Object:
+        try:
+            made = self.made(part, self._renewed(part, door, found))
+            return self._api.apply(self.kind, self._place.namespace, made)
+        except Refused as error:
+            raise Refused(error.message, hint=BACK) from error
+
+    def _renewed(self, part: str, door: Door, found: Mapping[str, Object]) -> Door:
+        version = found[part]["metadata"].get("resourceVersion") if part in found else None
+        return replace(door, version=version).renewed()
+
+    def _accepted(self, part: str, found: Object, deadline: Deadline) -> Object:
+        """Return a part as it is once it is accepted."""
+        read: Callable[[Object], Door] = read_service if self._place.gateway is None else read_route
+        while True:
+            try:
+                self.require_in_force(part, found, read(found), exact=True)
+                return found
+            except RouterUnreachable:
+                if deadline.is_over:
+                    self._say_again(part, found)
+                    raise
+            found = self._newer(part, found, deadline)
+
+    def _newer(self, part: str, found: Object, deadline: Deadline) -> Object:
+        """Return a part as it is when somebody has written to it, or after a moment. Raises RouterError."""
+        soon, name = Deadline.after(_LOOK_S), self._names.route_of(part)
+        if self._place.gateway is not None:  # where there is none, other objects say what is in force
+            version, within_s = found["metadata"].get("resourceVersion") or "", min(_WATCHED_S, deadline.left_s)
+            for what, seen in self._api.watch(self.kind, self._place.namespace, version, within_s, name=name):
+                if what != "DELETED":
+                    self._names.require_own(self.kind.name, seen)
+                    return seen
+                break
+        time.sleep(soon.left_s)
+        again = self._find(part)
+        if again is None:
+            raise RouterError(f"the {self.kind.name} '{name}' was removed by somebody")
+        return again
+
+    def _say_again(self, part: str, found: Object) -> None:
+        """Have the gateway take up a route anew: one that could not write its status down, since the API was away or
+        what it had read was old, does not try again until the route is another version."""
+        if self._place.gateway is None:
+            return
+        door = read_route(found)
+        said = said_otherwise(self.made(part, self._renewed(part, door, {part: found})))
+        now = self._api.apply(self.kind, self._place.namespace, said)
+        self._apply(part, door, {part: now})

@@ -1,0 +1,224 @@
+"""All doors of an environment as they are written down: each is one object, or several where one cannot hold it.
+
+The first part of a door *leads*: what it says of groups and their weights, the door's other parts say too. So do the
+doors of further ports of what the role's own door says, of those groups that have the port. Whoever is killed between
+two writes leaves parts that say different things, and the next write makes them agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from instar.errors import RouterError
+from instar.frozen import dataclass
+from instar.providers.kubernetes.door import Backend, Door
+from instar.providers.kubernetes.names import door_part
+from instar.providers.kubernetes.sites import Piece, pieces_of
+from instar.providers.router_plan import RouterPlan
+
+FIRST: Final = ""
+Exposed = Mapping[str, Backend]  # of a group, by the doors that lead to it
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Doors:
+    """``parts`` by their names, "" the first one, which is always there."""
+
+    parts: Mapping[str, Door]
+
+    @property
+    def first(self) -> Door:
+        return self.parts[FIRST]
+
+    @property
+    def leads(self) -> Mapping[str, Door]:
+        """The first part of each role's own door, by the role; "" is the first one."""
+        return {door.key: door for name, door in self.parts.items() if _leads(name, door)}
+
+    @property
+    def backends(self) -> Mapping[str, Backend]:
+        """The groups that are exposed by all doors that lead to them. Where a part says another weight of one than its
+        leading part, it is that: neither has a group all of its traffic then, nor is it rid of it."""
+        found = {name: one for door in self.leads.values() for name, one in door.backends.items()}
+        said = {name: one.weight for name, one in found.items()}
+        for door in self.parts.values():
+            for name, one in door.backends.items():
+                if name in said and one.weight != said[name]:
+                    found[name] = replace(found[name], weight=one.weight)
+        return found
+
+    @property
+    def weights(self) -> Mapping[str, int]:
+        return {name: one.weight for name, one in self.backends.items() if one.weight}
+
+    @property
+    def agree(self) -> bool:
+        """Tell whether all parts that the first one names are there, of one plan."""
+        known = {FIRST: FIRST, **self.first.more}
+        return known.keys() <= self.parts.keys() and {one.plan for one in self.parts.values()} == {self.first.plan}
+
+    def serving(self, role: str) -> Mapping[str, int]:
+        """Return the groups of a role that have its traffic, with their weights."""
+        return self.parts.get(door_part(role), self.first).weights
+
+    def ports(self, group: str) -> Mapping[str, int]:
+        """Return the ports of a group by the doors that lead to it."""
+        return {door.key: door.backends[group].port for door in self.parts.values() if group in door.backends}
+
+    def planned(self, plan: RouterPlan, find_port: Callable[[str, str], int | None]) -> Doors:
+        """Return them as ``plan`` has them, with the groups that they have. ``find_port``: the number of a port of a
+        group by its name, None where it has none: a door that is new leads to groups that are there already."""
+        kept: dict[str, Door] = {}
+        timeouts = {FIRST: plan.request_timeout_ms, **{one.key: one.request_timeout_ms for one in plan.doors}}
+        for key, pieces in pieces_of(plan.names, {one.key: one.sites for one in plan.doors}, plan.expected).items():
+            before = {name: door for name, door in self.parts.items() if door.key == key}
+            for name, piece in _placed(key, before, pieces):
+                door = before.get(name, Door(key=key))
+                kept[name] = replace(
+                    door,
+                    plan=plan.fingerprint,
+                    hosts=piece.hosts,
+                    paths=piece.paths,
+                    redirect=piece.redirect,
+                    request_timeout_ms=timeouts.get(key, 0),
+                    maintenance=None if piece.redirect else self.first.maintenance,
+                )
+        return Doors(parts=kept)._with_ports(find_port)._aligned()
+
+    def _with_ports(self, find_port: Callable[[str, str], int | None]) -> Doors:
+        """Return them with the groups that a door of a further port has not, and its role's own has."""
+        leads, parts = self.leads, dict(self.parts)
+        for name, door in parts.items():
+            role, dot, port = door.key.partition(".")
+            lead = leads.get(role)
+            if dot and lead is not None and name == door_part(door.key):
+                new = {group: find_port(group, port) for group in lead.backends.keys() - door.backends.keys()}
+                more = {group: replace(lead.backends[group], port=number) for group, number in new.items() if number}
+                parts[name] = door.exposing(more)
+        return Doors(parts=parts)
+
+    def exposing(self, groups: Mapping[str, Exposed]) -> Doors:
+        """Return them with further groups that get nothing yet, by those of the doors that there are."""
+        parts = {
+            name: door.exposing({group: those[door.key] for group, those in groups.items() if door.key in those})
+            for name, door in self.parts.items()
+        }
+        return Doors(parts=parts)._aligned()
+
+    def showing(self, ports: Mapping[str, int]) -> Doors:
+        """Return them with these further ports of a Service."""
+        return Doors(parts={**self.parts, FIRST: replace(self.first, ports=ports)})
+
+    def routing(self, weights: Mapping[str, int]) -> Doors:
+        """Return them with these weights, and none for any other group. Raises RouterError for one that is unknown."""
+        if unknown := sorted(weights.keys() - self.backends.keys()):
+            raise RouterError(f"cannot route to '{unknown[0]}': it is not exposed")
+        return Doors(parts={name: door.routing(weights) for name, door in self.parts.items()})._aligned()
+
+    def without(self, names: Sequence[str]) -> Doors:
+        return Doors(parts={name: door.without(names) for name, door in self.parts.items()})._aligned()
+
+    def at(self, ports: Mapping[str, Mapping[str, int]]) -> Doors:
+        """Return them with these groups alone, at these ports by door, each with the weight that it has."""
+        found = {
+            name: door.at({group: those[door.key] for group, those in ports.items() if door.key in those})
+            for name, door in self.parts.items()
+        }
+        return Doors(parts=found)._aligned()
+
+    def previewing(self, targets: Mapping[int, str]) -> Doors:
+        return Doors(parts={**self.parts, FIRST: self.first.previewing(targets)})._aligned()
+
+    def maintained(self, to: tuple[str, int] | None) -> Doors:
+        return Doors(
+            parts={name: door if door.redirect else replace(door, maintenance=to) for name, door in self.parts.items()}
+        )
+
+    def _aligned(self) -> Doors:
+        """Return them with parts that say of groups what those say that lead."""
+        leads = self.leads
+        parts = {
+            name: self._led(name, door, leads.get(door.key.partition(".")[0])) for name, door in self.parts.items()
+        }
+        parts[FIRST] = replace(self.first, more={name: one.key for name, one in sorted(parts.items()) if name})
+        return Doors(parts=parts)
+
+    def _led(self, name: str, door: Door, lead: Door | None) -> Door:
+        if name == FIRST or lead is None:
+            return door
+        of_door = self.parts.get(door_part(door.key), door)  # of several parts of a door, the first one's groups
+        backends = {
+            group: replace(one, weight=lead.backends[group].weight)
+            for group, one in of_door.backends.items()
+            if group in lead.backends
+        }
+        return replace(door, backends=backends, previews=self._previews(door, backends))
+
+    def _previews(self, door: Door, backends: Mapping[str, Backend]) -> Mapping[int, str]:
+        """Return which groups requests for a previewed release go to by a door: of another role than the first, its
+        newest one of that release."""
+        if door.key.partition(".")[0] == FIRST:
+            return {release: name for release, name in self.first.previews.items() if name in backends}
+        newest = {release_of(name): name for name in sorted(backends, key=_number)}
+        return {release: newest[release] for release in self.first.previews if release in newest}
+
+
+NONE: Final = Doors(parts={FIRST: Door()})
+
+
+def write_order(before: Mapping[str, Door], after: Doors) -> tuple[str, ...]:
+    """Return in which order parts are written, so that at no time nobody takes requests for a name that is kept, and
+    that who reads that a group is exposed by the part that leads knows that it is so by all others."""
+    wanted = frozenset(site for door in after.parts.values() for site in door.sites)
+    taken = {name: door.sites for name, door in before.items()}
+    known = {name: door.backends.keys() for name, door in before.items()}
+    adds = any(door.backends.keys() - known.get(name, set()) for name, door in after.parts.items())
+    left = sorted(after.parts, key=lambda name: (adds and _leads(name, after.parts[name]), name))
+    order: list[str] = []
+    while left:
+        name = next((one for one in left if _may_lose(one, after.parts[one], taken, wanted)), left[0])
+        taken[name] = after.parts[name].sites
+        order.append(name)
+        left.remove(name)
+    return tuple(order)
+
+
+def _may_lose(
+    name: str, door: Door, taken: Mapping[str, frozenset[tuple[str, str]]], wanted: frozenset[object]
+) -> bool:
+    """Tell whether another part takes already what this one is not to take any more."""
+    others = frozenset(site for other, sites in taken.items() if other != name for site in sites)
+    return (taken.get(name, frozenset()) - door.sites) & wanted <= others
+
+
+def _leads(name: str, door: Door) -> bool:
+    return "." not in door.key and name == door_part(door.key)
+
+
+def _placed(key: str, before: Mapping[str, Door], pieces: Sequence[Piece]) -> Iterator[tuple[str, Piece]]:
+    """Yield each piece with the part that it is to be: the one that has most of it now, and the first one always."""
+    left = list(pieces)
+    names = sorted(before, key=lambda name: (len(name), name))
+    first = door_part(key)
+    for name in dict.fromkeys((first, *names)):
+        has = before[name].sites if name in before else frozenset()
+        best = max(left, key=lambda piece: len(piece.sites & has), default=None)
+        if best is not None and (name == first or best.sites & has):
+            left.remove(best)
+            yield name, best
+    free = (door_part(key, number) for number in range(2, len(before) + len(pieces) + 2))
+    new = (name for name in free if name not in before)
+    yield from zip(new, left, strict=False)
+
+
+def release_of(group: str) -> int:
+    """Return the number of the release that a group's name says that it is of."""
+    return _number(group)[0]
+
+
+def _number(group: str) -> tuple[int, int]:
+    parts = group.rsplit("-", 2)[1:]
+    numbers = [int(one) if one.isascii() and one.isdigit() else 0 for one in parts]
+    return (numbers[0], numbers[-1]) if numbers else (0, 0)

@@ -1,0 +1,60 @@
+"""By which doors the groups of a release are reached, and at which ports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from instar.errors import RouterError
+from instar.model.environment import Settings
+from instar.model.release import Release
+from instar.providers.doors import Ports
+from instar.providers.kubernetes.door import Backend
+from instar.providers.kubernetes.doors import Doors, Exposed
+from instar.providers.kubernetes.names import door_part
+from instar.providers.kubernetes.route import asked_path
+from instar.providers.kubernetes.sites import pieces_of
+from instar.providers.router_state import RoutedTarget, Target
+
+
+def exposed(release: Release, role: str, *, asked: bool) -> Exposed:
+    """Return what leads to a group of ``role`` by each door; ``asked``: a gateway can pass questions on to it."""
+    ports = Ports.of(release, role)
+    if ports is None:
+        raise RouterError(f"cannot send requests to role '{role}' of release {release.number}: it has no port")
+    path = asked_path(release.services[role]) if asked else None
+    return {door: Backend(port=number, asked=path) for door, number in {ports.door: ports.port, **ports.more}.items()}
+
+
+def parts_of(settings: Settings) -> tuple[str, ...]:
+    """Return the parts of the routes that an environment is to have, as many of each door as it takes."""
+    sites = pieces_of(settings.names, {key: door.sites for key, door in settings.doors.items()})
+    return tuple(door_part(key, number) for key, found in sites.items() for number in range(1, len(found) + 1))
+
+
+def targets(doors: Doors | None) -> tuple[RoutedTarget, ...]:
+    """Return the groups that requests go to, as the objects have them."""
+    if doors is None:
+        return ()
+    return tuple(
+        RoutedTarget(target=_target(name, doors.ports(name)), weight=one.weight, sessions=0, up=True)
+        for name, one in doors.backends.items()
+    )
+
+
+def wanted(names: Sequence[str], ports: Mapping[str, Ports], doors: Doors | None) -> tuple[Target, ...]:
+    """Return how requests are to go to groups, by those of the doors that there are."""
+    there = {"": ""} if doors is None else {door.key: "" for door in doors.parts.values()}
+    found = ((name, ports[name]) for name in names if name in ports)
+    each = ((name, {own.door: own.port, **own.more}) for name, own in found)
+    return tuple(_target(name, {key: number for key, number in those.items() if key in there}) for name, those in each)
+
+
+def by_door(target: Target) -> Mapping[str, int]:
+    return {target.door: target.port, **target.ports}
+
+
+def _target(name: str, ports: Mapping[str, int]) -> Target:
+    """A group's own door is that of its role."""
+    own = next((key for key in sorted(ports, key=lambda key: ("." in key, key))), "")
+    more = {key: number for key, number in ports.items() if key != own}
+    return Target(name=name, address=name, port=ports.get(own, 0), door=own, ports=more)
