@@ -68,5 +68,5 @@ def test_a_rule_that_every_packet_comes_by_takes_everything() -> None:
         subprocess.run(["nft", "-f", "-"], input=rules.encode(), check=True)
         (rule,) = redirects()
         told = "nftables ip t1 pre sends it elsewhere, to 10.88.0.1"
-        assert rule.told_of_door(IPv4Address("127.0.0.1"), 4711) == told, rule
+        assert rule.effect_on_listener(IPv4Address("127.0.0.1"), 4711) == told, rule
     """)

@@ -37,11 +37,11 @@ def rules() -> Iterator[list[Redirect]]:
 
 
 def doors(rules: list[Redirect], address: str, port: int) -> list[str]:
-    return [told for one in rules if (told := one.told_of_door(IPv4Address(address), port)) is not None]
+    return [told for one in rules if (told := one.effect_on_listener(IPv4Address(address), port)) is not None]
 
 
 def hosts(rules: list[Redirect], address: str) -> list[str]:
-    return [told for one in rules if (told := one.told_of_host(IPv4Address(address))) is not None]
+    return [told for one in rules if (told := one.effect_on_host(IPv4Address(address))) is not None]
 
 
 def test_what_is_meant_for_a_listener(rules: list[Redirect]) -> None:
@@ -123,7 +123,7 @@ def told(space: Path, line: str) -> list[str]:
     subprocess.run(["ip", "netns", "exec", space.name, "nft", "-f", "-"], input=text.encode(), check=True)
     mac = bytes.fromhex("02690a630707")
     found = namespaces.inside(space, redirects)
-    all_told = [one.told_of_host(IPv4Address("10.99.7.7"), 8080, mac, ("ivx7", "inx")) for one in found]
+    all_told = [one.effect_on_host(IPv4Address("10.99.7.7"), 8080, mac, ("ivx7", "inx")) for one in found]
     return [one.removeprefix(f"nftables {family} evil way ") for one in all_told if one is not None]
 
 

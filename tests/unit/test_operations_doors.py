@@ -14,12 +14,12 @@ from instar.model.doors import Door
 from instar.model.environment import Settings
 from instar.model.plan import DeployPlan, PlannedRole
 from instar.operations.doors import (
+    door_warnings,
     planned_roles,
     refuse_doors_without_ports,
     refuse_first_not_defined,
     refuse_other_first,
-    told_of_doors,
-    told_of_shut_ports,
+    shut_port_warnings,
 )
 from instar.operations.plan import differences, written
 from instar.views.plans import plan_page
@@ -37,9 +37,9 @@ def test_a_door_of_a_role_that_a_release_lacks_is_refused_or_told() -> None:
     for lacking in (made("web"), made("web", api=WORKER)):
         with pytest.raises(Refused, match=r"it has no role 'api', to which 127\.0\.0\.1:90 leads"):
             refuse_doors_without_ports(ENV, SETTINGS, lacking)
-    (told,) = told_of_doors(SETTINGS, made("web"), 3)
+    (told,) = door_warnings(SETTINGS, made("web"), 3)
     assert told.startswith("release 3 has no role 'api': nobody answers at 127.0.0.1:90")
-    (told,) = told_of_doors(Settings(listen=("127.0.0.1:80",)), made("web", api=API), 2)
+    (told,) = door_warnings(Settings(listen=("127.0.0.1:80",)), made("web", api=API), 2)
     assert told == (
         "release 2 has a port of role 'api' to which no door leads: nobody reaches it there; to open one, deploy a "
         "definition with 'listen' for 'api'"
@@ -56,7 +56,7 @@ def test_a_release_whose_first_role_is_not_the_definitions_is_told_so(key: str) 
         refuse_doors_without_ports(ENV, settings, promoted)
     assert "no role" not in str(told.value) and "write 'api' before the others" in (told.value.hint or "")
     refuse_doors_without_ports(ENV, Settings(listen=("127.0.0.1:80",)), promoted)
-    said = " ".join(told_of_doors(settings, promoted, 2))
+    said = " ".join(door_warnings(settings, promoted, 2))
     assert "besides its first, which 'api' is: nobody answers at 127.0.0.1:90" in said
 
 
@@ -80,12 +80,12 @@ def test_a_first_role_may_be_called_otherwise_in_what_is_promoted(wanted: Config
 
 
 def test_a_port_of_what_is_promoted_to_which_no_door_leads_is_told() -> None:
-    (told,) = told_of_shut_ports(Settings(listen=("127.0.0.1:80",)), made("web", api=API, work=WORKER))
+    (told,) = shut_port_warnings(Settings(listen=("127.0.0.1:80",)), made("web", api=API, work=WORKER))
     assert told == (
         "it has a port of role 'api' to which no door leads: nobody reaches it there; to open one, add 'listen' for "
         "'api'"
     )
-    assert list(told_of_shut_ports(SETTINGS, made("web", api=API))) == []
+    assert list(shut_port_warnings(SETTINGS, made("web", api=API))) == []
 
 
 @pytest.mark.parametrize(

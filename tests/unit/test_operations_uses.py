@@ -18,7 +18,7 @@ from instar.model.uses import Used
 from instar.operations.destroy import destroy
 from instar.operations.layers import guarantee
 from instar.operations.status import status
-from instar.operations.uses import circle, host_inside, told_of_missing, users_of, uses_of, uses_status
+from instar.operations.uses import circle, host_inside, missing_warnings, users_of, uses_of, uses_status
 from instar.providers.kubernetes.package import KUBERNETES
 from instar.providers.traits import Traits
 from instar.views.status import status_json, status_page
@@ -80,7 +80,7 @@ def test_what_became_of_it_is_told(workspace: SimulatedWorkspace) -> None:
     redis, database = uses_status(workspace, "local", configuration)
     assert (redis.name, redis.trouble) == ("redis.internal:6379", None)
     assert (database.environment, database.trouble) == ("db/dev", "which is not there")
-    assert list(told_of_missing(workspace, "local", configuration)) == [
+    assert list(missing_warnings(workspace, "local", configuration)) == [
         "it uses db/dev, which is not there; nobody answers at db.internal:6379"
     ]
     assert users_of(workspace, REDIS) == ("worker/dev",)

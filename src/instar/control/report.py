@@ -27,8 +27,8 @@ class RolloutReport:
 
     report: Report
     began: float = field(default_factory=time.monotonic)
-    launch_told: bool = False
-    follow_told: bool = False
+    launch_reported: bool = False
+    follow_reported: bool = False
     touched: bool = False  # what had the traffic was asked to share it, or to give it up
     shifted_at: float | None = None
     gap_since: float | None = None
@@ -37,22 +37,22 @@ class RolloutReport:
     cut: int | None = 0
     measured: dict[str, Any] = field(default_factory=dict)
     snapshot: Snapshot | None = None  # the last that was seen
-    told_to_wait: set[tuple[int, bool]] = field(default_factory=set)
+    waits_reported: set[tuple[int, bool]] = field(default_factory=set)
     went_back: str | None = None  # why the release that was watched was left again
-    told_to_watch: bool = False
+    watch_reported: bool = False
     held_up: dict[str, str] = field(default_factory=dict)  # tasks' instances, and why they were said not to begin
     awaited_at: datetime | None = None  # when it was last said for good how many requests came
 
     def launching(self, snapshot: Snapshot) -> None:
         """Tell how many groups of the target are healthy, while it isn't all of them."""
-        if snapshot.target and not self.launch_told:
+        if snapshot.target and not self.launch_reported:
             self._launch(snapshot, "running")
         self.followed(snapshot)
 
     def launched(self, snapshot: Snapshot, *, moves: bool = True) -> None:
         """Tell for good how many are healthy: when traffic ``moves``, or all are before that."""
-        if snapshot.target and not self.launch_told and (moves or _all_healthy(snapshot, snapshot.target.number)):
-            self.launch_told = True
+        if snapshot.target and not self.launch_reported and (moves or _all_healthy(snapshot, snapshot.target.number)):
+            self.launch_reported = True
             self._launch(snapshot, "done", f" · {time.monotonic() - self.began:.2f} s")
 
     def replacing(self, count: int, why: str) -> None:
@@ -160,8 +160,8 @@ class RolloutReport:
         watched, active = snapshot.probation, snapshot.environment.active
         if watched is not None:
             text = f"release {active} is healthy so far; it is watched until {watched.until:%H:%M:%S} UTC"
-            kind: Any = "running" if self.told_to_watch else "done"
-            self.told_to_watch = True
+            kind: Any = "running" if self.watch_reported else "done"
+            self.watch_reported = True
             self.report(Progress(stage="watch", text=text, kind=kind))
 
     def undone(self, snapshot: Snapshot, reason: str) -> None:
@@ -208,8 +208,8 @@ class RolloutReport:
         if requests is not None and requests.until is not None:
             self._await(snapshot, requests)
         elif waits_for_somebody(snapshot.environment) and snapshot.environment.active != rollout.target:
-            if (rollout.stage.step, rollout.stage.paused) not in self.told_to_wait:
-                self.told_to_wait.add((rollout.stage.step, rollout.stage.paused))
+            if (rollout.stage.step, rollout.stage.paused) not in self.waits_reported:
+                self.waits_reported.add((rollout.stage.step, rollout.stage.paused))
                 text = f"paused; continue with: instar rollout resume {snapshot.environment.id} (or abort)"
                 self.report(Progress(stage="wait", text=text))
         elif self.shifted_at is not None:
@@ -270,14 +270,14 @@ class RolloutReport:
     def followed(self, snapshot: Snapshot) -> None:
         """Tell how many groups of the roles without traffic are healthy, which start when it has moved."""
         target = snapshot.target
-        if target is None or snapshot.environment.active != target.number or self.follow_told:
+        if target is None or snapshot.environment.active != target.number or self.follow_reported:
             return
         others = [one for one in by_role(snapshot)[1:] if not starts_before(one, one.releases[target.number])]
         wanted = sum(_wanted(one, target.number) for one in others)
         if wanted:
             healthy = sum(_answering(one, target.number) for one in others)
-            self.follow_told = healthy >= wanted
-            kind: Any = "done" if self.follow_told else "running"
+            self.follow_reported = healthy >= wanted
+            kind: Any = "done" if self.follow_reported else "running"
             roles = ", ".join(one.releases[target.number].role for one in others if _wanted(one, target.number))
             self.report(
                 Progress(

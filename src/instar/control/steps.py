@@ -91,7 +91,7 @@ def analysed(
         return (Judge(verdict),)
     if over and stage.resumed:
         return (Judge(Verdict(passed=True, candidate=candidate, stable=stable)),)
-    return _until_told(snapshot, rollout, policy, verdict, pause_ms) if over else ()
+    return _without_verdict(snapshot, rollout, policy, verdict, pause_ms) if over else ()
 
 
 def _known_since(snapshot: Snapshot, rollout: Rollout) -> Iterator[GroupView]:
@@ -103,7 +103,7 @@ def _known_since(snapshot: Snapshot, rollout: Rollout) -> Iterator[GroupView]:
             yield group
 
 
-def _until_told(
+def _without_verdict(
     snapshot: Snapshot, rollout: Rollout, policy: Analysis, verdict: Verdict, pause_ms: int | None
 ) -> tuple[Action, ...]:
     began = rollout.stage.step_at

@@ -81,7 +81,7 @@ def prepare(snapshot: Snapshot, rollout: Rollout, target: Release, count: int | 
     altered = _altered(snapshot, target)
     readiness = launch(snapshot, target, count=count, without=altered)
     if altered and any(isinstance(action, Plan) for action in readiness.actions):
-        return Readiness(cause=_told_of(altered[0], rollout), culprits=(altered[0].id,))
+        return Readiness(cause=_altered_cause(altered[0], rollout), culprits=(altered[0].id,))
     beside = [one for one in others if first and not routed(one.releases[target.number])]  # the others are led alike
     readiness = _joined(readiness, [_beside(one, one.releases[target.number]) for one in beside])
     if readiness.cause or readiness.actions or not routed(target):
@@ -98,7 +98,7 @@ def _altered(snapshot: Snapshot, target: Release) -> tuple[GroupView, ...]:
     return tuple(group for group in altered if not (group.weight and has_all)) if routed(target) else ()
 
 
-def _told_of(group: GroupView, rollout: Rollout) -> str:
+def _altered_cause(group: GroupView, rollout: Rollout) -> str:
     """Say that a group is not as it was made, and how to come by one that is."""
     anew = f"instar taint {rollout.environment} {group.id} --why …, and the agent makes another one"
     back = "deploy again" if _new(group, rollout) else anew

@@ -12,7 +12,7 @@ from instar.model.occurrence import Missed
 _Words = Callable[..., str]
 
 
-def told(action: do.Action) -> str:
+def sentence(action: do.Action) -> str:
     """Return what an action does: "make 2 instances of release 7"."""
     return _WORDS[type(action)](action)
 

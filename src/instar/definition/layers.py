@@ -99,7 +99,7 @@ class Layers:
                 self._problems.add(unused.mark, message)
         return found
 
-    def told(self, mark: Mark, message: str) -> str:
+    def with_path(self, mark: Mark, message: str) -> str:
         """Return what is wrong at ``mark`` with the path that stands there in the file."""
         layer = self._marks.get(mark)
         if layer is None:
@@ -211,7 +211,9 @@ class Layers:
         for key, said in [item for layer in layers for item in layer.entries.items()]:
             mark = said.key_mark or said.mark
             advice = f"say of which, such as 'roles: {{{role}: {{{key}: …}}}}'"
-            self._problems.add(mark, self.told(mark, f"environments.{name}.{key}: there are several roles; {advice}"))
+            self._problems.add(
+                mark, self.with_path(mark, f"environments.{name}.{key}: there are several roles; {advice}")
+            )
 
     def _with_command(self, layer: MapNode, path: str) -> MapNode:
         """Return a layer of a service that takes no command away, which is refused."""
@@ -219,7 +221,7 @@ class Layers:
         if said is None or not is_nothing(said):
             return layer
         advice = "it can be another one, but not taken away"
-        self._problems.add(said.mark, self.told(said.mark, f"{path}.command: found nothing; {advice}"))
+        self._problems.add(said.mark, self.with_path(said.mark, f"{path}.command: found nothing; {advice}"))
         return _without(layer, "command")
 
 

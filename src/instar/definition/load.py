@@ -150,7 +150,7 @@ def _layered(root: Mapping, file: str, problems: Problems) -> tuple[Any, Layers,
     settled = layers.settled(DEFINITION)
     reading = DEFINITION.read(settled, "", said)
     for mark, message in said:
-        problems.add(mark, layers.told(mark, message))
+        problems.add(mark, layers.with_path(mark, message))
     return reading, layers, settled
 
 

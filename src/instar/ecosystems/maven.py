@@ -100,7 +100,10 @@ class Maven:
             folder=shlex.quote(folder),
             goals=shlex.join(use.goals),
         )
-        with open_sandbox(_without_lines(part), lock, "lock", f"maven {use.source}") as sandbox, door.told():
+        with (
+            open_sandbox(_without_lines(part), lock, "lock", f"maven {use.source}") as sandbox,
+            door.own_failure(),
+        ):
             sandbox.run(
                 ["/bin/sh", "-euc", line], env={"MAVEN_OPTS": f"-Duser.home={BUILD_FOLDER}"}, shown={}, answers=door
             )

@@ -116,7 +116,7 @@ class Door:
         return found
 
     @contextlib.contextmanager
-    def told(self) -> Iterator[None]:
+    def own_failure(self) -> Iterator[None]:
         """Have a failure of the repository be told, in the place of what Maven makes of it."""
         try:
             yield

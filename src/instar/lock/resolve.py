@@ -97,7 +97,7 @@ class _Resolution:
 
     def lock(self, platform: str, first: Lock | None = None) -> Lock:
         """Return what is locked for a platform; ``first`` is what is for the first one, where this is another."""
-        with _told_of(platform, self.loaded):
+        with _naming_platform(platform, self.loaded):
             there = _locked_once(first, self.loaded)
             own = dict[str, Lock]()
             for part in parts_of(self.loaded):
@@ -125,7 +125,7 @@ class _Resolution:
 
 
 @contextlib.contextmanager
-def _told_of(platform: str, loaded: Loaded) -> Iterator[None]:
+def _naming_platform(platform: str, loaded: Loaded) -> Iterator[None]:
     """Have what cannot be locked say for which platform, where there may be several."""
     try:
         yield

@@ -52,7 +52,7 @@ def requests(
     sources = [(str(state.id), partial(logs[state.id].access_lines, state.id)) for state in states]
     instances = {str(state.id): _Instances(workspace.ledger, state.id) for state in states}
 
-    def told(lines: Iterator[LogLine], wanted: Wanted) -> Iterator[LogLine]:
+    def matching(lines: Iterator[LogLine], wanted: Wanted) -> Iterator[LogLine]:
         for line in lines:
             found = _request(line, instances[line.instance], wanted)
             if found is not None and wanted.has(found):
@@ -60,14 +60,14 @@ def requests(
 
     last = wanted.last_read if every else None
     if follow and wanted.last in (last, 0):
-        yield from told(followed(sources, wanted.last), wanted)
+        yield from matching(followed(sources, wanted.last), wanted)
         return
-    found = [*told((LogLine.of(name, line) for name, lines_of in sources for line in lines_of(last=last)), wanted)]
+    found = [*matching((LogLine.of(name, line) for name, lines_of in sources for line in lines_of(last=last)), wanted)]
     found.sort(key=lambda line: line.at or NEWEST)
     chosen = found if wanted.last is None else found[max(0, len(found) - wanted.last) :]
     if follow:  # they are read once more, from the first of these on: nothing that comes meanwhile is missed
         since = chosen[0].at if chosen else None
-        yield from told(followed(sources, None), replace(wanted, since=since or wanted.since))
+        yield from matching(followed(sources, None), replace(wanted, since=since or wanted.since))
         return
     yield from chosen
 

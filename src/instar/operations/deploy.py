@@ -34,14 +34,14 @@ from instar.operations.converge import (
     start_rollout,
 )
 from instar.operations.data import keeping, refuse_unfinished_data
-from instar.operations.doors import refuse_doors_without_ports, refuse_other_first, told_of_shut_ports
+from instar.operations.doors import refuse_doors_without_ports, refuse_other_first, shut_port_warnings
 from instar.operations.locks import agent_pid, hold_environment, hold_store, keep_from_gc, leader_elsewhere
 from instar.operations.names import require_names
 from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.origin import origin_of
 from instar.operations.privilege import require_root_for
 from instar.operations.secret_values import encrypted_values
-from instar.operations.uses import told_of_circle, uses_of
+from instar.operations.uses import circle_warnings, uses_of
 from instar.operations.watch import require_watch
 from instar.operations.workspace import Workspace
 from instar.providers.facets import refuse_what_is_missing
@@ -338,8 +338,8 @@ def _require_and_tell(
     warnings = provider.preflight(environment, settings.of_role(first), service, launching=launching, **beside)
     if launching:
         refuse_held_volumes(workspace, environment)
-    shut = told_of_shut_ports(settings, configuration)
-    _tell(workspace, state, settings, (*warnings, *shut, *told_of_circle(workspace, environment, configuration.uses)))
+    shut = shut_port_warnings(settings, configuration)
+    _tell(workspace, state, settings, (*warnings, *shut, *circle_warnings(workspace, environment, configuration.uses)))
     for text in kept:
         workspace.report(Progress(stage="snapshot", text=text))
     if release is None and active is not None:

@@ -44,7 +44,7 @@ def refuse_doors_without_ports(environment: EnvironmentId, settings: Settings, c
         )
 
 
-def told_of_doors(settings: Settings, configuration: Configuration, release: int) -> Iterator[str]:
+def door_warnings(settings: Settings, configuration: Configuration, release: int) -> Iterator[str]:
     """Yield which doors nobody answers at when the traffic is with a release from before there were their ports."""
     for missing, where in without_ports(settings, configuration):
         yield f"release {release} has no {missing}: nobody answers at {where} as long as it is the active one"
@@ -101,7 +101,7 @@ def refuse_first_not_defined(environment: EnvironmentId, defined: Configuration,
             )
 
 
-def told_of_shut_ports(settings: Settings, configuration: Configuration) -> Iterator[str]:
+def shut_port_warnings(settings: Settings, configuration: Configuration) -> Iterator[str]:
     """Yield which roles have a port to which no door leads, as of an older release that is promoted."""
     for role, service in sorted(configuration.roles.items()):
         if service.port is not None and role not in roles_of(settings):

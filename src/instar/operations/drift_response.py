@@ -105,7 +105,7 @@ def respond_to_drift(workspace: Workspace, state: EnvironmentState, memory: Drif
     for about in (*((None,) if at_rest else ()), *checked.instances):
         instance = known.get(about or "")
         of_it = [one for one in checked.of(about) if not _is_looked_into(instance, one.member)]
-        findings = frozenset(map(_told_as, of_it))
+        findings = frozenset(map(_report_key, of_it))
         if findings and findings != memory.told.get(about):
             if not memory.may_tell(about):
                 continue
@@ -145,7 +145,7 @@ def _restore_network(workspace: Workspace, state: EnvironmentState, report: Repo
         report(Progress(stage="drift", kind="warning", text=f"the instances' network cannot be restored: {error}"))
 
 
-def _told_as(finding: Finding) -> tuple[str, str, str]:
+def _report_key(finding: Finding) -> tuple[str, str, str]:
     """Return what makes a finding another one: workers that come and go have new pids, and are the same report."""
     return finding.kind, _PID.sub("process", finding.path), finding.observed
 

@@ -14,7 +14,7 @@ from instar.control.observe import observe
 from instar.control.snapshot import GroupView, Snapshot, hot_releases, sleeps_when_hot
 from instar.control.steps import awaited, waits_for_somebody
 from instar.control.timetable import Timetable
-from instar.control.words import told
+from instar.control.words import sentence
 from instar.model.explanation import Explanation
 from instar.model.release import EnvironmentState
 from instar.operations.locks import environment_lock
@@ -34,7 +34,7 @@ def explain(workspace: Workspace, environment: EnvironmentState) -> Explanation:
         status=status(workspace, environment),
         decisions=tuple(workspace.ledger.history(environment.id, last=_DECISIONS)),
         waits=tuple(_waits(snapshot)),
-        next=tuple(told(action) for action in decide(snapshot) if not isinstance(action, Wait)),
+        next=tuple(sentence(action) for action in decide(snapshot) if not isinstance(action, Wait)),
         scheduled=timetable.next(),
         working=locks.find_holder(environment_lock(workspace, environment.id)),
     )

@@ -26,7 +26,7 @@ from instar.operations.doors import (
     planned_roles,
     refuse_doors_without_ports,
     refuse_other_first,
-    told_of_shut_ports,
+    shut_port_warnings,
 )
 from instar.operations.image_diff import image_diff, planned_diff
 from instar.operations.lock import is_locked
@@ -38,7 +38,7 @@ from instar.operations.promote import given_as, promoted
 from instar.operations.promote import image_of as promoted_image
 from instar.operations.secret_values import digests_of
 from instar.operations.transfers import digest_for_release
-from instar.operations.uses import told_of_circle, uses_of
+from instar.operations.uses import circle_warnings, uses_of
 from instar.operations.workspace import Workspace
 
 _NOTHING = "—"
@@ -161,8 +161,8 @@ def _compared(
             *(forecast(settings, active, configuration) if release else ()),
             *(_kept(workspace, environment_id, settings, active, configuration) if release else ()),
             *(_unasked(workspace, settings.provider) if release else ()),
-            *(*cut_connections(workspace, state, settings), *told_of_shut_ports(settings, configuration)),
-            *told_of_circle(workspace, environment_id, configuration.uses),
+            *(*cut_connections(workspace, state, settings), *shut_port_warnings(settings, configuration)),
+            *circle_warnings(workspace, environment_id, configuration.uses),
         ),
         locked=image.locked,
         roles=planned_roles(active.configuration, configuration, state.settings, settings) if state and active else (),

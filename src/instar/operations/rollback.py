@@ -23,12 +23,12 @@ from instar.operations.converge import (
 )
 from instar.operations.data import data_back, kept_before, refuse_unfinished_data
 from instar.operations.deploy import begin
-from instar.operations.doors import refuse_other_first, told_of_doors
+from instar.operations.doors import door_warnings, refuse_other_first
 from instar.operations.locks import hold_environment, hold_needs, keep_from_gc
 from instar.operations.origin import origin_of_again
 from instar.operations.privilege import require_root_for
 from instar.operations.secret_values import encrypted_values, require_values
-from instar.operations.uses import told_of_missing
+from instar.operations.uses import missing_warnings
 from instar.operations.workspace import Workspace
 
 
@@ -59,7 +59,7 @@ def rollback(
         target = reachable(workspace, environment, to)
         unreadable = unread(workspace, environment, target, force=force, with_data=bool(data))
         refuse_held_volumes(workspace, environment_id, but=None if data else target.number)
-        for text in told_of_data(workspace, environment, target, data):
+        for text in data_hints(workspace, environment, target, data):
             workspace.report(Progress(stage="data", text=text, kind="warning"))
         forced = {"forced": unreadable} if unreadable is not None else None
         others = other_secrets(workspace, environment, target)
@@ -69,8 +69,8 @@ def rollback(
             _tell_of_secrets(workspace, environment, target, others)
             settings, configuration = environment.settings, target.configuration
             for text in (
-                *told_of_missing(workspace, settings.provider, configuration),
-                *told_of_doors(settings, configuration, target.number),
+                *missing_warnings(workspace, settings.provider, configuration),
+                *door_warnings(settings, configuration, target.number),
             ):
                 workspace.report(Progress(stage="note", text=text, kind="warning"))
             gone_on_with(workspace, lambda: _begin(workspace, environment_id, target, forced, data))
@@ -121,7 +121,7 @@ def data_of_rollback(workspace: Workspace, environment: EnvironmentState, to: in
     return data_back(workspace, environment, target.number)
 
 
-def told_of_data(
+def data_hints(
     workspace: Workspace,
     environment: EnvironmentState,
     target: Release,

@@ -7,18 +7,18 @@ from instar.model.configuration import Configuration
 from instar.model.plan import PlannedChange, RollbackPlan
 from instar.model.release import EnvironmentState, Instance, Release
 from instar.operations.converge import find_held_volume
-from instar.operations.doors import planned_roles, told_of_doors
+from instar.operations.doors import door_warnings, planned_roles
 from instar.operations.plan import differences, written
 from instar.operations.rollback import (
+    data_hints,
     data_of_rollback,
     other_secrets,
     reachable,
     secrets_text,
-    told_of_data,
     unread,
     with_todays_secrets,
 )
-from instar.operations.uses import told_of_missing
+from instar.operations.uses import missing_warnings
 from instar.operations.workspace import Workspace
 
 
@@ -51,9 +51,9 @@ def plan_rollback(
         *([f"forced: {unreadable}"] if unreadable else []),
         *forecast(settings, active, wanted, tasks=False, steps=anew or not target.ran_well),
         *([] if anew or not others else [secrets_text(environment, target, others)]),
-        *([] if with_data else told_of_data(workspace, environment, target, None, planned=True)),
-        *told_of_missing(workspace, settings.provider, wanted),
-        *told_of_doors(settings, wanted, target.number),
+        *([] if with_data else data_hints(workspace, environment, target, None, planned=True)),
+        *missing_warnings(workspace, settings.provider, wanted),
+        *door_warnings(settings, wanted, target.number),
     ]
     return RollbackPlan(
         environment=environment_id,

@@ -83,7 +83,7 @@ def circle(workspace: Workspace, environment: EnvironmentId, uses: Sequence[Used
     return ()
 
 
-def told_of_circle(workspace: Workspace, environment: EnvironmentId, uses: Sequence[Used]) -> Iterator[str]:
+def circle_warnings(workspace: Workspace, environment: EnvironmentId, uses: Sequence[Used]) -> Iterator[str]:
     """Yield what a circle means, where there is one."""
     way = circle(workspace, environment, uses)
     if way:
@@ -113,7 +113,7 @@ def uses_status(workspace: Workspace, provider: str, configuration: Configuratio
     return tuple(_status(workspace, provider, one) for one in configuration.uses)
 
 
-def told_of_missing(workspace: Workspace, provider: str, configuration: Configuration) -> Iterator[str]:
+def missing_warnings(workspace: Workspace, provider: str, configuration: Configuration) -> Iterator[str]:
     """Yield what of that which a release uses does not answer."""
     for one in uses_status(workspace, provider, configuration):
         if one.trouble is not None:

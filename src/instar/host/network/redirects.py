@@ -83,11 +83,11 @@ class Redirect:
     def _names(self, address: IPv4Address) -> bool:
         return any(address in one for one in self.networks)
 
-    def told_of_door(self, address: IPv4Address, port: int) -> str | None:
+    def effect_on_listener(self, address: IPv4Address, port: int) -> str | None:
         """Return for people what it does with what is meant for a listener; None if nothing."""
         return self._sentence() if self.sends and self.takes(address, port) else None
 
-    def told_of_host(
+    def effect_on_host(
         self, address: IPv4Address, port: int | None = None, mac: bytes = b"", links: Collection[str] = ()
     ) -> str | None:
         """Return for people what it does with what goes to ``address`` (at ``mac``, over ``links``), or sends there;

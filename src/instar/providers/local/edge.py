@@ -75,9 +75,9 @@ class LocalEdge:
     def passed(self, environment: EnvironmentId) -> names.Passed | None:
         """Return what is passed to an environment; None for nothing, and where no edge runs as it should."""
         found = self._environments().get(str(environment))
-        return None if found is None or self.files.record() is None or not self._listens_as_told() else found
+        return None if found is None or self.files.record() is None or not self._listens_as_configured() else found
 
-    def _listens_as_told(self) -> bool:
+    def _listens_as_configured(self) -> bool:
         """Tell whether it was started for what the machine's file says now."""
         with contextlib.suppress(RouterError):
             plan = config.read_plan(self.files.read() or "")

@@ -93,7 +93,7 @@ def differences(case: Case, outside: Outside | None) -> Iterator[Finding]:
     address = case.order.address
     port, mac = case.order.release.service.port, network.mac(address)
     for rule in outside.redirects or ():
-        if (told := rule.told_of_host(address, port, mac, (case.names.link, bridge))) is not None:
+        if (told := rule.effect_on_host(address, port, mac, (case.names.link, bridge))) is not None:
             yield case.finding("network", f"packets to {address}", "go there as they are, and nobody's else", told)
 
 

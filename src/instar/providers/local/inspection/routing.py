@@ -121,7 +121,7 @@ def sent_away(addresses: Sequence[Address]) -> Iterator[Finding]:
     others = [rule for rule in rules if not _is_of_names(rule)]
     for address in (one for one in addresses if one.version == 4):
         for rule in others:
-            if (told := rule.told_of_door(IPv4Address(address.host), address.port)) is not None:
+            if (told := rule.effect_on_listener(IPv4Address(address.host), address.port)) is not None:
                 yield _finding(f"packets to {address}", "come to the router", told)
 
 
