@@ -21,7 +21,7 @@ from proxies import Proxies, Way  # noqa: E402
 
 from instar.model.host_names import HostNames  # noqa: E402
 from instar.model.release import EnvironmentId  # noqa: E402
-from instar.providers.facets import EdgeCertificate  # noqa: E402
+from instar.providers.edge import EdgeCertificate  # noqa: E402
 from instar.providers.router_state import Target  # noqa: E402
 
 NAME = "localhost"  # wrk takes the name of the handshake from the address

@@ -18,7 +18,8 @@ from instar.model.keyed import keyed_digest
 from instar.model.progress import silent
 from instar.model.release import EnvironmentId
 from instar.operations.backup import backup
-from instar.operations.restore import WhichMachine, restore
+from instar.operations.restore import restore
+from instar.operations.restore_rules import WhichMachine
 from instar.operations.secrets import keep_value, make_key
 from instar.workspace import MachineWorkspace
 from simulated.values import configuration

@@ -15,7 +15,7 @@ from free_ports import free_port
 from instar.model.host_names import HostNames
 from instar.model.machine import EdgeSettings
 from instar.model.release import EnvironmentId
-from instar.providers.facets import EdgeCertificate
+from instar.providers.edge import EdgeCertificate
 from instar.providers.local.edge import LocalEdge
 from instar.providers.machine import MachineProvider
 from instar.providers.router_plan import RouterPlan

@@ -325,14 +325,14 @@ def test_one_of_a_newer_instar_is_refused(
     with pytest.raises(BackupNewer, match=f"in format {FORMAT + 1}, and format {FORMAT} is the newest"):
         empty.restore(tmp_path / "newer.age")
     home.back_up(tmp_path / "schema.age")
-    monkeypatch.setattr(restoring, "latest", lambda engine: 1)
+    monkeypatch.setattr("instar.operations.restore_rules.latest", lambda engine: 1)
     with pytest.raises(BackupNewer, match="whose ledger has schema"):
         empty.restore(tmp_path / "schema.age")
     assert not empty.path.exists()
 
 
 def test_without_room_nothing_is_begun(empty: Home, encrypted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(restoring, "free_room", lambda place: (Path("/"), 10))
+    monkeypatch.setattr("instar.operations.restore_rules.free_room", lambda place: (Path("/"), 10))
     with pytest.raises(HostError, match="has room for"):
         empty.restore(encrypted, machine="new")
     assert not (empty.path / ".restore").exists()

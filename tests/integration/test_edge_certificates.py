@@ -18,7 +18,7 @@ from router_world import until
 from instar.errors import RouterError
 from instar.model.definition import Headers
 from instar.model.host_names import HostNames
-from instar.providers.facets import EdgeCertificate
+from instar.providers.edge import EdgeCertificate
 from instar.router.edge.certificates import first_certificate
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="routers are root's")

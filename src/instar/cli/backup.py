@@ -18,7 +18,7 @@ from instar.model.printable import printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from instar.operations.restore import WhichMachine
+    from instar.operations.restore_rules import WhichMachine
     from instar.workspace import MachineWorkspace
 
 _PATH = click.Path(path_type=Path)

@@ -28,14 +28,14 @@ from instar.model.release import EnvironmentId, EnvironmentState
 from instar.operations.installed import installed_providers
 from instar.operations.locks import agent_pid, is_here
 from instar.operations.workspace import Workspace
-from instar.providers.facets import EdgeCertificate
+from instar.providers.edge import EdgeCertificate
 
 if TYPE_CHECKING:
     from instar.cancellation import Cancellation
     from instar.certificates.door import Door
     from instar.certificates.pem import Pair
     from instar.definition import Loaded
-    from instar.providers.facets import Edge
+    from instar.providers.edge import Edge
 
 _FILE_LIMIT_BYTES = 256 * 1024
 _PATIENCE_S = 330.0  # an order of somebody else's has ended then

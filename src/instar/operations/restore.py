@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from instar import durable, locks, process
 from instar.backup import reading
@@ -23,35 +23,32 @@ from instar.backup.contents import LEDGER, MACHINE_FILE, NETWORK, Lost, Summary,
 from instar.backup.outcomes import Checked, MachineFile, Restored
 from instar.backup.reading import Backup
 from instar.backup.trees import Planting
-from instar.errors import BackupError, BackupNewer, CommandFailed, HostError, InstarError, Refused
+from instar.errors import CommandFailed, HostError, Refused
 from instar.ledger import Ledger
-from instar.ledger.schema import latest
 from instar.model.codec import canonical, parse, to_json
 from instar.model.digest import Digest
 from instar.model.happenings import LedgerRestored
 from instar.model.progress import Progress
-from instar.model.sizes import size_text
 from instar.model.state import StateDirectory, machine_file
 from instar.operations import restore_shared
 from instar.operations.ledger import require_readable
-from instar.operations.locks import agent_pid
+from instar.operations.restore_rules import (
+    WhichMachine,
+    require_alone,
+    require_images,
+    require_known,
+    require_nothing,
+    require_room,
+    runs_on,
+)
 from instar.operations.workspace import Workspace
-from instar.store.room import free_room
 
-WhichMachine = Literal["same", "new"]
 Identities = Callable[[], Sequence[Any]]
 
 _COMPLETE: Final = "complete"
 _BEFORE: Final = "before"
 _LOST: Final = "lost.json"
 _REMOVED_S: Final = 3_600.0
-_MARKS: Final = Path("/run")  # what is global to the host has the state directory's id in its name there
-_DERIVED: Final = ("layers", "steps", "cache")  # known by their hashes, and made again: an rm -r may have left some
-_IMMATERIAL: Final = (
-    "crashes",
-    "notified",
-    "shared-ledger",
-)  # what a command leaves on a machine on which nothing was done yet
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -67,7 +64,7 @@ def check_backup(file: Path, identities: Identities, folder: Path) -> Checked:
     """Read a backup to its end, and verify its ledger, a copy of which is in ``folder`` meanwhile. Raises BackupError
     and its kinds, LedgerDamaged."""
     with reading.opened(file, identities) as backup:
-        _require_known(backup.summary, file)
+        require_known(backup.summary, file)
         seen = set[Digest]()
         for entry, content in backup.members():
             if entry.name == LEDGER:
@@ -77,7 +74,7 @@ def check_backup(file: Path, identities: Identities, folder: Path) -> Checked:
         with Ledger(folder / "instar.db", actor="instar") as ledger:
             events = len(ledger.history())
             ledger.verify()
-        _require_images(backup.summary, seen, file)
+        require_images(backup.summary, seen, file)
         return Checked(
             summary=backup.summary, encrypted=backup.encrypted, parts=backup.parts, events=events, lost=backup.lost
         )
@@ -102,8 +99,8 @@ def restore(
     """
     state = workspace.state
     with reading.opened(file, identities) as backup:
-        _require_known(backup.summary, file)
-        _require_alone(workspace, backup.summary, machine, alone=alone)
+        require_known(backup.summary, file)
+        require_alone(workspace, backup.summary, machine, alone=alone)
         if backup.summary.shared is not None:
             restore_shared.require_fit(workspace, backup.summary, keep=machine == "same", alone=alone)
         workspace.make_state()
@@ -113,7 +110,7 @@ def restore(
                     _remove(left)
             left_out = False
             if not _is_complete(state, backup.summary):
-                _require_nothing(workspace, backup.summary)
+                require_nothing(workspace, backup.summary)
                 with _undone_unless_complete(state):
                     _read(workspace, backup, file)
                     left_out = _left_machine_file(workspace, wants_machine_file)
@@ -132,57 +129,6 @@ def restore(
         missing=() if backup.summary.shared is None else restore_shared.missing_images(workspace),
         lost=lost,
     )
-
-
-def _require_known(summary: Summary, file: Path) -> None:
-    if summary.schema > latest("sqlite"):
-        raise BackupNewer(
-            f"cannot use the backup '{file}': Instar {summary.version} made it, whose ledger has schema "
-            f"{summary.schema}; this one knows {latest('sqlite')}",
-            hint="restore it with that version of Instar, or a newer one; nothing was changed",
-        )
-
-
-def _require_images(summary: Summary, seen: Collection[Digest], file: Path) -> None:
-    """Raise BackupError where the image of an active release that ran on the machine is not there."""
-    for one in summary.environments:
-        here = one.of_one_machine and one.machine in (None, summary.machine)
-        if here and one.image is not None and one.image not in seen:
-            raise BackupError(f"cannot use the backup '{file}': it lacks the image of '{one.name}', {one.image}")
-
-
-def _require_alone(workspace: Workspace, summary: Summary, machine: WhichMachine, *, alone: bool) -> None:
-    """Raise Refused where the machine that the backup is of could act beside this one, and nobody has said that it is
-    gone."""
-    again = "end it there first (instar uninstall), if it still is; then say so: --original-is-gone"
-    apart = [one.name for one in summary.environments if not one.of_one_machine]
-    if summary.shared is None and apart and not alone:
-        raise Refused(
-            f"cannot restore '{apart[0]}' beside its original: nothing but the ledger of {summary.machine} says what "
-            "runs there, and two copies of it would both act",
-            hint=again,
-        )
-    if machine == "new" or summary.state_id is None:
-        return
-    original = Path(summary.state)
-    if original == workspace.state.root:
-        return  # what carries its digits here is its own
-    with contextlib.suppress(OSError):
-        if durable.read_text(original / "id").strip() == summary.state_id:
-            raise Refused(
-                f"cannot restore with the identity of '{original}': it is on this machine",
-                hint="beside it: --machine new; or remove it first (instar uninstall)",
-            )
-    if (_MARKS / f"instar-{summary.state_id}").exists():
-        raise Refused(
-            f"cannot restore with the identity {summary.state_id}: something on this machine carries it",
-            hint=f"ls -d {_MARKS}/instar-{summary.state_id}; beside it: --machine new",
-        )
-
-
-def _runs_on(state: StateDirectory, summary: Summary) -> bool:
-    """Tell whether what the original made on this machine still runs: somebody removed its files alone."""
-    return Path(summary.state) == state.root and (_MARKS / f"instar-{summary.state_id}").exists()
 
 
 def _remove(folder: Path) -> None:
@@ -215,56 +161,10 @@ def _is_complete(state: StateDirectory, summary: Summary) -> bool:
     return True
 
 
-def _require_nothing(workspace: Workspace, summary: Summary) -> None:
-    """Raise Refused where the state directory has anything, but for volumes that an uninstall has left."""
-    state = workspace.state
-    agent = agent_pid(workspace)
-    if agent is not None:
-        raise Refused(
-            f"cannot restore: the agent (process {agent}) works here",
-            hint="end it first: systemctl stop instar-agent; start it again afterwards",
-        )
-    found = _find_something(state, with_volumes=summary.volumes is not None)
-    if found is not None:
-        raise Refused(
-            f"cannot restore into '{state.root}': there is something already: {found}",
-            hint="nothing was changed. Into an empty one: INSTAR_HOME=DIRECTORY instar restore FILE; or, if what is "
-            "there may go: instar uninstall, which leaves volumes; with --volumes it removes them too, and their "
-            "snapshots, with all data in them",
-        )
-
-
-def _find_something(state: StateDirectory, *, with_volumes: bool) -> str | None:
-    """Say what is there that would be lost; None where there is nothing but what a look leaves behind."""
-    if state.ledger.exists():
-        try:
-            with Ledger(state.ledger, actor="instar") as ledger:
-                last = ledger.history(last=1)
-            if last and last[0].kind == "ledger-restored":
-                return f"what was restored of the backup made {last[0].detail['taken_at']}, whole"
-            if last:
-                return f"a ledger with a history, '{state.ledger}'"
-        except InstarError as error:
-            return f"'{state.ledger}' ({error.message})"
-    immaterial = {*_IMMATERIAL, *_DERIVED, state.ledger.parent.name, state.id_file.name, state.store.name}
-    immaterial.add(state.left_mark.name)
-    immaterial |= {state.snapshots.name} if with_volumes else {state.volumes.name, state.snapshots.name}
-    for name in (*state.own_names, "store/blobs/sha256"):
-        if name not in immaterial and (found := _first_file(state.root / name)) is not None:
-            return f"'{found}'"
-    return None
-
-
-def _first_file(path: Path) -> Path | None:
-    if not path.is_dir():
-        return path if os.path.lexists(path) else None
-    return next((Path(folder, names[0]) for folder, _, names in os.walk(path) if names), None)
-
-
 def _read(workspace: Workspace, backup: Backup, file: Path) -> None:
     """Have all of the backup in ``.restore``, checked."""
     state, summary = workspace.state, backup.summary
-    _require_room(summary, state.root, file)
+    require_room(summary, state.root, file)
     made = state.restore
     try:
         if made.exists():
@@ -275,7 +175,7 @@ def _read(workspace: Workspace, backup: Backup, file: Path) -> None:
         raise _refused(state.root, error) from error
     if backup.lost:
         durable.write(made / _LOST, canonical(backup.lost))
-    _require_images(summary, seen, file)
+    require_images(summary, seen, file)
     from instar.definition.kept import require_kept  # all commands import this, and few read a definition
 
     with Ledger(made / "ledger" / "instar.db", actor=workspace.actor, check=require_kept) as ledger:
@@ -322,7 +222,7 @@ def _settle(workspace: Workspace, summary: Summary, machine: WhichMachine, *, al
     kept = summary.state_id if machine == "same" else None
     try:
         network = made / os.fsdecode(NETWORK)
-        if kept is not None and _runs_on(workspace.state, summary) and network.exists():
+        if kept is not None and runs_on(workspace.state, summary) and network.exists():
             network.rename(made / workspace.state.network.name)
         durable.write(made / "id", f"{kept or os.urandom(3).hex()}\n".encode(), mode=0o644)
         os.sync()
@@ -338,16 +238,6 @@ def _write(path: Path, content: Iterator[tuple[int, memoryview]], *, mode: int =
     with os.fdopen(os.open(path, _NEW, mode), "wb") as file:
         for _, piece in content:
             file.write(piece)
-
-
-def _require_room(summary: Summary, root: Path, file: Path) -> None:
-    needed, mount, free = summary.size_bytes, *free_room(root)
-    if needed > free:
-        raise HostError(
-            f"cannot restore '{file}': {size_text(needed)} are to come, and the file system at '{mount}' has room for "
-            f"{size_text(free)}",
-            hint="nothing was changed; free space there, or restore elsewhere: INSTAR_HOME=DIRECTORY",
-        )
 
 
 def _refused(root: Path, error: OSError) -> HostError:

@@ -20,10 +20,10 @@ from instar.providers.router_plan import RouterPlan
 from instar.providers.traits import Traits
 
 if TYPE_CHECKING:
+    from instar.providers.edge import Edge
     from instar.providers.facets import (
         Changes,
         Counts,
-        Edge,
         Ends,
         Inspects,
         Layers,

@@ -7,12 +7,8 @@ from typing import Protocol
 
 from instar.model.drift import Finding
 from instar.model.release import EnvironmentId
-from instar.providers.facets import (
-    Counts,
-    Edge,
-    Maintains,
-    Previews,
-)
+from instar.providers.edge import Edge
+from instar.providers.facets import Counts, Maintains, Previews
 from instar.providers.router_plan import RouterPlan
 from instar.providers.router_state import RouterState, Target
 

@@ -22,7 +22,7 @@ from instar.model.drift import Finding
 from instar.model.machine import EdgeSettings
 from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
-from instar.providers.facets import EdgeCertificate
+from instar.providers.edge import EdgeCertificate
 from instar.providers.local import shown_certificates
 from instar.providers.local.held_haproxy import HeldHaproxy
 from instar.providers.local.names import Names

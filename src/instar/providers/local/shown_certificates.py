@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from instar.errors import RouterError
-from instar.providers.facets import EdgeCertificate
+from instar.providers.edge import EdgeCertificate
 from instar.providers.local.held_haproxy import HeldHaproxy
 from instar.router.edge import certificates
 from instar.router.edge.files import EdgeFiles
