@@ -259,7 +259,7 @@ def test_a_thousand_entries_are_looked_at_when_they_are_due_and_not_before() -> 
 
     begin = at("2027-01-01T01:00:00")
     assert due(begin) == [] and asked.count == 1_000
-    for second in range(500):
+    for second in range(0, 7_200, 180):
         assert due(begin + timedelta(seconds=second)) == []
     assert asked.count == 1_000 and timetable.left_s(begin) == 7_200
     assert due(at("2027-01-01T03:07:02")) == [f"job-{number}" for number in range(7, 1_000, 60)]
