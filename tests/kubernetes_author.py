@@ -64,6 +64,7 @@ class Author:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.main = MAIN  # what runs the command line
         self.namespace = Namespace(folder)
         self.host = f"{self.namespace.name}.cluster.test"
         self.image = tiny_image(Store(folder / "store"), folder).digest
@@ -94,18 +95,18 @@ class Author:
         (self.folder / "instar.yaml").write_text(text)
 
     def instar(self, *words: str, status: int = 0) -> str:
-        done = self.run(sys.executable, "-c", MAIN, *words)
+        done = self.run(sys.executable, "-c", self.main, *words)
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout + done.stderr
 
     def json(self, *words: str) -> Any:
-        done = self.run(sys.executable, "-c", MAIN, *words, "--json")
+        done = self.run(sys.executable, "-c", self.main, *words, "--json")
         assert done.returncode == 0, done.stdout + done.stderr
         return json.loads(done.stdout)
 
     def verb(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run Instar to its end, however that is."""
-        return self.run(sys.executable, "-c", MAIN, *words)
+        return self.run(sys.executable, "-c", self.main, *words)
 
     def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
         """Run something in the author's folder and environment to its end, however that is."""
@@ -119,7 +120,7 @@ class Author:
 
     def start_deploy(self) -> subprocess.Popen[str]:
         """Begin a deploy and leave it running."""
-        return self.start(sys.executable, "-c", MAIN, "deploy", "prod", "--image", self.image)
+        return self.start(sys.executable, "-c", self.main, "deploy", "prod", "--image", self.image)
 
     def deploy(self, *words: str, status: int = 0) -> str:
         return self.instar("deploy", "prod", "--image", self.image, *words, status=status)

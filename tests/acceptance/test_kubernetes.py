@@ -109,7 +109,7 @@ def test_without_a_gateway_it_is_blue_green_by_a_selector(author: Author) -> Non
 def test_what_the_cluster_cannot_give_is_told_in_its_own_words(
     author: Author, section: str, quota: str | None, told: str
 ) -> None:
-    author.write(deadline="4s")
+    author.write(deadline="15s")
     file = author.folder / "instar.yaml"
     file.write_text(file.read_text().replace(", pre_stop: 2s", f", pre_stop: 2s{section}"))
     if quota is not None:
@@ -124,7 +124,7 @@ def test_an_image_of_another_architecture_than_the_nodes_is_named(author: Author
     other = "arm64" if ARCHITECTURE != "arm64" else "amd64"
     (folder := tmp_path / "other").mkdir()
     author.image = tiny_image(Store(author.folder / "store"), folder, other).digest
-    author.write(deadline="4s")
+    author.write(deadline="15s")
     told = author.deploy(status=1)
     at_once = f"the image is for {other}, and the cluster's nodes are {ARCHITECTURE}"
     assert f"(it needs a node with kubernetes.io/arch={other})" in told

@@ -68,6 +68,18 @@ def test_an_object_that_says_nothing_of_who_wrote_to_it_is_not_believed() -> Non
     assert "taken out of it by hand" in str(altered(made, ANCHOR))
 
 
+def test_a_deployment_that_is_not_as_it_was_at_first_and_names_nobody_is_not_believed() -> None:
+    made = copy.deepcopy(MADE)
+    made["metadata"]["generation"] = 2
+    assert "taken out of it by hand" in str(altered(made, ANCHOR)), "whoever edits it can take their entry out"
+    scaled = written("kubectl", {"f:spec": {"f:replicas": {}}}, subresource="scale")
+    scaled["metadata"]["generation"] = 2
+    assert altered(scaled, ANCHOR) is None
+    status = written("kube-controller-manager", {"f:status": {"f:replicas": {}}}, subresource="status")
+    status["metadata"]["generation"] = 2
+    assert altered(status, ANCHOR) is not None
+
+
 def test_another_image_than_the_anchor_says_is_a_change_whoever_made_the_deployment() -> None:
     assert altered(MADE, {"data": {"image": "sha256:bb"}}) == (
         "its Deployment says that its pods run 'registry.example/shop@sha256:aa', and its release is another image"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import socket
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +13,9 @@ from kubernetes_values import World
 
 from cluster_stub import ClusterStub, Fault
 from instar.errors import ProviderUnavailable
+from instar.providers.kubernetes.api import Api
+from instar.providers.kubernetes.kinds import NAMESPACE
+from instar.providers.kubernetes.kubeconfig import find_config
 
 
 @pytest.fixture
@@ -17,7 +23,6 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses between two tries, which nobody waits for; each is as long as it says."""
     made: list[float] = []
     clock = SimpleNamespace(sleep=made.append, monotonic=lambda: sum(made))
-    monkeypatch.setattr("instar.providers.kubernetes.preflight.time", clock)
     monkeypatch.setattr("instar.waiting.time", clock)
     return made
 
@@ -66,3 +71,17 @@ def test_an_answer_that_was_lost_does_nothing_twice(world: World, stub: ClusterS
     before = dict(stub.one("deployments", "shop-prod-1-1"))
     world.create(world.release())
     assert stub.one("deployments", "shop-prod-1-1") == before
+
+
+def test_a_server_that_takes_a_call_and_never_answers_is_not_waited_for_without_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("instar.providers.kubernetes.api._TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        where = {"server": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        context = {"name": "a", "context": {"cluster": "a"}}
+        found = {"clusters": [{"name": "a", "cluster": where}], "contexts": [context]}
+        (tmp_path / "kubeconfig").write_text(json.dumps(found))
+        environ = {"KUBECONFIG": str(tmp_path / "kubeconfig")}
+        with pytest.raises(ProviderUnavailable, match="does not answer"):
+            Api(find_config("a", environ), environ).find(NAMESPACE, None, "shop")

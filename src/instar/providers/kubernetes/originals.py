@@ -34,7 +34,7 @@ def _told(found: Object, anchor: Object | None) -> Iterator[str]:
         paths = [path for path in written_paths(entry) if path[0] in _SAID and path not in _OF_OTHERS]
         if paths:
             yield f"'{entry.get('manager')}' wrote {listed(paths)} of its {kind} at {entry.get('time')}"
-    if not any(_own(metadata)):
+    if not any(_own(metadata)) or _is_unexplained(kind, metadata):
         yield f"its {kind} does not say any more who wrote to it: that was taken out of it by hand"
     image = ((anchor or {}).get("data") or {}).get("image")
     if kind == DEPLOYMENT.name and image is not None:
@@ -57,6 +57,14 @@ def _entries_since(metadata: Object) -> Iterator[Object]:
         is_late = made_at is not None and at is not None and at > made_at + _SAME_MOMENT
         if entry.get("manager") != MANAGER or is_late:
             yield entry
+
+
+def _is_unexplained(kind: str, metadata: Object) -> bool:
+    """Tell whether what a Deployment says is not the first that it said, and nobody says that they wrote that: not even
+    a number of pods."""
+    written = (written_paths(entry) for entry in metadata.get("managedFields") or () if entry.get("manager") != MANAGER)
+    others = any(path[0] in _SAID for paths in written for path in paths)
+    return kind == DEPLOYMENT.name and (metadata.get("generation") or 1) > 1 and not others
 
 
 def _entries(metadata: Object) -> Iterator[Object]:
