@@ -49,7 +49,8 @@ def author(tmp_path: Path) -> Iterator[Author]:
         yield made
 
 
-def test_pods_find_a_service_by_its_name_while_releases_of_it_come_and_go(author: Author) -> None:
+@pytest.mark.parametrize("where", ["inside", "behind a gateway", "behind a gateway, internal"])
+def test_pods_find_a_service_by_its_name_while_releases_of_it_come_and_go(where: str, author: Author) -> None:
     folder = author.folder / "front"
     folder.mkdir()
     namespace = author.namespace
@@ -59,11 +60,13 @@ def test_pods_find_a_service_by_its_name_while_releases_of_it_come_and_go(author
     front = ("deploy", "prod", "-f", "front/instar.yaml", "--image", author.image)
     refused = author.instar(*front, status=1)
     assert "it uses 'shop/prod', which is not there" in refused
-    usual = {"gateway": False, "deadline": "60s", "instances": 1, "rollout": "{strategy: blue-green}"}
+    usual = {"deadline": "60s", "instances": 1, "rollout": "{strategy: blue-green}"}
+    usual |= {"gateway": where != "inside", "section": ", inside: true" if where == "behind a gateway" else ""}
     for greeting in ("hello", "hi"):
         author.write(greeting=greeting, **usual)
         path = author.folder / "instar.yaml"
-        path.write_text(path.read_text().replace(f'listen: {{http: ["{author.host}"]}}', "listen: internal"))
+        if where != "behind a gateway":
+            path.write_text(path.read_text().replace(f'listen: {{http: ["{author.host}"]}}', "listen: internal"))
         author.deploy()
         if greeting == "hello":
             author.instar(*front)

@@ -19,7 +19,7 @@ from instar.providers.kubernetes.doors import NONE
 from instar.providers.kubernetes.exposure import exposed
 from instar.providers.kubernetes.kinds import ROUTE, SECRET, SERVICE, Kind
 from instar.providers.kubernetes.kubeconfig import find_config
-from instar.providers.kubernetes.names import Names
+from instar.providers.kubernetes.names import INSIDE, Names
 from instar.providers.kubernetes.objects import anchor, claim, group_objects
 from instar.providers.kubernetes.pod import Order
 from instar.providers.kubernetes.policy import policies
@@ -131,13 +131,16 @@ def _doors(names: Names, place: Place, planned: PlannedEnvironment) -> Iterator[
         for name, ports, role in found
         if ports is not None and ports.door in open_
     }
-    doors = NONE.planned(plan, lambda group, port: None).exposing(serving)
+    inside = place.gateway is not None and place.inside
+    doors = NONE.planned(plan, lambda group, port: None, inside=inside).exposing(serving)
     doors = doors.routing(dict.fromkeys(serving, 100))
-    if place.gateway is None:
-        yield _typed(SERVICE, selecting_service(doors.showing(shown_ports(release.service)).first, names))
-        return
+    if place.gateway is None or inside:
+        doors = doors.showing(shown_ports(release.service))
     for part, door in doors.parts.items():
-        yield _typed(ROUTE, route(door, names, place.gateway, part))
+        if place.gateway is None or part == INSIDE:
+            yield _typed(SERVICE, selecting_service(door, names))
+        else:
+            yield _typed(ROUTE, route(door, names, place.gateway, part))
 
 
 def _typed(kind: Kind, made: Object) -> Object:

@@ -8,7 +8,7 @@ nobody knows, wherever whoever wrote was killed. Each is applied to the very ver
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -18,8 +18,8 @@ from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.door import Door
 from instar.providers.kubernetes.doors import FIRST, Doors, write_order
 from instar.providers.kubernetes.fence import Fence
-from instar.providers.kubernetes.kinds import ROUTE, SERVICE, SLICE
-from instar.providers.kubernetes.names import Names
+from instar.providers.kubernetes.kinds import ROUTE, SERVICE, SLICE, Kind
+from instar.providers.kubernetes.names import INSIDE, Names
 from instar.providers.kubernetes.route import further_parts, read_route, require_settled, route, said_otherwise
 from instar.providers.kubernetes.selecting import read_service, require_selected, selecting_service
 from instar.providers.kubernetes.settings import Place
@@ -53,7 +53,7 @@ class DoorObjects:
         self._place = place
         self._fence = fence
         self._sights = sights
-        self.kind = SERVICE if place.gateway is None else ROUTE
+        self._first_kind = SERVICE if place.gateway is None else ROUTE
 
     def find(self) -> Standing | None:
         """Return what is there; None where there is nothing."""
@@ -64,13 +64,18 @@ class DoorObjects:
         more = zip(parts, at_once(self._find, parts, at_most=_AT_ONCE), strict=True)
         return self._standing({FIRST: first, **{part: one for part, one in more if one is not None}})
 
+    def kind(self, part: str) -> Kind:
+        return SERVICE if part == INSIDE else self._first_kind
+
     def named(self, part: str) -> str:
         """Return how people are told of a part."""
-        return f"{self.kind.name} {self._names.route_of(part)}"
+        return f"{self.kind(part).name} {self._names.route_of(part)}"
 
     def made(self, part: str, door: Door) -> Object:
         gateway = self._place.gateway
-        return selecting_service(door, self._names) if gateway is None else route(door, self._names, gateway, part)
+        if gateway is None or part == INSIDE:
+            return selecting_service(door, self._names)
+        return route(door, self._names, gateway, part)
 
     def admit(self, standing: Standing | None) -> None:
         """Raise LeaseLost where a part was claimed under a newer lease."""
@@ -93,7 +98,7 @@ class DoorObjects:
         gone = found.keys() - after.parts.keys()
         for part in gone:
             self._fence.admit(found[part])
-            self._api.delete(self.kind, self._place.namespace, self._names.route_of(part), only=found.pop(part))
+            self._api.delete(self.kind(part), self._place.namespace, self._names.route_of(part), only=found.pop(part))
         if more != after.first.more:
             found[FIRST] = self._apply(FIRST, after.first, found)
         return self._standing(found)
@@ -101,31 +106,31 @@ class DoorObjects:
     def force(self, standing: Standing, part: str, door: Door) -> tuple[Object, Object]:
         """Have a part be as ``door``, whoever has written to it; return what was made of it, and as it is then."""
         made = self.made(part, self._renewed(part, door, standing.found))
-        return made, self._api.apply(self.kind, self._place.namespace, made, force=True)
+        return made, self._api.apply(self.kind(part), self._place.namespace, made, force=True)
 
     def remove(self, standing: Standing) -> None:
         """Take all away, the first one last, which names the others."""
         for part in sorted(standing.found, reverse=True):
             self._fence.admit(standing.found[part])
             name = self._names.route_of(part)
-            self._api.delete(self.kind, self._place.namespace, name, only=standing.found[part])
+            self._api.delete(self.kind(part), self._place.namespace, name, only=standing.found[part])
 
     def await_in_force(self, standing: Standing) -> None:
         """Return once all are in force. Raises RouterUnreachable, RouterError."""
         deadline = Deadline.after(_IN_FORCE_S)
         seen = {part: self._accepted(part, found, deadline) for part, found in standing.found.items()}
         for part, door in self._standing(seen).doors.parts.items():
-            if self.is_asked(door):
+            if self.is_asked(part, door):
                 self._sights.of(part).wait(door)
 
-    def is_asked(self, door: Door) -> bool:
+    def is_asked(self, part: str, door: Door) -> bool:
         """Tell whether a gateway can be asked about a part: it is a route, by which somebody is to get there."""
-        return self._place.gateway is not None and door.hosts != (NOBODY,)
+        return self.kind(part) == ROUTE and door.hosts != (NOBODY,)
 
     def require_in_force(self, part: str, found: Object, door: Door, *, exact: bool) -> None:
         """Raise RouterUnreachable, RouterError. ``exact``: down to the pods that a Service leads to."""
-        if self._place.gateway is not None:
-            if self.is_asked(door):
+        if self.kind(part) == ROUTE:
+            if self._place.gateway is not None and self.is_asked(part, door):
                 require_settled(found, self._place.gateway)
         elif exact and door.weights:
             labels = {"kubernetes.io/service-name": self._names.route_of(part)}
@@ -133,25 +138,25 @@ class DoorObjects:
             require_selected(self._names.route_of(part), slices, door.weights)
 
     def _find(self, part: str) -> Object | None:
-        found = self._api.find(self.kind, self._place.namespace, self._names.route_of(part))
+        found = self._api.find(self.kind(part), self._place.namespace, self._names.route_of(part))
         if found is not None:
-            self._names.require_own(self.kind.name, found)
+            self._names.require_own(self.kind(part).name, found)
         return found
 
     def _standing(self, found: Mapping[str, Object]) -> Standing:
         return Standing(found=found, doors=Doors(parts=dict(self._read(found))))
 
     def _read(self, found: Mapping[str, Object]) -> Iterator[tuple[str, Door]]:
-        if self._place.gateway is None:
-            yield from ((part, read_service(one)) for part, one in found.items())
-            return
-        keys = further_parts(found[FIRST])
-        yield from ((part, read_route(one, keys.get(part, ""))) for part, one in found.items())
+        keys = further_parts(found[FIRST]) if self._place.gateway is not None else {}
+        yield from ((part, self._door(part, one, keys.get(part, ""))) for part, one in found.items())
+
+    def _door(self, part: str, found: Object, key: str = "") -> Door:
+        return read_route(found, key) if self.kind(part) == ROUTE else read_service(found, key)
 
     def _apply(self, part: str, door: Door, found: Mapping[str, Object]) -> Object:
         try:
             made = self.made(part, self._renewed(part, door, found))
-            return self._api.apply(self.kind, self._place.namespace, made)
+            return self._api.apply(self.kind(part), self._place.namespace, made)
         except Refused as error:
             raise Refused(error.message, hint=BACK) from error
 
@@ -161,10 +166,9 @@ class DoorObjects:
 
     def _accepted(self, part: str, found: Object, deadline: Deadline) -> Object:
         """Return a part as it is once it is accepted."""
-        read: Callable[[Object], Door] = read_service if self._place.gateway is None else read_route
         while True:
             try:
-                self.require_in_force(part, found, read(found), exact=True)
+                self.require_in_force(part, found, self._door(part, found), exact=True)
                 return found
             except RouterUnreachable:
                 if deadline.is_over:
@@ -175,25 +179,25 @@ class DoorObjects:
     def _newer(self, part: str, found: Object, deadline: Deadline) -> Object:
         """Return a part as it is when somebody has written to it, or after a moment. Raises RouterError."""
         soon, name = Deadline.after(_LOOK_S), self._names.route_of(part)
-        if self._place.gateway is not None:  # where there is none, other objects say what is in force
+        if self.kind(part) == ROUTE:  # of a Service other objects say what is in force
             version, within_s = found["metadata"].get("resourceVersion") or "", min(_WATCHED_S, deadline.left_s)
-            for what, seen in self._api.watch(self.kind, self._place.namespace, version, within_s, name=name):
+            for what, seen in self._api.watch(self.kind(part), self._place.namespace, version, within_s, name=name):
                 if what != "DELETED":
-                    self._names.require_own(self.kind.name, seen)
+                    self._names.require_own(self.kind(part).name, seen)
                     return seen
                 break
         time.sleep(soon.left_s)
         again = self._find(part)
         if again is None:
-            raise RouterError(f"the {self.kind.name} '{name}' was removed by somebody")
+            raise RouterError(f"the {self.kind(part).name} '{name}' was removed by somebody")
         return again
 
     def _say_again(self, part: str, found: Object) -> None:
         """Have the gateway take up a route anew: one that could not write its status down, since the API was away or
         what it had read was old, does not try again until the route is another version."""
-        if self._place.gateway is None:
+        if self.kind(part) != ROUTE:
             return
         door = read_route(found)
         said = said_otherwise(self.made(part, self._renewed(part, door, {part: found})))
-        now = self._api.apply(self.kind, self._place.namespace, said)
+        now = self._api.apply(self.kind(part), self._place.namespace, said)
         self._apply(part, door, {part: now})

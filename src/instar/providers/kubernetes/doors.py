@@ -14,7 +14,7 @@ from typing import Final
 from instar.errors import RouterError
 from instar.frozen import dataclass
 from instar.providers.kubernetes.door import Backend, Door
-from instar.providers.kubernetes.names import door_part
+from instar.providers.kubernetes.names import INSIDE, door_part
 from instar.providers.kubernetes.sites import Piece, pieces_of
 from instar.providers.router_plan import RouterPlan
 
@@ -45,7 +45,8 @@ class Doors:
         said = {name: one.weight for name, one in found.items()}
         for door in self.parts.values():
             for name, one in door.backends.items():
-                if name in said and one.weight != said[name]:
+                differs = one.weight != said.get(name) if door.key != INSIDE else one.weight and not said.get(name)
+                if name in said and differs:
                     found[name] = replace(found[name], weight=one.weight)
         return found
 
@@ -53,9 +54,11 @@ class Doors:
     def weights(self) -> Mapping[str, int]:
         return {name: one.weight for name, one in self.backends.items() if one.weight}
 
-    @property
-    def agree(self) -> bool:
-        """Tell whether all parts that the first one names are there, of one plan."""
+    def agree(self, *, inside: bool) -> bool:
+        """Tell whether all parts that the first one names are there, of one plan, and a Service if there is to be
+        one."""
+        if inside != (INSIDE in self.parts):
+            return False
         known = {FIRST: FIRST, **self.first.more}
         return known.keys() <= self.parts.keys() and {one.plan for one in self.parts.values()} == {self.first.plan}
 
@@ -65,11 +68,13 @@ class Doors:
 
     def ports(self, group: str) -> Mapping[str, int]:
         """Return the ports of a group by the doors that lead to it."""
-        return {door.key: door.backends[group].port for door in self.parts.values() if group in door.backends}
+        found = (door for name, door in self.parts.items() if name != INSIDE)
+        return {door.key: door.backends[group].port for door in found if group in door.backends}
 
-    def planned(self, plan: RouterPlan, find_port: Callable[[str, str], int | None]) -> Doors:
+    def planned(self, plan: RouterPlan, find_port: Callable[[str, str], int | None], *, inside: bool = False) -> Doors:
         """Return them as ``plan`` has them, with the groups that they have. ``find_port``: the number of a port of a
-        group by its name, None where it has none: a door that is new leads to groups that are there already."""
+        group by its name, None where it has none: a door that is new leads to groups that are there already.
+        ``inside``: there is a Service beside the routes."""
         kept: dict[str, Door] = {}
         timeouts = {FIRST: plan.request_timeout_ms, **{one.key: one.request_timeout_ms for one in plan.doors}}
         for key, pieces in pieces_of(plan.names, {one.key: one.sites for one in plan.doors}, plan.expected).items():
@@ -85,6 +90,8 @@ class Doors:
                     request_timeout_ms=timeouts.get(key, 0),
                     maintenance=None if piece.redirect else self.first.maintenance,
                 )
+        if inside:
+            kept[INSIDE] = replace(self.parts.get(INSIDE, Door(key=INSIDE)), plan=plan.fingerprint)
         return Doors(parts=kept)._with_ports(find_port)._aligned()
 
     def _with_ports(self, find_port: Callable[[str, str], int | None]) -> Doors:
@@ -108,14 +115,17 @@ class Doors:
         return Doors(parts=parts)._aligned()
 
     def showing(self, ports: Mapping[str, int]) -> Doors:
-        """Return them with these further ports of a Service."""
-        return Doors(parts={**self.parts, FIRST: replace(self.first, ports=ports)})
+        """Return them with these further ports of the Service, if there is one. Behind a gateway the first part is no
+        Service, and shows none."""
+        part = INSIDE if INSIDE in self.parts else FIRST
+        return Doors(parts={**self.parts, part: replace(self.parts[part], ports=ports)})
 
     def routing(self, weights: Mapping[str, int]) -> Doors:
         """Return them with these weights, and none for any other group. Raises RouterError for one that is unknown."""
         if unknown := sorted(weights.keys() - self.backends.keys()):
             raise RouterError(f"cannot route to '{unknown[0]}': it is not exposed")
-        return Doors(parts={name: door.routing(weights) for name, door in self.parts.items()})._aligned()
+        parts = {name: door if name == INSIDE else door.routing(weights) for name, door in self.parts.items()}
+        return Doors(parts=parts)._aligned()
 
     def without(self, names: Sequence[str]) -> Doors:
         return Doors(parts={name: door.without(names) for name, door in self.parts.items()})._aligned()
@@ -123,7 +133,9 @@ class Doors:
     def at(self, ports: Mapping[str, Mapping[str, int]]) -> Doors:
         """Return them with these groups alone, at these ports by door, each with the weight that it has."""
         found = {
-            name: door.at({group: those[door.key] for group, those in ports.items() if door.key in those})
+            name: door
+            if name == INSIDE
+            else door.at({group: those[door.key] for group, those in ports.items() if door.key in those})
             for name, door in self.parts.items()
         }
         return Doors(parts=found)._aligned()
@@ -133,7 +145,10 @@ class Doors:
 
     def maintained(self, to: tuple[str, int] | None) -> Doors:
         return Doors(
-            parts={name: door if door.redirect else replace(door, maintenance=to) for name, door in self.parts.items()}
+            parts={
+                name: door if door.redirect or name == INSIDE else replace(door, maintenance=to)
+                for name, door in self.parts.items()
+            }
         )
 
     def _aligned(self) -> Doors:
@@ -145,7 +160,21 @@ class Doors:
         parts[FIRST] = replace(self.first, more={name: one.key for name, one in sorted(parts.items()) if name})
         return Doors(parts=parts)
 
+    def _selecting(self, door: Door) -> Door:
+        """Return the Service's part: it selects the group that it does for as long as that has traffic, and then the
+        one that has most of it: a canary's steps have no part in it."""
+        weights = self.first.weights
+        chosen = next((name for name in door.weights if name in weights), None)
+        chosen = chosen or max(sorted(weights), key=lambda name: weights[name], default=None)
+        backends = {
+            name: Backend(port=one.port, weight=100 if name == chosen else 0)
+            for name, one in self.first.backends.items()
+        }
+        return replace(door, backends=backends)
+
     def _led(self, name: str, door: Door, lead: Door | None) -> Door:
+        if name == INSIDE:
+            return self._selecting(door)
         if name == FIRST or lead is None:
             return door
         of_door = self.parts.get(door_part(door.key), door)  # of several parts of a door, the first one's groups
@@ -194,7 +223,7 @@ def _may_lose(
 
 
 def _leads(name: str, door: Door) -> bool:
-    return "." not in door.key and name == door_part(door.key)
+    return "." not in door.key and name == door_part(door.key) and name != INSIDE
 
 
 def _placed(key: str, before: Mapping[str, Door], pieces: Sequence[Piece]) -> Iterator[tuple[str, Piece]]:

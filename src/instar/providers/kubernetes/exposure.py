@@ -9,9 +9,10 @@ from instar.model.environment import Settings
 from instar.model.release import Release
 from instar.providers.doors import Ports
 from instar.providers.kubernetes.door import Backend
-from instar.providers.kubernetes.doors import Doors, Exposed
-from instar.providers.kubernetes.names import door_part
+from instar.providers.kubernetes.doors import FIRST, Doors, Exposed
+from instar.providers.kubernetes.names import INSIDE, door_part
 from instar.providers.kubernetes.route import asked_path
+from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.sites import pieces_of
 from instar.providers.router_state import RoutedTarget, Target
 
@@ -25,10 +26,13 @@ def exposed(release: Release, role: str, *, asked: bool) -> Exposed:
     return {door: Backend(port=number, asked=path) for door, number in {ports.door: ports.port, **ports.more}.items()}
 
 
-def parts_of(settings: Settings) -> tuple[str, ...]:
-    """Return the parts of the routes that an environment is to have, as many of each door as it takes."""
+def parts_of(settings: Settings, place: Place) -> tuple[str, ...]:
+    """Return the parts that an environment is to have, as many of each door as it takes."""
+    if place.gateway is None:
+        return (FIRST,)
     sites = pieces_of(settings.names, {key: door.sites for key, door in settings.doors.items()})
-    return tuple(door_part(key, number) for key, found in sites.items() for number in range(1, len(found) + 1))
+    parts = [door_part(key, number) for key, found in sites.items() for number in range(1, len(found) + 1)]
+    return (*parts, *([INSIDE] if place.inside else []))
 
 
 def targets(doors: Doors | None) -> tuple[RoutedTarget, ...]:

@@ -26,7 +26,7 @@ from instar.model.lease import HeldLease
 from instar.providers.kubernetes.answers import AlreadyExists, Changed
 from instar.providers.kubernetes.api import Api, Object
 from instar.providers.kubernetes.kinds import CONFIG_MAP, LEASE, ROUTE, SERVICE, VOLUME_CLAIM, Kind
-from instar.providers.kubernetes.names import ANCHOR, LEASE_NUMBER, PART, Names
+from instar.providers.kubernetes.names import ANCHOR, INSIDE, LEASE_NUMBER, PART, Names
 from instar.providers.kubernetes.route import further_parts
 from instar.providers.kubernetes.settings import Place
 
@@ -131,9 +131,10 @@ class Fence:
             return
         yield kind, first
         for part in further_parts(first) if kind == ROUTE else ():
-            found = self._api.find(kind, namespace, self._names.route_of(part))
+            own_kind = SERVICE if part == INSIDE else kind
+            found = self._api.find(own_kind, namespace, self._names.route_of(part))
             if found is not None and self._names.owns(found):
-                yield kind, found
+                yield own_kind, found
 
     def _stamp(self, kind: Kind, found: Object | None, held: HeldLease) -> None:
         for last in (*[False] * (_TRIES - 1), True):

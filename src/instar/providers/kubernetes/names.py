@@ -54,6 +54,7 @@ ANCHOR: Final = "anchor"
 CONTAINER: Final = "service"  # of a pod, the only one
 _FORM: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 REDIRECTS: Final = "0-redirect"  # stands for a role: names whose requests are sent to another one
+INSIDE: Final = "0-inside"  # and this for the Service of an environment behind a gateway
 OWN_PORT: Final = "own"  # of a Service of tcp: that of its pods
 _PORT: Final = re.compile(r"[a-z]([a-z0-9]|-[a-z0-9])*")
 _LONGEST_PORT: Final = 15
@@ -84,8 +85,8 @@ class Names:
         return _checked(f"{self.environment.service}-{self.environment.name}")
 
     def route_of(self, part: str) -> str:
-        """Return the name of one of its routes: "" is the first."""
-        return f"{self.route}.{part}" if part else self.route
+        """Return the name of a part of where its requests come in: "" is its first route, INSIDE a Service."""
+        return f"{self.route}.{part}" if part not in ("", INSIDE) else self.route
 
     @property
     def lease(self) -> str:
@@ -133,7 +134,7 @@ def door_part(door: str, number: int = 1) -> str:
     "ROLE.PORT"): "" the first of the first one. A label that begins with a digit is nobody's name: "0" stands for the
     first role, "2" is the second route of a door, REDIRECTS those of names that are sent on."""
     role, dot, port = door.partition(".")
-    labels = [role if role == REDIRECTS else _label(role)] if role else ["0"] if dot else []
+    labels = [role if role in (REDIRECTS, INSIDE) else _label(role)] if role else ["0"] if dot else []
     labels += [_label(port)] if dot else []
     labels += [str(number)] if number > 1 else []
     return ".".join(labels)

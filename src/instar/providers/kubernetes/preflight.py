@@ -32,7 +32,7 @@ from instar.providers.kubernetes.kinds import (
     VOLUME_CLAIM,
     Kind,
 )
-from instar.providers.kubernetes.names import Names
+from instar.providers.kubernetes.names import INSIDE, Names
 from instar.providers.kubernetes.network import unreachable
 from instar.providers.kubernetes.refusals import unfit_words
 from instar.providers.kubernetes.rights import NEEDED, SNAPSHOTS, Right
@@ -82,8 +82,8 @@ def _unfit(
     tcp = service.port is not None and service.protocol == "tcp"
     told = "the Gateway API's v1 has no TCPRoute: leave 'kubernetes.gateway' away, and it is a Service of the cluster"
     yield tcp and place.gateway is not None, f"a service of tcp has no route behind a gateway, since {told}"
-    told = "behind a gateway it has its names: 'listen: internal' is for one without 'kubernetes.gateway'"
-    yield settings.internal and place.gateway is not None, told
+    told = "by 'listen: internal' a Service selects one release at a time, behind a gateway too: no share of it moves"
+    yield settings.internal and place.gateway is not None and settings.rollout.strategy == "canary", told
     yield settings.accept_proxy, "'accept_proxy' is the gateway's matter"
     yield settings.requests != Requests(), "'requests' is the gateway's matter"
     yield settings.compression, "'compression' is the gateway's matter"
@@ -336,7 +336,7 @@ def _require_gateway(api: _Patient, gateway: tuple[str, str]) -> None:
 
 def _require_free(api: _Patient, names: Names, place: Place, part: str) -> None:
     """The route's name is ours, or nobody's."""
-    kind = SERVICE if place.gateway is None else ROUTE
+    kind = SERVICE if place.gateway is None or part == INSIDE else ROUTE
     found = api.find(kind, place.namespace, names.route_of(part))
     if found is not None and names.ledger:
         names.require_own(kind.name, found)

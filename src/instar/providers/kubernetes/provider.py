@@ -136,9 +136,7 @@ class KubernetesProvider:
         if before is not None and before.provider == settings.provider:
             preflight.require_same_cluster(environment, Place.of(before), place)
         api = self._api(place)
-        told = preflight.look(
-            api, self._names(environment), place, services, self.signing, parts_of(settings) if place.gateway else ("",)
-        )
+        told = preflight.look(api, self._names(environment), place, services, self.signing, parts_of(settings, place))
         preflight.with_patience(lambda: require_signals(api, environment, place, services))
         if launching:
             preflight.require_registry(self._site.registries, place)

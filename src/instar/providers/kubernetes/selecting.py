@@ -1,4 +1,6 @@
-"""Without a Gateway: the environment's Service, reached in the cluster alone, selects the pods of one group."""
+"""The environment's Service, reached in the cluster alone, selects the pods of one group: without a Gateway it is where
+all requests come in, behind one it is what others find by name.
+"""
 
 from __future__ import annotations
 
@@ -59,10 +61,10 @@ def address_inside(own: Settings, environment: EnvironmentId, settings: Settings
     """Return the name and port of the Service of ``environment``, as pods of an environment that is set as ``own`` find
     it. Raises Refused where they do not."""
     place = Place.of(settings)
-    if place.gateway is not None:
+    if place.gateway is not None and not place.inside:
         raise Refused(
-            f"cannot find '{environment}' by name: it is behind a gateway, and no one Service leads to all of it",
-            hint="use a name of its 'listen', and say it in 'config'; or leave 'kubernetes.gateway' away there",
+            f"cannot find '{environment}' by name: it is behind a gateway, and has no Service beside its route",
+            hint="say 'kubernetes: {inside: true}' there, and deploy it; or use a name of its 'listen', by 'config'",
         )
     if place.context != Place.of(own).context:
         raise Refused(
@@ -72,8 +74,8 @@ def address_inside(own: Settings, environment: EnvironmentId, settings: Settings
     return f"{environment.service}-{environment.name}.{place.namespace}.svc:{SHOWN_PORT}"
 
 
-def read_service(found: Mapping[str, Any]) -> Door:
-    """Return what a Service of ours says."""
+def read_service(found: Mapping[str, Any], key: str = "") -> Door:
+    """Return what a Service of ours, of the door ``key``, says."""
     metadata, spec = found.get("metadata") or {}, found.get("spec") or {}
     annotations = metadata.get("annotations") or {}
     selected = (spec.get("selector") or {}).get(GROUP)
@@ -83,7 +85,7 @@ def read_service(found: Mapping[str, Any]) -> Door:
     }
     ports = _exposed(annotations.get(PORTS))
     plan, version = annotations.get(PLAN) or None, metadata.get("resourceVersion")
-    return Door(plan=plan, backends=backends, ports=ports, version=version)
+    return Door(key=key, plan=plan, backends=backends, ports=ports, version=version)
 
 
 def require_selected(name: str, slices: Sequence[Mapping[str, Any]], weights: Mapping[str, int]) -> None:

@@ -61,7 +61,7 @@ def find_gateway(api: Api, place: Place) -> Mapping[str, Any] | None:
 
 def unseen(api: Api, place: Place, settings: Settings) -> Iterator[str]:
     """Yield that the gateway cannot be asked from here, where that is so, or that nobody could tell."""
-    if place.gateway is None:
+    if place.gateway is None or not settings.names.sites:
         return
     hosts = tuple(dict.fromkeys(site.partition("/")[0] for site in settings.names.sites))
     try:

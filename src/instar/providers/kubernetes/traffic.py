@@ -25,7 +25,7 @@ from instar.providers.kubernetes.doors import FIRST, NONE, Doors, Exposed
 from instar.providers.kubernetes.fence import Fence
 from instar.providers.kubernetes.figures import Counted
 from instar.providers.kubernetes.kinds import POD, ROUTE, SERVICE
-from instar.providers.kubernetes.names import GROUP, Names, port_name
+from instar.providers.kubernetes.names import GROUP, INSIDE, Names, port_name
 from instar.providers.kubernetes.originals import altered
 from instar.providers.kubernetes.route import is_unresolved
 from instar.providers.kubernetes.settings import Place
@@ -60,6 +60,7 @@ class EnvironmentTraffic:
         self._api = api
         self._names = names
         self._place = place
+        self._inside = place.gateway is not None and place.inside
         self._objects = DoorObjects(api, names, place, fence, sights)
 
     def look(self, ready: Mapping[str, int], count: Callable[[Mapping[str, int]], Counted] | None = None) -> Traffic:
@@ -87,12 +88,12 @@ class EnvironmentTraffic:
         """Return which plan is in force, None where that is not so of each part, and whether no request goes by older
         weights any more."""
         doors = standing.doors
-        plan, settled = doors.first.plan if doors.agree else None, True
+        plan, settled = doors.first.plan if doors.agree(inside=self._inside) else None, True
         for part, found in standing.found.items():
             door = doors.parts[part]
             try:
                 self._objects.require_in_force(part, found, door, exact=False)
-                if self._objects.is_asked(door):
+                if self._objects.is_asked(part, door):
                     sight = self._sights.of(part)
                     plan = None if sight.look(door) == "older" else plan
                     settled = sight.is_settled(door) and settled
@@ -116,8 +117,8 @@ class EnvironmentTraffic:
             if doors is None and plan is None:
                 raise RouterError(f"cannot expose groups of '{self._names.environment}': nothing takes its requests")
             known = doors or NONE
-            planned = known if plan is None else known.planned(plan, self._port_of)
-            if self._place.gateway is None and shown is not None:
+            planned = known if plan is None else known.planned(plan, self._port_of, inside=self._inside)
+            if shown is not None and (self._place.gateway is None or self._inside):
                 planned = planned.showing(shown)
             return planned.exposing(groups)
 
@@ -145,9 +146,10 @@ class EnvironmentTraffic:
         asks: list[Callable[[], None]] = []
         groups: set[str] = set()
         for part, door in doors.parts.items():
-            new = sorted(weights.keys() & door.backends.keys() - door.weights.keys()) if door.weights else []
+            has = door.weights if part != INSIDE else {}
+            new = sorted(weights.keys() & door.backends.keys() - has.keys()) if has else []
             groups.update(new)
-            if new and self._objects.is_asked(door):
+            if new and self._objects.is_asked(part, door):
                 asks.append(
                     functools.partial(self._sights.of(part).require_reached, door, new, self._answering_so(door))
                 )
@@ -186,7 +188,7 @@ class EnvironmentTraffic:
             made = self._objects.made(part, door)
             for one in (*differences(made, found), *added_to_rules(made, found)):
                 yield replace(one, path=f"{where}: {one.path}")
-            if self._objects.kind == ROUTE and door.key in keys and not hosts >= set(door.hosts):
+            if self._objects.kind(part) == ROUTE and door.key in keys and not hosts >= set(door.hosts):
                 told = ", ".join(sorted(hosts - {NOBODY})) or "none"
                 yield Difference(path=f"{where}: hostnames", expected=told, observed=", ".join(door.hosts))
             for who in sorted(set(other_writers(found))):
@@ -205,7 +207,7 @@ class EnvironmentTraffic:
             ):  # of somebody else's making, for a Service of theirs
                 before = before.maintained(None)
             others = [name for name in before.backends if name not in ports]
-            return before.without(others).planned(plan, lambda group, port: None).at(ports)
+            return before.without(others).planned(plan, lambda group, port: None, inside=self._inside).at(ports)
 
         self._fence.claim()
         for last in (*[False] * (_TRIES - 1), True):
@@ -227,10 +229,10 @@ class EnvironmentTraffic:
         after = changed(standing.doors)
         for part, found in standing.found.items():
             if any(other_writers(found)):
-                require_hands(found, self._objects.kind.name)
+                require_hands(found, self._objects.kind(part).name)
                 made, taken = self._objects.force(standing, part, after.parts.get(part, standing.doors.parts[part]))
                 name = self._names.route_of(part)
-                self._api.merge(self._objects.kind, self._place.namespace, name, without_others(made, taken))
+                self._api.merge(self._objects.kind(part), self._place.namespace, name, without_others(made, taken))
 
     def maintain(self, to: tuple[str, int] | None) -> None:
         """Send all requests but those for a preview to a Service, or (None) to the groups again."""
@@ -310,8 +312,9 @@ class EnvironmentTraffic:
         for part, door in doors.parts.items():
             if door.maintenance not in (None, self._place.maintenance):
                 raise RouterError(
-                    f"cannot change the {self._objects.kind.name} '{self._names.route_of(part)}': it says that its "
-                    f"maintenance is the Service '{door.maintenance[0]}', which kubernetes.maintenance does not name",
+                    f"cannot change the {self._objects.kind(part).name} '{self._names.route_of(part)}': it says that "
+                    f"its maintenance is the Service '{door.maintenance[0]}', which kubernetes.maintenance does not "
+                    "name",
                     hint=f"who wrote that: kubectl get --show-managed-fields; then: instar maintenance "
                     f"{self._names.environment} off",
                 )
