@@ -3,9 +3,12 @@ no server in front."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from router_world import ENV, Client, World, free_port
 
+from instar.providers.doors import DoorPlan
 from instar.providers.router_state import RouterState
 
 pytestmark = pytest.mark.root
@@ -51,3 +54,32 @@ def test_it_alone_is_enough_and_its_address_may_come_later(here: World) -> None:
     state = here.router.observe(ENV)
     assert isinstance(state, RouterState) and state.running and state.inside == ("203.0.113.77:1",)
     assert here.router.inspect(ENV) == ()
+
+
+def test_another_role_is_found_by_a_name_of_its_own(here: World) -> None:
+    """Each at the port that the kernel leads to its own address: instances of both may have the same."""
+    first, role = address_of(free_port()), ("127.0.77.2", free_port())
+    door = DoorPlan(
+        key="api",
+        listen=(f"127.0.0.1:{free_port()}",),
+        protocol="http",
+        request_timeout_ms=20_000,
+        tunnel_timeout_ms=20_000,
+    )
+    plan = here.plan(doors=(door,))
+    inside, beside = (f"{first[0]}:{first[1]}",), {"api": f"{role[0]}:{role[1]}"}
+    here.router.ensure(plan, inside=inside, beside=beside)
+    web, api = here.backend("web"), here.backend("api")
+    here.router.attach(ENV, [web.target, replace(api.target, door="api")])
+    here.router.route(ENV, {"web": 100, "api": 100})
+    assert Client(first).get() == (200, b"web")
+    assert Client(role).get() == (200, b"api")
+    state = here.router.observe(ENV)
+    assert (state.inside, dict(state.inside_beside), state.plan) == (inside, beside, plan)
+    assert here.router.inspect(ENV) == ()
+    assert here.router.counters(ENV).requests == 2
+    here.router.restore(plan, [web.target, replace(api.target, door="api")], inside=inside, beside=beside)
+    assert Client(role).get() == (200, b"api")
+    here.router.ensure(here.plan(), inside=inside)
+    with pytest.raises(OSError):
+        Client(role).get()

@@ -11,18 +11,19 @@ from simulated.effects import Effects
 class SimulatedNames:
     def __init__(self, effects: Effects) -> None:
         self.effects = effects
-        self.names: dict[EnvironmentId, str] = {}
+        self.names: dict[tuple[EnvironmentId, str], str] = {}
 
-    def name(self, environment: EnvironmentId, port: int) -> str:
+    def name(self, environment: EnvironmentId, port: int | None, role: str = "") -> str:
+        key = (environment, role)
         with self.effects.guard:
-            if environment not in self.names:
-                with self.effects.step(f"name {environment}"):
-                    self.names[environment] = f"10.98.0.{len(self.names) + 2}:1"
-        return self.names[environment]
+            if key not in self.names:
+                with self.effects.step(f"name {environment} {role}".rstrip()):
+                    self.names[key] = f"10.98.0.{len(self.names) + 2}:1"
+        return self.names[key]
 
-    def find_name(self, environment: EnvironmentId) -> str | None:
-        return self.names.get(environment)
+    def find_name(self, environment: EnvironmentId, role: str = "") -> str | None:
+        return self.names.get((environment, role))
 
     def let_go_of_names(self, known: Collection[EnvironmentId]) -> None:
-        for environment in self.names.keys() - set(known):
-            del self.names[environment]
+        for key in [key for key in self.names if key[0] not in set(known)]:
+            del self.names[key]

@@ -48,6 +48,7 @@ class Routes:
     requests: int = 0
     failed: int = 0
     inside: tuple[str, ...] = ()
+    beside: dict[str, str] = field(default_factory=dict)
 
 
 class SimulatedRouter:
@@ -145,18 +146,30 @@ class SimulatedRouter:
             if address in self.taken and address not in ours:
                 raise RouterError(f"cannot listen on '{address}': {self.taken[address]} has it")
 
-    def ensure(self, plan: RouterPlan, *, door: bool = False, inside: tuple[str, ...] = ()) -> None:
+    def ensure(
+        self,
+        plan: RouterPlan,
+        *,
+        door: bool = False,
+        inside: tuple[str, ...] = (),
+        beside: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._refuse("ensure", plan.environment)
         self.check(plan)
         with self._guard:
             routes = self._places.get(plan.environment)
-            if routes is not None and routes.running and (routes.plan, routes.inside) == (plan, inside):
+            if (
+                routes is not None
+                and routes.running
+                and (routes.plan, routes.inside, routes.beside) == (plan, inside, beside)
+            ):
                 return
             with self._effects.step(f"ensure {plan.environment}"):
                 if routes is None:
-                    self._places[plan.environment] = Routes(plan=plan, inside=inside)
+                    self._places[plan.environment] = Routes(plan=plan, inside=inside, beside=dict(beside))
                 else:
                     routes.plan, routes.running, routes.inside = plan, True, inside
+                    routes.beside = dict(beside)
                     routes.previewed = routes.previewed if plan.preview else {}
 
     def attach(self, environment: EnvironmentId, targets: Sequence[Target]) -> None:
@@ -251,17 +264,25 @@ class SimulatedRouter:
                 previewed=self._previewed(routes),
                 previewed_beside=self._previewed_beside(routes),
                 inside=routes.inside,
+                inside_beside=routes.beside,
             )
 
     def inspect(self, environment: EnvironmentId) -> tuple[Finding, ...]:
         return self.tampered.get(environment, ())
 
-    def restore(self, plan: RouterPlan, targets: Sequence[Target], *, inside: tuple[str, ...] = ()) -> None:
+    def restore(
+        self,
+        plan: RouterPlan,
+        targets: Sequence[Target],
+        *,
+        inside: tuple[str, ...] = (),
+        beside: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._refuse("restore", plan.environment)
         with self._guard:
             routes = self._running(plan.environment, "restore")
             with self._effects.step(f"restore {plan.environment}"):
-                routes.plan, routes.inside = plan, inside
+                routes.plan, routes.inside, routes.beside = plan, inside, dict(beside)
                 self.tampered.pop(plan.environment, None)
 
     def counters(self, environment: EnvironmentId) -> Counters:

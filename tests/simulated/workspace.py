@@ -55,7 +55,7 @@ class SimulatedWorkspace:
 
     def provider_package(self, name: str) -> Any:
         """Nothing here needs root."""
-        return SimpleNamespace(traits=Traits(needs_root=False, finds_names=True))
+        return SimpleNamespace(traits=Traits(needs_root=False, finds_names=True, finds_roles=True))
 
     @property
     def machine(self) -> str:

@@ -37,6 +37,18 @@ def test_a_name_alone_means_the_environment_of_the_same_name() -> None:
     assert (found.listen, found.internal, found.is_reached) == ((), True, True)
 
 
+def test_a_role_is_found_by_a_name_and_variables_of_its_own() -> None:
+    found = read("  production: {listen: internal, uses: [db, 'db:api', 'mail/live:in']}\n").environments["production"]
+    assert found.uses == ("db/production", "db/production:api", "mail/live:in")
+    api = Used(environment="db/production", port=9000, role="api")
+    assert (api.host, api.word) == ("api.db.internal", "db/production:api")
+    assert api.variables == {"DB_API_HOST": "api.db.internal", "DB_API_PORT": "9000"}
+    assert api.allow == Allow(to="db/production", ports=("9000/tcp",))
+    made = Configuration(service=SERVICE, uses=(api,))
+    assert from_json(Configuration, to_json(made)) == made
+    assert b"role" not in canonical(Configuration(service=SERVICE, uses=(Used(environment="db/a", port=1),)))
+
+
 def test_what_all_environments_use_is_said_once() -> None:
     found = read("  a: {listen: internal}\n  b: {listen: ':80'}\ndefaults: {uses: [redis]}\n").environments
     assert (found["a"].uses, found["b"].uses) == (("redis/a",), ("redis/b",))
@@ -53,6 +65,16 @@ def test_what_all_environments_use_is_said_once() -> None:
         ("uses: [shop]", "'shop/a' is this very environment"),
         ("uses: [db/b, db/c]", "'db/b' and 'db/c' both want the name 'db.internal'"),
         ("uses: [db, db/a]", "'db/a' stands there twice"),
+        ("uses: ['db:api', 'db/a:api']", "'db/a:api' stands there twice"),
+        ("uses: ['shop:api']", "'shop/a' is this very environment"),
+        ("uses: [db/b, 'db/c:api']", "'db/b' and 'db/c' both want the name 'db.internal'"),
+        ("uses: ['db:api.admin']", "a role is found at its own port alone, not at further ones"),
+        ("uses: ['db:']", "what is no environment of Instar's is reached by its address"),
+        ("uses: [api.db.internal]", "did you mean 'db:api'?"),
+        (
+            "uses: ['db:api', db-api]",
+            "'db/a:api' and 'db-api/a' both want the variables 'DB_API_HOST' and",
+        ),
     ],
 )
 def test_what_cannot_be_used(rest: str, expected: str) -> None:

@@ -32,6 +32,17 @@ def test_an_address_stays_and_its_ports_only_join(names: Names) -> None:
     assert internal_record.find(names, REDIS) == more
 
 
+def test_another_role_has_an_address_of_its_own_at_the_same_port(names: Names) -> None:
+    web, api = internal.ensure(names, DB, NETWORK, [80]), internal.ensure(names, DB, NETWORK, [80], role="api")
+    assert web.address != api.address
+    assert internal_record.find(names, DB) == web and internal_record.find(names, DB, "api") == api
+    assert internal_record.doors_of(names, DB) == (f"{web.address}:80", f"{api.address}:80")
+    internal.let_go(names, [DB], lambda address: None)
+    assert len(internal_record.all_addresses(names)) == 2
+    internal.let_go(names, [], lambda address: None)
+    assert internal_record.all_addresses(names) == {}
+
+
 def test_nobody_else_gets_it(names: Names) -> None:
     given = [internal.ensure(names, one, NETWORK).address for one in (REDIS, DB)]
     assert len(set(given)) == 2 and allocations.held(names) == set(given)

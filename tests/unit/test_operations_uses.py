@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +13,7 @@ from instar.errors import Refused
 from instar.model.configuration import Configuration
 from instar.model.definition import Health, Service
 from instar.model.digest import Digest
+from instar.model.doors import Door
 from instar.model.environment import Environment, Settings
 from instar.model.release import EnvironmentId
 from instar.model.uses import Used
@@ -59,6 +61,66 @@ def test_what_is_there_is_used_at_its_port_of_now(workspace: SimulatedWorkspace)
     assert uses_of(workspace, "worker", OWN) == (Used(environment="redis/dev", port=6379),)
     release(workspace, REDIS, port=6380)
     assert uses_of(workspace, "worker", OWN) == (Used(environment="redis/dev", port=6380),)
+
+
+def with_roles(workspace: SimulatedWorkspace, **roles: int | None) -> None:
+    """Have a release of the environment with ``web`` as its first role, and these others, in the ledger."""
+    health = Health(kind="none")
+    services = {name: Service(command=("serve",), port=port, health=health) for name, port in roles.items()}
+    configuration = Configuration(
+        service=Service(command=("serve",), port=80, health=health), role="web", roles=services
+    )
+    doors = {name: Door(listen=("127.0.0.1:9",)) for name in ("api",)}
+    ledger = workspace.ledger
+    with ledger.transaction():
+        ledger.save_settings(REDIS, Settings(listen=("127.0.0.1:8080",), doors=doors))
+        made = ledger.add_release(REDIS, Digest.of(b"roles"), configuration, None)
+        ledger.set_active(REDIS, made.number)
+
+
+def test_a_role_is_used_at_its_own_port(workspace: SimulatedWorkspace) -> None:
+    with_roles(workspace, api=9000, job=None)
+    own = Environment(name="dev", uses=("redis/dev", "redis/dev:api"))
+    first, api = uses_of(workspace, "worker", own)
+    assert (first.port, api) == (80, Used(environment="redis/dev", port=9000, role="api"))
+    used = Configuration(service=Service(command=("w",), health=Health(kind="none")), uses=(api,))
+    (seen,) = uses_status(workspace, "local", used)
+    assert (seen.environment, seen.name, seen.trouble) == ("redis/dev:api", "api.redis.internal:9000", None)
+    with_roles(workspace, job=None)
+    (told,) = missing_warnings(workspace, "local", used)
+    assert told.startswith(
+        "it uses redis/dev:api, and release 2, which is active there, has no such role; nobody answers"
+    )
+
+
+@pytest.mark.parametrize(
+    ("role", "said"),
+    [
+        ("web", "which is its first role; write 'redis/dev'"),
+        ("apo", "has no such role; there is 'redis/dev:api'"),
+        ("job", "a role without a port; give it one ('roles.job.port')"),
+        ("shut", "a role to which no door leads there; deploy a definition of it with 'listen' for 'shut'"),
+    ],
+)
+def test_a_role_that_is_not_found_by_name_is_refused(workspace: SimulatedWorkspace, role: str, said: str) -> None:
+    with_roles(workspace, api=9000, job=None, shut=9001)
+    assert said in refused(workspace, Environment(name="dev", uses=(f"redis/dev:{role}",)))
+
+
+def test_a_service_without_roles_has_none_to_use(workspace: SimulatedWorkspace) -> None:
+    release(workspace, REDIS)
+    said = refused(workspace, Environment(name="dev", uses=("redis/dev:service",)))
+    assert "has no such role; there is 'redis/dev' alone" in said
+
+
+def test_a_provider_that_finds_no_roles_refuses_them(
+    workspace: SimulatedWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_roles(workspace, api=9000)
+    package = SimpleNamespace(traits=Traits(finds_names=True))
+    monkeypatch.setattr(workspace, "provider_package", lambda name: package)
+    said = refused(workspace, Environment(name="dev", uses=("redis/dev:api",)))
+    assert "and provider 'local' finds the first role by name alone; say the role's address in 'config'" in said
 
 
 def test_what_cannot_be_used_is_refused_with_what_to_do(workspace: SimulatedWorkspace) -> None:

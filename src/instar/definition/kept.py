@@ -41,6 +41,7 @@ _UNDECLARED: Final = {  # what is put together of a definition, or kept in anoth
     (Used, "environment"): Declaration("", "environment of a service"),
     (Used, "port"): Declaration("", low=1, high=65535),
     (Used, "at"): Declaration("", "host"),
+    (Used, "role"): Declaration("", "name"),
     (Configuration, "schedule"): Declaration("", names="name"),
     (ScheduledTask, "zone"): Declaration("", "kept time zone"),
     (OwnNames, "held"): _SITES,

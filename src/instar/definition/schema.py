@@ -149,7 +149,7 @@ def _environment(
         hsts_ms=next((one.hsts_ms for one in sections if one.hsts_ms is not None), None),
         client_ca=next((one.client_ca for one in sections if one.client_ca is not None), None),
     )
-    uses = tuple(one if "/" in one else f"{one}/{values['name']}" for one in values.pop("uses", ()))
+    uses = tuple(_used(one, values["name"]) for one in values.pop("uses", ()))
     return environment.Environment(
         listen=_addresses(listen),
         doors=doors,
@@ -160,6 +160,12 @@ def _environment(
         uses=uses,
         **values,
     )
+
+
+def _used(written: str, environment: str) -> str:
+    """Return SERVICE/ENVIRONMENT, and the role of it, of what is written of the one that has this name."""
+    where, colon, role = written.partition(":")
+    return f"{where if '/' in where else f'{where}/{environment}'}{colon}{role}"
 
 
 def _door(listen: tuple[str | host_names.Listen, ...]) -> Door:

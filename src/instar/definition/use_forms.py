@@ -12,10 +12,16 @@ def listening(text: str) -> str:
 
 
 def used(text: str) -> str:
-    """Return which environment is used: SERVICE (the one of the same name) or SERVICE/ENVIRONMENT."""
-    service, slash, environment = text.partition("/")
+    """Return which environment is used: SERVICE (the one of the same name) or SERVICE/ENVIRONMENT, and of either
+    ``:ROLE`` where it is another role than the first."""
+    where, colon, role = text.partition(":")
+    service, slash, environment = where.partition("/")
     if text.endswith(f".{INTERNAL}"):
-        raise Misfit(f"did you mean '{text.removesuffix(f'.{INTERNAL}')}'? The name inside follows from it")
-    if not fits(NAME, service) or (slash and not fits(NAME, environment)):
+        *of_role, last = text.removesuffix(f".{INTERNAL}").split(".")
+        raise Misfit(f"did you mean '{':'.join([last, *of_role])}'? The name inside follows from it")
+    if colon and "." in role:
+        raise Misfit("a role is found at its own port alone, not at further ones; say their address in 'config'")
+    parts = (service, *([environment] if slash else ()), *([role] if colon else ()))
+    if not all(fits(NAME, part) for part in parts):
         raise Misfit("what is no environment of Instar's is reached by its address; see 'config' and 'network.allow'")
     return text

@@ -8,6 +8,7 @@ from instar.definition import address_forms, door_rules
 from instar.definition.problems import Problems
 from instar.definition.section import Reading, blame
 from instar.definition.shapes import FAILED
+from instar.model.uses import variable_word
 
 
 def environment(one: Reading, service: Any, problems: Problems) -> None:
@@ -20,18 +21,25 @@ def _uses(one: Reading, service: Any, problems: Problems) -> None:
     uses = one.get("uses")
     if uses is FAILED:
         return
-    seen = dict[str, str]()
+    seen, words, own = dict[str, str](), dict[str, str](), one.path.rpartition(".")[2]
     for used in (used for used in uses if used is not FAILED):
-        name, _, environment = used.partition("/")
-        whole = f"{name}/{environment or one.path.rpartition('.')[2]}"
-        if whole == f"{service}/{one.path.rpartition('.')[2]}":
+        where, _, role = used.partition(":")
+        name, _, environment = where.partition("/")
+        whole = f"{name}/{environment or own}"
+        word = variable_word(name, role or None)
+        shown = f"{whole}:{role}" if role else whole
+        if whole == f"{service}/{own}":
             blame(one, "uses", problems, f"'{whole}' is this very environment; remove it")
         elif seen.get(name, whole) != whole:
             told = f"'{seen[name]}' and '{whole}' both want the name '{name}.{address_forms.INTERNAL}'"
             blame(one, "uses", problems, f"{told}; one environment of a service can be used")
-        elif name in seen:
-            blame(one, "uses", problems, f"'{whole}' stands there twice; remove one")
+        elif words.get(word) == shown:
+            blame(one, "uses", problems, f"'{shown}' stands there twice; remove one")
+        elif word in words:
+            told = f"'{words[word]}' and '{shown}' both want the variables '{word}_HOST' and '{word}_PORT'"
+            blame(one, "uses", problems, f"{told}; say the address of one in 'config', and allow it in 'network.allow'")
         seen.setdefault(name, whole)
+        words.setdefault(word, shown)
 
 
 def _listen(one: Reading, problems: Problems) -> None:

@@ -203,8 +203,8 @@ VALUES: Final[dict[str, Shape]] = {
         pattern=rf"{address_forms.HEADER}|.*:\d{{1,5}}"),
     "environment of a service": Text("SERVICE/ENVIRONMENT, such as 'shop/production'",
         machine_forms.service_environment, pattern=rf"{forms.NAME}/{forms.NAME}"),
-    "used environment": Text("a service such as 'redis', or SERVICE/ENVIRONMENT such as 'db/production'",
-        use_forms.used, pattern=rf"{forms.NAME}(?:/{forms.NAME})?"),
+    "used environment": Text("a service such as 'redis', SERVICE/ENVIRONMENT such as 'db/production', or a role of "
+        "either such as 'shop:api'", use_forms.used, pattern=rf"{forms.NAME}(?:/{forms.NAME})?(?::{forms.NAME})?"),
     "peer": Text("SERVICE/ENVIRONMENT, 'machine', or a network such as '169.254.169.254/32'", address_forms.peer),
     "port": Text("a port such as 5432 or '53/udp'", address_forms.port, pattern=address_forms.PORT,
         kinds=("string", "integer")),

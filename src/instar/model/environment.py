@@ -352,7 +352,8 @@ class Environment(Settings):
         expected="a section such as {TOKEN: {file: secrets/token}}"))
     uses: tuple[str, ...] = field(default=(), metadata=key(
         "Other environments that the instances find by name: `redis` (the one of this name), or `db/production`. Each "
-        "is `SERVICE.internal` inside, with its port in `SERVICE_PORT`, through its router, and may be reached.",
+        "is `SERVICE.internal` inside, with its port in `SERVICE_PORT`, through its router, and may be reached. Of "
+        "several roles that is the first one with a port; `shop:api` is another: `api.shop.internal`, `SHOP_API_PORT`.",
         "used environment", unique=True, expected="a list such as [redis, db/production]"))
     schedule: Mapping[str, ScheduledTask] = field(default_factory=dict, metadata=key(
         "Commands by the clock, by name, each in an instance of its own of the active release; the agent begins them. "

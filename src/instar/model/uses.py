@@ -16,11 +16,13 @@ INTERNAL: Final = ".internal"  # what the names end with
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Used:
     """Another environment (SERVICE/ENV) that instances find by its service's name, and the port of its service, at
-    which they ask it. ``at``: where they ask it instead, of an engine with names of its own ("api-dev.shop.svc:80")."""
+    which they ask it. ``at``: where they ask it instead, of an engine with names of its own ("api-dev.shop.svc:80").
+    ``role``: which role of it, besides the first."""
 
     environment: str
     port: int
     at: str | None = field(default=None, metadata=ADDED)
+    role: str | None = field(default=None, metadata=ADDED)
 
     @property
     def service(self) -> str:
@@ -34,12 +36,18 @@ class Used:
     @property
     def host(self) -> str:
         """The name that it has inside."""
-        return f"{self.service}{INTERNAL}" if self.at is None else self.at.rpartition(":")[0]
+        of_role = f"{self.role}." if self.role else ""
+        return f"{of_role}{self.service}{INTERNAL}" if self.at is None else self.at.rpartition(":")[0]
 
     @property
     def shown_port(self) -> int:
         """The port beside that name."""
         return self.port if self.at is None else int(self.at.rpartition(":")[2])
+
+    @property
+    def word(self) -> str:
+        """What a definition calls it."""
+        return f"{self.environment}:{self.role}" if self.role else self.environment
 
     @property
     def allow(self) -> Allow:
@@ -49,8 +57,13 @@ class Used:
     @property
     def variables(self) -> Mapping[str, str]:
         """The environment variables that say where it is."""
-        word = self.service.upper().replace("-", "_")
+        word = variable_word(self.service, self.role)
         return {f"{word}_HOST": self.host, f"{word}_PORT": str(self.shown_port)}
+
+
+def variable_word(service: str, role: str | None) -> str:
+    """Return what the variables begin with that say where a service, or another role of it than the first, is."""
+    return f"{service}_{role}".upper().replace("-", "_") if role else service.upper().replace("-", "_")
 
 
 def circle_text(way: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from instar.errors import LedgerDamaged, Refused
 from instar.model.configuration import Configuration
 from instar.model.environment import Environment, Settings
-from instar.model.release import EnvironmentId, EnvironmentState
+from instar.model.release import EnvironmentId, EnvironmentState, Release
 from instar.model.status import UseStatus
 from instar.model.uses import Used, circle_text
 from instar.operations.workspace import Workspace
@@ -28,13 +28,20 @@ def uses_of(workspace: Workspace, service: str, environment: Environment) -> tup
 
 
 def _used(workspace: Workspace, own: EnvironmentId, environment: Environment, word: str) -> Used:
-    service, _, name = word.partition("/")
+    where, _, role = word.partition(":")
+    service, _, name = where.partition("/")
     state = workspace.ledger.find_environment(EnvironmentId(service=service, name=name))
     trouble = _trouble(workspace, state, environment.provider)
     if trouble is not None:
-        raise Refused(f"cannot deploy '{own}': it uses '{word}', {trouble}", hint=_advice(word, state, environment))
+        raise Refused(f"cannot deploy '{own}': it uses '{word}', {trouble}", hint=_advice(where, state, environment))
     assert state is not None and state.active is not None
-    port = workspace.ledger.get_release(state.id, state.active).service.port
+    release = workspace.ledger.get_release(state.id, state.active)
+    if role:
+        trouble, advice = _trouble_of_role(workspace, environment.provider, state, release, role)
+        if trouble is not None:
+            raise Refused(f"cannot deploy '{own}': it uses '{word}', {trouble}", hint=advice)
+        return Used(environment=where, port=release.services[role].port or 0, role=role)
+    port = release.service.port
     if port is None:
         raise Refused(
             f"cannot deploy '{own}': it uses '{word}', whose service has no port",
@@ -59,6 +66,27 @@ def _trouble(workspace: Workspace, state: EnvironmentState | None, provider: str
     if here is not None and state.machine not in (None, here):
         return f"which is on the machine {state.machine}"
     return None
+
+
+def _trouble_of_role(
+    workspace: Workspace, provider: str, state: EnvironmentState, release: Release, role: str
+) -> tuple[str | None, str]:
+    """Return why instances do not find a role of ``state`` by name, None where they do; and what to do."""
+    services, named = release.services, release.configuration.role is not None
+    others = [one for one, service in services.items() if named and one != release.role and service.port is not None]
+    if not workspace.provider_package(provider).traits.finds_roles:
+        told = f"and provider '{provider}' finds the first role by name alone"
+        return told, f"say the role's address in 'config', and take '{state.id}:{role}' out of 'uses'"
+    if named and role == release.role:
+        return "which is its first role", f"write '{state.id}': the first one is found by the service's name"
+    if not named or role not in services:
+        found = " and ".join(f"'{state.id}:{one}'" for one in others) or f"'{state.id}' alone"
+        return f"and release {release.number}, which is active there, has no such role", f"there is {found}"
+    if services[role].port is None:
+        return "a role without a port", f"give it one ('roles.{role}.port'), or take it out of 'uses'"
+    if role not in state.settings.doors:
+        return "a role to which no door leads there", f"deploy a definition of it with 'listen' for '{role}'"
+    return None, ""
 
 
 def _advice(word: str, state: EnvironmentState | None, environment: Environment) -> str:
@@ -124,9 +152,12 @@ def _status(workspace: Workspace, provider: str, used: Used) -> UseStatus:
     try:
         state = workspace.ledger.find_environment(EnvironmentId(service=used.service, name=used.name))
         trouble = _trouble(workspace, state, provider)
+        if trouble is None and used.role is not None and state is not None and state.active is not None:
+            release = workspace.ledger.get_release(state.id, state.active)
+            trouble, _ = _trouble_of_role(workspace, provider, state, release, used.role)
     except LedgerDamaged as error:  # of that one: of who uses it all is known
         trouble = f"of which nobody can tell how it is: {error.message}"
-    return UseStatus(environment=used.environment, name=f"{used.host}:{used.shown_port}", trouble=trouble)
+    return UseStatus(environment=used.word, name=f"{used.host}:{used.shown_port}", trouble=trouble)
 
 
 def _active_uses(workspace: Workspace, word: str) -> tuple[Used, ...]:

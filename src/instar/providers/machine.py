@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, Final
 
 from instar.errors import ProviderError, Refused
@@ -45,7 +46,7 @@ class MachineProvider:
     router: Router
     edge: MachineEdge | None = None
     log_files: LogFiles | None = None
-    traits: Traits = Traits(finds_names=True)
+    traits: Traits = Traits(finds_names=True, finds_roles=True)
 
     @property
     def inspects(self) -> MachineInspection:
@@ -155,7 +156,8 @@ class MachineProvider:
         service = release.service.port
         inside = () if service is None else (self.runtime.name(release.environment, service),)
         if plan is not None:
-            self._ensure(plan, inside)
+            roles = [one.key for one in plan.doors if "." not in one.key]
+            self._ensure(plan, inside, {role: self.runtime.name(release.environment, None, role) for role in roles})
         if groups:
             targets = _targets(self.runtime, groups, _ports(release, groups))
             if len(targets) < len(groups):
@@ -204,20 +206,25 @@ class MachineProvider:
             *self.router.clear_orphans(environments),
         )
 
-    def _ensure(self, plan: RouterPlan, inside: tuple[str, ...] = ()) -> None:
+    def _ensure(
+        self, plan: RouterPlan, inside: tuple[str, ...] = (), beside: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         """What comes by name finds a router that takes it, before it comes and as long as it does."""
         if self.edge is None:
-            self.router.ensure(plan, inside=inside)
+            self.router.ensure(plan, inside=inside, beside=beside)
         elif plan.names.sites or plan.expected:
-            self.router.ensure(plan, inside=inside)
+            self.router.ensure(plan, inside=inside, beside=beside)
             self.edge.ensure(plan)
         else:
-            self.router.ensure(plan, door=self.edge.ensure(plan), inside=inside)
+            self.router.ensure(plan, door=self.edge.ensure(plan), inside=inside, beside=beside)
 
     def _is_named(self, environment: EnvironmentId, router: RouterState) -> bool:
         """Tell whether instances that find the environment by name get to its router: that of an older Instar listens
         for none."""
-        return bool(router.inside) and router.inside == (self.runtime.find_name(environment),)
+        doors = router.plan.doors if router.plan is not None else ()
+        roles = {one.key: self.runtime.find_name(environment, one.key) for one in doors if "." not in one.key}
+        own = bool(router.inside) and router.inside == (self.runtime.find_name(environment),)
+        return own and dict(router.inside_beside) == roles
 
     def _with_names(self, environment: EnvironmentId, plan: RouterPlan) -> RouterPlan:
         passed = None if self.edge is None else self.edge.passed(environment)
@@ -269,7 +276,10 @@ class MachineInspection:
 
     def restore_router(self, plan: RouterPlan, targets: Sequence[Target]) -> None:
         name = self.runtime.find_name(plan.environment)
-        self.routes.restore(plan, targets, inside=() if name is None else (name,))
+        roles = [one.key for one in plan.doors if "." not in one.key]
+        known = {role: self.runtime.find_name(plan.environment, role) for role in roles}
+        beside = {role: where for role, where in known.items() if where is not None}
+        self.routes.restore(plan, targets, inside=() if name is None else (name,), beside=beside)
         if self.edge is not None and (plan.names.sites or plan.expected):
             self.edge.restore(plan)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
 from instar.model.drift import Finding
@@ -39,9 +40,17 @@ class Router(Previews, Counts, Maintains, Protocol):
     def check(self, plan: RouterPlan) -> None:
         """Raise RouterError when ``plan.listen`` cannot be had (the port is taken: by which process)."""
 
-    def ensure(self, plan: RouterPlan, *, door: bool = False, inside: tuple[str, ...] = ()) -> None:
+    def ensure(
+        self,
+        plan: RouterPlan,
+        *,
+        door: bool = False,
+        inside: tuple[str, ...] = (),
+        beside: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """Make the router run as ``plan`` says, without losing a request when it runs already. ``door``: the edge asks
-        it though the plan has no names. ``inside``: where it listens for instances that find it by name."""
+        it though the plan has no names. ``inside``: where it listens for instances that find it by name; ``beside``:
+        and where for those that find another role so, by its name."""
 
     def attach(self, environment: EnvironmentId, targets: Sequence[Target]) -> None:
         """Make ``targets`` known with weight 0, and return when the router's own checks have found each well.
@@ -68,9 +77,16 @@ class Router(Previews, Counts, Maintains, Protocol):
     def inspect(self, environment: EnvironmentId) -> tuple[Finding, ...]:
         """Return what of the router is not as this provider made it; nothing where none runs."""
 
-    def restore(self, plan: RouterPlan, targets: Sequence[Target], *, inside: tuple[str, ...] = ()) -> None:
+    def restore(
+        self,
+        plan: RouterPlan,
+        targets: Sequence[Target],
+        *,
+        inside: tuple[str, ...] = (),
+        beside: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """Make the router as it was made again, without losing a request: ``plan``, and of ``targets`` those that it
-        has, with their weights; listening ``inside`` too."""
+        has, with their weights; listening ``inside``, and ``beside``, too."""
 
     def remove(self, environment: EnvironmentId) -> None:
         """Stop the router and remove everything of it."""

@@ -34,12 +34,14 @@ class Runtime(Networks, Volumes, Layers, Shells, Runs, Ends, Measures, Protocol)
         """Return the address of an instance: the same for as long as anything of it is left. None of one that has none
         yet, or where it is lost."""
 
-    def name(self, environment: EnvironmentId, port: int) -> str:
+    def name(self, environment: EnvironmentId, port: int | None, role: str = "") -> str:
         """Have instances find ``environment`` at an address of its own, at ``port`` too, where the router that they are
-        led to is to listen; return where that is ("10.210.0.9:1"): the same for as long as the environment is there."""
+        led to is to listen; return where that is ("10.210.0.9:1"): the same for as long as the environment is there.
+        ``role``: another one than its first, which has an address of its own."""
 
-    def find_name(self, environment: EnvironmentId) -> str | None:
-        """Return where the router listens for instances that find ``environment`` by name; None before that is said."""
+    def find_name(self, environment: EnvironmentId, role: str = "") -> str | None:
+        """Return where the router listens for instances that find ``environment``, or a ``role`` of it, by name; None
+        before that is said."""
 
     def let_go_of_names(self, known: Collection[EnvironmentId]) -> None:
         """Have others get the addresses of environments that are none of ``known``, unless instances know them."""

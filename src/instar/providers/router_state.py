@@ -45,7 +45,8 @@ class RoutedTarget:
 class RouterState:
     """``plan`` is the one in force, None when the router does not run. ``previewed``: release → the target that a
     request for that very release goes to, and ``previewed_beside`` those of its other roles, by the doors of these, in
-    the order of their names. ``inside``: where it listens for instances that find it by name."""
+    the order of their names. ``inside``: where it listens for instances that find it by name, and ``inside_beside`` for
+    those that find another role of it so, by role."""
 
     running: bool
     plan: RouterPlan | None = None
@@ -53,6 +54,7 @@ class RouterState:
     previewed: Mapping[int, str] = field(default_factory=dict)
     previewed_beside: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     inside: tuple[str, ...] = ()
+    inside_beside: Mapping[str, str] = field(default_factory=dict)
     unanswered: frozenset[str] = frozenset()  # targets that are up, but not by each further door that leads to them
 
 

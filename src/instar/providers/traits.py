@@ -18,7 +18,8 @@ class Traits:
     ``judges``: it can judge a canary, by figures if an environment's settings say who has them.
     ``scales``: it has an autoscaler, which may have a group have more members than it was made with.
     ``network_of_release``: what instances may reach is made with them, and part of a release.
-    ``finds_names``: its instances can find other environments of its own by name, whose addresses stay what they are.
+    ``finds_names``: its instances can find other environments of its own by name, whose addresses stay what they are;
+    ``finds_roles``: and each role of these that has a port.
     ``sees_sessions``: it is known how many requests a group has in flight.
     ``patience_s``: for so long at least it is asked again when it says "not now", or nothing, whatever a release says.
     """
@@ -35,5 +36,6 @@ class Traits:
     scales: bool = False
     judges: bool = False
     finds_names: bool = False
+    finds_roles: bool = False
     sees_sessions: bool = True
     patience_s: float = 0.0

@@ -128,6 +128,10 @@ class RouterFilePlan:
         return tuple(map(address.parse, self.inside))
 
     @property
+    def all_for_instances(self) -> tuple[Address, ...]:
+        return (*self.for_instances, *(one for door in self.doors for one in door.for_instances))
+
+    @property
     def preview_address(self) -> Address | None:
         return None if self.preview in (None, previews.HEADER) else address.parse(self.preview)
 
@@ -213,7 +217,7 @@ def _require_door(plan: RouterFilePlan, door: FileDoor) -> None:
     if not DOOR_KEY.fullmatch(door.key) or [one.key for one in plan.doors].count(door.key) > 1:
         raise RouterError(f"cannot configure a router: {door.key!r} is no door of its own")
     named = all(SITE.fullmatch(site) for site in door.sites)
-    if not (door.listen or door.sites) or not named or (door.sites and door.protocol == "tcp"):
+    if not (door.listen or door.sites or door.inside) or not named or (door.sites and door.protocol == "tcp"):
         raise RouterError(f"cannot configure a router: nobody gets to the door {door.key!r} like that")
 
 

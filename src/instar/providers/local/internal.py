@@ -21,20 +21,20 @@ from instar.providers.local.names import Names
 
 
 def ensure(
-    names: Names, environment: EnvironmentId, network: IPv4Network, ports: Iterable[int] = ()
+    names: Names, environment: EnvironmentId, network: IPv4Network, ports: Iterable[int] = (), *, role: str = ""
 ) -> InternalAddress:
-    """Return the address of an environment, with ``ports`` among its own, written down. Raises ProviderError when none
-    is free, EnvironmentBusy."""
-    found = _found(names, environment, network)
+    """Return the address of an environment, or of another ``role`` of it than the first, with ``ports`` among its own,
+    written down. Raises ProviderError when none is free, EnvironmentBusy."""
+    found = _found(names, environment, network, role)
     if found is not None and set(ports) <= set(found.ports):
         return found
     with allocations.changing(names):
-        found = _found(names, environment, network)
+        found = _found(names, environment, network, role)
         if found is None:
             free = next_free(network, allocations.held(names), allocations.last(names), 1)
             if not free:
                 raise ProviderError(f"no address of {network} is free", hint="instar status shows what runs here")
-            found = InternalAddress(environment=str(environment), address=free[0])
+            found = InternalAddress(environment=str(environment), address=free[0], role=role)
             allocations.write_last(names, free[0])
         more = tuple(port for port in dict.fromkeys(ports) if port not in found.ports)
         found = replace(found, ports=(*found.ports, *more))
@@ -55,9 +55,9 @@ def let_go(names: Names, known: Collection[EnvironmentId], drop: Callable[[IPv4A
                 path.unlink(missing_ok=True)
 
 
-def _found(names: Names, environment: EnvironmentId, network: IPv4Network) -> InternalAddress | None:
+def _found(names: Names, environment: EnvironmentId, network: IPv4Network, role: str) -> InternalAddress | None:
     """Return the address that an environment has in ``network``: one that came with another machine's state is none."""
-    found = internal_record.find(names, environment)
+    found = internal_record.find(names, environment, role)
     return found if found is not None and IPv4Address(found.address) in network else None
 
 

@@ -1,19 +1,20 @@
 """The addresses by which instances find environments: what is written down of them.
 
-STATE/allocations/internal/SERVICE.ENVIRONMENT.json
+STATE/allocations/internal/SERVICE.ENVIRONMENT.json, SERVICE.ENVIRONMENT.ROLE.json
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import field
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from instar import durable
 from instar.frozen import dataclass
 from instar.host.network.firewall import BEHIND
-from instar.model.codec import from_json, parse, to_json
+from instar.model.codec import ADDED, from_json, parse, to_json
 from instar.model.release import EnvironmentId
 from instar.providers.local.names import Names
 
@@ -22,11 +23,13 @@ _SUFFIX = ".json"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InternalAddress:
-    """``ports``: at which ports instances may ask for it; none before its service has one."""
+    """``ports``: at which ports instances may ask for it; none before its service has one. ``role``: that it is of,
+    besides the first one."""
 
     environment: str
     address: str
     ports: tuple[int, ...] = ()
+    role: str = field(default="", metadata=ADDED)
 
     def __post_init__(self) -> None:
         IPv4Address(self.address)
@@ -44,10 +47,17 @@ class InternalAddress:
         return f"{self.address}:{BEHIND}"
 
 
-def find(names: Names, environment: EnvironmentId) -> InternalAddress | None:
-    """Return the address of an environment; None where it has none, or what is there is not readable."""
-    found = _read(_path(names, environment))
-    return found if found is not None and found.environment == str(environment) else None
+def find(names: Names, environment: EnvironmentId, role: str = "") -> InternalAddress | None:
+    """Return the address of an environment, or of another role of it than the first; None where it has none, or what is
+    there is not readable."""
+    found = _read(_path(names, environment, role))
+    return found if found is not None and (found.environment, found.role) == (str(environment), role) else None
+
+
+def doors_of(names: Names, environment: EnvironmentId) -> tuple[str, ...]:
+    """Return where instances ask for an environment, by the names of all its roles."""
+    found = [one for one in all_addresses(names).values() if one.environment == str(environment)]
+    return tuple(door for one in sorted(found, key=lambda one: one.role) for door in one.doors)
 
 
 def all_addresses(names: Names) -> Mapping[Path, InternalAddress]:
@@ -64,13 +74,14 @@ def addresses_in(names: Names, network: IPv4Network) -> Mapping[IPv4Address, str
 
 def write(names: Names, one: InternalAddress) -> None:
     service, _, environment = one.environment.partition("/")
-    path = _path(names, EnvironmentId(service=service, name=environment))
+    path = _path(names, EnvironmentId(service=service, name=environment), one.role)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     durable.write(path, json.dumps(to_json(one)).encode())
 
 
-def _path(names: Names, environment: EnvironmentId) -> Path:
-    return names.internal_addresses / f"{environment.service}.{environment.name}{_SUFFIX}"
+def _path(names: Names, environment: EnvironmentId, role: str = "") -> Path:
+    of_role = f".{role}" if role else ""
+    return names.internal_addresses / f"{environment.service}.{environment.name}{of_role}{_SUFFIX}"
 
 
 def _read(path: Path) -> InternalAddress | None:

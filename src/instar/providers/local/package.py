@@ -21,7 +21,7 @@ _NO_ID = "000000"
 class LocalPackage:
     """Implements providers.package.ProviderPackage. All that may be said of an environment here is said in general."""
 
-    traits = Traits(finds_names=True)
+    traits = Traits(finds_names=True, finds_roles=True)
     settings = None
     documents: Mapping[str, Document] = MappingProxyType({})
 

@@ -181,7 +181,7 @@ class Proxy(HeldHaproxy):
                     found.setdefault(address, shared)
             for address in plan.addresses:
                 if address not in found:
-                    early = address in plan.for_instances
+                    early = address in plan.all_for_instances
                     found[address] = stack.enter_context(listener.opened(address, found, describe, early=early))
             wanted = [found[address] for address in plan.addresses]
             for each in wanted:

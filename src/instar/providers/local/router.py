@@ -55,10 +55,17 @@ class LocalRouter:
         for address in wanted.addresses:
             listener.require_free(address, own, describe)
 
-    def ensure(self, plan: RouterPlan, *, door: bool = False, inside: tuple[str, ...] = ()) -> None:
+    def ensure(
+        self,
+        plan: RouterPlan,
+        *,
+        door: bool = False,
+        inside: tuple[str, ...] = (),
+        beside: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         with self._changing(plan.environment) as proxy:
             text = proxy.files.read()
-            wanted = _inner(plan, inside)
+            wanted = _inner(plan, inside, beside)
             wanted = replace(wanted, door=door or wanted.door)
             held = slots.padded(_held(proxy, text), wanted.slots)
             if text is not None and proxy.exists():
@@ -164,6 +171,7 @@ class LocalRouter:
             previewed=of_first,
             previewed_beside=beside,
             inside=wanted.inside,
+            inside_beside={one.key: one.inside[0] for one in wanted.doors if one.inside},
             unanswered=up.intersection(doors.unanswered(held, live)),
         )
 
@@ -173,13 +181,20 @@ class LocalRouter:
         with self._changing(environment) as proxy:
             return tuple(routing.differences(proxy))
 
-    def restore(self, plan: RouterPlan, targets: Sequence[Target], *, inside: tuple[str, ...] = ()) -> None:
+    def restore(
+        self,
+        plan: RouterPlan,
+        targets: Sequence[Target],
+        *,
+        inside: tuple[str, ...] = (),
+        beside: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         from instar.providers.local.inspection import routing
 
         with self._changing(plan.environment) as proxy:
             if not proxy.exists():
                 return
-            wanted, held, text = _inner(plan, inside), routing.restored(proxy, targets), _readable(proxy)
+            wanted, held, text = _inner(plan, inside, beside), routing.restored(proxy, targets), _readable(proxy)
             with contextlib.suppress(RouterError):
                 before = config.read_plan(text or "")
                 wanted = replace(wanted.after(before), form=before.form)
@@ -397,11 +412,15 @@ def _routed(server: Server, live: Live | None, sessions: int, counted: Served) -
     return RoutedTarget(target=target, weight=live.share, sessions=sessions, up=live.up, served=counted)
 
 
-def _inner(plan: RouterPlan, inside: tuple[str, ...] = ()) -> RouterFilePlan:
+def _inner(
+    plan: RouterPlan, inside: tuple[str, ...] = (), beside: Mapping[str, str] = MappingProxyType({})
+) -> RouterFilePlan:
     """Return the plan of its file. One whose names have all gone to another environment, and that has no address, keeps
     its door, where nobody comes until it has names again."""
     door = bool(plan.names.sites or plan.expected or not (plan.listen or inside))
-    return replace(from_json(RouterFilePlan, to_json(plan)), form=FORM, door=door, inside=inside)
+    made = from_json(RouterFilePlan, to_json(plan))
+    doors = tuple(replace(one, inside=(beside[one.key],)) if one.key in beside else one for one in made.doors)
+    return replace(made, form=FORM, door=door, inside=inside, doors=doors)
 
 
 def _outer(plan: RouterFilePlan, environment: EnvironmentId) -> RouterPlan:

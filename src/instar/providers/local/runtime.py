@@ -225,12 +225,12 @@ class LocalRuntime:
         reach = Reach(network=plan.network, doors=plan.listen)
         return self._subnet.tables.set(self._subnet.network(), plan.environment, reach)
 
-    def name(self, environment: EnvironmentId, port: int) -> str:
-        return self._subnet.name(environment, [port]).listener
+    def name(self, environment: EnvironmentId, port: int | None, role: str = "") -> str:
+        return self._subnet.name(environment, () if port is None else (port,), role).listener
 
-    def find_name(self, environment: EnvironmentId) -> str | None:
-        found = internal_record.find(self._names, environment)
-        return None if found is None or not found.ports else found.listener
+    def find_name(self, environment: EnvironmentId, role: str = "") -> str | None:
+        found = internal_record.find(self._names, environment, role)
+        return None if found is None or not (found.ports or role) else found.listener
 
     def let_go_of_names(self, known: Collection[EnvironmentId]) -> None:
         self._subnet.let_go(known)
@@ -279,8 +279,8 @@ class LocalRuntime:
 
         subnet = self._subnet.ensure(instance.environment)
         logs.ensure_keeper(self._names)
-        uses = {EnvironmentId(service=one.service, name=one.name): one for one in release.configuration.uses}
-        named = {one.host: self._subnet.name(used, [one.port]).address for used, one in uses.items()}
+        uses = [(EnvironmentId(service=one.service, name=one.name), one) for one in release.configuration.uses]
+        named = {one.host: self._subnet.name(used, [one.port], one.role or "").address for used, one in uses}
         address = allocations.allocate(names, instance.environment, subnet)
         order = replace(self._order(Subject(instance=instance, release=release, image=image), address), named=named)
         try:

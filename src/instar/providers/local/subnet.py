@@ -53,11 +53,11 @@ class Subnet:
         self.tables.ensure(subnet, environment)
         return subnet
 
-    def name(self, environment: EnvironmentId, ports: Iterable[int] = ()) -> InternalAddress:
-        """Return the address by which instances find ``environment``, at ``ports`` too, with all in place that leads
-        to its router. Raises HostError, ProviderError."""
+    def name(self, environment: EnvironmentId, ports: Iterable[int] = (), role: str = "") -> InternalAddress:
+        """Return the address by which instances find ``environment``, or a ``role`` of it besides the first, at
+        ``ports`` too, with all in place that leads to its router. Raises HostError, ProviderError."""
         subnet = self.network()
-        found = internal.ensure(self._names, environment, subnet, ports)
+        found = internal.ensure(self._names, environment, subnet, ports, role=role)
         self._ensure_bridge(subnet)
         self.tables.name(subnet, environment)
         return found

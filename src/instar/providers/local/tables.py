@@ -163,8 +163,7 @@ class Tables:
         return [intent.guest for intent in intents.values() if intent and intent.guest]
 
     def _named(self, environment: EnvironmentId, reach: Reach) -> Reach:
-        found = internal_record.find(self._names, environment)
-        return dataclasses.replace(reach, internal=found.doors if found else ())
+        return dataclasses.replace(reach, internal=internal_record.doors_of(self._names, environment))
 
     def _current(self) -> TablesRecord | None:
         """Return what is written down, if the tables are still there and are what this Instar would make."""
