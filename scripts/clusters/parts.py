@@ -19,7 +19,8 @@ ON_CONTROL = (
 )
 SNAPSHOTTING = ("csi-snapshotter", "snapshot-controller")
 STORAGE_DRIVER = "csi-driver"
-ON_DEMAND = ("kwok", *SNAPSHOTTING)  # on the control node, by whoever needs it; the driver on each
+METRICS, METRICS_PORT = "metrics-server", 4443
+ON_DEMAND = ("kwok", METRICS, *SNAPSHOTTING)  # on the control node, by whoever needs it; the driver on each
 GATEWAY_HTTP, GATEWAY_HTTPS = 8080, 8443  # where the gateway's listeners 80 and 443 are found
 ENVOY_ADMIN = "/run/envoy-admin.sock"
 CONTAINERD = "/run/containerd/containerd.sock"
@@ -197,6 +198,22 @@ def _kwok(node: Node) -> list[str]:
     return _flags(flags)
 
 
+def _metrics_server(node: Node) -> list[str]:
+    config = node.layout.kubeconfig
+    flags = {
+        "kubeconfig": config,
+        "authentication-kubeconfig": config,
+        "authorization-kubeconfig": config,
+        "secure-port": METRICS_PORT,
+        "cert-dir": "/tmp/metrics-server",
+        "kubelet-certificate-authority": node.layout.keys / "ca.crt",
+        "kubelet-preferred-address-types": "InternalIP",
+        "kubelet-request-timeout": "5s",
+        "metric-resolution": "10s",
+    }
+    return _flags(flags)
+
+
 def _storage_driver(node: Node) -> list[str]:
     flags = {
         "folder": "/tmp/csi",  # which all nodes share
@@ -218,6 +235,7 @@ _ARGUMENTS: Mapping[str, Callable[[Node], list[str]]] = {
     "contour": _contour,
     "envoy": _envoy,
     "kwok": _kwok,
+    METRICS: _metrics_server,
     "csi-driver": _storage_driver,
     "csi-snapshotter": lambda node: _flags({"kubeconfig": node.layout.kubeconfig, "csi-address": _CSI}),
     "snapshot-controller": lambda node: _flags({"kubeconfig": node.layout.kubeconfig}),

@@ -24,7 +24,8 @@ from clusters.layout import Layout, Unusable
 MODULES = Path(__file__).parent / "modules"
 ENVOY = Path(__file__).parent / "envoy.txt"
 _STRIPPED = "-s -w"
-_WHEN_NEEDED = ("kwok", "csi")  # a cluster starts without them
+_WHOLE = {"kwok": "kwok/cmd/kwok", "metrics": "metrics-server/cmd/metrics-server"}
+_WHEN_NEEDED = ("kwok", "metrics", "csi")  # a cluster starts without them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +97,7 @@ def commands() -> Mapping[str, Sequence[Command]]:
             )
         ],
         "coredns": [Command(packages=["."], file="coredns")],
-        "kwok": [Command(packages=["sigs.k8s.io/kwok/cmd/kwok"])],
+        **{name: [Command(packages=[f"sigs.k8s.io/{package}"])] for name, package in _WHOLE.items()},
         "csi": [
             Command(packages=["."], file="csi-driver"),
             Command(packages=[f"{snapshotter}/cmd/{name}" for name in ("csi-snapshotter", "snapshot-controller")]),
