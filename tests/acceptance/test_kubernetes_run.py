@@ -149,3 +149,20 @@ def due(task: str) -> Instance:
     return Instance(
         id="shop-prod-1-9", serial=9, environment=environment, release=1, created_at=at, task=task, command=command
     )
+
+
+def test_where_the_image_has_no_shell_a_toolbox_waits_for_the_command(author: Author) -> None:
+    from kubernetes_namespace import image_without_shell
+
+    with_shell = f"{author.namespace.registry}/shop@{author.image}"
+    author.image = image_without_shell(author.folder).digest
+    author.write(section=f', toolbox: "{with_shell}"', command=["/bin/httpd", "-f", "-p", "8080", "-h", "/srv"])
+    author.deploy()
+    refused = author.instar("run", "prod", "--", "/bin/httpd", "-e", "a b", status=1)
+    assert "add --toolbox" in refused, refused
+    asked = author.verb("run", "prod", "--toolbox", "--", "/bin/httpd", "-e", "a b")
+    assert (asked.returncode, asked.stdout) == (0, "a&#32;b"), asked.stderr
+    terminal = Terminal(author, "run", "prod", "--toolbox", "--", "/bin/httpd", "-e", "a b")
+    assert terminal.end() == 0 and "a&#32;b" in terminal.shown, terminal.shown
+    api, where = author.namespace.api, author.namespace.name
+    assert until(lambda: not api.list(JOB, where, {}), Deadline.after(60), every_s=0.5)

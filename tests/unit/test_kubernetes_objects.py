@@ -94,6 +94,22 @@ def test_another_signal_is_the_containers_and_one_that_only_waits_has_none() -> 
     assert "os" not in usual and "stopSignal" not in usual["containers"][0]["lifecycle"]
 
 
+def test_a_toolbox_waits_for_a_command_where_the_image_has_no_shell() -> None:
+    toolbox = f"registry.example/busybox@sha256:{'a' * 64}"
+    attended = order(section={"toolbox": toolbox})
+    for has, shell in ((False, "/bin/sh"), (True, "/run/instar-toolbox/bin/sh")):
+        command = Command(argv=("tidy",), toolbox=has)
+        one = dataclasses.replace(attended, group=dataclasses.replace(attended.group, task="run 1", command=command))
+        spec = made(one)["Job"]["spec"]["template"]["spec"]
+        assert spec["containers"][0]["command"] == [shell, "-c", "read -r _"]
+        volumes = [each for each in spec["volumes"] if each["name"] == "toolbox"]
+        mounts = [each for each in spec["containers"][0]["volumeMounts"] if each["name"] == "toolbox"]
+        assert volumes == ([{"name": "toolbox", "image": {"reference": toolbox, "pullPolicy": "IfNotPresent"}}] * has)
+        assert mounts == ([{"name": "toolbox", "mountPath": "/run/instar-toolbox", "readOnly": True}] * has)
+    with pytest.raises(Refused, match="there is no image for one"):
+        made(dataclasses.replace(one, place=order().place))
+
+
 def test_health_limits_and_stop_are_the_services() -> None:
     service = dataclasses.replace(
         SERVICE,

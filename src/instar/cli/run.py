@@ -14,11 +14,20 @@ from instar.cli.options import Number, environment_argument, file_option, find_o
 @click.option("--role", metavar="ROLE", help="As this role runs, where the definition names several; else the first.")
 @click.option("--release", type=Number(), metavar="N", help="In this release; else in the active one.")
 @click.option("--no-terminal", "-T", is_flag=True, help="Give it no terminal, also where there is one.")
+@click.option(
+    "--toolbox", is_flag=True, help="For an image without a shell in a cluster: kubernetes.toolbox waits for it."
+)
 @file_option
 @environment_argument
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(
-    environment: str, command: tuple[str, ...], role: str | None, release: int | None, no_terminal: bool, file: Path
+    environment: str,
+    command: tuple[str, ...],
+    role: str | None,
+    release: int | None,
+    no_terminal: bool,
+    toolbox: bool,
+    file: Path,
 ) -> int:
     """Run COMMAND once in an instance of its own of ENV: instar run ENV [--role ROLE] -- COMMAND [ARGUMENT …]
 
@@ -35,7 +44,7 @@ def run(
     workspace, terminal = open_workspace(), None if no_terminal else find()
     found = find_own_environment(workspace, environment, file)
     kind = None if terminal is None else os.environ.get("TERM") or "dumb"
-    request = RunRequest(argv=command, role=role, release=release, terminal=kind)
+    request = RunRequest(argv=command, role=role, release=release, terminal=kind, toolbox=toolbox)
     result = begin(workspace, found, request, terminal)
     workspace.report(run_line(result))
     return result.exit_status

@@ -132,10 +132,11 @@ RUN: Final = "run"  # how tasks are called that somebody runs by hand, with a nu
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Command:
     """What an instance runs because somebody, or the clock, said so, a word an item. ``terminal``: which kind of
-    terminal it is on ("xterm-256color"); None: on none."""
+    terminal it is on ("xterm-256color"); None: on none. ``toolbox``: what waits for it is not of its image."""
 
     argv: tuple[str, ...]
     terminal: str | None = None
+    toolbox: bool = field(default=False, metadata=ADDED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

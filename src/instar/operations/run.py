@@ -44,12 +44,13 @@ Attach = Callable[[Streams], Attachment]
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunRequest:
     """What was asked for, a word an item. ``role`` None: the first; ``release`` None: the active one. ``terminal``:
-    which kind of terminal the user has, None where the command is to have none."""
+    which kind of terminal the user has, None where the command is to have none. ``toolbox``: the image has no shell."""
 
     argv: tuple[str, ...]
     role: str | None = None
     release: int | None = None
     terminal: str | None = None
+    toolbox: bool = False
 
 
 def run(
@@ -64,6 +65,11 @@ def run(
     if not request.argv or not request.argv[0]:
         raise UsageError("cannot run a command: it is empty", hint="instar run ENV -- COMMAND [ARGUMENT …]")
     provider = workspace.provider(environment.settings.provider)
+    if request.toolbox and provider.traits.of_one_machine:
+        cause = (
+            f"cannot run a command in '{environment.id}' with a toolbox: on one machine it takes no shell in the image"
+        )
+        raise UsageError(cause, hint="leave --toolbox away")
     runs = require(provider.runs, f"run a command in '{environment.id}'")
     began = time.monotonic()
     with contextlib.ExitStack() as attended:
@@ -101,7 +107,7 @@ def _begin(
         role = whole.role if request.role is None else request.role
         _require_volumes(snapshot, whole.of_role(role))
         _set_network(loop_run, snapshot)
-        command = Command(argv=request.argv, terminal=request.terminal)
+        command = Command(argv=request.argv, terminal=request.terminal, toolbox=request.toolbox)
         instance = workspace.ledger.begin_run(state.id, whole.number, command, role=role)
         attended.enter_context(attend(workspace, instance.id))
         try:
@@ -161,7 +167,11 @@ def _await_running(workspace: Workspace, loop_run: Run, instance: Instance) -> N
         if seen.state == "running" and seen.ready != 0:
             return
         if seen.state == "stopped" or patience.is_over:
-            raise ProviderError(f"cannot run the command: {instance.id} does not begin: {seen.reason or seen.state}")
+            lacks = not loop_run.provider.traits.of_one_machine and not (instance.command and instance.command.toolbox)
+            raise ProviderError(
+                f"cannot run the command: {instance.id} does not begin: {seen.reason or seen.state}",
+                hint="if its image has no shell, by which it waits for the command: add --toolbox" if lacks else None,
+            )
         if not said and seen.reason:
             workspace.report(Progress(stage="wait", text=f"{instance.id}: {seen.reason}", kind="running"))
         workspace.cancellation.check()

@@ -1,5 +1,5 @@
 """A command that somebody runs in a pod of its own: the pod waits for its input, which never comes, and the command is
-begun in it as a shell's is, with the streams of who gave it. Pods wait by sh, which the image has to have."""
+begun in it as a shell's is, with the streams of who gave it. Pods wait by a shell: their image's, or a toolbox's."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.kinds import POD
 from instar.providers.kubernetes.names import CONTAINER, GROUP
 from instar.providers.kubernetes.observation import is_of, runs
+from instar.providers.kubernetes.pod import shell_of
 from instar.providers.kubernetes.settings import Place
-from instar.providers.kubernetes.shell import SHELL
 from instar.providers.kubernetes.streams import PROTOCOLS, RemoteCommand
 
 _ON_TERMINAL: Final = 'TERM="$0" exec "$@"'  # an engine says it is an xterm
@@ -29,10 +29,11 @@ _TELLS: Final[Mapping[str, str]] = {"SIGTERM": "TERM", "SIGINT": "INT", "SIGQUIT
 class ClusterAttachment:
     """Implements :class:`instar.providers.facets.Attachment`."""
 
-    def __init__(self, api: Api, place: Place, pod: str, command: RemoteCommand, stop: Stop) -> None:
+    def __init__(self, api: Api, place: Place, pod: str, shell: str, command: RemoteCommand, stop: Stop) -> None:
         self._api = api
         self._place = place
         self._pod = pod
+        self._shell = shell
         self._command = command
         self._stop = stop
 
@@ -44,7 +45,7 @@ class ClusterAttachment:
 
     def end(self) -> None:
         """Tell all in the pod but its first process, which hears nothing."""
-        argv = (SHELL, "-c", f"kill -s {_TELLS.get(self._stop.signal, 'TERM')} -1")
+        argv = (self._shell, "-c", f"kill -s {_TELLS.get(self._stop.signal, 'TERM')} -1")
         with contextlib.suppress(InstarError):
             self._api.run(self._place.namespace, self._pod, argv, _ASKED_S, container=CONTAINER)
             select.select([self._command.ended()], [], [], self._stop.grace_ms / 1000)
@@ -62,7 +63,7 @@ def attach(api: Api, place: Place, instance: Instance, release: Release, streams
     name, on_terminal = str(pod["metadata"]["name"]), instance.command.terminal is not None
     params: Mapping[str, Any] = {
         "container": CONTAINER,
-        "command": _argv(instance.command),
+        "command": _argv(instance.command, shell_of(instance)),
         "stdin": "true",
         "stdout": "true",
         "stderr": "false" if on_terminal else "true",
@@ -71,10 +72,10 @@ def attach(api: Api, place: Place, instance: Instance, release: Release, streams
     what = f"run a command in '{name}'"
     made = api.websocket(POD.path(place.namespace, name, "exec"), params, PROTOCOLS, what)
     command = RemoteCommand(made, streams, what, on_terminal=on_terminal and os.isatty(streams.stdin))
-    return ClusterAttachment(api, place, name, command, release.service.stop)
+    return ClusterAttachment(api, place, name, shell_of(instance), command, release.service.stop)
 
 
-def _argv(command: Command) -> list[str]:
+def _argv(command: Command, shell: str) -> list[str]:
     if command.terminal is None:
         return list(command.argv)
-    return [SHELL, "-c", _ON_TERMINAL, command.terminal, *command.argv]
+    return [shell, "-c", _ON_TERMINAL, command.terminal, *command.argv]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, Final
 
-from instar.errors import ProviderError
+from instar.errors import ProviderError, Refused
 from instar.frozen import dataclass
 from instar.model.definition import Health, Service, Volume
 from instar.model.image import Image
@@ -21,6 +21,8 @@ from instar.providers.kubernetes.settings import Place, SpreadSettings, Tolerati
 from instar.providers.kubernetes.stop_signal import USUAL, with_signal
 
 _RUN_BYTES: Final = 16 << 20
+SHELL: Final = "/bin/sh"
+TOOLBOX: Final = "/run/instar-toolbox"
 SECRETS: Final = "/run/secrets"
 ARCHITECTURE: Final = "kubernetes.io/arch"
 _OVER_NODES: Final = SpreadSettings(label="kubernetes.io/hostname")
@@ -65,6 +67,15 @@ class Order:
     @property
     def annotations(self) -> Mapping[str, str]:
         return {IMAGE: self.release.image, CONFIGURATION: self.release.configuration.digest}
+
+
+def shell_of(group: Instance) -> str:
+    """Return the shell of an instance in which a command is begun: its image's, or a toolbox's that is shown to it."""
+    return f"{TOOLBOX}{SHELL}" if _has_toolbox(group) else SHELL
+
+
+def _has_toolbox(group: Instance) -> bool:
+    return group.command is not None and group.command.toolbox
 
 
 def template(order: Order) -> Mapping[str, Any]:
@@ -139,8 +150,10 @@ def _container(order: Order) -> Mapping[str, Any]:
 
 
 def _command(order: Order) -> list[str]:
-    """Return what the pod's first process is: of one in which a command is begun later, sh, which waits."""
-    return ["/bin/sh", "-c", "read -r _"] if order.group.attended else list(command_of(order.group, order.release))
+    """Return what the pod's first process is: of one in which a command is begun later, a shell, which waits."""
+    if order.group.attended:
+        return [shell_of(order.group), "-c", "read -r _"]
+    return list(command_of(order.group, order.release))
 
 
 def _variables(order: Order) -> list[Mapping[str, Any]]:
@@ -216,6 +229,13 @@ def _volumes(order: Order) -> list[Mapping[str, Any]]:
     for volume in order.volumes:
         claim = {"claimName": order.claims.get(volume.name) or order.names.claim(volume.name)}
         made.append({"name": f"volume-{volume.name}", "persistentVolumeClaim": claim})
+    if _has_toolbox(order.group):
+        if order.place.toolbox is None:
+            raise Refused(
+                f"cannot run a command in '{order.group.id}' with a toolbox: there is no image for one",
+                hint="name one with a static shell by its digest: kubernetes.toolbox, and deploy; or leave it away",
+            )
+        made.append({"name": "toolbox", "image": {"reference": order.place.toolbox, "pullPolicy": "IfNotPresent"}})
     return made
 
 
@@ -224,6 +244,8 @@ def _mounts(order: Order) -> list[Mapping[str, Any]]:
     made: list[Mapping[str, Any]] = [{"name": name, "mountPath": path} for name, path in paths.items()]
     if order.secret_name is not None:
         made.append({"name": "secrets", "mountPath": SECRETS, "readOnly": True})
+    if _has_toolbox(order.group):
+        made.append({"name": "toolbox", "mountPath": TOOLBOX, "readOnly": True})
     return [*made, *({"name": f"volume-{one.name}", "mountPath": one.path} for one in order.volumes)]
 
 

@@ -149,7 +149,8 @@ class KubernetesSettings:
         "How long an instance that is told to end by the cluster answers on, until nobody sends it requests any more. "
         "Part of a release.", low=0, high=120_000))
     toolbox: str | None = field(default=None, metadata=key(
-        "An image with a shell, by its digest: what `instar shell --toolbox` opens beside an instance without one.",
+        "An image with a shell, by its digest: what `instar shell --toolbox` opens beside an instance without one, and "
+        "`instar run --toolbox` waits by.",
         "text", default_about="none", expected="an image by its digest, such as registry.example.org/busybox@sha256:…"))
     evidence_ms: int = field(default=_EVIDENCE_MS, metadata=key(
         "How long a pod that was tainted is kept as evidence once another serves in its place.",

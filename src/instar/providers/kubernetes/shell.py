@@ -14,12 +14,12 @@ from instar.providers.facets import Member
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.kinds import POD
 from instar.providers.kubernetes.names import CONTAINER
+from instar.providers.kubernetes.pod import SHELL
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.streams import PROTOCOLS, RemoteCommand
 from instar.providers.kubernetes.survey import SCRIPT, survey_of, unknown
 from instar.waiting import Deadline, until
 
-SHELL: Final = "/bin/sh"
 _ON_TERMINAL: Final = 'TERM="$1" exec "$0" -i'
 _LOOKS_S: Final = 20.0
 _BEGINS_S: Final = 120.0  # an image that has to be pulled
