@@ -168,3 +168,18 @@ def test_a_check_of_what_runs_holds_neither_its_environment_nor_another(
         agent.stop()
         thread.join(30)
     assert not thread.is_alive() and not heard.errors
+
+
+@pytest.mark.parametrize(("probes", "served"), [(12, True), (None, False)])
+def test_one_look_after_a_reboot_ends_when_it_serves_or_has_had_its_time(
+    workspace: SimulatedWorkspace, loaded: Loaded, probes: int | None, served: bool
+) -> None:
+    """So does one after a restore: whoever had it started is told nothing before it is so."""
+    deployed(workspace, loaded, "one")
+    workspace.simulation.reboot()
+    workspace.simulation.runtime.behave(1, Behaviour(healthy_after_probes=probes))
+    began = workspace.simulation.clock.peek()
+    Agent(workspace, Heard()).once()
+    weights = [one.weight for one in workspace.simulation.router.observe(DEV).targets if one.weight]
+    assert bool(weights) == served
+    assert (workspace.simulation.clock.peek() - began).total_seconds() < 90

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from instar.control.actions import Action, Create, Plan, Retire, Route, Start, Wait
-from instar.control.snapshot import GroupView, Snapshot, alone
+from instar.control.snapshot import GroupView, Snapshot, alone, routed
 from instar.frozen import dataclass
 from instar.model.definition import Service
 from instar.model.release import Release
@@ -208,3 +208,26 @@ def _pause_s(snapshot: Snapshot, release: Release, waiting: tuple[GroupView, ...
     if health.kind != "command" and (snapshot.now - youngest).total_seconds() < EAGER_S:
         return snapshot.traits.poll_s
     return health.interval_ms / 1000
+
+
+def starts_s(snapshot: Snapshot) -> float:
+    """Return for how many seconds the active release may yet get well where nothing of it serves and it was begun not
+    long ago, as after a restore; 0 in any other case."""
+    active = snapshot.active
+    if active is None or snapshot.environment.destroying:
+        return 0.0
+    with_port = routed(active)
+    groups = [
+        one
+        for one in snapshot.of(active)
+        if one.state == "running" and (snapshot.service_of(one).port is not None) == with_port
+    ]
+    if not groups:
+        return 0.0
+    if any(one.weight if with_port else one.healthy for one in groups):
+        return 0.0
+    left = [
+        snapshot.service_of(one).health.deadline_ms / 1000 - (snapshot.now - one.began_at).total_seconds()
+        for one in groups
+    ]
+    return max(0.0, *left)

@@ -15,11 +15,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from typing import Protocol
 
 from instar import locks
 from instar.control.health import HealthHistory
+from instar.control.launch import starts_s
 from instar.control.lease import with_lease
 from instar.control.loop import Loop, Run
 from instar.control.outage import Outage
@@ -114,6 +116,11 @@ class TrackedEnvironment:
     members_due: float = 0.0
     working: Future[float] | None = None
 
+    def starts_s(self) -> float:
+        """Return for how many seconds its active release may yet get well, of which nothing serves; 0: it does."""
+        snapshot = self.run.report.snapshot if self.run is not None and not self.errors else None
+        return 0.0 if snapshot is None else starts_s(snapshot)
+
 
 class Agent:
     """One per state directory. Its passes run in threads, one an environment at a time."""
@@ -160,15 +167,27 @@ class Agent:
         stop_leading(self._workspace)
 
     def once(self) -> bool:
-        """Make a single pass: every environment as near to what is wanted as it comes now. False when one failed."""
+        """Make a single pass: every environment as near to what is wanted as it comes now; where the active release is
+        being started, as after a restore, until it serves, or has had its time. False when one failed."""
         with _alone(self._workspace):
             self._look_around()
             self._scrub.step()
             self._certificates.round()
             for tracked in self._tracked.values():
                 tracked.due = time.monotonic() + self._pass(tracked)
+            self._await_starts()
             stop_leading(self._workspace)
         return not self._damaged and not any(tracked.errors for tracked in self._tracked.values())
+
+    def _await_starts(self) -> None:
+        now = self._workspace.ledger.now
+        until = now() + timedelta(seconds=max((one.starts_s() for one in self._tracked.values()), default=0.0))
+        while now() < until and not self._stop.is_set():
+            for tracked in (waiting := [one for one in self._tracked.values() if one.starts_s()]):
+                self._workspace.cancellation.pause(max(0.0, tracked.due - time.monotonic()))
+                tracked.due = time.monotonic() + self._pass(tracked)
+            if not waiting:
+                return
 
     def _look_around(self) -> None:
         """Learn which environments there are, and now and then clear what dead processes left. While a shared ledger is
