@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec
 
 import archive
-import idle
+import entries
 import kubernetes
 import leftovers
 import load
@@ -278,16 +278,6 @@ def peak(bench: Bench) -> list[Figure]:
     ]
 
 
-def agent(bench: Bench) -> list[Figure]:
-    """The agent while nothing happens, with fifty instances in five environments."""
-    found = [idle.measure(bench.fresh("idle"), bench.home) for _ in bench.times(1)]
-    what = f"agent, idle, {idle.ENVIRONMENTS * idle.INSTANCES} instances"
-    return [
-        Figure(what=f"{what}: of one core", ours=[one[0] for one in found], unit="%", most=idle.MOST_PERCENT),
-        Figure(what=f"{what}: memory", ours=[one[1] for one in found], unit="MB", most=idle.MOST_MB),
-    ]
-
-
 def scaling(bench: Bench) -> list[Figure]:
     """One look at thousands of instances and the decision that nothing is to do; status with a long history."""
     import scale
@@ -429,7 +419,8 @@ ITEMS: Mapping[str, Callable[[Bench], list[Figure]]] = {
     "fifty": fifty,
     "memory": peak,
     "scale": scaling,
-    "agent": agent,
+    "agent": entries.agent,
+    "entries": entries.timed,
     "top": looking.refreshed,
     "drift": drift_checks,
     "edge": by_name,

@@ -9,12 +9,20 @@ from pathlib import Path
 
 import pytest
 from project import INSTAR, Project
+from typist import command_at_terminal
 
 BASH = """\
 . {script}
 COMP_WORDS=({words}) COMP_CWORD={last}
 _instar_completion instar
 printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+
+DEFINITION = """\
+name: shop
+image: {base: debian:bookworm}
+service: {command: [./shop], port: 80}
+environments: {dev: {listen: ':8080'}, production: {listen: ':8090'}}
 """
 
 
@@ -77,6 +85,45 @@ def test_it_is_installed_by_one_command_and_once(tmp_path: Path) -> None:
     run(INSTAR, "completion", "fish", "--install")
     assert "completion.zsh" in (tmp_path / ".zshrc").read_text()
     assert (tmp_path / ".config/fish/completions/instar.fish").exists()
+
+
+def installed(home: Path, shell: str) -> dict[str, str]:
+    """Install it for a shell whose files are in ``home``; return that one's environment."""
+    environ = {"PATH": f"{INSTAR.parent}:{os.environ['PATH']}", "HOME": str(home), "TERM": "dumb"}
+    subprocess.run([INSTAR, "completion", shell, "--install"], env=environ, cwd=home, check=True, capture_output=True)
+    return environ
+
+
+def test_fish_completes_what_is_typed(tmp_path: Path) -> None:
+    environ = installed(tmp_path, "fish")
+    (tmp_path / "instar.yaml").write_text(DEFINITION)
+
+    def offered(typed: str) -> list[str]:
+        words = ["fish", "--command", f"complete --do-complete '{typed}'"]
+        done = subprocess.run(words, env=environ, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
+        return [line.partition("\t")[0] for line in done.stdout.splitlines()]
+
+    assert offered("instar roll") == ["rollback", "rollout"]
+    assert offered("instar deploy ") == ["dev", "production"]
+    assert offered("instar deploy pro") == ["production"]
+    assert "--plan" in offered("instar deploy --pl")
+
+
+def test_zsh_completes_what_is_typed(tmp_path: Path) -> None:
+    """At a terminal, as whoever types there has it: what is offered for a word, and one that is the only one."""
+    environ = installed(tmp_path, "zsh")
+    with (tmp_path / ".zshrc").open("a") as file:
+        file.write("PROMPT='ready> '; unsetopt zle_bracketed_paste; setopt no_beep\n")
+    (tmp_path / "instar.yaml").write_text(DEFINITION)
+    with command_at_terminal(["zsh", "-d", "-i"], tmp_path, environ) as typist:
+        typist.until("ready> ", timeout_s=60)
+        typist.type("instar roll\t")
+        for word in ("rollback", "rollout"):
+            typist.until(word, timeout_s=60)
+        typist.type("\x15instar deploy pro\t")  # ^U: another line
+        typist.until("deploy production", timeout_s=60)
+        typist.type("\x15exit\n")
+        typist.end()
 
 
 def test_a_home_with_quotes_in_its_name_is_read_as_a_name(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import struct
 import subprocess
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from project import INSTAR, Project
@@ -76,13 +77,23 @@ class Typist:
 
 @contextlib.contextmanager
 def at_terminal(project: Project, *words: str, columns: int = 90, rows: int = 30) -> Iterator[Typist]:
-    """Run a command on a terminal of its own, as a login there would."""
+    """Run ``instar`` on a terminal of its own, as a login there would."""
+    environ = {**project.environ, "TERM": "xterm-256color"}
+    with command_at_terminal([INSTAR, *words], project.folder, environ, columns=columns, rows=rows) as typist:
+        yield typist
+
+
+@contextlib.contextmanager
+def command_at_terminal(
+    words: Sequence[str | Path], folder: Path, environ: Mapping[str, str], *, columns: int = 90, rows: int = 30
+) -> Iterator[Typist]:
+    """Run a command on a terminal of its own."""
     ours, theirs = os.openpty()
     fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     process = subprocess.Popen(
-        ["setsid", "--ctty", INSTAR, *words],
-        cwd=project.folder,
-        env={**project.environ, "TERM": "xterm-256color"},
+        ["setsid", "--ctty", *words],
+        cwd=folder,
+        env=environ,
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

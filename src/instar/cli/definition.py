@@ -65,7 +65,13 @@ def validate(file: Path) -> None:
 @click.command()
 @click.option("--machine", is_flag=True, help="Of the machine's own file, /etc/instar/config.yaml, instead.")
 def schema(machine: bool) -> None:
-    """Print the JSON Schema of definitions (for editors)."""
+    """Print the JSON Schema of definitions, for editors to complete keys and mark mistakes.
+
+    Once: instar schema >instar.schema.json, and as the first line of instar.yaml beside it:
+
+    \b
+      # yaml-language-server: $schema=instar.schema.json
+    """
     from instar.definition.published import json_schema, machine_json_schema
 
     say_json(machine_json_schema() if machine else json_schema())

@@ -24,7 +24,12 @@ _INTRODUCTION: Final = """\
 
 One file says what an image is made of, how an instance of it runs, and where. `instar init` writes one that works as
 it is, `instar validate` checks one, and `instar schema` prints its JSON Schema, which editors take to complete keys
-and to mark mistakes.
+and to mark mistakes: `instar schema >instar.schema.json`, again after an upgrade, and one line at the top of
+`instar.yaml`:
+
+```yaml
+# yaml-language-server: $schema=instar.schema.json
+```
 
 Here is one with nearly every key. Only `name`, `image.base` and `service.command` have to be there.
 
