@@ -55,6 +55,7 @@ def target(postgres: PostgresServer) -> Iterator[Ledger]:
 
 
 def test_all_of_it_moves_with_its_chains_and_back_again(source: Ledger, target: Ledger, tmp_path: Path) -> None:
+    key = source.signing_key()
     events, heads = source.history(), source.verify().heads
     assert move(source, target, MACHINES) == len(events)
     assert target.history()[: len(events)] == events
@@ -62,12 +63,14 @@ def test_all_of_it_moves_with_its_chains_and_back_again(source: Ledger, target: 
     assert target.get_environment(DEV).machine == "web1 (0a1b2c)"
     assert target.instances() == source.instances() and target.releases(DEV) == source.releases(DEV)
     assert target.tasks(DEV, 1) == source.tasks(DEV, 1)
+    assert target.find_signing_key() == key
     target.record(note(), DEV)
     assert target.verify().heads.keys() == heads.keys() | {"-"}
     with Ledger(tmp_path / "new" / "instar.db", actor="ann") as back:
         move(target, back, {})
         assert back.history()[: len(events)] == events
         assert back.instances() == source.instances()
+        assert back.signing_key() == key == target.signing_key(), "what was signed is known wherever it goes on"
         back.save_settings(DEV, Settings(instances=5))
         back.verify()
 

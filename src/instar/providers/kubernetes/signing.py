@@ -41,7 +41,14 @@ class Signing:
     """Signs objects, and knows them again."""
 
     def __init__(self, key: KeyOf) -> None:
-        self._key = key
+        self._ask = key
+        self._known: bytes | None = None
+
+    def _key(self, *, make: bool = False) -> bytes | None:
+        """A ledger keeps the one that it has: it is asked for once."""
+        if self._known is None:
+            self._known = self._ask(make=make)
+        return self._known
 
     def _annotations(self, found: Object, stage: Stage) -> Mapping[str, str]:
         key = self._key(make=True)
