@@ -8,12 +8,13 @@ import secrets
 import shutil
 from pathlib import Path
 
+from tiny_world import BUSYBOX, tiny_tree
+
 from instar.model.image import Image, ImageConfig
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.kinds import NAMESPACE
 from instar.providers.kubernetes.kubeconfig import find_config
 from instar.store import Store
-from integration.tiny_world import BUSYBOX, tiny_tree
 
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
 

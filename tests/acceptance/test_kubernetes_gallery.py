@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from test_kubernetes_drift import OF_THE_GROUP, OF_THE_ROUTE, Tamperer, assert_found
 
-from acceptance.test_kubernetes_drift import OF_THE_GROUP, OF_THE_ROUTE, Tamperer, assert_found
 from instar.providers.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, POD
 from instar.providers.kubernetes.names import GROUP
 from instar.waiting import Deadline, until

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_kubernetes_drift import Tamperer
 
-from acceptance.test_kubernetes_drift import Tamperer
 from instar.providers.kubernetes.kinds import POD
 from instar.providers.kubernetes.names import ASIDE_AT, GROUP, TAINTED
 from instar.waiting import Deadline, until

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from test_kubernetes_members import members
 
-from acceptance.test_kubernetes_members import members
 from instar.errors import ProviderUnavailable
 from instar.providers.kubernetes.kinds import POD, Kind
 from instar.waiting import Deadline, until

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
+from test_kubernetes_members import await_passes, kept, members
 
-from acceptance.test_kubernetes_members import await_passes, kept, members
 from instar.errors import InstarError
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.comparison import differences

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from clusters.api import kubectl
 from clusters.layout import layout
+from test_kubernetes import QUOTA
 
-from acceptance.test_kubernetes import QUOTA
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, ROUTE, SERVICE, Kind
 from instar.providers.kubernetes.kubeconfig import find_config

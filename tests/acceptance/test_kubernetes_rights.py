@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from test_kubernetes_policy import Administrator
 
-from acceptance.test_kubernetes_policy import Administrator
 from kubernetes_author import Author, authoring
 
 pytestmark = pytest.mark.cluster

@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from test_kubernetes_members import is_ready
 
-from acceptance.test_kubernetes_members import is_ready
 from instar.providers.kubernetes.kinds import POD
 from instar.providers.kubernetes.names import GROUP
 from instar.providers.kubernetes.observation import runs

@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from test_kubernetes_shell import Terminal
 
-from acceptance.test_kubernetes_shell import Terminal
 from instar.model.occurrence import Occurrence
 from instar.model.release import Command, EnvironmentId, Instance
 from instar.providers.kubernetes.kinds import JOB, POD

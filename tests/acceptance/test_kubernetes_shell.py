@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from clusters.api import kubectl
 from clusters.layout import layout
+from test_kubernetes_members import await_passes, kept, members
 
-from acceptance.test_kubernetes_members import await_passes, kept, members
 from instar.providers.kubernetes.kinds import POD
 from instar.providers.kubernetes.names import TAINTED
 from instar.terminal.terminal import set_size

@@ -15,8 +15,8 @@ import pytest
 from clusters.cluster import Cluster
 from clusters.layout import layout
 from clusters.storage import CLASS, LATE_CLASS, snapshotting
+from test_kubernetes_policy import Administrator
 
-from acceptance.test_kubernetes_policy import Administrator
 from instar.errors import InstarError
 from instar.providers.kubernetes.kinds import VOLUME_CLAIM, VOLUME_SNAPSHOT
 from kubernetes_author import Author, authoring

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import pytest
+from tiny_world import TinyWorld, wait_until
 
 from instar.errors import InstarError
 from instar.model.definition import Health, Service, Stop
@@ -21,7 +22,6 @@ from instar.providers.base import Provider
 from instar.providers.local.router import LocalRouter
 from instar.providers.machine import MachineProvider
 from instar.workspace import MachineWorkspace
-from integration.tiny_world import TinyWorld, wait_until
 from simulated import Behaviour, EngineSimulation, Simulation
 from simulated.values import image as simulated_image
 

@@ -7,17 +7,18 @@ import dataclasses
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
 import pytest
+from router_world import Backend, Client, World, free_port, until
 
 from instar.model.release import EnvironmentId
 from instar.providers.local.router import LocalRouter
 from instar.providers.machine_router import Router
 from instar.providers.router_plan import RouterPlan
 from instar.providers.router_state import Target
-from integration.router_world import Backend, Client, World, free_port, until
 from simulated import Behaviour, Simulation
 from simulated.values import image, instance, release
 
@@ -249,18 +250,12 @@ def _plan(environment: EnvironmentId, port: int) -> RouterPlan:
     )
 
 
-@contextlib.contextmanager
-def simulated(home: Path) -> Iterator[RouterBench]:
-    yield SimulatedBench()
+def simulated(home: Path) -> AbstractContextManager[RouterBench]:
+    return contextlib.nullcontext(SimulatedBench())
 
 
-@contextlib.contextmanager
-def local(home: Path) -> Iterator[RouterBench]:
-    bench = LocalBench(home)
-    try:
-        yield bench
-    finally:
-        bench.close()
+def local(home: Path) -> AbstractContextManager[RouterBench]:
+    return contextlib.closing(LocalBench(home))
 
 
 BENCHES = [pytest.param(simulated, id="simulated"), pytest.param(local, id="local", marks=pytest.mark.root)]

@@ -7,19 +7,20 @@ import itertools
 import os
 import signal
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Protocol
 
 import pytest
+from tiny_world import TinyWorld, wait_until
 
 from instar.model.configuration import Configuration
 from instar.model.definition import Health, Service, Stop, Task
 from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, Release
 from instar.providers.machine_runtime import Runtime
-from integration.tiny_world import TinyWorld, wait_until
 from simulated import Behaviour, Simulation
 from simulated.values import image as simulated_image
 
@@ -164,18 +165,12 @@ class LocalBench:
         self._world.close()
 
 
-@contextlib.contextmanager
-def simulated(home: Path) -> Iterator[RuntimeBench]:
-    yield SimulatedBench()
+def simulated(home: Path) -> AbstractContextManager[RuntimeBench]:
+    return contextlib.nullcontext(SimulatedBench())
 
 
-@contextlib.contextmanager
-def local(home: Path) -> Iterator[RuntimeBench]:
-    bench = LocalBench(home)
-    try:
-        yield bench
-    finally:
-        bench.close()
+def local(home: Path) -> AbstractContextManager[RuntimeBench]:
+    return contextlib.closing(LocalBench(home))
 
 
 BENCHES = [pytest.param(simulated, id="simulated"), pytest.param(local, id="local", marks=pytest.mark.root)]

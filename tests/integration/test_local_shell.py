@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tiny_world import TinyWorld, wait_until
 
 from instar.errors import ComponentMissing, ProviderError
 from instar.host.isolation import toolbox
@@ -16,7 +17,6 @@ from instar.model.definition import Volume
 from instar.model.release import Instance, Release
 from instar.model.survey import Difference, differences
 from instar.providers.base import Shell, Streams
-from integration.tiny_world import TinyWorld, wait_until
 
 pytestmark = pytest.mark.root
 

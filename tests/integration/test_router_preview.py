@@ -15,12 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from router_world import ENV, Backend, World, free_port, until
+from router_world import world as a_world
 
 from instar.errors import RouterError
 from instar.model.release import Served
 from instar.providers.router_plan import RouterPlan
-from integration.router_world import ENV, Backend, World, free_port, until
-from integration.router_world import world as a_world
 
 pytestmark = pytest.mark.root
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from cluster_stub import ClusterStub
 from instar.model.configuration import Configuration
-from instar.model.definition import Health, Service
+from instar.model.definition import Health, Service, Volume
 from instar.model.environment import Settings
 from instar.model.host_names import HostNames
 from instar.model.image import Image
@@ -19,6 +19,7 @@ from instar.model.lease import HeldLease
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, Instance, Release
 from instar.model.state import StateDirectory
+from instar.model.volume import SnapshotCause
 from instar.providers.kubernetes.package import KUBERNETES
 from instar.providers.kubernetes.provider import KubernetesProvider
 from simulated.values import image as simulated_image
@@ -39,6 +40,9 @@ WITHOUT_GATEWAY = dataclasses.replace(
     provider_settings={name: one for name, one in SECTION.items() if name != "gateway"},
 )
 SERVICE = Service(command=("serve",), port=8080, health=Health(kind="http", path="/healthz"))
+DATA = Volume(name="data", path="/data", access="shared", snapshot=True)
+KEPT = dataclasses.replace(SETTINGS, provider_settings={**SECTION, "storage_class": "fast"})
+CAUSE = SnapshotCause(rollout=4, release=1, before=2)
 
 
 class Pushed:
@@ -52,6 +56,12 @@ class Pushed:
 
     def push(self, store: object, digest: str, to: object, *, tags: object) -> None:
         self.images.append(f"{to}@{digest}")
+
+
+def have_snapshots(stub: ClusterStub) -> None:
+    """Have the cluster's storage "fast" keep snapshots."""
+    stub.put("storageclasses", "", {"metadata": {"name": "fast"}, "provisioner": "fast.example"})
+    stub.put("volumesnapshotclasses", "", {"metadata": {"name": "fast-kept"}, "driver": "fast.example"})
 
 
 class World:

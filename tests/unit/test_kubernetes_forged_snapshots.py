@@ -8,26 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kubernetes_values import CAUSE, DATA, ENV, KEPT, SERVICE, World, have_snapshots
 
 from cluster_stub import ClusterStub, Fault
 from instar.errors import HalfDone, NotFound, ProviderError, ProviderUnavailable, Refused
-from instar.model.definition import Volume
-from instar.model.volume import SnapshotCause
 from instar.providers.kubernetes import snapshots as module
 from instar.providers.kubernetes.signing import Signing
 from instar.providers.kubernetes.snapshots import ClusterSnapshots
-from unit.kubernetes_values import ENV, SECTION, SERVICE, SETTINGS, World
-
-DATA = Volume(name="data", path="/data", access="shared", snapshot=True)
-KEPT = dataclasses.replace(SETTINGS, provider_settings={**SECTION, "storage_class": "fast"})
-CAUSE = SnapshotCause(rollout=4, release=1, before=2)
 
 
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClusterStub]:
     made = ClusterStub()
-    made.put("storageclasses", "", {"metadata": {"name": "fast"}, "provisioner": "fast.example"})
-    made.put("volumesnapshotclasses", "", {"metadata": {"name": "fast-kept"}, "driver": "fast.example"})
+    have_snapshots(made)
     monkeypatch.setattr(module, "_WATCHED_S", 0.0)
     yield made
     made.close()
