@@ -66,19 +66,18 @@ def _words(rule: Mapping[str, Any], name: str) -> set[str]:
     return {one for one in found if isinstance(one, str)} if isinstance(found, list) else set()
 
 
-_MADE_ONCE: Final = ("create", "get", "list", "delete")
-_VERBS: Final[Mapping[Kind, Sequence[str]]] = {
-    CONFIG_MAP: (*_MADE_ONCE, "patch"),
-    SECRET: ("create", "get", "delete"),
+_VERBS: Final[Mapping[Kind, Sequence[str]]] = {  # what an anchor owns goes with it: the engine itself deletes that
+    CONFIG_MAP: ("create", "get", "list", "patch", "delete"),
+    SECRET: ("create", "get"),
     SERVICE: ("create", "get", "patch", "delete"),
     POD: ("get", "list", "patch", "delete"),
     EVENT: ("list",),
-    VOLUME_CLAIM: (*_MADE_ONCE, "patch"),
-    DEPLOYMENT: _MADE_ONCE,
-    JOB: _MADE_ONCE,
-    BUDGET: ("create", "get", "delete"),
-    POLICY: ("create", "get", "delete"),
-    AUTOSCALER: ("create", "get", "delete"),
+    VOLUME_CLAIM: ("create", "get", "list", "patch", "delete"),
+    DEPLOYMENT: ("create", "get", "list"),
+    JOB: ("create", "get", "list"),
+    BUDGET: ("create", "get"),
+    POLICY: ("create", "get"),
+    AUTOSCALER: ("create", "get"),
     SLICE: ("list",),
     LEASE: ("create", "get", "patch", "delete"),
     ROUTE: ("create", "get", "patch", "delete"),
@@ -86,7 +85,8 @@ _VERBS: Final[Mapping[Kind, Sequence[str]]] = {
 # what may not be watched is asked for again and again
 _WATCHED: Final = (CONFIG_MAP, DEPLOYMENT, ROUTE, VOLUME_CLAIM, VOLUME_SNAPSHOT)
 SNAPSHOTS: Final = tuple(  # needed by who keeps what volumes hold alone: what has no volumes to keep asks for none
-    Right(verb=verb, resource=VOLUME_SNAPSHOT.plural, group=VOLUME_SNAPSHOT.group) for verb in (*_MADE_ONCE, "patch")
+    Right(verb=verb, resource=VOLUME_SNAPSHOT.plural, group=VOLUME_SNAPSHOT.group)
+    for verb in ("create", "get", "list", "delete", "patch")
 )
 _MEASURING: Final = Right(verb="list", resource=POD_METRICS.plural, group=POD_METRICS.group)  # without, nothing is said
 LISTING: Final = tuple(  # without, others' are not found
@@ -145,8 +145,8 @@ def _reading_namespace(namespace: str) -> Mapping[str, Any]:
 
 
 _READING_STORAGE: Final = [  # which driver a class has, and whether that one takes snapshots: of the whole cluster
-    {"apiGroups": [kind.group], "resources": [kind.plural], "verbs": ["get", "list"]}
-    for kind in (STORAGE_CLASS, SNAPSHOT_CLASS)
+    {"apiGroups": [kind.group], "resources": [kind.plural], "verbs": verbs}
+    for kind, verbs in ((STORAGE_CLASS, ["get", "list"]), (SNAPSHOT_CLASS, ["list"]))
 ]
 
 
