@@ -189,7 +189,7 @@ def trial(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Trial]:
         author.instar("destroy", "prod", "--yes")
         assert author.left() == []
     lost = {answer: number for answer, number in asked.answers.items() if " s3cret" not in answer}
-    assert lost == {}, asked.answers
+    assert lost == {} and asked.answers.total() > 100, asked.answers
 
 
 def test_killed_at_some_calls_it_ends_as_it_would_have(trial: Trial) -> None:
@@ -217,7 +217,7 @@ def test_a_rollback_that_is_killed_is_carried_out_by_whoever_comes_next(blue_gre
         for point in some_of(count):
             trial.kill_rollback(point)
     lost = {answer: number for answer, number in asked.answers.items() if " s3cret" not in answer}
-    assert lost == {}, asked.answers
+    assert lost == {} and asked.answers.total() > 100, asked.answers
     trial.author.instar("destroy", "prod", "--yes")
     assert trial.author.left() == []
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from clusters.api import kubectl
 from clusters.layout import layout
-from test_kubernetes import QUOTA
 
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, ROUTE, SERVICE, Kind
@@ -19,6 +18,7 @@ from kubernetes_author import Author, Requests, authoring
 
 pytestmark = pytest.mark.cluster
 AT_ONCE = "{strategy: blue-green}"
+QUOTA = Kind(name="ResourceQuota", plural="resourcequotas")
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Author]:
     """Somebody whose second release serves, beside a hot one: each test leaves it so."""
     with authoring(tmp_path_factory.mktemp("refusals")) as made:
         for greeting in ("hello", "hi"):
-            made.write(greeting=greeting, rollout=AT_ONCE, deadline="5s")
+            made.write(greeting=greeting, rollout=AT_ONCE)
             made.deploy()
         yield made
         made.instar("destroy", "prod", "--yes")

@@ -109,6 +109,7 @@ def test_it_is_looked_at_and_goes_on_or_back_by_a_word(author: Author) -> None:
     assert set(asked.answers) == {"1 hello s3cret", "2 hi s3cret", "3 bad s3cret"}, asked.answers
 
 
+@pytest.mark.long
 def test_a_pause_holds_it_before_the_traffic_moves(author: Author) -> None:
     author.write(instances=1, rollout="{strategy: blue-green}")
     author.deploy()
@@ -134,6 +135,7 @@ def pods(author: Author, group: str) -> tuple[Mapping[str, Any], ...]:
     return author.namespace.api.list(POD, author.namespace.name, {GROUP: group})
 
 
+@pytest.mark.long
 def test_a_release_that_does_not_stay_well_is_left_again_by_itself(author: Author) -> None:
     watched = "{strategy: blue-green, watch: 2m}"
     author.write(rollout=watched)
