@@ -170,7 +170,10 @@ def test_names_with_other_paths_many_paths_and_names_that_are_sent_on(shop: Shop
         author.deploy()
     assert all(told.startswith("web ") for told in asked.answers), asked.answers
     assert answer(shop, f"b.{host}", "/only/")[0] == 404, "it came to the service, which has no such file"
-    assert answer(shop, f"www.{host}", "/a?b=c") == (301, f"http://{host}:8080/a?b=c")
+    status, to = answer(shop, f"www.{host}", "/a?b=c")
+    assert status == 301 and urlsplit(to or "")[:4] in (
+        ("http", f"{host}{port}", "/a", "b=c") for port in ("", ":8080")
+    )
     shop.check()
     author.instar("destroy", "prod", "--yes")
     assert author.left() == []

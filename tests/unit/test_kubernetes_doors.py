@@ -404,3 +404,34 @@ def test_names_that_another_environment_has_are_waited_for_at_no_gateway(world: 
     stub.accepts = {"type": "Accepted", "status": "True"}
     world.provider.expose(release, [], RouterPlan.of(ENV, SETTINGS, SERVICE, own=OwnNames(held=("shop.example",))))
     assert stub.one("httproutes", "shop-prod")["spec"]["hostnames"] == ["shop.example"]
+
+
+def test_of_a_first_route_that_somebody_removed_the_others_are_used_again_and_go_with_the_environment(
+    world: World, stub: ClusterStub
+) -> None:
+    web, api = served(world)
+    uid = stub.one("httproutes", "shop-prod.api")["metadata"]["uid"]
+    del stub.objects["httproutes", "shop", "shop-prod"]
+    assert not world.provider.observe(ENV, []).traffic.running
+    release = released(world, 1)
+    world.provider.expose(release.of_role("web"), [], router_plan(ENV, OPEN, release))
+    world.provider.expose(release.of_role("web"), [web])
+    world.provider.expose(release, [api])
+    world.provider.route(ENV, {web.id: 100, api.id: 100})
+    assert stub.one("httproutes", "shop-prod.api")["metadata"]["uid"] == uid
+    assert weights(world) == {web.id: 100, api.id: 100}
+    del stub.objects["httproutes", "shop", "shop-prod"]
+    world.provider.close(ENV)
+    assert stub.names("httproutes") == []
+
+
+def test_a_further_route_that_somebody_else_made_meanwhile_is_not_written_to(world: World, stub: ClusterStub) -> None:
+    alone = dataclasses.replace(OPEN, names=HostNames(http=("shop.example",)), doors={})
+    web, _ = launched(world, released(world, 1), alone)
+    world.provider.route(ENV, {web.id: 100})
+    theirs = {"metadata": {"name": "shop-prod.api"}, "spec": {"parentRefs": [{}], "rules": []}}
+    made = stub.put("httproutes", "shop", theirs)["metadata"]["resourceVersion"]
+    with pytest.raises(Refused, match=r"shop/shop-prod\.api"):
+        world.provider.expose(released(world, 1).of_role("web"), [], router_plan(ENV, OPEN, released(world, 1)))
+    assert stub.one("httproutes", "shop-prod.api")["metadata"]["resourceVersion"] == made
+    assert weights(world)[web.id] == 100

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from instar.errors import Refused, RouterError, RouterUnreachable
+from instar.errors import ProviderError, Refused, RouterError, RouterUnreachable
 from instar.frozen import dataclass
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.door import Door
@@ -87,6 +87,11 @@ class DoorObjects:
         Changed where one is not as it was read: what was written before that is there then."""
         found = dict(standing.found) if standing is not None else {}
         before = dict(standing.doors.parts) if standing is not None else {}
+        for part in after.parts.keys() - found.keys() - {FIRST}:  # it may be there yet, and may be somebody else's
+            there = self._find(part)
+            if there is not None:
+                self._fence.admit(there)
+                found[part] = there
         more = {**(before[FIRST].more if before else {}), **after.first.more}
         if before and more.keys() - before[FIRST].more.keys():
             before[FIRST] = replace(before[FIRST], more=more)
@@ -108,12 +113,28 @@ class DoorObjects:
         made = self.made(part, self._renewed(part, door, standing.found))
         return made, self._api.apply(self.kind(part), self._place.namespace, made, force=True)
 
-    def remove(self, standing: Standing) -> None:
-        """Take all away, the first one last, which names the others."""
-        for part in sorted(standing.found, reverse=True):
-            self._fence.admit(standing.found[part])
+    def remove(self) -> None:
+        """Take all away, the first one last, which names the others: those too that it does not name, as where somebody
+        removed it."""
+        standing = self.find()
+        known = {} if standing is None else standing.found
+        for part in sorted(known, reverse=True):
+            self._fence.admit(known[part])
             name = self._names.route_of(part)
-            self._api.delete(self.kind(part), self._place.namespace, name, only=standing.found[part])
+            self._api.delete(self.kind(part), self._place.namespace, name, only=known[part])
+        if self._place.gateway is not None:
+            for found in self._strays():
+                self._fence.admit(found)
+                self._api.delete(ROUTE, self._place.namespace, str(found["metadata"]["name"]), only=found)
+
+    def _strays(self) -> tuple[Object, ...]:
+        """Return the routes of the environment that are there yet, as far as they may be listed."""
+        try:
+            return self._api.list(ROUTE, self._place.namespace, self._names.labels)
+        except ProviderError as error:
+            if error.retry_after_s is not None:
+                raise
+            return ()
 
     def await_in_force(self, standing: Standing) -> None:
         """Return once all are in force. Raises RouterUnreachable, RouterError."""

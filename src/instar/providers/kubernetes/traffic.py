@@ -243,9 +243,7 @@ class EnvironmentTraffic:
 
     def close(self) -> None:
         self._fence.claim()
-        standing = self._objects.find()
-        if standing is not None:
-            self._objects.remove(standing)
+        self._objects.remove()
 
     def _change(
         self, changed: Callable[[Doors | None], Doors | None], *, wait: bool = True, always: bool = False
