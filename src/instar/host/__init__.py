@@ -1,0 +1,1 @@
+"""This Linux machine: runc and conmon, mounts and EROFS, namespaces, cgroups, the network."""

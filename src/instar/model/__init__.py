@@ -1,0 +1,1 @@
+"""The words of Instar as frozen values. No I/O, no clock, no environment."""

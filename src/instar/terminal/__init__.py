@@ -1,0 +1,1 @@
+"""A terminal that somebody sits at: passed on, filtered, and recorded."""
