@@ -107,6 +107,13 @@ def test_it_comes_by_its_digest_from_a_registry_that_wants_a_password(author: Au
     write(author, free_port(), "hello")
     definition = author.folder / "instar.yaml"
     told = definition.read_text().replace(f"{author.namespace.registry}/shop", f"{private}/team/shop")
+    definition.write_text(told.replace("30s", "10s"))
+    author.instar("deploy", "dev", "--image", author.image)
+    nobody = author.instar("promote", "dev", "prod", status=1)
+    assert (
+        "cannot pull its image" in nobody and "(without a password: 'kubernetes.pull_secret' names a Secret" in nobody
+    )
+
     definition.write_text(told.replace("pre_stop: 2s", "pre_stop: 2s, pull_secret: login").replace("30s", "10s"))
     author.instar("deploy", "dev", "--image", author.image)
     assert "cannot find the Secret 'login'" in author.instar("promote", "dev", "prod", status=1)

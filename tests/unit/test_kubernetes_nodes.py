@@ -61,3 +61,19 @@ def test_nodes_of_no_such_architecture_are_told_of_before_anything_is_made(world
     assert told() == [], "who may not look is not kept from anything"
     stub.put("nodes", "", {"metadata": {"name": "three", "labels": {"kubernetes.io/arch": wanted}}})
     assert told() == []
+
+
+@pytest.mark.parametrize(
+    ("told", "about"),
+    [
+        ("Failed to pull image: pull access denied", "(without a password: 'kubernetes.pull_secret' names"),
+        ("0/1 nodes: 1 didn't match Pod's node affinity/selector", "(it needs a node with kubernetes.io/arch="),
+    ],
+)
+def test_an_event_says_so_too_before_a_pod_does(world: World, stub: ClusterStub, told: str, about: str) -> None:
+    stub.pods_are_ready = False
+    group = world.create(world.release())
+    event = {"metadata": {"name": "e"}, "involvedObject": {"kind": "Pod", "name": f"{group.id}-0"}, "message": told}
+    stub.put("events", "shop", event)
+    reason = world.provider.observe(ENV, [group]).groups[0].reason
+    assert reason is not None and reason.startswith(f"{group.id}-0: {told} {about}")

@@ -253,11 +253,18 @@ def said_at(event: Object) -> str:
 def _warned(pods: Sequence[Object], warnings: Mapping[str, str]) -> str | None:
     for pod in pods:
         if told := warnings.get(name := str(pod["metadata"]["name"])):
-            return f"{name}: {' '.join(told.split())[:300]}"
+            return f"{name}: {' '.join(told.split())[:300]}{_of_settings(pod, told)}"
         for claim in _awaited(pod):
             if told := warnings.get(claim):
                 return f"{name} waits for the volume claim '{claim}': {' '.join(told.split())[:300]}"
     return None
+
+
+def _of_settings(pod: Object, said: str) -> str:
+    """Say what of the settings an event is about, where its words have that in them."""
+    if "pull" in said:
+        return _login(pod)
+    return _needed(pod) if "node selector" in said or "affinity/selector" in said else ""
 
 
 def _awaited(pod: Object) -> Iterator[str]:
