@@ -60,6 +60,8 @@ def test_it_has_what_its_release_gives_an_instance_and_gives_back_what_came_of_i
     assert "hello hello-dev-1-2 a b\n" in result.err
     assert "run 1 · release 1 · exit status 7" in result.err
     assert dev.instar("run", "dev", "--", "true").out == ""
+    refused = dev.try_instar("run", "dev", "--toolbox", "--", "true")
+    assert refused.status == 64 and "on one machine it takes no shell in the image" in refused.err, refused.err
     assert [(one["task"], one["outcome"]) for one in tasks(dev)] == [("run 1", "exit status 7"), ("run 2", "done")]
     assert launches(dev)[0]["command"] == {"argv": ["sh", "-c", script, "sh", "a b"], "terminal": None}
     assert left(dev) == []
