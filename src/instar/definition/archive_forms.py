@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from typing import Final
-from urllib.parse import urlsplit
 
-from instar.definition.forms import NPM_PACKAGE, Misfit, SecretMisfit, fits, url
-from instar.definition.machine_forms import is_loopback
+from instar.definition.forms import NPM_PACKAGE, Misfit, fits
+from instar.definition.machine_forms import is_loopback, split_url
 
 SUITE: Final = r"(?!.*\.\.)(?:/|\./|[A-Za-z0-9][A-Za-z0-9._~+:/-]{0,120})"
 COMPONENT: Final = r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._~+/-]{0,120}"
@@ -41,13 +40,11 @@ def npm_packages(text: str) -> str:
 
 def address(text: str) -> str:
     """An address of https, or of this machine's loopback, with nobody's name and password in it."""
-    try:
-        parts = urlsplit(url(text))
-        usable = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        raise Misfit("others than 'https://' are this machine's own business" if "://" in text else "") from None
-    if parts.username is not None or parts.password is not None:
-        raise SecretMisfit("which password goes where is this machine's business: /etc/apt/auth.conf.d has it")
+    parts, usable = split_url(
+        text,
+        user_advice="which password goes where is this machine's business: /etc/apt/auth.conf.d has it",
+        otherwise="others than 'https://' are this machine's own business" if "://" in text else "",
+    )
     if parts.query or parts.fragment or not usable:
         raise Misfit("write it without '?' and '#'" if usable else "")
     if parts.scheme != "https" and not is_loopback(parts.hostname or ""):

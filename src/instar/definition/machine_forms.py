@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from instar.definition.forms import NAME, Misfit, SecretMisfit, fits, url
 from instar.model.reference import is_host
@@ -27,15 +27,27 @@ def database(text: str) -> str:
     return text
 
 
-def webhook(text: str) -> str:
-    """An address that notices can be sent to. What is secret in it stands in its path, and never before an '@'."""
+def split_url(text: str, *, user_advice: str, otherwise: str = "") -> tuple[SplitResult, bool]:
+    """Return the parts of a URL, and whether they name a server.
+
+    Raises SecretMisfit, with ``user_advice``, where somebody's name or password stands in it; Misfit, with the advice
+    ``otherwise``, for what is no URL.
+    """
     try:
         parts = urlsplit(url(text))
         usable = bool(parts.hostname) and parts.port != 0
     except ValueError:
-        raise Misfit from None
-    if parts.username is not None:
-        raise SecretMisfit("its address has a user in it; name a program that calls it, with 'command'")
+        raise Misfit(otherwise) from None
+    if parts.username is not None or parts.password is not None:
+        raise SecretMisfit(user_advice)
+    return parts, usable
+
+
+def webhook(text: str) -> str:
+    """An address that notices can be sent to. What is secret in it stands in its path, and never before an '@'."""
+    _, usable = split_url(
+        text, user_advice="its address has a user in it; name a program that calls it, with 'command'"
+    )
     if not usable:
         raise Misfit
     return text
@@ -43,13 +55,7 @@ def webhook(text: str) -> str:
 
 def secure_url(text: str) -> str:
     """An address of https, with nobody's name and password in it."""
-    try:
-        parts = urlsplit(url(text))
-        usable = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        raise Misfit from None
-    if parts.username is not None:
-        raise SecretMisfit("nobody's name and password stand in it")
+    parts, usable = split_url(text, user_advice="nobody's name and password stand in it")
     if parts.scheme != "https" or not usable:
         raise Misfit("it has to begin with 'https://'" if parts.scheme != "https" else "")
     return text
@@ -57,13 +63,7 @@ def secure_url(text: str) -> str:
 
 def index_address(text: str) -> str:
     """An address of an index, with nobody's name and password in it."""
-    try:
-        parts = urlsplit(url(text))
-        usable = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        raise Misfit from None
-    if parts.username is not None or parts.password is not None:
-        raise SecretMisfit("who asks is 'user', and a file with the password is 'password'")
+    parts, usable = split_url(text, user_advice="who asks is 'user', and a file with the password is 'password'")
     if not usable or parts.query or parts.fragment:
         raise Misfit("write it without '?' and '#'" if usable else "")
     return text
