@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from control_values import group, release, snapshot
 
 from instar import locks
+from instar.control.launch import starts_s
+from instar.control.snapshot import GroupView
 from instar.definition import Loaded, load
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
@@ -183,3 +186,19 @@ def test_one_look_after_a_reboot_ends_when_it_serves_or_has_had_its_time(
     weights = [one.weight for one in workspace.simulation.router.observe(DEV).targets if one.weight]
     assert bool(weights) == served
     assert (workspace.simulation.clock.peek() - began).total_seconds() < 90
+
+
+@pytest.mark.parametrize(
+    ("groups", "left_s"),
+    [
+        ([group(1, "planned")], 30),  # making it took so long that the pass was over
+        ([group(1, healthy=False, weight=0, age_s=12)], 18),
+        ([group(1, healthy=False, weight=0, age_s=40)], 0),
+        ([group(1, healthy=True, weight=100, age_s=1)], 0),
+        ([group(1, "stopped", age_s=1)], 0),  # it is replaced by a rule of its own
+        ([], 0),
+    ],
+)
+def test_how_long_what_is_begun_may_take_to_serve(groups: list[GroupView], left_s: float) -> None:
+    made = snapshot([release(1, ran_well=True)], groups, active=1)
+    assert starts_s(made) == pytest.approx(left_s, abs=0.1)

@@ -212,22 +212,16 @@ def _pause_s(snapshot: Snapshot, release: Release, waiting: tuple[GroupView, ...
 
 def starts_s(snapshot: Snapshot) -> float:
     """Return for how many seconds the active release may yet get well where nothing of it serves and it was begun not
-    long ago, as after a restore; 0 in any other case."""
+    long ago, or is to be, as after a restore; 0 in any other case."""
     active = snapshot.active
     if active is None or snapshot.environment.destroying:
         return 0.0
     with_port = routed(active)
     groups = [
-        one
-        for one in snapshot.of(active)
-        if one.state == "running" and (snapshot.service_of(one).port is not None) == with_port
+        one for one in snapshot.of(active) if one.lives and (snapshot.service_of(one).port is not None) == with_port
     ]
-    if not groups:
+    if not groups or any(one.weight if with_port else one.healthy for one in groups):
         return 0.0
-    if any(one.weight if with_port else one.healthy for one in groups):
-        return 0.0
-    left = [
-        snapshot.service_of(one).health.deadline_ms / 1000 - (snapshot.now - one.began_at).total_seconds()
-        for one in groups
-    ]
-    return max(0.0, *left)
+    deadline_s = active.service.health.deadline_ms / 1000
+    begun = [one.began_at for one in groups if one.state == "running"]
+    return max(0.0, deadline_s - (snapshot.now - max(begun)).total_seconds()) if begun else deadline_s
