@@ -10,6 +10,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,7 @@ def test_a_full_disk_holds_no_request_up_and_what_is_lost_is_counted_and_told(sm
     small.start("web-dev-1-1", access_log=True)
     filler = small.state.root / "filler"
     with small.load() as load:
+        began = datetime.now(UTC).replace(microsecond=0)
         with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while file.write(bytes(4_096)):
                 pass
@@ -232,7 +234,10 @@ def test_a_full_disk_holds_no_request_up_and_what_is_lost_is_counted_and_told(sm
     until(lambda: len(written(small)) + lost(small) >= load.served)
     assert len(written(small)) + lost(small) == load.served
     (text,) = told(small)
-    assert text == f"({access(small).requests_lost(ENV)['writer']:,} lines are missing here: No space left on device)"
+    count = access(small).requests_lost(ENV)["writer"]
+    since = text.partition(" since ")[2].partition(": ")[0]
+    assert text == f"({count:,} lines are missing here, since {since}: No space left on device)"
+    assert began <= datetime.fromisoformat(since) <= datetime.now(UTC)
 
 
 def test_the_log_goes_with_the_router(here: World) -> None:

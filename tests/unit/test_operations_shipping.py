@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from instar.ledger import Ledger
+from instar.model.component import Diagnosis
 from instar.model.environment import Settings
 from instar.model.log_stream import LogStream
 from instar.model.machine import LogSettings, MachineSettings, ShipSettings
@@ -18,6 +19,8 @@ from instar.model.state import StateDirectory
 from instar.operations import shipping as module
 from instar.operations.shipping import as_component, shipper
 from instar.shipping.progress import Shipped, keep
+from instar.views.components import diagnosis_page
+from instar.views.page import Table
 from simulated.values import configuration, image
 
 DEV = EnvironmentId(service="web", name="dev")
@@ -121,3 +124,5 @@ def test_doctor_tries_where_to_and_says_how_far_it_is(tmp_path: Path) -> None:
         keep(here.state.shipped, Shipped(cause="it takes nothing"))
         (one,) = as_component(here)
         assert one.found is None and one.get.startswith("it takes nothing: ")
+        (table,) = diagnosis_page(Diagnosis(components=(one,), warnings=()))
+        assert isinstance(table, Table) and table.rows[0][1] == "fails", "it is here, and refuses"

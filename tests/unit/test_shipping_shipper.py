@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ class Sink:
         self.batches = 0
         self.broken = ""
 
-    def send(self, records: Sequence[Mapping[str, Any]]) -> None:
+    def send(self, records: Sequence[Mapping[str, Any]], *, meanwhile: Callable[[], None] = lambda: None) -> None:
         if self.broken:
             raise Undelivered(self.broken)
         self.batches += 1
@@ -140,7 +141,7 @@ def test_a_batch_of_empty_lines_is_bounded_by_what_is_written_of_them(world: Wor
         world.add(*[""] * 400, name=name)
     sizes, send = list[int](), world.sink.send
 
-    def measured(records: Sequence[Mapping[str, Any]]) -> None:
+    def measured(records: Sequence[Mapping[str, Any]], **_: Any) -> None:
         sizes.append(sum(len(written(one)) for one in records))
         send(records)
 
@@ -192,7 +193,7 @@ def test_what_nobody_foresaw_ends_no_shipping(world: World, monkeypatch: pytest.
     monkeypatch.setattr(module, "_LONGEST_PAUSE_S", 0.01)
     send, tries = world.sink.send, [0]
 
-    def fails(records: Sequence[Mapping[str, Any]]) -> None:
+    def fails(records: Sequence[Mapping[str, Any]], **_: Any) -> None:
         tries[0] += 1
         if tries[0] < 3:
             raise KeyError("what")
@@ -234,10 +235,28 @@ def test_what_goes_before_it_is_shipped_is_counted_once_and_told(world: World) -
     world.sink.broken = ""
     ship(world.shipper())
     assert world.sink.messages == ["one", "three", "four", "five"]
-    lost = (
-        f"at least {FULL_BYTES - size:,} bytes of logs were gone before they were shipped: {FULL_BYTES - size:,} by now"
+    ((happening, lost),) = world.said
+    told = r", written after \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d and before \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d UTC: "
+    bytes_ = f"{FULL_BYTES - size:,}"
+    assert happening == "lost"
+    assert re.fullmatch(
+        f"at least {bytes_} bytes of logs were gone before they were shipped{told}{bytes_} by now", lost
     )
-    assert world.said == [("lost", lost)]
+
+
+def test_what_comes_while_a_slow_sink_takes_a_batch_is_said_to_wait(world: World) -> None:
+    shipper, log = world.shipper(), world.log()
+    world.add("one")
+    seen = list[int]()
+
+    def slow(records: Sequence[Mapping[str, Any]], *, meanwhile: Callable[[], None] = lambda: None) -> None:
+        world.add("two", "three")
+        meanwhile()
+        seen.append(kept(world.folder / "shipped.json").behind_bytes)
+
+    world.sink.send = slow  # type: ignore[method-assign]
+    shipper.once()
+    assert seen == [log.stat().st_size], "all of it, as nothing of the batch is taken for good"
 
 
 def test_what_waits_and_goes_while_a_sink_refuses_from_the_first_line_on_is_counted(world: World) -> None:

@@ -89,6 +89,8 @@ def test_what_was_gone_before_it_was_read_is_counted(log: Path) -> None:
     assert [line.message for line in piece.lines] == ["three"]
     assert piece.begin is not None and piece.begin.offset == 0
     assert read(stream(log), piece.begin).lost_bytes == 0, "it is counted once"
+    assert (piece.lost_from, piece.lost_to) == (place.at, piece.lines[0].at) and place.at is not None
+    assert piece.end is not None and piece.end.at == piece.lines[-1].at
 
 
 def test_a_file_with_the_inode_of_another_is_another(log: Path) -> None:

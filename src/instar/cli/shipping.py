@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,9 +9,10 @@ from datetime import UTC, datetime
 from instar.operations.shipping import shipper
 from instar.shipping.progress import Shipped
 from instar.shipping.shipper import Happening
-from instar.telemetry.channels import Channel, Undelivered
+from instar.telemetry.channels import Channel
 from instar.telemetry.log import Log
 from instar.telemetry.metrics import Metrics, ShippedFigures
+from instar.telemetry.resending import Resending
 from instar.workspace import MachineWorkspace
 
 
@@ -20,25 +20,26 @@ class Shipping:
     """Goes on as long as the agent works, where the machine's file has logs go anywhere."""
 
     def __init__(self, workspace: MachineWorkspace, log: Log, metrics: Metrics, channels: Sequence[Channel]) -> None:
-        self._machine, self._log, self._metrics, self._channels = workspace.machine, log, metrics, channels
+        self._machine, self._log, self._metrics = workspace.machine, log, metrics
+        self._notices = Resending(channels, lambda cause: log.say("warning", "logs", cause))
         self._shipper = shipper(workspace, self._told, self._heard)
 
     def start(self) -> None:
         if self._shipper is not None:
+            self._notices.start()
             self._shipper.start()
 
     def stop(self) -> None:
         if self._shipper is not None:
             self._shipper.stop()
+            self._notices.stop()
 
     def _told(self, happening: Happening, text: str) -> None:
-        """Log it; of lines that are lost a notice is tried to be sent, once."""
+        """Log it; of lines that are lost a notice is sent."""
         self._log.say("info" if happening == "again" else "warning", "logs", text)
         if happening == "lost":
             notice = {"at": datetime.now(UTC).isoformat(), "kind": "logs-lost", "machine": self._machine, "text": text}
-            for channel in self._channels:
-                with contextlib.suppress(Undelivered):
-                    channel.send(json.dumps(notice).encode())
+            self._notices.tell(json.dumps(notice).encode())
 
     def _heard(self, shipped: Shipped) -> None:
         figures = ShippedFigures(

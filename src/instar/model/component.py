@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import field
+
 from instar.frozen import dataclass
+from instar.model.codec import ADDED
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -10,6 +13,7 @@ class Component:
     """``found`` is its version, or what else shows that it is here; None when it isn't.
 
     ``get`` says how to get it, for people. Without a ``required`` one nothing runs; without another, less is had.
+    ``instead``: what is shown of one that is not required and not found.
     """
 
     name: str
@@ -17,6 +21,7 @@ class Component:
     found: str | None
     get: str
     required: bool = True
+    instead: str = field(default="not here", metadata=ADDED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -99,7 +99,7 @@ def as_component(workspace: Workspace) -> Iterator[Component]:
         get = f"{error}: {_how_far(shipped)}"
     if shipped.cause is not None and found is not None:
         found, get = None, f"{shipped.cause}: {_how_far(shipped)}"
-    yield Component(name="logs.ship", purpose="ships logs", found=found, get=get, required=False)
+    yield Component(name="logs.ship", purpose="ships logs", found=found, get=get, required=False, instead="fails")
 
 
 def _how_far(shipped: Shipped) -> str:

@@ -93,6 +93,7 @@ class Log:
         self._file: int | None = None
         self._is_cut = False  # the last line has not ended
         self._missing = 0  # lines since the last that could be written
+        self._missing_since = 0  # when the first of them was lost, in milliseconds
         self._why = ""
         self._times = Times()
         self._count = self._counter()
@@ -102,11 +103,15 @@ class Log:
         return self._append(self._said(text), 0)
 
     def put(self, lines: Sequence[bytes]) -> None:
-        if self._missing and not self._append(self._said(f"{self._missing:,} lines are missing here: {self._why}"), 0):
+        if self._missing and not self._append(self._said(self._told()), 0):
             self._lose(len(lines), self._why)
         elif lines:
             self._missing = 0
             self._append(b"".join(lines), len(lines))
+
+    def _told(self) -> str:
+        since = self._times.written(self._missing_since).decode()
+        return f"{self._missing:,} lines are missing here, since {since}: {self._why}"
 
     def _said(self, text: str) -> bytes:
         return self._times.written(time.time_ns() // 1_000_000) + f" instar F ({text})\n".encode()
@@ -162,6 +167,8 @@ class Log:
         return True
 
     def _lose(self, count: int, why: str) -> None:
+        if not self._missing:
+            self._missing_since = time.time_ns() // 1_000_000
         self._missing, self._why = self._missing + count, why
         if self._count is not None and count:
             with contextlib.suppress(OSError, ValueError):

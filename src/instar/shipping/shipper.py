@@ -8,6 +8,7 @@ after each batch was taken (``shipped.json``), so that after a kill no more than
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ from instar.model.log_stream import LogStream
 from instar.shipping.progress import Shipped, keep, kept
 from instar.shipping.records import Find, record, written
 from instar.shipping.sinks import Sink, Undelivered
-from instar.shipping.tail import BATCH_BYTES, Place, read, waiting_bytes
+from instar.shipping.tail import BATCH_BYTES, Piece, Place, read, waiting_bytes
 
 _LOOK_EACH_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 30.0
@@ -40,6 +41,27 @@ class _Batch:
     records: list[Mapping[str, Any]] = field(default_factory=list)
     behind_bytes: int = 0
     more: bool = False
+
+
+@dataclass(slots=True)
+class _Around:
+    """When the lines were written between which some are gone, of all logs."""
+
+    before: list[str | None]
+    after: list[str | None]
+
+    def add(self, piece: Piece) -> None:
+        if piece.lost_bytes:
+            self.before.append(piece.lost_from)
+            self.after.append(piece.lost_to)
+
+    def __str__(self) -> str:
+        """Return from when to when at the most, as far as it is known. Times of one form sort as texts."""
+        first, last = min(filter(None, self.before), default=""), max(filter(None, self.after), default="")
+        since = f" after {first[:19]}" if first else ""
+        until = f" before {last[:19]}" if last else ""
+        known = " and".join(one for one in (since, until) if one)
+        return f", written{known} UTC" if known else ""
 
 
 class Shipper:
@@ -78,7 +100,7 @@ class Shipper:
         before, now = self._shipped, replace(self._shipped, places=batch.places, behind_bytes=batch.behind_bytes)
         if batch.records:
             try:
-                self._sink.send(batch.records)
+                self._sink.send(batch.records, meanwhile=functools.partial(self._wait, batch))
             except Exception:
                 self._wait(batch)
                 raise
@@ -95,7 +117,9 @@ class Shipper:
         streams = {f"{one.kind} {one.name}": one for one in self._streams()}
         places = {key: place for key, place in self._shipped.places.items() if key in streams}
         batch, room = _Batch(streams=streams, places=places, begins=dict(places)), BATCH_BYTES
-        lost = sum(place.size - place.offset for key, place in self._shipped.places.items() if key not in streams)
+        gone = [place for key, place in self._shipped.places.items() if key not in streams]
+        lost = sum(place.size - place.offset for place in gone)
+        around = _Around([place.at for place in gone if place.size > place.offset], [])
         is_full = False
         for key in self._in_turn(list(streams)):
             if room <= 0:
@@ -113,8 +137,9 @@ class Shipper:
             batch.more |= bool(piece.lines)
             room -= sum(len(written(one)) for one in found)
             lost += piece.lost_bytes
+            around.add(piece)
         if lost:
-            self._lose(lost, batch.begins)
+            self._lose(lost, batch.begins, around)
         return batch
 
     def _wait(self, batch: _Batch) -> None:
@@ -129,13 +154,11 @@ class Shipper:
         first = keys.index(self._next) if self._next in keys else 0
         return (*keys[first:], *keys[:first])
 
-    def _lose(self, lost: int, places: Mapping[str, Place]) -> None:
+    def _lose(self, lost: int, places: Mapping[str, Place], around: _Around) -> None:
         """Write down what is lost, and where it goes on: it is counted once, however often the rest is tried."""
         self._keep(replace(self._shipped, places=places, lost_bytes=self._shipped.lost_bytes + lost))
-        text = (
-            f"at least {lost:,} bytes of logs were gone before they were shipped: {self._shipped.lost_bytes:,} by now"
-        )
-        self._told("lost", text)
+        by_now = f"{self._shipped.lost_bytes:,} by now"
+        self._told("lost", f"at least {lost:,} bytes of logs were gone before they were shipped{around}: {by_now}")
 
     def _keep(self, shipped: Shipped) -> None:
         before, self._shipped = self._shipped, shipped

@@ -7,20 +7,32 @@ import os
 import socket
 import stat
 import subprocess
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from instar import process
 from instar.errors import InstarError
 from instar.model.machine import ShipSettings
+from instar.model.printable import printable
 from instar.permissions import find_other_on_the_way, other_adder
 from instar.shipping.records import written
 
 TIMEOUT_S: Final = 10.0
 COMMAND_S: Final = 30.0
 JOURNAL: Final = Path("/run/systemd/journal/socket")
+LOOK_EACH_S: Final = 1.0
+_TAIL_BYTES: Final = 4_096
+_WORDS: Final = 300  # of what a command says; its line may have a secret, and is shown to root
+_WORDS_S: Final = 1.0
 Records = Sequence[Mapping[str, Any]]
+Meanwhile = Callable[[], None]
+
+
+def nothing() -> None:
+    """Nobody wants to know."""
 
 
 class Undelivered(Exception):
@@ -30,8 +42,9 @@ class Undelivered(Exception):
 class Sink(Protocol):
     """Takes batches, one at a time."""
 
-    def send(self, records: Records) -> None:
-        """Return when all of them are taken. Raises Undelivered; then all of them are sent again."""
+    def send(self, records: Records, *, meanwhile: Meanwhile = nothing) -> None:
+        """Return when all of them are taken. Raises Undelivered; then all of them are sent again. Where that goes on
+        for long, ``meanwhile`` is called about once a second."""
 
     def check(self) -> None:
         """Raises Undelivered where nothing could be sent now. Sends nothing."""
@@ -46,7 +59,8 @@ class Command:
     def __init__(self, argv: Sequence[str], *, timeout_s: float = COMMAND_S) -> None:
         self._argv, self._timeout_s = tuple(argv), timeout_s
 
-    def send(self, records: Records) -> None:
+    def send(self, records: Records, *, meanwhile: Meanwhile = nothing) -> None:
+        said = _LastWords()
         try:
             process.run(
                 self._argv,
@@ -56,16 +70,45 @@ class Command:
                 cwd=process.ANYWHERE,
                 umask=process.MASK,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+                stderr=said.pipe,
             )
         except (InstarError, OSError) as error:
-            raise Undelivered(str(error)) from error
+            raise Undelivered(f"{error}{said.text()}") from error
+        finally:
+            said.close()
 
     def check(self) -> None:
         if process.find_program(self._argv[0]) is None:
             raise Undelivered(f"there is no program '{self._argv[0]}' that can be run")
 
     def close(self) -> None: ...
+
+
+class _LastWords:
+    """What a program wrote to its standard error last, however much that was."""
+
+    def __init__(self) -> None:
+        self._reading, self.pipe = os.pipe()
+        self._tail, self._is_open = b"", True
+        self._thread = threading.Thread(target=self._read, name="last words", daemon=True)
+        self._thread.start()
+
+    def text(self) -> str:
+        """Return ": LINE", the last that is not empty; nothing where there is none."""
+        self.close()
+        self._thread.join(timeout=_WORDS_S)  # a child of its own may hold the pipe for longer
+        lines = [line for line in self._tail.decode(errors="replace").splitlines() if line.strip()]
+        return f": {printable(lines[-1].strip())[:_WORDS]}" if lines else ""
+
+    def close(self) -> None:
+        if self._is_open:
+            os.close(self.pipe)
+            self._is_open = False
+
+    def _read(self) -> None:
+        with os.fdopen(self._reading, "rb", buffering=0) as pipe:
+            while data := pipe.read(65_536):
+                self._tail = (self._tail + data)[-_TAIL_BYTES:]
 
 
 class File:
@@ -76,7 +119,7 @@ class File:
         self._path = path
         self._is_cut = False
 
-    def send(self, records: Records) -> None:
+    def send(self, records: Records, *, meanwhile: Meanwhile = nothing) -> None:
         with self._opened() as file:
             rest = memoryview((b"\n" if self._is_cut else b"") + b"".join(map(written, records)))
             try:
@@ -134,18 +177,31 @@ class Socket:
         self._address, self._timeout_s = address, timeout_s
         self._open: socket.socket | None = None
 
-    def send(self, records: Records) -> None:
+    def send(self, records: Records, *, meanwhile: Meanwhile = nothing) -> None:
         rest = memoryview(b"".join(map(written, records)))
         try:
             if self._open is None or _has_ended(self._open):
                 self.close()
                 self._open = self._connected()
-            self._open.settimeout(self._timeout_s)
-            while rest:
-                rest = rest[self._open.send(rest) :]
+            self._open.settimeout(min(LOOK_EACH_S, self._timeout_s))
+            self._sent(self._open, rest, meanwhile)
         except OSError as error:
             self.close()
             raise self._refused(error) from error
+
+    def _sent(self, to: socket.socket, rest: memoryview, meanwhile: Meanwhile) -> None:
+        """Raises OSError: TimeoutError where nothing was taken for too long."""
+        taken_at = looked_at = time.monotonic()
+        while rest:
+            try:
+                rest = rest[to.send(rest) :]
+                taken_at = time.monotonic()
+            except TimeoutError:
+                if time.monotonic() - taken_at >= self._timeout_s:
+                    raise
+            if time.monotonic() - looked_at >= LOOK_EACH_S:
+                looked_at = time.monotonic()
+                meanwhile()
 
     def check(self) -> None:
         try:
@@ -183,7 +239,7 @@ class Journald:
     def __init__(self, path: Path = JOURNAL, *, timeout_s: float = TIMEOUT_S) -> None:
         self._path, self._timeout_s = path, timeout_s
 
-    def send(self, records: Records) -> None:
+    def send(self, records: Records, *, meanwhile: Meanwhile = nothing) -> None:
         with self._connected() as journal:
             try:
                 for one in records:

@@ -23,12 +23,13 @@ _HEAD_BYTES: Final = 128
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
     """How far a log was shipped: ``offset`` in the file of that ``inode`` that begins with ``head`` (hexadecimal) and
-    had ``size`` bytes then."""
+    had ``size`` bytes then. ``at``: when the last line before it was written, as the log has it."""
 
     inode: int
     head: str
     offset: int
     size: int
+    at: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,13 +44,16 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Piece:
-    """What was read of a log, from where to where, how many bytes before it are gone, and how many come after it."""
+    """What was read of a log, from where to where, how many bytes before it are gone, and how many come after it.
+    ``lost_from`` and ``lost_to``: the times of the lines around those that are gone, as far as they are known."""
 
     lines: tuple[Line, ...]
     begin: Place | None
     end: Place | None
     lost_bytes: int = 0
     behind_bytes: int = 0
+    lost_from: str | None = None
+    lost_to: str | None = None
 
 
 def read(stream: LogStream, place: Place | None, most_bytes: int = BATCH_BYTES) -> Piece:
@@ -110,8 +114,10 @@ def _read(files: Sequence[IO[bytes]], place: Place | None, most_bytes: int) -> P
     lost = 0 if place is None or number is not None else max(FULL_BYTES, place.size) - place.offset
     now, offset = (number, place.offset) if place is not None and number is not None else (0, 0)
     if not files:
-        return Piece(lines=(), begin=None, end=None, lost_bytes=0 if place is None else place.size - place.offset)
-    lines, begin = list[Line](), _place(files[now], offset)
+        gone = 0 if place is None else place.size - place.offset
+        return Piece(lines=(), begin=None, end=None, lost_bytes=gone, lost_from=place.at if place is not None else None)
+    at = None if place is None else place.at
+    lines, begin = list[Line](), _place(files[now], offset, at)
     while True:
         data = _whole(os.pread(files[now].fileno(), most_bytes, offset), most_bytes)
         lines += parsed(data)
@@ -121,8 +127,17 @@ def _read(files: Sequence[IO[bytes]], place: Place | None, most_bytes: int) -> P
         now, offset = now + 1, 0  # what is left there is a line that was cut
     sizes = [os.fstat(file.fileno()).st_size for file in files]
     behind = sizes[now] - offset + sum(sizes[now + 1 :])
-    end = _place(files[now], offset)
-    return Piece(lines=tuple(lines), begin=begin, end=end, lost_bytes=lost, behind_bytes=behind)
+    end = _place(files[now], offset, lines[-1].at if lines else at)
+    around = (at, lines[0].at if lines else None) if lost else (None, None)
+    return Piece(
+        lines=tuple(lines),
+        begin=begin,
+        end=end,
+        lost_bytes=lost,
+        behind_bytes=behind,
+        lost_from=around[0],
+        lost_to=around[1],
+    )
 
 
 def _whole(data: bytes, asked: int) -> bytes:
@@ -138,9 +153,9 @@ def _is_at(file: IO[bytes], place: Place) -> bool:
     )
 
 
-def _place(file: IO[bytes], offset: int) -> Place:
+def _place(file: IO[bytes], offset: int, at: str | None) -> Place:
     found, head = os.fstat(file.fileno()), os.pread(file.fileno(), _HEAD_BYTES, 0)
-    return Place(inode=found.st_ino, head=head.hex(), offset=offset, size=found.st_size)
+    return Place(inode=found.st_ino, head=head.hex(), offset=offset, size=found.st_size, at=at)
 
 
 @mutable(slots=True)

@@ -17,7 +17,7 @@ def diagnosis_page(diagnosis: Diagnosis) -> Page:
     rows = [
         (
             one.name,
-            one.found or ("MISSING" if one.required else "not here"),
+            one.found or ("MISSING" if one.required else one.instead),
             one.purpose,
             "" if one.found else one.get,
         )
