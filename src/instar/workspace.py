@@ -93,6 +93,7 @@ class MachineWorkspace:
             trees.remove(path)
         with contextlib.suppress(OSError):
             self.state.readers_socket.unlink(missing_ok=True)
+            self.state.readers_socket.parent.rmdir()  # unless another state directory has readers
         stays = tuple(sorted(self.state.root.iterdir()))
         if not stays:
             self.state.root.rmdir()

@@ -103,4 +103,14 @@ def test_what_is_expected_is_told_as_before(capfd: pytest.CaptureFixture[str]) -
     assert door._status_of(FileNotFoundError(2, "No such file or directory", "/x")) == 1
     assert "cannot go on: No such file or directory '/x'" in capfd.readouterr().err
     assert door._status_of(KeyboardInterrupt()) == 130
-    assert door._status_of(BrokenPipeError()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [(["explain", "dev"], 0), (["logs", "dev", "-f"], 0), (["deploy", "dev"], 1), (["drift"], 1), ([], 1)],
+)
+def test_who_reads_no_more_has_had_enough_of_what_only_shows(
+    words: list[str], status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door.sys, "argv", ["instar", *words])
+    assert door._status_of(BrokenPipeError()) == status

@@ -13,6 +13,7 @@ from instar.model.definition import Service
 from instar.model.doors import Door
 from instar.model.environment import Settings
 from instar.model.plan import DeployPlan, PlannedRole
+from instar.operations.changes import differences, written
 from instar.operations.doors import (
     door_warnings,
     planned_roles,
@@ -21,7 +22,6 @@ from instar.operations.doors import (
     refuse_other_first,
     shut_port_warnings,
 )
-from instar.operations.plan import differences, written
 from instar.views.plans import plan_page
 
 API = dataclasses.replace(HTTP, port=9000)

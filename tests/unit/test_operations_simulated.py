@@ -15,7 +15,7 @@ import pytest
 from instar.cancellation import Cancellation
 from instar.errors import Refused, RouterUnreachable
 from instar.ledger import Ledger
-from instar.model.environment import Analysis, Network, RolloutRules, RolloutStep, Settings
+from instar.model.environment import Analysis, Network, Replace, RolloutRules, RolloutStep, Settings
 from instar.model.outcome import RolloutOutcome
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId
@@ -194,3 +194,11 @@ def test_settings_that_an_engine_cannot_give_are_refused(tmp_path: Path, setting
         with pytest.raises(Refused, match=f"cannot {what}.* for 'guestbook/dev': provider 'local' does not do that"):
             Bench(world, ledger, tmp_path).deploy("1", dataclasses.replace(THREE, **settings))
         assert ledger.find_environment(ENV) is None
+
+
+def test_what_is_other_in_settings_is_said_key_by_key(bench: Bench) -> None:
+    bench.deploy("1")
+    bench.deploy("2", dataclasses.replace(THREE, instances=2, replace=Replace(budget=7)))
+    (told,) = [one for one in bench.told if one.stage == "settings"]
+    assert told.text == "changed: instances, replace"
+    assert told.detail == ("instances: 3 → 2", "replace.budget: 5 → 7")

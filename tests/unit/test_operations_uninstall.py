@@ -14,6 +14,7 @@ from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
 from instar.operations.uninstall import plan_uninstall, uninstall
+from instar.workspace import MachineWorkspace
 
 SHOP = EnvironmentId(service="shop", name="production")
 HERE = SimpleNamespace(environment=EnvironmentId(service="hello", name="dev"), name="data", used_bytes=7)
@@ -77,3 +78,20 @@ def test_a_folder_with_volumes_of_somebody_else_is_left_alone(workspace: Any) ->
     workspace.state.id_file.unlink()
     with pytest.raises(Refused, match=r"nothing says that .* and there is 'volumes' in it"):
         plan_uninstall(workspace)
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_the_folder_of_readers_goes_with_the_last_who_had_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: bool
+) -> None:
+    folder = tmp_path / "instar.readers"
+    monkeypatch.setattr("instar.model.state.READERS", folder)
+    state = StateDirectory(tmp_path / "home", tmp_path / "home/run")
+    state.root.mkdir()
+    folder.mkdir()
+    state.readers_socket.touch()
+    if others:
+        (folder / "another.sock").touch()
+    workspace: Any = SimpleNamespace(state=state)
+    assert MachineWorkspace.remove_state(workspace, keep=()) == ()
+    assert (folder.exists(), state.root.exists()) == (others, False)

@@ -19,6 +19,7 @@ from instar.model.progress import Progress
 from instar.model.release import EnvironmentId
 from instar.model.rollout_happenings import RolloutAborted
 from instar.operations.agent import Agent
+from instar.operations.changes import differences
 from instar.operations.converge import converge
 from instar.operations.deploy import begin, deploy
 from instar.operations.destroy import destroy
@@ -26,7 +27,7 @@ from instar.operations.drift import drift
 from instar.operations.environments import find_environment
 from instar.operations.locks import hold_environment, keep_from_gc
 from instar.operations.maintenance import set_maintenance
-from instar.operations.plan import differences, plan, plan_promotion
+from instar.operations.plan import plan, plan_promotion
 from instar.operations.promote import promote
 from instar.operations.rollback import rollback
 from instar.operations.rollout import abort, pause, resume

@@ -128,7 +128,12 @@ def logs(
     def written(line: LogLine) -> str:
         return log_json(line) if as_json else log_text(line, named=named, short=short)
 
-    return look(question, matching=_pattern(grep) if grep is not None else None, line=written)
+    try:
+        return look(question, matching=_pattern(grep) if grep is not None else None, line=written)
+    except KeyboardInterrupt:
+        if not follow:
+            raise
+        return 130  # it has no other end
 
 
 def _require_one_choice(instance: str | None, beside: tuple[str, ...], chosen: Mapping[str, object]) -> None:

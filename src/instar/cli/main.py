@@ -88,6 +88,10 @@ _FAMILIAR = {
 }
 
 
+# what changes nothing, and says nothing by its exit status: who has read enough of it, as `head` does, has all
+_SHOW = frozenset({"config", "explain", "history", "images", "logs", "schema", "status", "top"})
+
+
 class Commands(click.Group):
     """Commands in the order of a first day, each imported only when it is wanted."""
 
@@ -169,7 +173,7 @@ def _status_of(error: Exception | KeyboardInterrupt) -> int:
             warn("interrupted")
             return 130
         case BrokenPipeError():
-            pass
+            return 0 if _asked() in _SHOW else 1
         case InstarError():
             return _tell(error)
         case OSError():
@@ -178,6 +182,11 @@ def _status_of(error: Exception | KeyboardInterrupt) -> int:
         case _:
             crashes.report(error)
     return 1
+
+
+def _asked() -> str:
+    """Return which command it is."""
+    return next((word for word in sys.argv[1:] if not word.startswith("-")), "")
 
 
 def _flush(stream: TextIO | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -14,24 +15,27 @@ from instar.cli.options import (
     open_workspace,
     service_beside,
 )
-from instar.cli.screen import say_json, show
+from instar.cli.screen import say, say_json, show
 
 
 @click.command()
 @environment_argument
 @click.argument("verb", required=False, type=click.Choice(["run"]), metavar="[run")
 @click.argument("name", required=False, metavar="NAME]")
+@click.option("--wait", is_flag=True, help="Of run: wait for its end; exit 1 unless it ended with 0.")
 @file_option
 @json_option
-def schedule(environment: str, verb: str | None, name: str | None, file: Path, as_json: bool) -> int:
+def schedule(environment: str, verb: str | None, name: str | None, wait: bool, file: Path, as_json: bool) -> int:
     """List what runs by the clock in ENV, when each did last, how that ended, and when it will next.
 
     run NAME begins one now, beside what the clock begins. The definition says what runs: 'schedule' of an environment;
     the agent begins it, in an instance of its own of the active release.
     """
-    from instar.operations.schedule import begin_now
+    from instar.operations.schedule import await_end, begin_now
     from instar.views.schedules import begun_json, begun_page
 
+    if wait and verb is None:
+        raise click.UsageError("--wait is of: instar schedule ENV run NAME")
     if verb is None:
         from instar.cli.looking import look
         from instar.reading.questions import Schedule
@@ -41,5 +45,11 @@ def schedule(environment: str, verb: str | None, name: str | None, file: Path, a
     if name is None:
         raise click.UsageError("which one? instar schedule ENV lists them")
     begun = begin_now(workspace, find_own_environment(workspace, environment, file), name)
-    say_json(begun_json(begun)) if as_json else show(begun_page(begun))
-    return 0
+    if not wait:
+        say_json(begun_json(begun)) if as_json else show(begun_page(begun))
+        return 0
+    if not as_json:
+        show(begun_page(replace(begun, agent=begun.agent or "")))  # its end is seen to here
+    outcome = await_end(workspace, begun)
+    say_json({**begun_json(begun), "outcome": outcome}) if as_json else say(f"{begun.task} ended: {outcome}")
+    return 0 if outcome == "done" else 1

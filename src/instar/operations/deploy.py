@@ -6,12 +6,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from instar.control.steps import waits_for_somebody
 from instar.errors import Refused, UsageError
 from instar.ledger.names import OthersNames
-from instar.model.codec import to_json
 from instar.model.configuration import Configuration
 from instar.model.digest import Digest
 from instar.model.environment import Environment, Settings
@@ -21,6 +20,7 @@ from instar.model.outcome import RolloutOutcome
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, EnvironmentState, Release, RolloutKind
 from instar.model.uses import Used
+from instar.operations.changes import differences, written
 from instar.operations.converge import (
     clear_orphans,
     converge,
@@ -50,6 +50,8 @@ from instar.providers.package import release_settings_of
 if TYPE_CHECKING:
     from instar.certificates.pem import Pair
     from instar.definition import Loaded
+
+_SHOWN: Final = 12  # changes of settings
 
 
 def deploy(
@@ -368,10 +370,13 @@ def _tell(workspace: Workspace, state: EnvironmentState | None, settings: Settin
 
     for text in (*warnings, *cut_connections(workspace, state, settings)):
         workspace.report(Progress(stage="note", text=text, kind="warning"))
-    before, after = to_json(state.settings) if state else {}, to_json(settings)
-    changed = [name for name in sorted({*before, *after}) if before and before.get(name) != after.get(name)]
-    if changed:
-        workspace.report(Progress(stage="settings", text=f"changed: {', '.join(changed)}"))
+    after = written(settings, settings.provider)
+    changes = differences(written(state.settings, settings.provider), after) if state else ()
+    if changes:
+        keys = dict.fromkeys(one.what.partition(".")[0] for one in changes)
+        lines = [f"{one.what}: {one.before or '—'} → {one.after or '—'}" for one in changes[:_SHOWN]]
+        lines += [f"and {len(changes) - _SHOWN} more"] if len(changes) > _SHOWN else []
+        workspace.report(Progress(stage="settings", text=f"changed: {', '.join(keys)}", detail=tuple(lines)))
     today = workspace.ledger.now().date()
     for rule in settings.drift.ignore:
         if date.fromisoformat(rule.until) < today:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from instar.errors import Refused
 from instar.model.release import EnvironmentState, Release
 from instar.model.release_diff import ReleaseDiff
+from instar.operations.changes import differences, written
 from instar.operations.image_diff import image_diff
-from instar.operations.plan import differences, written
 from instar.operations.workspace import Workspace
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from instar.control.forecast import forecast
 from instar.definition import Loaded
 from instar.frozen import dataclass
-from instar.model.codec import to_json
 from instar.model.configuration import Configuration
 from instar.model.digest import Digest
 from instar.model.environment import Environment, Settings
@@ -18,6 +16,7 @@ from instar.model.reference import Repository
 from instar.model.release import EnvironmentId, EnvironmentState, Release
 from instar.operations.bake import plan as plan_bake
 from instar.operations.certificates import planned_change, read_files
+from instar.operations.changes import differences, written
 from instar.operations.connections import cut_connections
 from instar.operations.converge import refuse_other_provider
 from instar.operations.data import keeping, keeps
@@ -40,8 +39,6 @@ from instar.operations.secret_values import digests_of
 from instar.operations.transfers import digest_for_release
 from instar.operations.uses import circle_warnings, uses_of
 from instar.operations.workspace import Workspace
-
-_NOTHING = "—"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -212,16 +209,6 @@ def _inside(workspace: Workspace, loaded: Loaded, active: Release | None, image:
     return image_diff(workspace, active.image, image.digest)
 
 
-def written(value: Settings | Configuration, provider: str) -> dict[str, Any]:
-    """Return it as JSON, what is the provider's own under its name, as the definition has it."""
-    found = dict(to_json(value))
-    doors = found.pop("doors", None)
-    if doors:
-        found["door"] = {key.removeprefix("."): door for key, door in doors.items()}
-    own = found.pop("provider_settings", None)
-    return {**found, provider: own} if own else found
-
-
 def _unasked(workspace: Workspace, provider: str) -> Iterator[str]:
     """Say that nobody has asked what is not this machine whether it could do it."""
     if not workspace.provider_package(provider).traits.of_one_machine:
@@ -239,20 +226,3 @@ def _not_as_wanted(workspace: Workspace, state: EnvironmentState) -> list[Planne
     observed = workspace.provider(state.settings.provider).observe(state.id, instances).groups
     dead = sum(1 for one in observed if one.state not in ("running", "ending"))
     return [PlannedChange(what="instances", before=f"{dead} ended", after="replaced")] if dead else []
-
-
-def differences(
-    before: Mapping[str, object], after: Mapping[str, object], prefix: str = ""
-) -> tuple[PlannedChange, ...]:
-    old, new = dict(_leaves(before, prefix)), dict(_leaves(after, prefix))
-    return tuple(
-        PlannedChange(what=name, before=old.get(name), after=new.get(name))
-        for name in sorted(old.keys() | new.keys())
-        if (old.get(name) or _NOTHING) != (new.get(name) or _NOTHING)
-    )
-
-
-def _leaves(value: object, prefix: str) -> list[tuple[str, str]]:
-    if isinstance(value, Mapping):
-        return [leaf for key, item in value.items() for leaf in _leaves(item, f"{prefix}{key}.")]
-    return [(prefix.rstrip("."), _NOTHING if value is None or value == [] else str(value))]

@@ -6,9 +6,9 @@ from instar.control.forecast import forecast
 from instar.model.configuration import Configuration
 from instar.model.plan import PlannedChange, RollbackPlan
 from instar.model.release import EnvironmentState, Instance, Release
+from instar.operations.changes import differences, written
 from instar.operations.converge import find_held_volume
 from instar.operations.doors import door_warnings, planned_roles
-from instar.operations.plan import differences, written
 from instar.operations.rollback import (
     data_hints,
     data_of_rollback,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Mapping
+from typing import Final
 
 from instar.control.actions import RunTask
 from instar.control.schedule import is_zone_known, next_at, outcome_of
-from instar.errors import InstarError, NotFound, ProviderError, Refused
+from instar.errors import EnvironmentBusy, InstarError, NotFound, ProviderError, Refused
 from instar.model.occurrence import SCHEDULED, Occurrence
 from instar.model.release import Command, EnvironmentState, Release
 from instar.model.schedule import Begun, Schedule, ScheduledEntry
@@ -15,6 +16,8 @@ from instar.operations.converge import make_loop, refuse_destroying
 from instar.operations.locks import agent_in_charge, hold_environment
 from instar.operations.privilege import require_root_for
 from instar.operations.workspace import Workspace
+
+_LOOK_EACH_S: Final = 0.5
 
 
 def schedule(workspace: Workspace, environment: EnvironmentState) -> Schedule:
@@ -94,6 +97,21 @@ def begin_now(workspace: Workspace, environment: EnvironmentState, name: str) ->
         instance=instance.id,
         agent=_agent(workspace, state),
     )
+
+
+def await_end(workspace: Workspace, begun: Begun) -> str:
+    """Return how a command of the schedule ended, once it has: "done", or what went wrong. Without an agent its end is
+    written down here."""
+    while True:
+        runs = workspace.ledger.tasks(begun.environment, begun.release)
+        outcome = next((one.outcome for one in runs if one.instance == begun.instance), None)
+        if outcome is not None:
+            return outcome
+        workspace.cancellation.pause(_LOOK_EACH_S)
+        if _agent(workspace, workspace.ledger.get_environment(begun.environment)) is None:
+            with contextlib.suppress(EnvironmentBusy), hold_environment(workspace, begun.environment):
+                state = workspace.ledger.get_environment(begun.environment)
+                make_loop(workspace, workspace.provider(state.settings.provider)).begin(state.id).clear()
 
 
 def _active(workspace: Workspace, state: EnvironmentState) -> Release:

@@ -30,10 +30,17 @@ def schedule_page(found: Schedule) -> Page:
         yield f"{found.environment} has no schedule"
         return
     rows = [
-        (one.name, _when(one.task), _at(one.last_due_at), _outcome(one), _at(one.missed_at), _at(one.next_at))
+        (
+            one.name,
+            _when(one.task),
+            _at(one.last_due_at) or "never",
+            _outcome(one),
+            _at(one.missed_at),
+            _at(one.next_at),
+        )
         for one in found.entries
     ]
-    header = ("NAME", "WHEN", "LAST (UTC)", "WHICH ENDED", "MISSED (UTC)", "NEXT (UTC)")
+    header = ("NAME", "WHEN", "LAST (UTC)", "OUTCOME", "MISSED (UTC)", "NEXT (UTC)")
     shown = [
         column for column in range(len(header)) if header[column] != "MISSED (UTC)" or any(row[column] for row in rows)
     ]
@@ -99,7 +106,7 @@ def _when(task: ScheduledTask) -> str:
 
 def _outcome(one: ScheduledEntry) -> str:
     if one.last is None:
-        return ""
+        return "—"
     text = one.outcome or "runs"
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 

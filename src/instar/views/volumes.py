@@ -83,14 +83,14 @@ def snapshots_page(snapshots: Sequence[VolumeSnapshot]) -> Page:
             str(one.number),
             f"{one.at:%Y-%m-%d %H:%M:%S}",
             "?" if one.used_bytes is None else size_text(one.used_bytes),
-            "of a running service" if one.running else "of nothing that ran",
+            "while instances ran" if one.running else "at rest",
             "somebody asked" if one.cause is None else f"left by release {one.cause.release} before {one.cause.before}",
             one.where,
         )
         for one in snapshots
     ]
     if rows:
-        header = ("ENVIRONMENT", "VOLUME", "SNAPSHOT", "AT (UTC)", "SIZE", "TAKEN", "WHY", "WHERE")
+        header = ("ENVIRONMENT", "VOLUME", "SNAPSHOT", "AT (UTC)", "SIZE", "DATA", "WHY", "WHERE")
         yield Table(rows=rows, header=header)
     else:
         yield "no snapshot of a volume is kept here: instar volumes snapshot SERVICE/ENV NAME"
