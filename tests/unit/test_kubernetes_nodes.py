@@ -67,6 +67,7 @@ def test_nodes_of_no_such_architecture_are_told_of_before_anything_is_made(world
     ("told", "about"),
     [
         ("Failed to pull image: pull access denied", "(without a password: 'kubernetes.pull_secret' names"),
+        ("Error: ErrImagePull", "(without a password: 'kubernetes.pull_secret' names"),
         ("0/1 nodes: 1 didn't match Pod's node affinity/selector", "(it needs a node with kubernetes.io/arch="),
     ],
 )

@@ -262,7 +262,7 @@ def _warned(pods: Sequence[Object], warnings: Mapping[str, str]) -> str | None:
 
 def _of_settings(pod: Object, said: str) -> str:
     """Say what of the settings an event is about, where its words have that in them."""
-    if "pull" in said:
+    if "pull" in said.lower():
         return _login(pod)
     return _needed(pod) if "node selector" in said or "affinity/selector" in said else ""
 
