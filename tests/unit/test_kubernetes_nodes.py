@@ -9,6 +9,7 @@ import pytest
 from kubernetes_values import ENV, SETTINGS, World
 
 from cluster_stub import ClusterStub, Fault
+from instar.providers.kubernetes.observation import last_warnings
 from instar.providers.kubernetes.pod_settings import release_settings
 
 
@@ -78,3 +79,16 @@ def test_an_event_says_so_too_before_a_pod_does(world: World, stub: ClusterStub,
     stub.put("events", "shop", event)
     reason = world.provider.observe(ENV, [group]).groups[0].reason
     assert reason is not None and reason.startswith(f"{group.id}-0: {told} {about}")
+
+
+def test_the_cause_of_a_pull_is_said_and_not_that_it_failed() -> None:
+    said = ["Failed to pull image: 401 Unauthorized", "Error: ErrImagePull", "Error: ImagePullBackOff"]
+    events = [
+        {"message": one, "lastTimestamp": f"2026-11-30T12:00:0{second}Z", "involvedObject": {"name": "pod"}}
+        for second, one in enumerate(said)
+    ]
+    assert last_warnings(events) == {"pod": said[0]}
+    assert last_warnings(events[1:]) == {"pod": said[2]}
+    assert last_warnings([*events, {**events[2], "message": "Readiness probe failed"}]) == {
+        "pod": "Readiness probe failed"
+    }

@@ -29,6 +29,7 @@ from instar.providers.kubernetes.originals import altered
 
 _BY_SIGNAL: Final = 128
 _BAD_PULL: Final = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
+_SAYS_NO_CAUSE: Final = ("Error: ErrImagePull", "Error: ImagePullBackOff")
 _NOT_BEGUN: Final = ("StartError", "ContainerCannotRun", "CreateContainerError", "RunContainerError")
 
 Object = Mapping[str, Any]
@@ -239,8 +240,9 @@ def _scaled(deployment: Object, group: Instance) -> str | None:
 
 
 def last_warnings(events: Iterable[Object]) -> Mapping[str, str]:
-    """Return what was said last of each object that something is wrong with."""
-    found = sorted(events, key=said_at)
+    """Return what was said last of each object that something is wrong with: more than that a pull failed, where its
+    cause was said before."""
+    found = sorted(events, key=lambda one: (one.get("message") not in _SAYS_NO_CAUSE, said_at(one)))
     return {str((one.get("involvedObject") or {}).get("name")): str(one.get("message")) for one in found}
 
 
