@@ -17,6 +17,7 @@ import pytest
 from backup_home import DEV, KEY, Home, fill, write
 from leases import lease_held
 
+from deep_folders import depth_of, nest
 from instar.backup.outcomes import Made
 from instar.backup.trees import DEEPEST, Planting, Tree
 from instar.backup.writing import Member
@@ -139,36 +140,13 @@ def test_a_folder_that_becomes_a_link_leads_nowhere(folder: Path, tmp_path: Path
     assert not any(b"of root" in data for _, _, data in found)
 
 
-def nest(folder: Path, depth: int, name: str = "d") -> None:
-    """Make so many folders, one in another, with a file in the last."""
-    here = os.open(folder, os.O_RDONLY)
-    for _ in range(depth):
-        os.mkdir(name, dir_fd=here)
-        below = os.open(name, os.O_RDONLY, dir_fd=here)
-        os.close(here)
-        here = below
-    os.close(os.open("last", os.O_WRONLY | os.O_CREAT, 0o600, dir_fd=here))
-    os.close(here)
-
-
-def depth_of(folder: Path, name: str = "d") -> tuple[int, list[str]]:
-    """Return how many folders are one in another, and what is in the last."""
-    here, depth = os.open(folder, os.O_RDONLY), 0
-    while name in (names := [one.name for one in os.scandir(here)]):
-        below = os.open(name, os.O_RDONLY, dir_fd=here)
-        os.close(here)
-        here, depth = below, depth + 1
-    os.close(here)
-    return depth, names
-
-
 def back_up(home: Home, file: Path) -> Made:
     return making.backup(home.open(), file, keys=(), key_files=(), secrets=False, volumes=True)
 
 
 def test_folders_that_are_nested_deep_are_there_again(home: Home, folder: Path, tmp_path: Path) -> None:
     """Deeper than Python can call itself, than a process may have files open, and than a path can say."""
-    nest(folder, 3_000)
+    nest(folder, 3_000, last="last")
     (folder / "z").write_text("after it")
     made = back_up(home, tmp_path / "backup.tar")
     assert made.lost == {}
@@ -186,7 +164,7 @@ def test_folders_that_are_nested_deep_are_there_again(home: Home, folder: Path, 
 
 
 def test_what_is_nested_without_end_is_left_out_and_said(home: Home, folder: Path, tmp_path: Path) -> None:
-    nest(folder, DEEPEST + 2)
+    nest(folder, DEEPEST + 2, last="last")
     (folder / "z").write_text("after it")
     made = back_up(home, tmp_path / "backup.tar")
     (text,) = made.lost["web/dev data"]
@@ -208,7 +186,7 @@ def test_a_folder_that_is_moved_while_it_is_read_leads_nowhere(
     """What is above it is somebody else's by then."""
     (tmp_path / "theirs").write_text("of root")
     (folder / "other").mkdir()
-    nest(folder, 3)
+    nest(folder, 3, last="last")
     (folder / "d/d/z").write_text("after it")
     (folder / "z").write_text("after it")
     tree, found = Tree(folder, NAME), []

@@ -6,10 +6,12 @@ import os
 import py_compile
 import socket
 import stat
+import sys
 from pathlib import Path
 
 import pytest
 
+from deep_folders import nest
 from instar.bake.normalise import Strip, normalise
 from instar.errors import BakeError
 from instar.host.filesystems import trees
@@ -56,7 +58,10 @@ def test_a_link_among_the_logs_stays(tmp_path: Path) -> None:
     assert left(tmp_path, Strip.INSTALLATION) == {"var/log/access.log"}
 
 
-def test_bytecode_that_is_valid_by_time_goes_and_by_content_stays(tmp_path: Path) -> None:
+def test_bytecode_that_is_valid_by_time_goes_and_by_content_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "pycache_prefix", None)  # beside its source, as in an image
     for name, mode in (("time", "TIMESTAMP"), ("checked", "CHECKED_HASH"), ("unchecked", "UNCHECKED_HASH")):
         make(tmp_path, f"{name}/x.py")
         (tmp_path / name / "x.py").write_text("x = 1\n")
@@ -108,13 +113,7 @@ def test_devices_pipes_and_sockets_are_refused(tmp_path: Path, monkeypatch: pyte
 def test_a_tree_that_is_too_deep_is_refused_and_can_be_removed(tmp_path: Path) -> None:
     upper = tmp_path / "upper"
     upper.mkdir()
-    at = os.open(upper, os.O_RDONLY)
-    for _ in range(1_200):
-        os.mkdir("d", dir_fd=at)
-        below = os.open("d", os.O_RDONLY, dir_fd=at)
-        os.close(at)
-        at = below
-    os.close(at)
+    nest(upper, 1_200)
     with pytest.raises(BakeError, match="nested more than 256 deep"):
         normalise(upper, epoch=EPOCH, strip=Strip.NOTHING)
     trees.remove(upper)

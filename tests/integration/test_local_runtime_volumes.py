@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from tiny_world import USER, TinyWorld
 
+from deep_folders import nest
 from instar import locks, process
 from instar.errors import HostError, NotFound, ProviderError
 from instar.host.filesystems import mount_point_layer, sized, trees
@@ -392,12 +393,7 @@ def loop_devices_of(folder: Path) -> list[str]:
 def test_folders_that_are_nested_deeper_than_a_path_can_say_get_a_limit_too(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
-    at = os.open(folder, os.O_RDONLY)
-    for _ in range(25):
-        os.mkdir("d" * 200, dir_fd=at)
-        above, at = at, os.open("d" * 200, os.O_RDONLY, dir_fd=at)
-        os.close(above)
-    os.close(at)
+    nest(folder, 25, "d" * 200)
     sized.attach(folder, 32 << 20)
     try:
         assert folder.is_mount()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from leases import lease_held
 
+from deep_folders import depth_of, nest
 from instar.errors import HostError
 from instar.host.filesystems import copying, sized
 from instar.model.release import EnvironmentId
@@ -46,29 +47,11 @@ def folder(names: Names) -> Path:
     return made
 
 
-def depth_of(folder: Path, name: str) -> tuple[int, list[str]]:
-    """Return how many folders are one in another, and what is in the last."""
-    here, depth = os.open(folder, os.O_RDONLY), 0
-    while name in (names := [one.name for one in os.scandir(here)]):
-        below = os.open(name, os.O_RDONLY, dir_fd=here)
-        os.close(here)
-        here, depth = below, depth + 1
-    os.close(here)
-    return depth, names
-
-
 def test_folders_that_are_nested_deep_are_copied_and_come_back(
     names: Names, kept: LocalSnapshots, folder: Path
 ) -> None:
     """Deeper than a path can say, than Python can call itself, and than a process may have files open."""
-    here = os.open(folder, os.O_RDONLY)
-    for _ in range(3_000):
-        os.mkdir("abc", 0o750, dir_fd=here)
-        below = os.open("abc", os.O_RDONLY, dir_fd=here)
-        os.close(here)
-        here = below
-    os.close(os.open("last", os.O_WRONLY | os.O_CREAT, 0o600, dir_fd=here))
-    os.close(here)
+    nest(folder, 3_000, "abc", mode=0o750, last="last")
     made = kept.take_snapshot(ENV, "data", running=False)
     assert depth_of(Path(made.where), "abc") == (3_000, ["last"])
     assert (Path(made.where) / "abc/abc").stat().st_mode == (folder / "abc/abc").stat().st_mode

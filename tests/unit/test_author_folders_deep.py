@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from deep_folders import nest
 from instar.definition.standing import standing_on
 from instar.ecosystems.maven import ECOSYSTEM as MAVEN
 from instar.host.filesystems import trees
@@ -20,13 +20,7 @@ STANDS = "name: web\nimage:\n  base: {image: base.yaml}\nservice: {command: [x]}
 def deep(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "deep"
     folder.mkdir()
-    at = os.open(folder, os.O_RDONLY)
-    for _ in range(1_200):
-        os.mkdir("d", dir_fd=at)
-        below = os.open("d", os.O_RDONLY, dir_fd=at)
-        os.close(at)
-        at = below
-    os.close(at)
+    nest(folder, 1_200)
     yield folder
     trees.remove(folder / "d")
 

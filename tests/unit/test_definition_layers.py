@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from definition_problems import problems_of
 from lock_values import LOCK
 
 from instar.bake.slim.plan import identity_of_slim
@@ -34,12 +35,8 @@ def definition_of(rest: str, top: str = TOP) -> Definition:
     return parse(top + rest, "f").definition
 
 
-def problems_of(rest: str, top: str = TOP) -> list[str]:
-    try:
-        parse(top + rest, "f")
-    except DefinitionError as error:
-        return [str(problem).removeprefix("f:") for problem in error.problems]
-    return []
+def problems_in(rest: str, top: str = TOP) -> list[str]:
+    return problems_of(top + rest)
 
 
 def service_in(definition: Definition, environment: str) -> Service:
@@ -175,7 +172,7 @@ GALLERY = [
 
 @pytest.mark.parametrize(("rest", "expected"), GALLERY)
 def test_what_is_wrong_is_told_once_and_where_it_stands(rest: str, expected: str) -> None:
-    found = problems_of(rest)
+    found = problems_in(rest)
     assert len(found) == 1 and expected in found[0], found
 
 
@@ -190,15 +187,15 @@ def test_what_is_wrong_is_told_once_and_where_it_stands(rest: str, expected: str
     ],
 )
 def test_what_is_wrong_with_roles(rest: str, expected: str) -> None:
-    found = problems_of(f"environments: {{dev: {{listen: '127.0.0.1:80', {rest}}}}}\n", ROLES)
+    found = problems_in(f"environments: {{dev: {{listen: '127.0.0.1:80', {rest}}}}}\n", ROLES)
     assert len(found) == 1 and expected in found[0].replace("6:46", "6:39"), found
 
 
 def test_rules_between_keys_hold_of_what_is_merged() -> None:
     exclusive = "environments: {dev: {listen: ':81', instances: 2, volumes: [{name: a, path: /data}]}}\n"
-    assert "volume 'a' is exclusive" in problems_of(exclusive)[0]
+    assert "volume 'a' is exclusive" in problems_in(exclusive)[0]
     canary = "defaults: {rollout: {strategy: canary}}\nenvironments: {dev: {listen: ':81', rollout: {batch: 2}}}\n"
-    assert "only a rolling rollout has 'batch'" in problems_of(canary)[0]
+    assert "only a rolling rollout has 'batch'" in problems_in(canary)[0]
 
 
 def test_all_that_can_be_overridden_is_a_services_own() -> None:
@@ -208,9 +205,9 @@ def test_all_that_can_be_overridden_is_a_services_own() -> None:
 def test_a_definition_that_would_grow_out_of_all_bounds_is_refused() -> None:
     many = "".join(f"  e{number}: {{listen: '127.0.0.1:{number + 1}'}}\n" for number in range(2000))
     variables = ", ".join(f"V{number}: x" for number in range(1000))
-    [problem] = problems_of(f"defaults: {{config: {{{variables}}}}}\nenvironments:\n{many}")
+    [problem] = problems_in(f"defaults: {{config: {{{variables}}}}}\nenvironments:\n{many}")
     assert "environments: too much is laid below too many of them" in problem
-    assert problems_of(f"environments:\n{many}") == []
+    assert problems_in(f"environments:\n{many}") == []
 
 
 def written(folder: Path, rest: str, **files: str) -> Path:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from definition_problems import problems_of
 
 from instar.definition import parse
 from instar.definition.kept import require_kept
-from instar.errors import DefinitionError
 from instar.model.codec import from_json, to_json
 from instar.model.configuration import Configuration
 from instar.model.definition import Definition
@@ -29,12 +29,8 @@ def of(definition: Definition) -> Configuration:
     return Configuration.of(definition, "dev", config={}, secrets={}, provider_settings={})
 
 
-def problems_of(text: str) -> list[str]:
-    try:
-        parse(TOP + text, "f")
-    except DefinitionError as error:
-        return [str(problem).removeprefix("f:") for problem in error.problems]
-    return []
+def problems_in(roles: str) -> list[str]:
+    return problems_of(TOP + roles)
 
 
 def test_requests_go_to_the_first_role_and_the_others_stand_beside_it() -> None:
@@ -126,10 +122,10 @@ def test_an_environment_says_what_is_other_there() -> None:
     ],
 )
 def test_what_cannot_be(text: str, expected: str) -> None:
-    [problem] = problems_of(text)
+    [problem] = problems_in(text)
     assert expected in problem
 
 
 def test_a_key_that_two_places_have_is_still_said_to_belong_to_the_service() -> None:
-    [problem] = problems_of(f"service: {{command: [x], port: 80}}\n{DEV}workdir: /srv\n")
+    [problem] = problems_in(f"service: {{command: [x], port: 80}}\n{DEV}workdir: /srv\n")
     assert "it belongs to 'service'" in problem

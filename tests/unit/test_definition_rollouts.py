@@ -1,9 +1,9 @@
 """Rollouts, analyses, checks, tasks, data, previews and replacements: what they become, and every rule broken alone."""
 
 import pytest
+from definition_problems import problems_of
 
 from instar.definition import parse
-from instar.errors import DefinitionError
 from instar.model.definition import Data, Service, Task
 from instar.model.environment import Analysis, Check, Environment, Replace, RolloutRules, RolloutStep
 
@@ -19,14 +19,6 @@ def text_of(environment: str = "", service: str = "port: 80", listen: str = "") 
         "name: shop\nimage: {base: debian:bookworm}\n"
         f"service: {{command: [./shop], {service}}}\nenvironments:\n  a: {{{listen}{environment}}}\n"
     )
-
-
-def problems_of(text: str) -> list[str]:
-    try:
-        parse(text, "f")
-    except DefinitionError as error:
-        return [str(problem).removeprefix("f:") for problem in error.problems]
-    return []
 
 
 def service_of(rest: str) -> Service:

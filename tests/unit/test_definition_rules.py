@@ -1,22 +1,12 @@
 """Every rule of a definition, by a definition that breaks it alone."""
 
 import pytest
-
-from instar.definition import parse
-from instar.errors import DefinitionError
+from definition_problems import problems_of
 
 TOP = "name: shop\n"
 IMAGE = "image: {base: debian:bookworm}\n"
 SERVICE = "service: {command: [./shop], port: 8080}\n"
 ENVIRONMENTS = "environments: {dev: {listen: 127.0.0.1:80}}\n"
-
-
-def problems_of(text: str) -> list[str]:
-    try:
-        parse(text, "f")
-    except DefinitionError as error:
-        return [str(problem).removeprefix("f:") for problem in error.problems]
-    return []
 
 
 def image(rest: str) -> str:

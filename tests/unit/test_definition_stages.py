@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from definition_problems import problems_of
 
 from instar.definition import parse
 from instar.definition.parts import needed_parts_of, parts_of
-from instar.errors import DefinitionError
 from instar.operations.validate import warnings
 
 REST = "service: {command: [./shop]}\nenvironments: {dev: {}}\n"
@@ -25,14 +25,6 @@ def files(*entries: str) -> str:
 
 
 TAKEN = "from: build.first, path: /out, to: /srv"
-
-
-def problems_of(text: str) -> list[str]:
-    try:
-        parse(text, "f")
-    except DefinitionError as error:
-        return [str(problem).removeprefix("f:") for problem in error.problems]
-    return []
 
 
 def test_stages_are_read_in_their_order_and_the_image_is_the_last() -> None:

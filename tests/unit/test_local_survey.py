@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from deep_folders import nest
 from instar.host.processes import processes
 from instar.model.survey import Writable
 from instar.process import Process
@@ -68,13 +69,7 @@ def test_a_look_ends_however_much_there_is(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_look_ends_however_deep_it_goes(tmp_path: Path) -> None:
-    descriptor = os.open(tmp_path, os.O_RDONLY)
-    for _ in range(200):
-        os.mkdir("d", dir_fd=descriptor)
-        below = os.open("d", os.O_RDONLY, dir_fd=descriptor)
-        os.close(descriptor)
-        descriptor = below
-    os.close(descriptor)
+    nest(tmp_path, 200)
     before = open_descriptors()
     assert not seen(tmp_path).whole
     assert open_descriptors() <= before  # another test's may go meanwhile
