@@ -11,7 +11,7 @@ from instar.model.log_line import LogLine
 from instar.model.release import EnvironmentId
 from instar.model.status import EnvironmentStatus, InstanceStatus, ReleaseStatus
 from instar.views.logs import log_json, log_text
-from instar.views.status import status_page
+from instar.views.status import overview_page, status_page
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
 AT = "2026-11-30T12:00:00.000000001Z"
@@ -56,3 +56,24 @@ def test_status_says_the_pods_of_each_instance_and_of_many_a_few() -> None:
     assert said in [one for one in status_page(status, NOW) if isinstance(one, str)]
     none = dataclasses.replace(release, instances=(dataclasses.replace(instance, member_names=()),))
     assert not any(" is shop" in str(one) for one in status_page(dataclasses.replace(status, releases=(none,)), NOW))
+
+
+def test_an_overview_says_once_why_not_all_are_known_who_take_requests() -> None:
+    def of(name: str, unknown: str | None) -> EnvironmentStatus:
+        return EnvironmentStatus(
+            environment=EnvironmentId(service="shop", name=name),
+            listen=(),
+            active=None,
+            unfinished=None,
+            router=True,
+            destroying=False,
+            releases=(),
+            taken_unknown=unknown,
+        )
+
+    page = overview_page([of("a", "not looked at"), of("b", None), of("c", "not looked at"), of("d", "too many")], NOW)
+    told = [one for one in page if isinstance(one, str) and "take requests" in one]
+    assert told == [
+        "\nshop/a, shop/c: not all who take requests for their names are known: not looked at",
+        "\nshop/d: not all who take requests for their names are known: too many",
+    ]

@@ -47,7 +47,7 @@ class Restored:
     than that since it was here before, "unwritten" for want of a disk that takes it, "none" was in it, or it was "left"
     out since nobody wanted it.
     ``missing``: environments whose active release is newer than the backup, in a ledger
-    that others share: its image is not here."""
+    that others share: its image is not here. ``beside``: where the original's state is, on this very machine."""
 
     summary: Summary
     state_id: str | None
@@ -55,3 +55,4 @@ class Restored:
     kept_volumes: bool
     missing: tuple[str, ...] = ()
     lost: Lost = field(default_factory=dict)
+    beside: str | None = None

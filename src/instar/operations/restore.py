@@ -103,8 +103,7 @@ def restore(
         require_alone(workspace, backup.summary, machine, alone=alone)
         if backup.summary.shared is not None:
             restore_shared.require_fit(workspace, backup.summary, keep=machine == "same", alone=alone)
-        workspace.make_state()
-        with locks.hold(state.locks / "restore", "a restore"):
+        with _as_it_was(workspace), locks.hold(state.locks / "restore", "a restore"):
             for left in durable.leftovers(state.root):
                 if left.name.startswith(f"{state.restore.name}."):
                     _remove(left)
@@ -128,7 +127,35 @@ def restore(
         kept_volumes=kept_volumes,
         missing=() if backup.summary.shared is None else restore_shared.missing_images(workspace),
         lost=lost,
+        beside=_original(state, backup.summary) if machine == "new" else None,
     )
+
+
+@contextlib.contextmanager
+def _as_it_was(workspace: Workspace) -> Iterator[None]:
+    """Have a state directory inside; where that fails and there was none, leave nothing of it."""
+    state = workspace.state
+    made = [folder for folder in (state.run, state.root) if not folder.exists()]
+    workspace.make_state()
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # what has something in it by now stays
+            if state.run in made:
+                (state.locks / "restore").unlink(missing_ok=True)
+                state.locks.rmdir()
+            for folder in made:
+                folder.rmdir()
+        raise
+
+
+def _original(state: StateDirectory, summary: Summary) -> str | None:
+    """Return where the state directory is that a backup is of, where that is on this machine."""
+    original = Path(summary.state)
+    with contextlib.suppress(OSError):
+        if original != state.root and durable.read_text(original / "id").strip() == summary.state_id:
+            return summary.state
+    return None
 
 
 def _remove(folder: Path) -> None:

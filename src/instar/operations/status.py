@@ -73,7 +73,7 @@ def status(workspace: Workspace, environment: EnvironmentState, *, named: bool =
     configuration = snapshot.active.configuration if snapshot.active is not None else None
     names, edge = environment.settings.names.only(environment.names.held), _edge(workspace)
     inner = host_inside(workspace, environment) if environment.settings.internal else None
-    taken, taken_unknown = _taken(workspace, provider, environment, named=named)
+    taken, taken_unknown = _taken(workspace, provider, environment)
     return EnvironmentStatus(
         environment=environment.id,
         listen=environment.settings.all_listen,
@@ -102,11 +102,9 @@ def status(workspace: Workspace, environment: EnvironmentState, *, named: bool =
     )
 
 
-def _taken(
-    workspace: Workspace, provider: Provider, state: EnvironmentState, *, named: bool
-) -> tuple[tuple[Finding, ...], str | None]:
+def _taken(workspace: Workspace, provider: Provider, state: EnvironmentState) -> tuple[tuple[Finding, ...], str | None]:
     """Return who else takes requests for its names, unless a rule of the environment expects that; and why nobody can
-    tell, where the engine does not answer that now, or (``named``) not of everybody."""
+    tell, where the engine does not answer that now, or not of everybody."""
     if provider.inspects is None or state.active is None:
         return (), None
     try:
@@ -117,7 +115,7 @@ def _taken(
         return (), error.message
     today, rules = workspace.ledger.now().date(), state.settings.drift.ignore
     found = tuple(one for one in taken.found if find_rule(one, rules, today) is None)
-    return found, taken.unseen if named else None
+    return found, taken.unseen
 
 
 def _edge(workspace: Workspace) -> EdgeSettings:

@@ -108,6 +108,7 @@ def restored_json(restored: Restored) -> dict[str, Any]:
         "machine_file": restored.machine_file,
         "missing": restored.missing,
         "lost": restored.lost,
+        "beside": restored.beside,
     }
 
 
@@ -125,7 +126,10 @@ def restored_page(restored: Restored, state: str) -> Page:
 
 def _steps(restored: Restored) -> Iterator[str]:
     summary = restored.summary
-    yield f"see that {summary.machine} is off, and stays off: nothing else keeps both from answering"
+    if restored.beside is None:
+        yield f"see that {summary.machine} is off, and stays off: nothing else keeps both from answering"
+    else:
+        yield _beside(restored)
     match restored.machine_file:
         case "none":
             yield "if that machine had a file of its own (/etc/instar/config.yaml), write it again: docs/machine.md"
@@ -155,6 +159,15 @@ def _steps(restored: Restored) -> Iterator[str]:
     if names := [name for one in summary.environments for name in one.names]:
         yield f"have these names lead to this machine (DNS): {', '.join(dict.fromkeys(names))}"
     yield "compare: instar status, instar drift ENV"
+
+
+def _beside(restored: Restored) -> str:
+    listen = dict.fromkeys(address for one in restored.summary.environments for address in one.listen)
+    shown = f"at {', '.join(listen)}, where those of the original listen" if listen else "as those of the original do"
+    return (
+        f"the original is on this machine ('{restored.beside}'), and these environments listen {shown}: an address is "
+        "had by one alone. End the original first (instar uninstall), or deploy here with other addresses"
+    )
 
 
 def _lost_volumes(restored: Restored) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -120,9 +121,20 @@ def overview_page(everything: Sequence[EnvironmentStatus], now: datetime) -> Pag
         )
     yield Table(rows=rows, header=("ENVIRONMENT", "RELEASE", "INSTANCES", "OLDEST", "HOT", "LISTENS ON"))
     for one in everything:
-        yield from troubles_page(one, now)
+        yield from troubles_page(replace(one, taken_unknown=None), now)
         if one.rollout is not None:
             yield f"\n{one.environment}: {_under_way(one.rollout)}"
+    yield from _unknown(everything)
+
+
+def _unknown(everything: Sequence[EnvironmentStatus]) -> Page:
+    """Say once of all for which reason it is not known who takes requests for their names: it is most often one."""
+    found = dict[str, list[str]]()
+    for one in everything:
+        if one.taken_unknown is not None and not one.destroying:
+            found.setdefault(one.taken_unknown, []).append(str(one.environment))
+    for why, names in found.items():
+        yield f"\n{', '.join(names)}: not all who take requests for their names are known: {why}"
 
 
 def troubles_page(status: EnvironmentStatus, now: datetime) -> Page:
