@@ -22,7 +22,7 @@ pytestmark = pytest.mark.cluster
 
 KILLER = Path(__file__).with_name("api_killer.py")
 NEVER = 10**9
-POINTS = 5
+POINTS = 3
 SERVE = (
     'mkdir -p /tmp/www; echo "{role} $INSTAR_RELEASE $GREETING s3cret" >/tmp/www/index.html; '
     '{more}httpd -f -p {port} -h /tmp/www & trap "kill 0; exit" TERM; wait'

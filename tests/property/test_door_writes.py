@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from instar.model.definition import Health, Service
@@ -54,6 +54,7 @@ def lost(part: str, now: Mapping[str, Door], after: Mapping[str, Door]) -> froze
     return (gone & taken(after)) - others
 
 
+@settings(deadline=None)
 @given(plans(), plans())
 def test_no_name_that_stays_is_without_a_route_between_two_writes(first: RouterPlan, second: RouterPlan) -> None:
     before = NONE.planned(first, port_of)
@@ -68,6 +69,7 @@ def test_no_name_that_stays_is_without_a_route_between_two_writes(first: RouterP
     assert all(len(door.hosts) <= 16 and len(door.paths) <= 8 for door in after.parts.values())
 
 
+@settings(deadline=None)
 @given(plans(), st.integers(0, 6), st.data())
 def test_killed_after_any_number_of_writes_nobody_is_believed_to_have_moved_too_early(
     plan: RouterPlan, written: int, data: st.DataObject
@@ -87,6 +89,7 @@ def test_killed_after_any_number_of_writes_nobody_is_believed_to_have_moved_too_
     assert killed.routing(goal) == after, "whoever goes on needs no more than the weights"
 
 
+@settings(deadline=None)
 @given(plans(), st.integers(0, 6))
 def test_a_group_that_is_known_by_its_own_door_is_known_by_all(plan: RouterPlan, written: int) -> None:
     before = NONE.planned(plan, port_of).exposing({GROUPS[0]: {"": Backend(port=80), ".admin": Backend(port=9000)}})
