@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 CHANGES = ("POST", "PATCH", "PUT", "DELETE")
-LONGEST_S = 180
+LONGEST_S = 300
 EVERYTHING = "KILL_CALLS" in os.environ
 
 

@@ -71,7 +71,8 @@ class Trial:
 
     def change(self) -> None:
         self.greeting = next(self.greetings)
-        self.author.write(greeting=self.greeting, rollout=STRATEGIES[self.strategy], pre_stop="1s")
+        rollout = STRATEGIES[self.strategy]
+        self.author.write(greeting=self.greeting, rollout=rollout, pre_stop="1s", deadline="2m")
 
     def deploy(self, kill_at: int) -> int | None:
         """Deploy; return how many points it had, None when it was killed."""
