@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from figures import Figure
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests/integration")]
 
 from clusters.cluster import Cluster  # noqa: E402  (the author of the tests is one folder away)
 from clusters.layout import layout  # noqa: E402
