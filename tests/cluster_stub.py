@@ -74,6 +74,7 @@ class ClusterStub:
         self.goes_by: Mapping[str, Any] | None = None  # the route that its Gateway goes by, whatever it accepts
         self.unreached: set[str] = set()  # groups that its Gateway answers 503 for
         self.watches = True  # else whoever watches hears nothing
+        self.watch_ends_at_once = False  # in place of after its time, which is a second at least
         self._versions = itertools.count(1)
         self._guard = threading.RLock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -293,9 +294,10 @@ class ClusterStub:
         """Yield the lines of a watch, b"" while there is none."""
         match = _PATH.fullmatch(path)
         assert match is not None, path
-        version, until = int(query["resourceVersion"][0]), time.monotonic() + int(query["timeoutSeconds"][0])
+        version, lasts_s = int(query["resourceVersion"][0]), int(query["timeoutSeconds"][0])
+        until = time.monotonic() + (0 if self.watch_ends_at_once else lasts_s)
         known: dict[str, Any] = {}
-        while time.monotonic() < until:
+        while True:
             with self._guard:
                 seen = {
                     one["metadata"]["name"]: one for one in self._listed(match["plural"], match["namespace"], query)
@@ -307,6 +309,8 @@ class ClusterStub:
                 version = max([version, *(int(one["metadata"]["resourceVersion"]) for one in new)])
             for what, one in told if self.watches else ():
                 yield json.dumps({"type": what, "object": one}).encode() + b"\n"
+            if time.monotonic() >= until:
+                return
             yield b""
 
     def _listed(self, plural: str, namespace: str | None, query: Mapping[str, list[str]]) -> list[Any]:

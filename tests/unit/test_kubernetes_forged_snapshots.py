@@ -18,10 +18,9 @@ from instar.providers.kubernetes.snapshots import ClusterSnapshots
 
 
 @pytest.fixture
-def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClusterStub]:
+def stub() -> Iterator[ClusterStub]:
     made = ClusterStub()
     have_snapshots(made)
-    monkeypatch.setattr(module, "_WATCHED_S", 0.0)
     yield made
     made.close()
 

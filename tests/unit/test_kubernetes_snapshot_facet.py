@@ -33,11 +33,10 @@ STAGING = EnvironmentId(service="shop", name="staging")
 
 
 @pytest.fixture
-def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClusterStub]:
+def stub() -> Iterator[ClusterStub]:
     made = ClusterStub()
     made.ends_at_once = True
     have_snapshots(made)
-    monkeypatch.setattr(module, "_WATCHED_S", 0.0)
     yield made
     made.close()
 
