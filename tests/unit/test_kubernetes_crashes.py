@@ -38,7 +38,7 @@ STRATEGIES = {
     "blue-green": RolloutRules(strategy="blue-green"),
 }
 SOON_GONE = dataclasses.replace(SERVICE, stop=Stop(drain_ms=100))
-PARTS = 11  # one of them in the normal run; odd: points are by turns before a call and after it
+PARTS = 29  # one of them in the normal run; odd: points are by turns before a call and after it
 
 
 class OnACluster(SimulatedWorkspace):
