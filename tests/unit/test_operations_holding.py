@@ -22,6 +22,7 @@ from instar.operations.deploy import deploy
 from instar.operations.drift import drift
 from instar.operations.locks import agent_lock, environment_lock
 from instar.operations.plan import plan
+from instar.operations.schedule import begin_now
 from instar.operations.taint import taint
 from instar.waiting import Deadline, until
 from simulated import Behaviour, EngineSimulation
@@ -202,3 +203,22 @@ def test_one_look_after_a_reboot_ends_when_it_serves_or_has_had_its_time(
 def test_how_long_what_is_begun_may_take_to_serve(groups: list[GroupView], left_s: float) -> None:
     made = snapshot([release(1, ran_well=True)], groups, active=1)
     assert starts_s(made) == pytest.approx(left_s, abs=0.1)
+
+
+def test_a_command_that_has_ended_is_nothing_that_a_deploy_would_repair(
+    workspace: SimulatedWorkspace, tmp_path: Path
+) -> None:
+    schedule = "keep: {hot: 0}, schedule: {poll: {command: [poll], cron: '0 3 * * *'}}}"
+    (tmp_path / "instar.yaml").write_text(DEFINITION.replace("{{", "{").replace("keep: {hot: 0}}", schedule))
+    loaded = load(tmp_path / "instar.yaml")
+    image = deployed(workspace, loaded, "one").image
+    workspace.simulation.runtime.behave(1, Behaviour(task_lasts_s=1))
+    begin_now(workspace, workspace.ledger.get_environment(DEV), "poll")
+    workspace.simulation.clock.sleep(30)
+    (ended,) = (one.id for one in workspace.ledger.instances(DEV) if one.task is not None)
+    assert state(workspace, ended) == "stopped"
+    assert not plan(workspace, loaded, "dev", image=image).changes
+    assert drift(workspace, workspace.ledger.get_environment(DEV)).dead == ()
+    workspace.simulation.runtime.kill("web-dev-1-1")
+    assert [one.before for one in plan(workspace, loaded, "dev", image=image).changes] == ["1 ended"]
+    assert drift(workspace, workspace.ledger.get_environment(DEV)).dead == ("web-dev-1-1",)

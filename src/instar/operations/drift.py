@@ -47,7 +47,8 @@ def drift(
     dead: tuple[str, ...] = ()
     with contextlib.suppress(InstarError):  # a router that cannot be asked is a finding already
         observed = provider.observe(state.id, looked_at).groups
-        dead = tuple(one.id for one in observed if one.state in ("stopped", "absent"))
+        commands = {one.id for one in looked_at if one.task is not None}  # those end when they are done
+        dead = tuple(one.id for one in observed if one.state in ("stopped", "absent") and one.id not in commands)
     seconds = time.monotonic() - began
     return DriftReport(
         checked=checked,

@@ -222,7 +222,8 @@ def _not_as_wanted(workspace: Workspace, state: EnvironmentState) -> list[Planne
     """Return what a deploy of the very same would put right."""
     if state.rollout is not None:
         return [PlannedChange(what="rollout", before="unfinished", after=f"to release {state.rollout.target}")]
-    instances = [one for one in workspace.ledger.instances(state.id) if one.release == state.active]
+    found = (one for one in workspace.ledger.instances(state.id) if one.task is None)  # a command ends when it is done
+    instances = [one for one in found if one.release == state.active]
     observed = workspace.provider(state.settings.provider).observe(state.id, instances).groups
     dead = sum(1 for one in observed if one.state not in ("running", "ending"))
     return [PlannedChange(what="instances", before=f"{dead} ended", after="replaced")] if dead else []
