@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from typing import cast
 
 import load
@@ -39,6 +41,19 @@ API = """\
 case "$MODE" in api-dies) exit 3 ;; esac
 GREETING="api, $GREETING" exec busybox httpd -f -p 9000 -h /srv/www
 """
+ASK = """\
+#!/usr/bin/perl
+use IO::Socket::INET;
+print "Status: 200 OK\\r\\nContent-Type: text/plain\\r\\n\\r\\n";
+for my $role ("HELLO", "HELLO_API") {
+  my $one = IO::Socket::INET->new(PeerAddr => $ENV{"${role}_HOST"}, PeerPort => $ENV{"${role}_PORT"}, Timeout => 5);
+  if (!$one) { print "$role: nobody answers: $!\\n"; next; }
+  print $one "GET /cgi-bin/hello HTTP/1.0\\r\\nHost: hello\\r\\n\\r\\n";
+  local $/;
+  my ($head, $body) = split /\\r\\n\\r\\n/, <$one>, 2;
+  print $head =~ / 200 / ? $body : "failed: $head\\n";
+}
+"""
 OPTIONS = ("--rate", "60", "--connections", "3")
 
 
@@ -56,6 +71,42 @@ def shop(project: Project) -> Project:
     serve.write_text(API)
     serve.chmod(0o755)
     return project
+
+
+@pytest.fixture
+def asker(project: Project) -> Iterator[Project]:
+    """Another service, which uses both roles of the first: its path /cgi-bin/ask shows what they answer."""
+    folder = project.folder.with_name("asker")
+    shutil.copytree(project.folder, folder)
+    made = Project(folder=folder, home=project.home, ports={"dev": free_port()})
+    made.edit("name: hello", "name: asker")
+    made.edit(f"listen: 127.0.0.1:{project.ports['dev']}", f"listen: 127.0.0.1:{made.ports['dev']}")
+    made.edit("  dev:\n", "  dev:\n    uses: [hello, 'hello:api']\n")
+    ask = folder / "app/www/cgi-bin/ask"
+    ask.write_text(ASK)
+    ask.chmod(0o755)
+    yield made
+    if made.json("status"):
+        made.instar("destroy", "asker/dev", "--yes", "--take-over")
+
+
+def test_each_role_is_found_by_a_name_of_its_own(asker: Project, shop: Project) -> None:
+    refused = asker.try_instar("deploy", "dev")
+    assert refused.status == 1 and "which is not there" in refused.err
+    shop.instar("deploy", "dev")
+    asker.instar("deploy", "dev")
+    assert asker.get(path="/cgi-bin/ask") == "".join(said(1))
+    uses = {one["environment"]: one["name"] for one in asker.json("status", "asker/dev")["uses"]}
+    assert uses == {"hello/dev": "hello.internal:8080", "hello/dev:api": "api.hello.internal:9000"}
+    with load.running(shop.url(), *OPTIONS) as first:
+        shop.edit(f"api: '127.0.0.1:{shop.ports['api']}'", f"api: '127.0.0.1:{free_port()}'")  # another HAProxy
+        shop.set_version("2")
+        outcome = shop.json("deploy", "dev")
+        assert first.stop()["failed"] == 0
+    assert outcome["requests"] > 0 and (outcome["failed"], outcome["counted_since"]) == (0, None)
+    assert asker.get(path="/cgi-bin/ask") == "".join(said(2))
+    for name in ("asker/dev", "hello/dev"):
+        assert shop.json("drift", name)["clean"], shop.instar("drift", name).out
 
 
 def both(project: Project) -> tuple[str, str]:
