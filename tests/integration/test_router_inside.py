@@ -80,6 +80,11 @@ def test_another_role_is_found_by_a_name_of_its_own(here: World) -> None:
     assert here.router.counters(ENV).requests == 2
     here.router.restore(plan, [web.target, replace(api.target, door="api")], inside=inside, beside=beside)
     assert Client(role).get() == (200, b"api")
+    alone = here.plan(doors=(replace(door, listen=()),))
+    here.router.check(alone)
+    here.router.ensure(alone, inside=inside, beside=beside)
+    assert Client(role).get() == (200, b"api"), "nobody else reaches it"
+    assert here.router.observe(ENV).plan == alone and here.router.inspect(ENV) == ()
     here.router.ensure(here.plan(), inside=inside)
     with pytest.raises(OSError):
         Client(role).get()

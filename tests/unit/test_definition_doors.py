@@ -148,7 +148,8 @@ def test_each_role_with_a_port_has_its_door() -> None:
         ("':81'", "listen: 'api' is missing: it has a port"),
         ("{web: ':81'}", "listen: 'api' is missing: it has a port"),
         ("{api: ':81'}", "listen: 'web' is missing"),
-        ("{web: ':81', api: internal}", "listen.api: only the first port is found by name; give it an address"),
+        ("{web: ':81', api: ':82', api.admin: internal}", "listen.api.admin: only the first port is found by name"),
+        ("{web: ':81', api: [internal, ':82']}", "'internal' stands alone"),
         ("{web: ':81', api: ':82', job: ':83'}", "listen.job: 'job' has no port to send requests to"),
         ("{web: ':81', api: ':82', apo: ':83'}", "listen.apo: there is no role 'apo'; did you mean 'api'?"),
         ("{web: ':81', api: ':81'}", "0.0.0.0:81"),
@@ -158,6 +159,13 @@ def test_each_role_with_a_port_has_its_door() -> None:
 )
 def test_a_door_of_another_role_that_cannot_be_is_refused(listen: str, message: str) -> None:
     assert any(message in one for one in told(listen, TWO)), told(listen, TWO)
+
+
+def test_a_role_may_be_found_by_its_name_alone() -> None:
+    found = read("{web: ':81', api: internal}", TWO).environments["a"]
+    assert found.doors == {"api": Door(internal=True)} and not found.internal
+    require_kept(Settings.of(found))
+    assert to_json(Door(listen=("127.0.0.1:1",))) == {"listen": ["127.0.0.1:1"], "sites": []}, "as it was before"
 
 
 def test_names_of_a_role_that_speaks_tcp_are_refused() -> None:

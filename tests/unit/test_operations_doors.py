@@ -46,6 +46,12 @@ def test_a_door_of_a_role_that_a_release_lacks_is_refused_or_told() -> None:
     )
 
 
+def test_a_role_that_is_found_by_its_name_alone_is_missed_too() -> None:
+    inside = Settings(listen=("127.0.0.1:80",), doors={"api": Door(internal=True)})
+    with pytest.raises(Refused, match="it has no role 'api', to which its name inside leads"):
+        refuse_doors_without_ports(ENV, inside, made("web"))
+
+
 @pytest.mark.parametrize("key", ["api", "api.admin"])
 def test_a_release_whose_first_role_is_not_the_definitions_is_told_so(key: str) -> None:
     settings = Settings(listen=("127.0.0.1:80",), doors={key: Door(listen=("127.0.0.1:90",))})

@@ -53,6 +53,9 @@ def test_each_door_is_told_of_the_first_one_too() -> None:
     assert doors_reached(alone, configuration(), HostNames(), EdgeSettings(), "shop.internal") == {
         "service": ("shop.internal",)
     }
+    role = Settings(listen=("127.0.0.1:80",), doors={"api": Door(internal=True)})
+    found = doors_reached(role, configuration(), HostNames(), EdgeSettings(), None, service="shop")
+    assert found["api"] == ("api.shop.internal",)
     assert doors_reached(Settings(), configuration(), HostNames(), EdgeSettings(), None) == {}, "a worker has none"
 
 

@@ -301,7 +301,9 @@ def with_left_doors(environment: EnvironmentState, *, by_name: bool = False) -> 
         key: replace(door, sites=sites)
         for key, door in before.doors.items()
         for sites in (tuple(one for one in door.sites if by_name and one not in settings.names.sites),)
-        if key not in settings.doors and (door.listen or sites) and not taken & {_port(one) for one in door.listen}
+        if key not in settings.doors
+        and (door.listen or sites or door.internal)
+        and not taken & {_port(one) for one in door.listen}
     }
     return replace(settings, doors={**left, **settings.doors}) if left else settings
 

@@ -147,7 +147,7 @@ def _unfit(role: Reading, port: str, wanted: Any) -> str | None:
     """Return what a door of a further port, or of another role, can't be."""
     if wanted is FAILED:
         return None
-    if INTERNAL in wanted:
+    if INTERNAL in wanted and port:
         told = "or no door at all (" if port else "("
         return f"only the first port is found by name; give it an address, {told}it is '{role.path}.port')"
     found = {key for section in readings(wanted) for key in section.values}

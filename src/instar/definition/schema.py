@@ -171,7 +171,7 @@ def _used(written: str, environment: str) -> str:
 def _door(listen: tuple[str | host_names.Listen, ...]) -> Door:
     sections = [one for one in listen if isinstance(one, host_names.Listen)]
     sites = tuple(site for one in sections for site in (*one.http, *one.https))
-    return Door(listen=_addresses(listen), sites=sites)
+    return Door(listen=_addresses(listen), sites=sites, internal=address_forms.INTERNAL in listen)
 
 
 def _addresses(listen: tuple[str | host_names.Listen, ...]) -> tuple[str, ...]:

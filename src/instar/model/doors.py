@@ -6,6 +6,7 @@ from dataclasses import field
 from typing import Literal
 
 from instar.frozen import dataclass
+from instar.model.codec import ADDED
 from instar.model.declaration import key
 
 
@@ -23,3 +24,4 @@ class Door:
 
     listen: tuple[str, ...] = ()
     sites: tuple[str, ...] = ()  # of the environment's names, those that lead here
+    internal: bool = field(default=False, metadata=ADDED)  # of a role that is found by its name alone

@@ -23,7 +23,7 @@ def without_ports(settings: Settings, configuration: Configuration) -> Iterator[
         missing = f"port '{port}'" if named else f"role '{role}'"
         missing += f" besides its first, which '{role}' is" if role and role == configuration.role else ""
         if service is None or service.port is None or (named and port not in service.ports):
-            yield missing, ", ".join(door.listen)
+            yield missing, ", ".join((*door.listen, *door.sites)) or "its name inside"
 
 
 def refuse_doors_without_ports(environment: EnvironmentId, settings: Settings, configuration: Configuration) -> None:

@@ -25,6 +25,7 @@ from instar.model.status import (
     RolloutStatus,
     TaintStatus,
 )
+from instar.model.uses import inside_name
 from instar.operations.layers import guarantee
 from instar.operations.locks import agent_in_charge, agent_pid, is_here
 from instar.operations.uses import circle, host_inside, uses_status
@@ -78,7 +79,9 @@ def status(workspace: Workspace, environment: EnvironmentState, *, named: bool =
         environment=environment.id,
         listen=environment.settings.all_listen,
         names=reached_at(names, edge),
-        doors={} if configuration is None else doors_reached(environment.settings, configuration, names, edge, inner),
+        doors={}
+        if configuration is None
+        else doors_reached(environment.settings, configuration, names, edge, inner, environment.id.service),
         active=environment.active,
         unfinished=environment.rollout.target if environment.rollout else None,
         router=snapshot.router_plan is not None,
@@ -123,7 +126,12 @@ def _edge(workspace: Workspace) -> EdgeSettings:
 
 
 def doors_reached(
-    settings: Settings, configuration: Configuration, names: HostNames, edge: EdgeSettings, inner: str | None
+    settings: Settings,
+    configuration: Configuration,
+    names: HostNames,
+    edge: EdgeSettings,
+    inner: str | None,
+    service: str = "",
 ) -> Mapping[str, tuple[str, ...]]:
     """Return where each door is reached, as the author names it, the first one's first; none of what has no port."""
     first = configuration.role or "service"
@@ -133,7 +141,10 @@ def doors_reached(
     doors = {first: own} | {
         f"{first}{key}" if key.startswith(".") else key: door for key, door in sorted(settings.doors.items())
     }
-    found = {name: (*door.listen, *reached_at(names.only(door.sites), edge)) for name, door in doors.items()}
+    inside = {name: (inside_name(name, service),) if door.internal else () for name, door in doors.items()}
+    found = {
+        name: (*door.listen, *reached_at(names.only(door.sites), edge), *inside[name]) for name, door in doors.items()
+    }
     return {name: where for name, where in found.items() if where}
 
 

@@ -57,6 +57,10 @@ def refuse_what_is_missing(provider: Provider, environment: EnvironmentId, setti
             settings.internal,
             provider.traits.finds_names or None,
         ),
+        "reach a role by its name alone ('listen: {ROLE: internal}')": (
+            any(door.internal for door in settings.doors.values()),
+            provider.traits.finds_roles or None,
+        ),
         "have an autoscaler say how many instances run ('instances: {min, max}')": (
             is_scaled(settings),
             provider.traits.scales or None,

@@ -217,7 +217,8 @@ def _require_door(plan: RouterFilePlan, door: FileDoor) -> None:
     if not DOOR_KEY.fullmatch(door.key) or [one.key for one in plan.doors].count(door.key) > 1:
         raise RouterError(f"cannot configure a router: {door.key!r} is no door of its own")
     named = all(SITE.fullmatch(site) for site in door.sites)
-    if not (door.listen or door.sites or door.inside) or not named or (door.sites and door.protocol == "tcp"):
+    found = door.listen or door.sites or door.inside or "." not in door.key  # a role may be found by its name alone
+    if not found or not named or (door.sites and door.protocol == "tcp"):
         raise RouterError(f"cannot configure a router: nobody gets to the door {door.key!r} like that")
 
 
