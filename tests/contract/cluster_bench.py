@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 from instar.model.definition import Service
+from instar.model.doors import Door
 from instar.model.environment import Settings
 from instar.model.host_names import HostNames
 from instar.model.release import EnvironmentId
@@ -37,6 +39,9 @@ class ClusterBench:
         self.settings = Settings(
             provider="kubernetes", names=HostNames(http=(name,)), instances=2, provider_settings=section
         )
+        api = f"api.{name}"
+        named = HostNames(http=(name, api))
+        self.with_doors = dataclasses.replace(self.settings, names=named, doors={"api": Door(sites=(api,))})
         self.workspace.ledger.save_settings(environment, self.settings)
         self.provider: Provider = self.workspace.provider("kubernetes")
         self.image = tiny_image(self.workspace.store, home)

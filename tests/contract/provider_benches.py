@@ -15,6 +15,7 @@ from tiny_world import TinyWorld, wait_until
 
 from instar.errors import InstarError
 from instar.model.definition import Health, Service, Stop
+from instar.model.doors import Door
 from instar.model.environment import Settings
 from instar.model.image import Image
 from instar.model.release import EnvironmentId
@@ -54,6 +55,10 @@ class ProviderBench(Protocol):
     def settings(self) -> Settings: ...
 
     @property
+    def with_doors(self) -> Settings | None:
+        """The settings with a door of their own for the role "api"; None where the provider has but one door."""
+
+    @property
     def service(self) -> Service: ...
 
     @property
@@ -79,6 +84,7 @@ class SimulatedBench:
     service = SERVICE
     stubborn = dataclasses.replace(SERVICE, stop=STUBBORN_STOP)
     settings = Settings(listen=("127.0.0.1:8080",), instances=3)
+    with_doors = dataclasses.replace(settings, doors={"api": Door(listen=("127.0.0.1:8081",))})
 
     def __init__(self, simulation: Simulation | EngineSimulation) -> None:
         self._simulation = simulation
@@ -104,6 +110,7 @@ class LocalBench:
         router = LocalRouter(self._world.state, self._world.id)
         self.provider: Provider = MachineProvider(runtime=self._world.runtime, router=router)
         self.settings = _settings()
+        self.with_doors = dataclasses.replace(self.settings, doors={"api": Door(listen=_settings().listen)})
 
     def until(self, condition: Callable[[], bool]) -> None:
         wait_until(condition)
@@ -117,6 +124,7 @@ class TrialBench:
 
     service = dataclasses.replace(SERVICE, command=("sh", "-c", SERVE_HERE))
     stubborn = dataclasses.replace(SERVICE, command=("sh", "-c", f"{DEAF}; {SERVE_HERE}"), stop=STUBBORN_STOP)
+    with_doors = None
 
     def __init__(self, home: Path) -> None:
         workspace = MachineWorkspace({"INSTAR_HOME": str(home)}, lambda progress: None)

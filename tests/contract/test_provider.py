@@ -13,8 +13,10 @@ from provider_benches import STUBBORN, STUBBORN_STOP, patiently
 from provider_stage import ENV, Stage
 
 from instar.errors import InstarError
+from instar.model.configuration import Configuration
 from instar.model.usage import MemberUsage
 from instar.providers.base import Traffic
+from instar.providers.router_plan import router_plan
 
 
 def test_its_groups_take_traffic_by_weight_and_go_without_a_trace(stage: Stage) -> None:
@@ -117,3 +119,32 @@ def test_what_its_groups_use_is_said_of_what_runs_and_of_nothing_else(stage: Sta
     for one in groups:
         stage.destroy(one)
     stage.bench.until(lambda: measured() == [])
+
+
+def test_roles_with_a_door_each_take_traffic_together_and_leave_together(stage: Stage) -> None:
+    settings, service = stage.bench.with_doors, stage.bench.service
+    if settings is None:
+        return
+    roles = Configuration(service=service, role="web", roles={"api": service})
+    releases = [dataclasses.replace(stage.release_of(service, number), configuration=roles) for number in (1, 3)]
+    moved = []
+    stage.plan = router_plan(ENV, settings, releases[0])
+    patiently(lambda: stage.provider.expose(releases[0].of_role("web"), [], stage.plan))
+    for release in releases:
+        stage.release = release
+        groups = [stage.make(stage.group(1, role=role), release.of_role(role)) for role in ("web", "api")]
+        for one in groups:
+            patiently(lambda one=one: stage.provider.start(one))  # type: ignore[misc]
+            stage.release = release.of_role(one.role)
+            stage.bench.until(lambda one=one: stage.is_well(one))  # type: ignore[misc]
+        patiently(lambda: stage.provider.expose(release.of_role("web"), groups[:1]))  # noqa: B023
+        patiently(lambda: stage.provider.expose(release, groups[1:]))  # noqa: B023
+        moved.append({one.id: 100 for one in groups})
+    stage.bench.until(lambda: stage.traffic().plan == stage.plan.fingerprint)
+    for weights in (*moved, moved[0]):
+        stage.route(weights)
+        assert all(one.up for one in stage.traffic().groups.values())
+    gone = list(moved[1])
+    patiently(lambda: stage.provider.withdraw(ENV, gone))
+    stage.bench.until(lambda: not stage.traffic().groups.keys() & set(gone))
+    assert stage.weights() == moved[0]
