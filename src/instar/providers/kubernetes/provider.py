@@ -6,13 +6,12 @@ machine but logs of what is gone. So any machine that shares the ledger and has 
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from instar.errors import InstarError, LeaseLost, NotFound, ProviderError
+from instar.errors import InstarError, NotFound, ProviderError
 from instar.model.definition import Service
 from instar.model.environment import Check, Settings
 from instar.model.held import tag_of
@@ -23,20 +22,19 @@ from instar.model.release import EnvironmentId, Instance, Release
 from instar.providers.base import Observation, Probe, Streams, Subject
 from instar.providers.facets import Member
 from instar.providers.kubernetes import checks, preflight
-from instar.providers.kubernetes.answers import AlreadyExists
-from instar.providers.kubernetes.api import Api, Object
+from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.attachment import ClusterAttachment, attach
 from instar.providers.kubernetes.claims import claim_names, claims_there, remove_replaced, require_signed, volume_of
-from instar.providers.kubernetes.comparison import require_as_made
 from instar.providers.kubernetes.exposure import exposed, parts_of
-from instar.providers.kubernetes.fence import Fence, number_of
+from instar.providers.kubernetes.fence import Fence
 from instar.providers.kubernetes.figures import Counted, Figures
 from instar.providers.kubernetes.inspection import ClusterInspection
-from instar.providers.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, JOB, POD, VOLUME_CLAIM, Kind
+from instar.providers.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, POD, VOLUME_CLAIM, Kind
 from instar.providers.kubernetes.kubeconfig import find_config
 from instar.providers.kubernetes.logs import Logs
 from instar.providers.kubernetes.looking import last_words, look_at
 from instar.providers.kubernetes.maintenance import ClusterMaintenance
+from instar.providers.kubernetes.making import make, require_newest
 from instar.providers.kubernetes.members import ClusterMembers
 from instar.providers.kubernetes.names import ANCHOR, GROUP, PART, Names, environment_part, group_of
 from instar.providers.kubernetes.network import ReleaseNetwork
@@ -44,7 +42,7 @@ from instar.providers.kubernetes.nodes import told_of_nodes
 from instar.providers.kubernetes.notes import notes
 from instar.providers.kubernetes.objects import anchor, beginning, claim, group_objects, owned
 from instar.providers.kubernetes.observation import has_come, is_of
-from instar.providers.kubernetes.occurrences import find_other_anchor, is_of_same_occurrence
+from instar.providers.kubernetes.occurrences import find_other_anchor
 from instar.providers.kubernetes.pod import Order
 from instar.providers.kubernetes.selecting import shown_ports
 from instar.providers.kubernetes.settings import Place
@@ -183,26 +181,26 @@ class KubernetesProvider:
         return False
 
     def create(self, group: Instance, release: Release, image: Image) -> None:
-        place, names = self._place(group.environment), self._names(group.environment)
-        known = claims_there(self._api(place), names, place.namespace, release.service.volumes)
+        api, names, place = self.place_of(group.environment)
+        known = claims_there(api, names, place.namespace, release.service.volumes)
         claims = claim_names(known, self.signing)
         order = Order(names=names, group=group, release=release, image=image, place=place, claims=claims)
         require_signed(known, {one.name for one in order.volumes} - claims.keys())
         made = group_objects(order, self._secrets(release))
         fence = self._fence(group.environment)
         fence.claim()
-        root = self._make(fence, names, place, CONFIG_MAP, anchor(order, made))
+        root = make(api, fence, names, place.namespace, CONFIG_MAP, anchor(order, made))
         if root["metadata"].get("deletionTimestamp") is not None:
             raise ProviderError(f"cannot create '{group.id}': one of that name is on its way to its end")
-        self._require_newest(fence, place, root)
+        require_newest(api, fence, place.namespace, root)
         for volume in (one for one in order.volumes if one.name not in order.claims):
-            self._make(fence, names, place, VOLUME_CLAIM, claim(names, volume, place.storage_class))
+            make(api, fence, names, place.namespace, VOLUME_CLAIM, claim(names, volume, place.storage_class))
         remove_replaced(known, self.signing, lambda name: self._delete(group.environment, VOLUME_CLAIM, name))
         uid = str(root["metadata"]["uid"])
         serving = self._serving(group) if order.own.scaling is not None and order.serves else 0
         for kind, one in made:
             wanted = beginning(one, order, serving) if kind == DEPLOYMENT else one
-            self._make(fence, names, place, kind, owned(wanted, group.id, uid), group)
+            make(api, fence, names, place.namespace, kind, owned(wanted, group.id, uid), group)
 
     def start(self, group: Instance) -> None:
         """A Deployment, or a Job, has begun when it is made."""
@@ -341,37 +339,6 @@ class KubernetesProvider:
     def _secrets(self, release: Release) -> Mapping[str, bytes]:
         wanted, state = release.configuration.secrets, self._site.state
         return {name: secret_value(state, name, digest) for name, digest in wanted.items()}
-
-    def _make(
-        self, fence: Fence, names: Names, place: Place, kind: Kind, wanted: Object, group: Instance | None = None
-    ) -> Object:
-        """Make an object, or return the one of that name, if it is ours: a Job, too, by which somebody began the same
-        occurrence as ``group``. Raises Refused where it is somebody else's."""
-        api, metadata = preflight.patient(self._api(place)), wanted["metadata"]
-        annotations = {**(metadata.get("annotations") or {}), **fence.annotations}
-        if annotations:
-            wanted = {**wanted, "metadata": {**metadata, "annotations": annotations}}
-        try:
-            return api.create(kind, place.namespace, wanted)
-        except AlreadyExists:
-            found = api.find(kind, place.namespace, wanted["metadata"]["name"])
-            if found is None:
-                raise
-            names.require_own(kind.name, found)
-            if kind != JOB or group is None or not is_of_same_occurrence(found, group):
-                require_as_made(kind, wanted, found)
-            return found
-
-    def _require_newest(self, fence: Fence, place: Place, root: Object) -> None:
-        """Raise LeaseLost where an anchor was made under a lease that has ended meanwhile: it goes again, and nobody
-        has seen anything of it."""
-        try:
-            fence.require()
-        except LeaseLost:
-            if number_of(root) == (fence.held.number if fence.held else 0):
-                with contextlib.suppress(InstarError):
-                    self._api(place).delete(CONFIG_MAP, place.namespace, root["metadata"]["name"], only=root)
-            raise
 
     def _delete(self, environment: EnvironmentId, kind: Kind, name: str, *, foreground: bool = False) -> None:
         """Begin to delete what is ours, unless somebody with a newer lease has claimed it. Raises LeaseLost."""
