@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from project import Project, wait_for
+from test_agent import agent
 
 pytestmark = pytest.mark.root
 
@@ -145,3 +147,36 @@ def test_a_role_comes_and_goes_with_its_release(shop: Project) -> None:
     assert shop.json("promote", "dev", "production")["outcome"] == "done"
     promoted = shop.json("status", "production")
     assert roles(promoted, 1)["worker", "running"] >= 1
+
+
+def test_a_role_begins_when_the_traffic_has_moved_or_before_as_is_said(shop: Project) -> None:
+    shop.instar("deploy", "dev")
+    for version, first in (("2", "shift"), ("3", "started")):
+        if first == "started":
+            shop.edit("    instances: 2\n", "    instances: 2\n    with: before\n")
+        shop.set_version(version)
+        shop.instar("deploy", "dev")
+        events = [one for one in shop.json("history", "dev") if one["release"] == int(version)]
+        status = shop.json("status", "dev")
+        workers = {one["id"] for one in status["releases"][0]["instances"] if one["role"] == "worker"}
+        begun = [one["seq"] for one in events if one["kind"] == "started" and one["detail"]["instance"] in workers]
+        moved = max(one["seq"] for one in events if one["kind"] == "shift")
+        assert len(begun) == 2 and all((seq < moved) == (first == "started") for seq in begun), events
+
+
+def test_an_intruder_in_one_role_costs_that_role_its_instance_and_no_other(shop: Project) -> None:
+    shop.edit("config: {GREETING: hello}", "config: {GREETING: hello}\n    drift: {check: 1s, action: replace}")
+    shop.instar("deploy", "dev")
+    before = {one["id"]: one["role"] for one in shop.json("status", "dev")["releases"][0]["instances"]}
+    victim, *others = sorted(before, key=lambda name: (before[name] != "worker", name))
+    words = ["nsenter", "-t", str(shop.pid(victim)), "-m", "-p", "-n", "sleep", "600"]
+    with subprocess.Popen(words) as intruder:
+        found = shop.try_instar("drift", "dev", "--json")
+        assert (found.status, {one["instance"] for one in found.json["findings"]}) == (2, {victim}), found
+        with agent(shop):
+            wait_for(lambda: victim not in shop.instance_ids(), lambda: shop.instar("history", "dev").out, timeout_s=90)
+            wait_for(lambda: len(shop.instance_ids()) == len(before), "it has no successor", timeout_s=60)
+        intruder.kill()
+    after = {one["id"]: one["role"] for one in shop.json("status", "dev")["releases"][0]["instances"]}
+    assert set(others) < set(after) and sorted(after.values()) == sorted(before.values())
+    wait_for(lambda: shop.try_instar("drift", "dev").status == 0, "it has drifted still")
