@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 
 from instar.frozen import dataclass
+from instar.providers.kubernetes.names import REDIRECTS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +57,11 @@ class Door:
     def sites(self) -> frozenset[tuple[str, str]]:
         """Which names and paths it takes requests of."""
         return frozenset((host, path) for host in self.hosts for path in self.paths)
+
+    @property
+    def is_wiped(self) -> bool:
+        """Tell whether it is to send requests on, and says nowhere to: of no other door can that be seen by itself."""
+        return self.key == REDIRECTS and self.redirect is None
 
     def renewed(self) -> Door:
         """Return it as another version to whoever asks a gateway for it: of no two that are written, the same."""

@@ -139,7 +139,8 @@ class DoorObjects:
     def await_in_force(self, standing: Standing) -> None:
         """Return once all are in force. Raises RouterUnreachable, RouterError."""
         deadline = Deadline.after(_IN_FORCE_S)
-        seen = {part: self._accepted(part, found, deadline) for part, found in standing.found.items()}
+        keys = self._keys(standing.found)
+        seen = {part: self._accepted(part, keys[part], found, deadline) for part, found in standing.found.items()}
         for part, door in self._standing(seen).doors.parts.items():
             if self.is_asked(part, door):
                 self._sights.of(part).wait(door)
@@ -168,10 +169,15 @@ class DoorObjects:
         return Standing(found=found, doors=Doors(parts=dict(self._read(found))))
 
     def _read(self, found: Mapping[str, Object]) -> Iterator[tuple[str, Door]]:
-        keys = further_parts(found[FIRST]) if self._place.gateway is not None else {}
-        yield from ((part, self._door(part, one, keys.get(part, ""))) for part, one in found.items())
+        keys = self._keys(found)
+        yield from ((part, self._door(part, one, keys[part])) for part, one in found.items())
 
-    def _door(self, part: str, found: Object, key: str = "") -> Door:
+    def _keys(self, found: Mapping[str, Object]) -> Mapping[str, str]:
+        """Return of which door each part is, as the first one says."""
+        known = further_parts(found[FIRST]) if self._place.gateway is not None else {}
+        return {part: known.get(part, "") for part in found}
+
+    def _door(self, part: str, found: Object, key: str) -> Door:
         return read_route(found, key) if self.kind(part) == ROUTE else read_service(found, key)
 
     def _apply(self, part: str, door: Door, found: Mapping[str, Object]) -> Object:
@@ -185,15 +191,16 @@ class DoorObjects:
         version = found[part]["metadata"].get("resourceVersion") if part in found else None
         return replace(door, version=version).renewed()
 
-    def _accepted(self, part: str, found: Object, deadline: Deadline) -> Object:
-        """Return a part as it is once it is accepted."""
+    def _accepted(self, part: str, key: str, found: Object, deadline: Deadline) -> Object:
+        """Return a part, of the door ``key``, as it is once it is accepted."""
         while True:
+            door = self._door(part, found, key)
             try:
-                self.require_in_force(part, found, self._door(part, found), exact=True)
+                self.require_in_force(part, found, door, exact=True)
                 return found
             except RouterUnreachable:
                 if deadline.is_over:
-                    self._say_again(part, found)
+                    self._say_again(part, found, door)
                     raise
             found = self._newer(part, found, deadline)
 
@@ -213,12 +220,11 @@ class DoorObjects:
             raise RouterError(f"the {self.kind(part).name} '{name}' was removed by somebody")
         return again
 
-    def _say_again(self, part: str, found: Object) -> None:
+    def _say_again(self, part: str, found: Object, door: Door) -> None:
         """Have the gateway take up a route anew: one that could not write its status down, since the API was away or
         what it had read was old, does not try again until the route is another version."""
         if self.kind(part) != ROUTE:
             return
-        door = read_route(found)
         said = said_otherwise(self.made(part, self._renewed(part, door, {part: found})))
         now = self._api.apply(self.kind(part), self._place.namespace, said)
         self._apply(part, door, {part: now})

@@ -57,7 +57,7 @@ class Doors:
     def agree(self, *, inside: bool) -> bool:
         """Tell whether all parts that the first one names are there, of one plan, and a Service if there is to be
         one."""
-        if inside != (INSIDE in self.parts):
+        if inside != (INSIDE in self.parts) or any(one.is_wiped for one in self.parts.values()):
             return False
         known = {FIRST: FIRST, **self.first.more}
         return known.keys() <= self.parts.keys() and {one.plan for one in self.parts.values()} == {self.first.plan}

@@ -185,6 +185,9 @@ class EnvironmentTraffic:
                 yield Difference(path=where, expected="it is there", observed="nothing")
                 continue
             door = standing.doors.parts[part]
+            if door.is_wiped:
+                to = "it sends requests on to another name"
+                yield Difference(path=f"{where}: spec.rules", expected=to, observed="nothing")
             made = self._objects.made(part, door)
             for one in (*differences(made, found), *added_to_rules(made, found)):
                 yield replace(one, path=f"{where}: {one.path}")
