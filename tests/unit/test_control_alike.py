@@ -7,7 +7,7 @@ from unittest.mock import MagicMock, Mock
 
 from control_values import BEGUN, ENV, HTTP, NOW, WORKER, address_of, ago, begun, made, release_with
 
-from instar.control.actions import Fail, Judge, Preview, Route, Share, Shift, TakeStep, Wait
+from instar.control.actions import Fail, Judge, Preview, Route, Share, Shift, Start, TakeStep, Wait
 from instar.control.analysis import Verdict
 from instar.control.decide import decide
 from instar.control.executor import Executor
@@ -127,6 +127,14 @@ def test_a_role_that_ends_fails_the_rollout_of_all() -> None:
     instance = dataclasses.replace(fallen.instance, created_at=ago(5), started_at=ago(5))
     (failed,) = decide(snapshot([*SOURCE, READY[0], dataclasses.replace(fallen, instance=instance)]))
     assert isinstance(failed, Fail) and failed.instances == (READY[1].id,)
+
+
+def test_what_was_made_by_one_that_was_killed_before_it_wrote_that_down_is_written_down() -> None:
+    begun = dataclasses.replace(READY[0].instance, started_at=None, made=False)
+    unknown = dataclasses.replace(READY[0], instance=begun)
+    assert decide(snapshot([*SOURCE, unknown, READY[1]])) == (Start((unknown.id,)),)
+    assert READY[0].was_made, "what is known to run is not begun again"
+    assert not any(isinstance(one, Start) for one in decide(snapshot([*SOURCE, *READY])))
 
 
 def test_a_new_role_has_its_door_to_itself_from_the_first_step_on() -> None:

@@ -65,6 +65,9 @@ def launch(
     created = tuple(group.id for group in live if group.state == "created")
     if created:
         return Readiness(groups=well, actions=_clear_the_way(snapshot, standing) or first or (Start(created),))
+    begun = tuple(group.id for group in live if group.state == "running" and not group.was_made)
+    if begun:  # whoever had it made was killed before that was written down
+        return Readiness(groups=well, actions=(Start(begun),))
     return _until_healthy(snapshot, release, tuple(live), well)
 
 
