@@ -121,7 +121,7 @@ def any_workspace() -> MachineWorkspace:
 def workspace_for(loaded: Loaded, environment: str) -> MachineWorkspace:
     """Return the workspace in which ``environment`` of a definition is, or is to be: of a provider that needs no root
     it is the caller's own, and their first one makes it. Raises NotRoot, ProviderMissing; UsageError for none such."""
-    from instar.operations.deploy import get_declared
+    from instar.operations.declared import get_declared
     from instar.operations.privilege import may_use
 
     workspace = any_workspace()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, Any, Final
 
 from instar.control.steps import waits_for_somebody
-from instar.errors import Refused, UsageError
+from instar.errors import Refused
 from instar.ledger.names import OthersNames
 from instar.model.configuration import Configuration
 from instar.model.digest import Digest
@@ -19,7 +18,6 @@ from instar.model.origin import Origin
 from instar.model.outcome import RolloutOutcome
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, EnvironmentState, Release, RolloutKind
-from instar.model.uses import Used
 from instar.operations.changes import differences, written
 from instar.operations.converge import (
     clear_orphans,
@@ -34,6 +32,7 @@ from instar.operations.converge import (
     start_rollout,
 )
 from instar.operations.data import keeping, refuse_unfinished_data
+from instar.operations.declared import configure, get_declared, with_left_roles
 from instar.operations.doors import refuse_doors_without_ports, refuse_other_first, shut_port_warnings
 from instar.operations.locks import agent_pid, hold_environment, hold_store, keep_from_gc, leader_elsewhere
 from instar.operations.names import require_names
@@ -41,11 +40,10 @@ from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.origin import origin_of
 from instar.operations.privilege import require_root_for
 from instar.operations.secret_values import encrypted_values
-from instar.operations.uses import circle_warnings, uses_of
+from instar.operations.uses import circle_warnings
 from instar.operations.watch import require_watch
 from instar.operations.workspace import Workspace
 from instar.providers.facets import refuse_what_is_missing
-from instar.providers.package import release_settings_of
 
 if TYPE_CHECKING:
     from instar.certificates.pem import Pair
@@ -214,49 +212,6 @@ def require_agent(workspace: Workspace, provider: str) -> None:
         )
 
 
-def get_declared(loaded: Loaded, name: str) -> Environment:
-    """Return environment ``name`` of the definition. Raises UsageError, naming those there are."""
-    environments = loaded.definition.environments
-    if name not in environments:
-        from difflib import get_close_matches
-
-        known = ", ".join(environments) or "it declares none"
-        near = get_close_matches(name, environments, n=1)
-        ask = f"did you mean '{near[0]}'? else " if near else ""
-        raise UsageError(
-            f"cannot find environment '{name}' in {loaded.file}: {known}",
-            hint=f"{ask}add it under 'environments:' there",
-        )
-    return environments[name]
-
-
-def configure(workspace: Workspace, loaded: Loaded, environment: Environment) -> Configuration:
-    """Return what an instance of the definition's service starts from in ``environment``, besides its image."""
-    from instar.operations.secret_values import keep_values
-
-    secrets = keep_values(workspace, loaded.folder, environment, service=loaded.definition.name)
-    uses = uses_of(workspace, loaded.definition.name, environment)
-    own = own_settings(workspace, environment, uses)
-    return Configuration.of(
-        loaded.definition,
-        environment.name,
-        config=environment.config,
-        secrets=secrets,
-        provider_settings=own,
-        secret_variables=environment.secret_variables,
-        uses=uses,
-        schedule=environment.schedule,
-    )
-
-
-def own_settings(workspace: Workspace, environment: Environment, uses: tuple[Used, ...]) -> Mapping[str, Any]:
-    """Return what of an environment's settings, with what it uses, its provider makes instances from."""
-    settings = Settings.of(environment)
-    allow = (*settings.network.allow, *(one.allow for one in uses))
-    opened = replace(settings, network=replace(settings.network, allow=allow))
-    return release_settings_of(workspace.provider_package(environment.provider), opened)
-
-
 def begin(
     workspace: Workspace,
     environment: EnvironmentId,
@@ -297,12 +252,6 @@ def begin(
             return release
 
     return gone_on_with(workspace, written)
-
-
-def with_left_roles(state: EnvironmentState | None, settings: Settings) -> Settings:
-    """Return ``settings`` with what was said of roles that they don't know any more: releases before have them, to
-    which there may be a way back."""
-    return settings if state is None else replace(settings, roles={**state.settings.roles, **settings.roles})
 
 
 def require_platform(workspace: Workspace, provider: str, image: Image) -> None:

@@ -12,7 +12,7 @@ from instar.model.environment import Settings
 from instar.model.image import Image
 from instar.model.reference import Reference, reference
 from instar.model.release import EnvironmentId, EnvironmentState, Instance, Release
-from instar.operations.deploy import get_declared
+from instar.operations.declared import get_declared
 from instar.operations.plan import configuration_of, image_of
 from instar.operations.workspace import Workspace
 from instar.providers.package import Document, PlannedEnvironment, Site

@@ -20,7 +20,8 @@ from instar.operations.changes import differences, written
 from instar.operations.connections import cut_connections
 from instar.operations.converge import refuse_other_provider
 from instar.operations.data import keeping, keeps
-from instar.operations.deploy import get_declared, own_settings, require_promotion, with_left_roles
+from instar.operations.declared import get_declared, own_settings, with_left_roles
+from instar.operations.deploy import require_promotion
 from instar.operations.doors import (
     planned_roles,
     refuse_doors_without_ports,

@@ -13,7 +13,8 @@ from instar.model.outcome import RolloutOutcome
 from instar.model.reference import Repository
 from instar.model.release import EnvironmentId, Release
 from instar.operations.certificates import read_files
-from instar.operations.deploy import begin, carry_out, configure, get_declared, require_agent, require_platform
+from instar.operations.declared import configure, get_declared
+from instar.operations.deploy import begin, carry_out, require_agent, require_platform
 from instar.operations.doors import refuse_first_not_defined
 from instar.operations.ledger import require_in_ledger
 from instar.operations.locks import hold_environment, is_here, keep_from_gc

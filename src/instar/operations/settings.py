@@ -19,7 +19,7 @@ from instar.model.plan import PlannedChange
 from instar.model.release import EnvironmentId, Release
 from instar.model.setting import HeldSettings, Layer, Setting
 from instar.operations.changes import differences, written
-from instar.operations.deploy import get_declared, own_settings, with_left_roles
+from instar.operations.declared import get_declared, own_settings, with_left_roles
 from instar.operations.uses import uses_of
 from instar.operations.workspace import Workspace
 
