@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from kubernetes_values import ENV, SERVICE, SETTINGS, World
+from kubernetes_values import ENV, SERVICE, SETTINGS, WITHOUT_GATEWAY, World
 
 from cluster_stub import ClusterStub
 from instar.errors import RouterUnreachable
@@ -91,3 +91,73 @@ def test_a_route_that_sends_nobody_on_any_more_is_found_and_written_anew(world: 
     world.provider.expose(release, [], plan)
     assert "filters" in stub.one("httproutes", "shop-prod.0-redirect")["spec"]["rules"][-1]
     assert world.provider.observe(ENV, []).traffic.plan == plan.fingerprint
+
+
+BESIDE = dataclasses.replace(SETTINGS, provider_settings={**SETTINGS.provider_settings, "inside": True})
+SORRY = dataclasses.replace(BESIDE, provider_settings={**BESIDE.provider_settings, "maintenance": {"service": "sorry"}})
+
+
+def selected(stub: ClusterStub) -> str:
+    return str(stub.one("services", "shop-prod")["spec"]["selector"]["instar/group"])
+
+
+def test_maintenance_comes_and_goes_while_no_pod_is_ready(world: World, stub: ClusterStub) -> None:
+    _, group, _ = served(world, stub, SORRY)
+    stub.put("services", "shop", {"metadata": {"name": "sorry"}, "spec": {"ports": [{"port": 80}]}})
+    answering(stub)
+    for on in (True, False):
+        world.provider.maintains.set_maintenance(ENV, on=on, page=None)
+        assert world.provider.maintains.maintenance(ENV) == on
+    assert selected(stub) == group.id
+
+
+@pytest.mark.parametrize("settings", [BESIDE, WITHOUT_GATEWAY])
+def test_a_release_takes_over_from_one_that_has_no_pod_that_is_ready(
+    settings: Settings, world: World, stub: ClusterStub
+) -> None:
+    _, dead, plan = served(world, stub, settings)
+    answering(stub)
+    newer = world.release(2, WEB)
+    new = world.create(newer, serial=2)
+    world.provider.expose(newer, [], plan)
+    world.provider.expose(newer, [new])
+    if settings is BESIDE:
+        world.provider.route(ENV, {dead.id: 95, new.id: 5})
+        assert selected(stub) == dead.id
+    with pytest.raises(RouterUnreachable, match=f"has no pod of '{new.id}' yet"):
+        world.provider.route(ENV, {new.id: 100})
+    answering(stub, new.id)
+    world.provider.route(ENV, {new.id: 100})
+    assert selected(stub) == new.id
+
+
+def test_who_is_killed_before_the_new_was_seen_in_force_sees_that_the_old_has_no_requests(
+    world: World, stub: ClusterStub
+) -> None:
+    _, old, plan = served(world, stub, WITHOUT_GATEWAY)
+    newer = world.release(2, WEB)
+    new = world.create(newer, serial=2)
+    world.provider.expose(newer, [new], plan)
+    for _ in range(2):  # the second time it is written already
+        with pytest.raises(RouterUnreachable, match=f"still sends requests to '{old.id}-0'"):
+            world.provider.route(ENV, {new.id: 100})
+    answering(stub, new.id)
+    world.provider.route(ENV, {new.id: 100})
+
+
+def test_the_service_beside_the_routes_goes_where_somebody_removed_the_first_one(
+    world: World, stub: ClusterStub
+) -> None:
+    served(world, stub)
+    del stub.objects["httproutes", "shop", "shop-prod"]
+    world.provider.close(ENV)
+    assert "shop-prod" not in stub.names("services") and stub.names("httproutes") == []
+
+
+def test_a_service_of_that_name_that_is_somebody_elses_stays_when_the_environment_goes(
+    world: World, stub: ClusterStub
+) -> None:
+    served(world, stub, SETTINGS)
+    stub.put("services", "shop", {"metadata": {"name": "shop-prod"}, "spec": {}})
+    world.provider.close(ENV)
+    assert "shop-prod" in stub.names("services") and stub.names("httproutes") == []

@@ -8,7 +8,7 @@ nobody knows, wherever whoever wrote was killed. Each is applied to the very ver
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -123,24 +123,40 @@ class DoorObjects:
             name = self._names.route_of(part)
             self._api.delete(self.kind(part), self._place.namespace, name, only=known[part])
         if self._place.gateway is not None:
-            for found in self._strays():
+            for kind, found in self._strays():
                 self._fence.admit(found)
-                self._api.delete(ROUTE, self._place.namespace, str(found["metadata"]["name"]), only=found)
+                self._api.delete(kind, self._place.namespace, str(found["metadata"]["name"]), only=found)
 
-    def _strays(self) -> tuple[Object, ...]:
-        """Return the routes of the environment that are there yet, as far as they may be listed."""
+    def _strays(self) -> Iterator[tuple[Kind, Object]]:
+        """Yield the environment's routes that are there yet, as far as they may be listed, and its Service."""
         try:
-            return self._api.list(ROUTE, self._place.namespace, self._names.labels)
+            routes = self._api.list(ROUTE, self._place.namespace, self._names.labels)
         except ProviderError as error:
             if error.retry_after_s is not None:
                 raise
-            return ()
+            routes = ()
+        yield from ((ROUTE, one) for one in routes)
+        service = self._api.find(SERVICE, self._place.namespace, self._names.route_of(INSIDE))
+        if service is not None and self._names.owns(service):
+            yield SERVICE, service
 
-    def await_in_force(self, standing: Standing) -> None:
-        """Return once all are in force. Raises RouterUnreachable, RouterError."""
+    def turned(self, before: Standing | None, standing: Standing) -> tuple[str, ...]:
+        """Return which Services lead to another group than ``before``."""
+        known: Mapping[str, Door] = {} if before is None else before.doors.parts
+        led = {part: known[part].weights.keys() for part in known}
+        parts = standing.doors.parts.items()
+        return tuple(
+            part for part, door in parts if self.kind(part) == SERVICE and door.weights.keys() != led.get(part, set())
+        )
+
+    def await_in_force(self, standing: Standing, turned: Sequence[str] = ()) -> None:
+        """Return once all are in force. A Service is so once it leads to no pod of another group; those of ``turned``
+        once they have one of theirs too. Raises RouterUnreachable, RouterError."""
         deadline = Deadline.after(_IN_FORCE_S)
-        keys = self._keys(standing.found)
-        seen = {part: self._accepted(part, keys[part], found, deadline) for part, found in standing.found.items()}
+        seen = {}
+        for part, key in self._keys(standing.found).items():
+            needs_pods = part in turned
+            seen[part] = self._accepted(part, key, standing.found[part], deadline, needs_pods=needs_pods)
         for part, door in self._standing(seen).doors.parts.items():
             if self.is_asked(part, door):
                 self._sights.of(part).wait(door)
@@ -149,15 +165,17 @@ class DoorObjects:
         """Tell whether a gateway can be asked about a part: it is a route, by which somebody is to get there."""
         return self.kind(part) == ROUTE and door.hosts != (NOBODY,)
 
-    def require_in_force(self, part: str, found: Object, door: Door, *, exact: bool) -> None:
-        """Raise RouterUnreachable, RouterError. ``exact``: down to the pods that a Service leads to."""
-        if self.kind(part) == ROUTE:
-            if self._place.gateway is not None and self.is_asked(part, door):
-                require_settled(found, self._place.gateway)
-        elif exact and door.weights:
+    def require_in_force(self, part: str, found: Object, door: Door) -> None:
+        """Raise RouterUnreachable, RouterError where a gateway does not do what a route says."""
+        if self._place.gateway is not None and self.is_asked(part, door):
+            require_settled(found, self._place.gateway)
+
+    def _require_led(self, part: str, door: Door, *, needs_pods: bool) -> None:
+        """Raise RouterUnreachable as long as a Service leads to pods that it does not select."""
+        if self.kind(part) == SERVICE and door.weights:
             labels = {"kubernetes.io/service-name": self._names.route_of(part)}
             slices = self._api.list(SLICE, self._place.namespace, labels)
-            require_selected(self._names.route_of(part), slices, door.weights)
+            require_selected(self._names.route_of(part), slices, door.weights, needs_pods=needs_pods)
 
     def _find(self, part: str) -> Object | None:
         found = self._api.find(self.kind(part), self._place.namespace, self._names.route_of(part))
@@ -191,12 +209,13 @@ class DoorObjects:
         version = found[part]["metadata"].get("resourceVersion") if part in found else None
         return replace(door, version=version).renewed()
 
-    def _accepted(self, part: str, key: str, found: Object, deadline: Deadline) -> Object:
+    def _accepted(self, part: str, key: str, found: Object, deadline: Deadline, *, needs_pods: bool) -> Object:
         """Return a part, of the door ``key``, as it is once it is accepted."""
         while True:
             door = self._door(part, found, key)
             try:
-                self.require_in_force(part, found, door, exact=True)
+                self.require_in_force(part, found, door)
+                self._require_led(part, door, needs_pods=needs_pods)
                 return found
             except RouterUnreachable:
                 if deadline.is_over:

@@ -88,9 +88,11 @@ def read_service(found: Mapping[str, Any], key: str = "") -> Door:
     return Door(key=key, plan=plan, backends=backends, ports=ports, version=version)
 
 
-def require_selected(name: str, slices: Sequence[Mapping[str, Any]], weights: Mapping[str, int]) -> None:
+def require_selected(
+    name: str, slices: Sequence[Mapping[str, Any]], weights: Mapping[str, int], *, needs_pods: bool
+) -> None:
     """Raise RouterUnreachable as long as requests still go to other pods than those of the group that is selected, or
-    to none of them."""
+    (``needs_pods``) to none of them."""
     pods = [
         str((one.get("targetRef") or {}).get("name"))
         for each in slices
@@ -99,7 +101,7 @@ def require_selected(name: str, slices: Sequence[Mapping[str, Any]], weights: Ma
     ]
     for group in weights:
         others = [pod for pod in pods if not pod.startswith(f"{group}-")]
-        if others or not pods:
+        if others or (needs_pods and not pods):
             what = f"still sends requests to '{others[0]}'" if others else f"has no pod of '{group}' yet"
             raise RouterUnreachable(f"the Service '{name}' {what}")
 

@@ -92,7 +92,7 @@ class EnvironmentTraffic:
         for part, found in standing.found.items():
             door = doors.parts[part]
             try:
-                self._objects.require_in_force(part, found, door, exact=False)
+                self._objects.require_in_force(part, found, door)
                 if self._objects.is_asked(part, door):
                     sight = self._sights.of(part)
                     plan = None if sight.look(door) == "older" else plan
@@ -137,7 +137,7 @@ class EnvironmentTraffic:
                 self._require_fit(doors, weights)
             return doors.routing(weights)
 
-        is_there = self._change(changed, wait=bool(weights))
+        is_there = self._change(changed, wait=bool(weights), moves=True)
         return time.monotonic() - began if is_there else None
 
     def _require_fit(self, doors: Doors, weights: Mapping[str, int]) -> None:
@@ -249,14 +249,22 @@ class EnvironmentTraffic:
         self._objects.remove()
 
     def _change(
-        self, changed: Callable[[Doors | None], Doors | None], *, wait: bool = True, always: bool = False
+        self,
+        changed: Callable[[Doors | None], Doors | None],
+        *,
+        wait: bool = True,
+        always: bool = False,
+        moves: bool = False,
     ) -> bool:
         """Apply a change, and return when it is in force; None is left as it is: there is nothing, and False is
         returned. Who else changed it in between makes it be read again.
 
-        What only takes away does not ``wait``: a gateway that is gone keeps no environment from being destroyed."""
+        What only takes away does not ``wait``: a gateway that is gone keeps no environment from being destroyed. Only
+        what ``moves`` requests waits for pods that take them: who serves may have none that is ready."""
+        seen: list[Standing | None] = []
         for last in (*[False] * (_TRIES - 1), True):
             standing = self._objects.find()
+            seen.append(standing)
             self._objects.admit(standing)
             before = None if standing is None else standing.doors
             after = changed(before)
@@ -279,7 +287,7 @@ class EnvironmentTraffic:
                     raise
         assert standing is not None
         if wait:
-            self._objects.await_in_force(standing)
+            self._objects.await_in_force(standing, self._objects.turned(seen[0], standing) if moves else ())
         return True
 
     def _missing(self, names: Collection[str]) -> frozenset[str]:
