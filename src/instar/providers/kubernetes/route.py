@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from instar.errors import RouterError, RouterUnreachable
 from instar.model.definition import Service
+from instar.providers.kubernetes.annotations import annotation_json, whole
 from instar.providers.kubernetes.door import Backend, Door
 from instar.providers.kubernetes.kinds import GATEWAY
 from instar.providers.kubernetes.names import DOORS, MAINTENANCE, PLAN, REDIRECTS, Names, door_part
@@ -21,6 +22,10 @@ _NOWHERE: Final = ".instar.invalid"  # RFC 6761: no such name leads anywhere
 _MOST_RULES: Final = 16  # of an HTTPRoute
 _PATH: Final = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+/?|/")
 _LONGEST_PATH: Final = 256
+_PART_NUMBER: Final = re.compile(r"[0-9]{1,4}")
+_RELEASE: Final = re.compile(r"[0-9]{1,18}")
+_MOST_WEIGHT: Final = 1_000_000  # HTTPBackendRef.weight
+_MOST_PORT: Final = 65_535
 
 
 def route(door: Door, names: Names, gateway: tuple[str, str], part: str = "") -> Mapping[str, Any]:
@@ -178,19 +183,14 @@ def read_route(found: Mapping[str, Any], key: str = "") -> Door:
 
 def further_parts(found: Mapping[str, Any]) -> Mapping[str, str]:
     """Return which parts an environment has besides its first route, by their names, and of which doors they are."""
-    text = ((found.get("metadata") or {}).get("annotations") or {}).get(DOORS)
-    try:
-        said = json.loads(text) if isinstance(text, str) else {}
-    except (ValueError, RecursionError):
-        said = {}
-    known = said.items() if isinstance(said, dict) else ()
-    return {part: key for part, key in known if isinstance(key, str) and _is_part_of(part, key)}
+    said = annotation_json(((found.get("metadata") or {}).get("annotations") or {}).get(DOORS))
+    return {part: key for part, key in said.items() if isinstance(key, str) and _is_part_of(part, key)}
 
 
 def _is_part_of(part: str, key: str) -> bool:
     """Tell whether a name is one that Instar gives to a route of a door: an annotation may be anybody's."""
     number = part.rpartition(".")[2]
-    known = {door_part(key), *([door_part(key, int(number))] if number.isascii() and number.isdigit() else [])}
+    known = {door_part(key), *([door_part(key, int(number))] if _PART_NUMBER.fullmatch(number) else [])}
     return part in known - {""}
 
 
@@ -228,14 +228,12 @@ def is_unresolved(found: Mapping[str, Any]) -> bool:
 
 def _maintained(text: object) -> tuple[tuple[str, int] | None, Mapping[str, int]]:
     """Return what a route in maintenance sends requests to, and the weights that it has after it."""
-    try:
-        found = json.loads(text) if isinstance(text, str) else None
-        if found is None:
-            return None, {}
-        weights = {str(name): weight for name, weight in found["weights"].items() if isinstance(weight, int)}
-        return (str(found["service"]), int(found["port"])), weights
-    except (ValueError, KeyError, TypeError, AttributeError):
+    found = annotation_json(text)
+    service, port, weights = found.get("service"), whole(found.get("port"), _MOST_PORT), found.get("weights")
+    if not isinstance(service, str) or port is None or not isinstance(weights, dict):
         return None, {}
+    each = ((name, whole(weight, _MOST_WEIGHT)) for name, weight in weights.items())
+    return (service, port), {name: weight for name, weight in each if weight is not None}
 
 
 def _sending(door: Door, shares: Mapping[str, int]) -> dict[str, Any]:
@@ -260,7 +258,7 @@ def _previewed(rule: Mapping[str, Any]) -> int | None:
     for match in rule.get("matches") or ():
         for header in match.get("headers") or ():
             value = str(header.get("value"))
-            if str(header.get("name")).lower() == HEADER.lower() and value.isascii() and value.isdigit():
+            if str(header.get("name")).lower() == HEADER.lower() and _RELEASE.fullmatch(value):
                 return int(value)
     return None
 
@@ -299,5 +297,5 @@ def _duration(milliseconds: int) -> str:
 def _milliseconds(text: object) -> int:
     """Return what the API's duration says ("1m30s"), as Instar writes it; 0: none is said."""
     units = {"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
-    parts = re.findall(r"(\d+)(ms|h|m|s)", text) if isinstance(text, str) else []
+    parts = re.findall(r"([0-9]{1,5})(ms|h|m|s)", text) if isinstance(text, str) else []
     return sum(int(number) * units[unit] for number, unit in parts)

@@ -12,6 +12,7 @@ from instar.errors import Refused, RouterError, RouterUnreachable
 from instar.model.definition import Service
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
+from instar.providers.kubernetes.annotations import annotation_json, whole
 from instar.providers.kubernetes.door import Backend, Door
 from instar.providers.kubernetes.names import EXPOSED, GROUP, OWN_PORT, PLAN, PORTS, Names, port_name
 from instar.providers.kubernetes.objects import PORT
@@ -19,6 +20,7 @@ from instar.providers.kubernetes.settings import Place
 
 _NOBODY: Final = "nobody"  # no group is called so: an id ends with two numbers
 SHOWN_PORT: Final = 80
+_MOST_PORT: Final = 65_535
 
 
 def selecting_service(door: Door, names: Names) -> Mapping[str, Any]:
@@ -107,8 +109,5 @@ def require_selected(
 
 
 def _exposed(text: object) -> Mapping[str, int]:
-    try:
-        found = json.loads(text) if isinstance(text, str) else {}
-    except ValueError:
-        found = {}
-    return {str(name): port for name, port in found.items() if isinstance(port, int)} if isinstance(found, dict) else {}
+    ports = ((name, whole(port, _MOST_PORT)) for name, port in annotation_json(text).items())
+    return {name: port for name, port in ports if port is not None}
