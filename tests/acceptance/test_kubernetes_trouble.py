@@ -9,9 +9,13 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from clusters.api import condition
 from clusters.cluster import Cluster
 from clusters.layout import layout
+from clusters.parts import NODE_IS_LOST_S
 
+from instar.providers.kubernetes.kinds import POD
+from instar.providers.kubernetes.names import GROUP
 from kubernetes_author import Author, Requests, authoring
 
 pytestmark = [pytest.mark.cluster, pytest.mark.alone]
@@ -191,12 +195,38 @@ def test_the_gateway_s_process_is_killed_in_a_rollout_and_what_was_not_in_flight
 
 @pytest.mark.long
 def test_a_node_that_goes_away_in_a_rollout_does_not_end_it(whole: Cluster, releases: Releases) -> None:
+    """Both releases have a pod on it. Until the cluster has missed it, requests are sent there, and after that none."""
     if whole.size() < 2:
         pytest.skip("the cluster has one node")
-    deploy = releases.begin(SLOW)
-    releases.wait_for_launch()
-    whole.stop_node(1)
-    time.sleep(AWAY_S)
-    whole.start_node(1)
-    finish(deploy)
+    away = whole.layout.node(1).name
+    with Requests(releases.author) as asked:
+        deploy = releases.begin(SLOW)
+        releases.wait_for_launch()
+        wait_until(lambda: away in nodes_of(releases.author, releases.number))
+        assert away in nodes_of(releases.author, releases.number - 1)
+        whole.stop_node(1)
+        wait_until(lambda: ready(whole, away) == "Unknown", timeout_s=3 * NODE_IS_LOST_S)
+        wait_until(lambda: answers_well(asked, 100), timeout_s=60)
+        whole.start_node(1)
+        finish(deploy)
+        wait_until(lambda: answers_well(asked, 100), timeout_s=60)
+        assert releases.answer in asked.answers
     assert releases.has_moved()
+    assert away in nodes_of(releases.author, releases.number)
+
+
+def ready(cluster: Cluster, node: str) -> str | None:
+    return condition(cluster.api.find(f"/api/v1/nodes/{node}"), "Ready").get("status")
+
+
+def nodes_of(author: Author, release: int) -> set[str]:
+    """Return the nodes that pods of a release were given to."""
+    found = author.namespace.api.list(POD, author.namespace.name, {GROUP: f"shop-prod-{release}-1"})
+    return {str(one["spec"].get("nodeName")) for one in found}
+
+
+def answers_well(asked: Requests, count: int) -> bool:
+    """Tell whether the next ``count`` requests, or more, are all answered by a release."""
+    before = asked.answers.copy()
+    wait_until(lambda: asked.answers.total() >= before.total() + count)
+    return all("s3cret" in answer for answer in asked.answers - before)
