@@ -78,11 +78,15 @@ environments:
 
 @pytest.fixture(scope="session")
 def before(tmp_path_factory: pytest.TempPathFactory) -> tuple[str | Path, ...]:
-    """Return the command of the version before: its sources, with the libraries of this one."""
-    folder = tmp_path_factory.mktemp("before")
+    """Return the command of the version before."""
+    return command_of(BEFORE, tmp_path_factory.mktemp("before"))
+
+
+def command_of(commit: str, folder: Path) -> tuple[str | Path, ...]:
+    """Return the command of an earlier version: its sources, with the libraries of this one."""
     git = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT)]
-    packed = subprocess.run([*git, "archive", BEFORE, "src"], capture_output=True, check=False)
-    assert packed.returncode == 0, f"the history has no {BEFORE}, from which to upgrade: {packed.stderr.decode()}"
+    packed = subprocess.run([*git, "archive", commit, "src"], capture_output=True, check=False)
+    assert packed.returncode == 0, f"the history has no {commit}, from which to upgrade: {packed.stderr.decode()}"
     with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
         archive.extractall(folder)
     launcher = folder / "instar"
