@@ -233,7 +233,7 @@ class SimulatedRouter:
             if routes is None or routes.plan.preview is None:
                 return
             wanted = {number: name for number, name in targets.items() if name in routes.targets}
-            others = {number: tuple(sorted(names)) for number, names in beside.items() if names}
+            others = self._by_header(routes, beside)
             if (wanted, others) != (routes.previewed, routes.previewed_beside):
                 with self._effects.step(f"preview {environment} {wanted} {others}"):
                     routes.previewed, routes.previewed_beside = wanted, others
@@ -404,6 +404,18 @@ class SimulatedRouter:
     def _previewed(self, routes: Routes) -> Mapping[int, str]:
         kept = routes.previewed if routes.plan.preview is not None else {}
         return {number: name for number, name in kept.items() if name in routes.targets}
+
+    def _by_header(self, routes: Routes, beside: Mapping[int, Sequence[str]]) -> dict[int, tuple[str, ...]]:
+        """Only doors of http have requests that can ask for a release, by a header."""
+        spoken = {door.key for door in routes.plan.doors if door.protocol != "tcp"}
+        asked = spoken if routes.plan.preview == "header" else set[str]()
+        kept = {
+            number: tuple(
+                sorted(name for name in names if name in routes.targets and routes.targets[name].door in asked)
+            )
+            for number, names in beside.items()
+        }
+        return {number: names for number, names in kept.items() if names}
 
     def _previewed_beside(self, routes: Routes) -> Mapping[int, tuple[str, ...]]:
         kept = routes.previewed_beside if routes.plan.preview is not None else {}

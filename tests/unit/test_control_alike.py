@@ -256,3 +256,17 @@ def test_each_role_of_the_new_release_is_shown_to_who_asks_for_it() -> None:
     assert again == preview, "the other one came later"
     own = dataclasses.replace(made, previewed={2: READY[0].id}, previewed_beside=None)
     assert [type(one) for one in decide(own)] == [Shift], "the provider sees to it"
+
+
+def test_nobody_is_shown_at_a_door_where_no_request_can_ask_for_a_release() -> None:
+    address = dataclasses.replace(SETTINGS, preview="127.0.0.1:81")
+    made = dataclasses.replace(snapshot([*SOURCE, *READY], address), previewed={2: READY[0].id}, previewed_beside={})
+    assert [type(one) for one in decide(made)] == [Shift], "an address of its own leads to the first role alone"
+    by_bytes = dataclasses.replace(API, protocol="tcp")
+    made = snapshot([*SOURCE, *READY], dataclasses.replace(SETTINGS, preview="header"))
+    releases = {number: with_api(one, by_bytes) for number, one in made.releases.items()}
+    made = dataclasses.replace(made, releases=releases)
+    plan = wanted_plan(made, made.releases[2])
+    assert [door.protocol for door in plan.doors] == ["tcp"] and not plan.previewed_roles
+    router = dataclasses.replace(made, previewed={2: READY[0].id}, previewed_beside={})
+    assert not any(isinstance(one, Preview) for one in decide(router)), "no request can ask there"

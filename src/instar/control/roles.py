@@ -15,6 +15,7 @@ from instar.control.snapshot import Snapshot, routed, with_left_doors
 from instar.model.definition import Health, Service
 from instar.model.release import Release
 from instar.providers.doors import roles_of
+from instar.providers.router_plan import RouterPlan
 
 _NOTHING = Service(command=(), health=Health(kind="none"))
 
@@ -61,13 +62,14 @@ def without_traffic(snapshot: Snapshot, weights: Mapping[str, int]) -> set[str]:
     }
 
 
-def previewed_beside(snapshot: Snapshot, release: int) -> tuple[tuple[int, str], ...]:
-    """Return which groups requests for ``release`` can go to by the doors of its other roles: one that the router knows
-    of each, and has answered for."""
+def previewed_beside(snapshot: Snapshot, plan: RouterPlan, release: int) -> tuple[tuple[int, str], ...]:
+    """Return which groups requests for ``release`` can go to by the doors of its other roles, where ``plan`` says that
+    one can ask there: one that the router knows of each, and has answered for."""
     shown = list[tuple[int, str]]()
     for one in by_role(snapshot)[1:]:
+        asked = routed(one.releases[release]) and one.releases[release].role in plan.previewed_roles
         known = (group.id for group in one.of(one.releases[release]) if group.routed is not None and group.up)
-        name = next(known, None) if routed(one.releases[release]) else None
+        name = next(known, None) if asked else None
         shown += [] if name is None else [(release, name)]
     return tuple(shown)
 

@@ -237,9 +237,9 @@ def _introduce(
     if unknown:
         return (Attach(target.number, unknown),)
     shown = {target.number: groups[0].id}
-    previewed = is_first(snapshot, target) and wanted_plan(snapshot, target).preview is not None
-    if previewed:
-        beside = previewed_beside(snapshot, target.number)
+    plan = wanted_plan(snapshot, target) if is_first(snapshot, target) else None
+    if plan is not None and plan.preview is not None:
+        beside = previewed_beside(snapshot, plan, target.number)
         known = snapshot.previewed_beside
         if dict(snapshot.previewed) != shown or (known is not None and dict(known) != names_by_release(beside)):
             return (Preview(tuple(shown.items()), beside),)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from instar.frozen import dataclass
 from instar.model.codec import ADDED, canonical
@@ -24,9 +24,6 @@ from instar.providers.doors import (
     roles_of,
     widest,
 )
-
-if TYPE_CHECKING:
-    pass
 
 _HEADER: Final = "header"  # what stands for a preview's address: each door's own
 
@@ -61,6 +58,13 @@ class RouterPlan:
     def fingerprint(self) -> str:
         """Return what tells it from any other plan: kept by a provider beside what it made of it."""
         return str(Digest.of(canonical(self)))
+
+    @property
+    def previewed_roles(self) -> frozenset[str]:
+        """Return the roles besides the first whose door a request can ask for one release at: by its header, so where
+        http is spoken."""
+        heads = (door.key for door in self.doors if door.protocol != "tcp" and self.preview == _HEADER)
+        return frozenset(key for key in heads if "." not in key)
 
     @classmethod
     def of(

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from instar.frozen import dataclass
 from instar.model.release import Served
 from instar.providers.router_plan import RouterPlan
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,14 +41,14 @@ class RoutedTarget:
 class RouterState:
     """``plan`` is the one in force, None when the router does not run. ``previewed``: release → the target that a
     request for that very release goes to, and ``previewed_beside`` those of its other roles, by the doors of these, in
-    the order of their names. ``inside``: where it listens for instances that find it by name, and ``inside_beside`` for
-    those that find another role of it so, by role."""
+    the order of their names (None: it shows none). ``inside``: where it listens for instances that find it by name, and
+    ``inside_beside`` for those that find another role of it so, by role."""
 
     running: bool
     plan: RouterPlan | None = None
     targets: tuple[RoutedTarget, ...] = ()
     previewed: Mapping[int, str] = field(default_factory=dict)
-    previewed_beside: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    previewed_beside: Mapping[int, tuple[str, ...]] | None = field(default_factory=dict)
     inside: tuple[str, ...] = ()
     inside_beside: Mapping[str, str] = field(default_factory=dict)
     unanswered: frozenset[str] = frozenset()  # targets that are up, but not by each further door that leads to them

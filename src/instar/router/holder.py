@@ -168,7 +168,7 @@ class _Before:
         if self._connection is not None and now >= self._next:
             self._next = now + next(every for age, every in _LOOKS_S if now - self._began < age)
             more = False
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError, StopIteration):  # a figure holds up no router
                 more = self._write()
             self._connection = self._connection if more else None
         return _TICK_S if self._connection is None else self._next - now

@@ -75,8 +75,10 @@ def of_door(table: Statistics, door: str) -> Counters:
 def so_far(files: RouterFiles, haproxy: Process, own: Counters) -> Counters:
     """Return what ``haproxy``, which has answered its ``own``, and those before it have answered, since when nothing
     is missing in it."""
-    own, first = _with_the_one_before(files, haproxy, own)
     before = _read(files.counted, _Counted)
+    if before is not None and before.until == haproxy:  # another was about to follow it, and did not
+        return own.and_before(before.counters)
+    own, first = _with_the_one_before(files, haproxy, own)
     return own.and_before(before.counters) if before is not None and before.until == first else own
 
 

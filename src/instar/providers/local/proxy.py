@@ -136,7 +136,7 @@ class Proxy(HeldHaproxy):
 
     def _keep_count(self) -> None:
         """Have what was answered so far known to whom follows; where it can't be, the counting begins anew."""
-        with contextlib.suppress(RouterError):
+        with contextlib.suppress(RouterError, KeyError, ValueError):
             record, own = self._own_counters()
             if record is not None:
                 counting.keep(self.files, record.haproxy, own)

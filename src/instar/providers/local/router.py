@@ -120,7 +120,7 @@ class LocalRouter:
         targets: Mapping[int, str],
         beside: Mapping[int, Sequence[str]] = MappingProxyType({}),
     ) -> None:
-        named = {one: (*[targets[one]][: one in targets], *beside.get(one, ())) for one in {*targets, *beside}}
+        named = {one: (*filter(None, [targets.get(one)]), *beside.get(one, ())) for one in {*targets, *beside}}
         with self._changing(environment) as proxy:
             text = proxy.files.read()
             if text is not None:
@@ -169,7 +169,7 @@ class LocalRouter:
             plan=plan,
             targets=targets,
             previewed=of_first,
-            previewed_beside=beside,
+            previewed_beside=beside if wanted.alike else None,  # of an older form: by no other door
             inside=wanted.inside,
             inside_beside={one.key: one.inside[0] for one in wanted.doors if one.inside},
             unanswered=up.intersection(doors.unanswered(held, live)),
