@@ -16,6 +16,7 @@ from instar.model.environment import Settings
 from instar.model.host_names import HostNames
 from instar.model.release import Instance, Release
 from instar.providers.kubernetes.doors import Doors
+from instar.providers.kubernetes.names import group_numbers
 from instar.providers.router_plan import RouterPlan, router_plan
 
 WEB = dataclasses.replace(SERVICE, ports={"admin": Port(port=9000)})
@@ -161,3 +162,28 @@ def test_a_service_of_that_name_that_is_somebody_elses_stays_when_the_environmen
     stub.put("services", "shop", {"metadata": {"name": "shop-prod"}, "spec": {}})
     world.provider.close(ENV)
     assert "shop-prod" in stub.names("services") and stub.names("httproutes") == []
+
+
+def test_where_somebody_removed_which_routes_there_are_the_plan_is_not_in_force(
+    world: World, stub: ClusterStub
+) -> None:
+    release, group, plan = served(world, stub)
+    del stub.one("httproutes", "shop-prod")["metadata"]["annotations"]["instar/doors"]
+    world.settings[ENV] = dataclasses.replace(EVERY, provider_settings=SETTINGS.provider_settings)
+    assert world.provider.observe(ENV, []).traffic.plan is None
+    world.settings[ENV] = EVERY
+    world.provider.expose(release, [], plan)
+    assert world.provider.observe(ENV, []).traffic.plan == plan.fingerprint
+    assert set(doors(world).parts) == {"", "2", "0.admin", "0-redirect", "0-redirect.2", "0-inside"}
+    assert doors(world).weights == {group.id: 100}
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        ("a-b-7-12", (7, 12)), ("a-7", (0, 0)), ("a-²-3", (0, 0)), ("a-7-x", (0, 0)), ("", (0, 0)),
+        ("a-1-" + "9" * 30, (0, 0)),
+    ],
+)  # fmt: skip
+def test_the_numbers_of_a_group_are_read_in_one_way(name: str, numbers: tuple[int, int]) -> None:
+    assert group_numbers(name) == numbers

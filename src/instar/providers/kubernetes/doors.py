@@ -7,14 +7,14 @@ two writes leaves parts that say different things, and the next write makes them
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from instar.errors import RouterError
 from instar.frozen import dataclass
 from instar.providers.kubernetes.door import Backend, Door
-from instar.providers.kubernetes.names import INSIDE, door_part
+from instar.providers.kubernetes.names import INSIDE, door_part, group_numbers
 from instar.providers.kubernetes.sites import Piece, pieces_of
 from instar.providers.router_plan import RouterPlan
 
@@ -43,21 +43,26 @@ class Doors:
         leading part, it is that: neither has a group all of its traffic then, nor is it rid of it."""
         found = {name: one for door in self.leads.values() for name, one in door.backends.items()}
         said = {name: one.weight for name, one in found.items()}
-        for door in self.parts.values():
+        for door in (one for name, one in self.parts.items() if name != INSIDE):
             for name, one in door.backends.items():
-                differs = one.weight != said.get(name) if door.key != INSIDE else one.weight and not said.get(name)
-                if name in said and differs:
+                if name in said and one.weight != said[name]:
                     found[name] = replace(found[name], weight=one.weight)
+        inside = self.parts[INSIDE].weights if INSIDE in self.parts else {}
+        for name, weight in inside.items():
+            if name in said and not said[name]:  # the Service leads to it yet, whatever its share of the routes
+                found[name] = replace(found[name], weight=weight)
         return found
 
     @property
     def weights(self) -> Mapping[str, int]:
         return {name: one.weight for name, one in self.backends.items() if one.weight}
 
-    def agree(self, *, inside: bool) -> bool:
-        """Tell whether all parts that the first one names are there, of one plan, and a Service if there is to be
-        one."""
+    def agree(self, wanted: Collection[str], *, inside: bool) -> bool:
+        """Tell whether all parts that the first one names are there, of one plan, one of each door that is ``wanted``
+        at least (what the first one says may be removed), and a Service if there is to be one."""
         if inside != (INSIDE in self.parts) or any(one.is_wiped for one in self.parts.values()):
+            return False
+        if not {FIRST, *wanted} <= {one.key for one in self.parts.values()}:
             return False
         known = {FIRST: FIRST, **self.first.more}
         return known.keys() <= self.parts.keys() and {one.plan for one in self.parts.values()} == {self.first.plan}
@@ -190,7 +195,7 @@ class Doors:
         newest one of that release."""
         if door.key.partition(".")[0] == FIRST:
             return {release: name for release, name in self.first.previews.items() if name in backends}
-        newest = {release_of(name): name for name in sorted(backends, key=_number)}
+        newest = {release_of(name): name for name in sorted(backends, key=group_numbers)}
         return {release: newest[release] for release in self.first.previews if release in newest}
 
 
@@ -244,10 +249,4 @@ def _placed(key: str, before: Mapping[str, Door], pieces: Sequence[Piece]) -> It
 
 def release_of(group: str) -> int:
     """Return the number of the release that a group's name says that it is of."""
-    return _number(group)[0]
-
-
-def _number(group: str) -> tuple[int, int]:
-    parts = group.rsplit("-", 2)[1:]
-    numbers = [int(one) if one.isascii() and one.isdigit() else 0 for one in parts]
-    return (numbers[0], numbers[-1]) if numbers else (0, 0)
+    return group_numbers(group)[0]

@@ -61,6 +61,7 @@ _LONGEST_PORT: Final = 15
 GENERATED: Final = 58  # of what a pod is called after, the most that its own name has (SimpleNameGenerator)
 _HEAD: Final = 33  # of a name of 57, so that the engine's for its pod has all of it (63)
 _ID: Final = re.compile(r"(.+)-[0-9]+-[0-9]+")
+_NUMBERS: Final = re.compile(r"-([0-9]{1,18})-([0-9]{1,18})$")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -180,6 +181,12 @@ def environment_part(group_id: str) -> str | None:
     """Return SERVICE-ENVIRONMENT of a group's id; None for what is none."""
     found = _ID.fullmatch(group_id)
     return None if found is None else found[1]
+
+
+def group_numbers(group_id: str) -> tuple[int, int]:
+    """Return the numbers that a group's id ends with, of its release and its own; (0, 0) of what is none."""
+    found = _NUMBERS.search(group_id)
+    return (0, 0) if found is None else (int(found[1]), int(found[2]))
 
 
 def _checked(name: str) -> str:

@@ -364,7 +364,7 @@ class KubernetesProvider:
             known = self._sights.get(environment)
             if known is None or known[0] != place:  # a deploy may name another gateway
                 known = self._sights[environment] = (place, Sights(names, lambda: find_gateway(api, place)))
-        return EnvironmentTraffic(api, names, place, fence, known[1])
+        return EnvironmentTraffic(api, names, place, fence, known[1], self._settings(environment).doors)
 
     def _claim(self, environment: EnvironmentId) -> None:
         self._fence(environment).require_claimed()
@@ -383,10 +383,13 @@ class KubernetesProvider:
         return Names(environment=environment, ledger=self._site.ledger_name())
 
     def _place(self, environment: EnvironmentId) -> Place:
+        return Place.of(self._settings(environment))
+
+    def _settings(self, environment: EnvironmentId) -> Settings:
         settings = self._site.environments().get(environment)
         if settings is None:
             raise NotFound(f"cannot find environment '{environment}': the ledger has it not")
-        return Place.of(settings)
+        return settings
 
     def _place_of(self, instance_id: str) -> Place | None:
         """Return where an instance's environment is; None of one that is gone."""

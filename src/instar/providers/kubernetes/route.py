@@ -13,7 +13,7 @@ from instar.model.definition import Service
 from instar.providers.kubernetes.annotations import annotation_json, whole
 from instar.providers.kubernetes.door import Backend, Door
 from instar.providers.kubernetes.kinds import GATEWAY
-from instar.providers.kubernetes.names import DOORS, MAINTENANCE, PLAN, REDIRECTS, Names, door_part
+from instar.providers.kubernetes.names import DOORS, MAINTENANCE, PLAN, REDIRECTS, Names, door_part, group_numbers
 
 HEADER: Final = "X-Instar-Release"
 ASKED: Final = "X-Instar-Route"  # of our own questions: what about
@@ -95,17 +95,13 @@ def asked_path(service: Service) -> str:
 
 def _group_rules(door: Door, most: int) -> list[dict[str, Any]]:
     """Return the rules by which each group is asked for itself, of the newest ones where there is no room for all."""
-    asked = sorted((_number(name), name) for name, one in door.backends.items() if one.asked is not None)
+    asked = sorted((group_numbers(name), name) for name, one in door.backends.items() if one.asked is not None)
     made = []
     for _, name in asked[-most:] if most > 0 else ():
         one = door.backends[name]
         match = {"path": {"type": "Exact", "value": one.asked}, "headers": [{"name": ASKED, "value": name}]}
         made.append({"matches": [match], "backendRefs": [{"name": name, "port": one.port, "weight": 1}]})
     return made
-
-
-def _number(name: str) -> tuple[int, ...]:
-    return tuple(int(one) for one in name.rsplit("-", 2)[1:] if one.isdigit())
 
 
 def _asking(paths: Sequence[Mapping[str, Any]], header: str, value: str) -> list[Mapping[str, Any]]:

@@ -54,12 +54,16 @@ class Share:
 class EnvironmentTraffic:
     """The HTTPRoutes, or the selecting Service, of one environment."""
 
-    def __init__(self, api: Api, names: Names, place: Place, fence: Fence, sights: Sights) -> None:
+    def __init__(
+        self, api: Api, names: Names, place: Place, fence: Fence, sights: Sights, wanted: Collection[str] = ()
+    ) -> None:
+        """``wanted``: the keys of the doors that it is to have besides the first."""
         self._fence = fence
         self._sights = sights
         self._api = api
         self._names = names
         self._place = place
+        self._wanted = wanted if place.gateway is not None else ()
         self._inside = place.gateway is not None and place.inside
         self._objects = DoorObjects(api, names, place, fence, sights)
 
@@ -88,7 +92,7 @@ class EnvironmentTraffic:
         """Return which plan is in force, None where that is not so of each part, and whether no request goes by older
         weights any more."""
         doors = standing.doors
-        plan, settled = doors.first.plan if doors.agree(inside=self._inside) else None, True
+        plan, settled = doors.first.plan if doors.agree(self._wanted, inside=self._inside) else None, True
         for part, found in standing.found.items():
             door = doors.parts[part]
             try:
