@@ -10,7 +10,7 @@ import pytest
 from kubernetes_values import ENV, SERVICE, SETTINGS, WITHOUT_GATEWAY, World
 
 from cluster_stub import ClusterStub
-from instar.errors import RouterUnreachable
+from instar.errors import Refused, RouterUnreachable
 from instar.model.doors import Door, Port
 from instar.model.environment import Settings
 from instar.model.host_names import HostNames
@@ -187,3 +187,20 @@ def test_where_somebody_removed_which_routes_there_are_the_plan_is_not_in_force(
 )  # fmt: skip
 def test_the_numbers_of_a_group_are_read_in_one_way(name: str, numbers: tuple[int, int]) -> None:
     assert group_numbers(name) == numbers
+
+
+def test_preflight_looks_at_the_names_that_are_made_where_a_number_is_yet_of_a_route_that_goes(
+    world: World, stub: ClusterStub
+) -> None:
+    served(world, stub, dataclasses.replace(SETTINGS, names=HostNames(http=("a.example/a", "b.example/b"))))
+    assert stub.names("httproutes") == ["shop-prod", "shop-prod.2"]
+    after = dataclasses.replace(SETTINGS, names=HostNames(http=("a.example/a", "c.example/c")))
+    theirs = {"metadata": {"name": "shop-prod.3"}, "spec": {"parentRefs": [{}], "rules": []}}
+    stub.put("httproutes", "shop", theirs)
+    with pytest.raises(Refused, match=r"shop/shop-prod\.3"):
+        world.provider.preflight(ENV, after, WEB, launching=True)
+    del stub.objects["httproutes", "shop", "shop-prod.3"]
+    world.provider.preflight(ENV, after, WEB, launching=True)
+    world.settings[ENV] = after
+    world.provider.expose(world.release(1, WEB), [], router_plan(ENV, after, world.release(1, WEB)))
+    assert stub.names("httproutes") == ["shop-prod", "shop-prod.3"]

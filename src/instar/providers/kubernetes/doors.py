@@ -84,7 +84,7 @@ class Doors:
         timeouts = {FIRST: plan.request_timeout_ms, **{one.key: one.request_timeout_ms for one in plan.doors}}
         for key, pieces in pieces_of(plan.names, {one.key: one.sites for one in plan.doors}, plan.expected).items():
             before = {name: door for name, door in self.parts.items() if door.key == key}
-            for name, piece in _placed(key, before, pieces):
+            for name, piece in placed(key, before, pieces):
                 door = before.get(name, Door(key=key))
                 kept[name] = replace(
                     door,
@@ -231,7 +231,7 @@ def _leads(name: str, door: Door) -> bool:
     return "." not in door.key and name == door_part(door.key) and name != INSIDE
 
 
-def _placed(key: str, before: Mapping[str, Door], pieces: Sequence[Piece]) -> Iterator[tuple[str, Piece]]:
+def placed(key: str, before: Mapping[str, Door], pieces: Sequence[Piece]) -> Iterator[tuple[str, Piece]]:
     """Yield each piece with the part that it is to be: the one that has most of it now, and the first one always."""
     left = list(pieces)
     names = sorted(before, key=lambda name: (len(name), name))

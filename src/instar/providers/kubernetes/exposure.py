@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from instar.errors import RouterError
 from instar.model.environment import Settings
 from instar.model.release import Release
 from instar.providers.doors import Ports
 from instar.providers.kubernetes.door import Backend
-from instar.providers.kubernetes.doors import FIRST, Doors, Exposed
-from instar.providers.kubernetes.names import INSIDE, door_part
+from instar.providers.kubernetes.doors import FIRST, NONE, Doors, Exposed, placed
+from instar.providers.kubernetes.names import INSIDE
 from instar.providers.kubernetes.route import asked_path
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.sites import pieces_of
@@ -26,13 +26,18 @@ def exposed(release: Release, role: str, *, asked: bool) -> Exposed:
     return {door: Backend(port=number, asked=path) for door, number in {ports.door: ports.port, **ports.more}.items()}
 
 
-def parts_of(settings: Settings, place: Place) -> tuple[str, ...]:
-    """Return the parts that an environment is to have, as many of each door as it takes."""
+def parts_of(settings: Settings, place: Place, there: Callable[[], Doors | None]) -> Iterator[str]:
+    """Yield the parts that an environment is to have, as many of each door as it takes, by the names that they get
+    beside those that are ``there``, which is asked when the first one is."""
     if place.gateway is None:
-        return (FIRST,)
-    sites = pieces_of(settings.names, {key: door.sites for key, door in settings.doors.items()})
-    parts = [door_part(key, number) for key, found in sites.items() for number in range(1, len(found) + 1)]
-    return (*parts, *([INSIDE] if place.inside else []))
+        yield FIRST
+        return
+    known = there() or NONE
+    for key, found in pieces_of(settings.names, {key: door.sites for key, door in settings.doors.items()}).items():
+        before = {name: door for name, door in known.parts.items() if door.key == key}
+        yield from (name for name, _ in placed(key, before, found))
+    if place.inside:
+        yield INSIDE
 
 
 def targets(doors: Doors | None) -> tuple[RoutedTarget, ...]:

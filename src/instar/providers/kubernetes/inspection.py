@@ -23,7 +23,7 @@ from instar.providers.kubernetes.kinds import CONFIG_MAP, POD, SECRET
 from instar.providers.kubernetes.names import GROUP, Names
 from instar.providers.kubernetes.objects import Made, digest_of, group_objects
 from instar.providers.kubernetes.pod import Order, template
-from instar.providers.kubernetes.pods import pod_findings, taken_out, told_of
+from instar.providers.kubernetes.pods import pod_facts, pod_findings, taken_out
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.signing import Signing
 from instar.providers.kubernetes.traffic import EnvironmentTraffic
@@ -100,7 +100,7 @@ class ClusterInspection:
 
     def processes(self, instance: Instance) -> tuple[Mapping[str, Any], ...]:
         api, _, place = self._cluster.place_of(instance.environment)
-        return tuple(told_of(one) for one in api.list(POD, place.namespace, {GROUP: instance.id}))
+        return tuple(pod_facts(one) for one in api.list(POD, place.namespace, {GROUP: instance.id}))
 
     def _group(self, subject: Subject) -> Iterator[Finding]:
         group = subject.instance

@@ -16,7 +16,7 @@ from instar.providers.kubernetes.pod import ARCHITECTURE
 _SHOWN: Final = 5
 
 
-def told_of_nodes(api: Api, image: Image) -> str | None:
+def architecture_warning(api: Api, image: Image) -> str | None:
     """Say that no node has the architecture of an image; None: one has, or that is not known. Whoever may not look at
     nodes, and a cluster that does not answer now, is not told of it."""
     try:

@@ -24,14 +24,14 @@ def notes(api: Api, names: Names, settings: Settings) -> Iterator[str]:
     does not answer now is told of, and keeps nobody from a deploy."""
     place = Place.of(settings)
     if is_scaled(settings):
-        yield from _told_of_figures(api)
+        yield from _figure_notes(api)
     if settings.rollout.analysis is not None and place.prometheus is None:
         yield (
             "nobody counts requests there, so that rollout.analysis asks its own checks alone: kubernetes.prometheus "
             "says who has figures"
         )
     if place.gateway is not None and settings.names.sites:
-        yield from _told_of_others(api, names, place, settings)
+        yield from _other_route_notes(api, names, place, settings)
     if settings.network.allow:
         yield (
             "network.allow becomes a NetworkPolicy: whether it is held to is up to the cluster's network plugin, which "
@@ -39,7 +39,7 @@ def notes(api: Api, names: Names, settings: Settings) -> Iterator[str]:
         )
 
 
-def _told_of_figures(api: Api) -> Iterator[str]:
+def _figure_notes(api: Api) -> Iterator[str]:
     try:
         found = patient(api).text(_METRICS, "look for figures of pods", absent=True)
     except ProviderError as error:
@@ -54,7 +54,7 @@ def _told_of_figures(api: Api) -> Iterator[str]:
         )
 
 
-def _told_of_others(api: Api, names: Names, place: Place, settings: Settings) -> Iterator[str]:
+def _other_route_notes(api: Api, names: Names, place: Place, settings: Settings) -> Iterator[str]:
     """Say whose routes take requests for its names, but those that a rule of ``drift.ignore`` expects."""
     gateway = place.gateway
     assert gateway is not None

@@ -21,7 +21,7 @@ def pod_findings(subject: Subject, pod: Object, wanted: Object | None) -> Iterat
     if pod["metadata"].get("deletionTimestamp") is not None:
         return
 
-    def told(kind: str, path: str, expected: str, observed: str) -> Finding:
+    def finding(kind: str, path: str, expected: str, observed: str) -> Finding:
         where = f"{name}: {path}"
         return Finding(instance=group.id, kind=kind, path=where, expected=expected, observed=observed, member=name)
 
@@ -29,26 +29,26 @@ def pod_findings(subject: Subject, pod: Object, wanted: Object | None) -> Iterat
     labels = pod["metadata"].get("labels") or {}
     let_go = TAINTED in labels and POD_TEMPLATE not in labels  # another is made in its place
     if not let_go and not any(is_name_of(str(one), group.id) for one in owners):
-        yield told("object", "its owner", f"the Deployment '{group.id}'", ", ".join(owners) or "nobody")
+        yield finding("object", "its owner", f"the Deployment '{group.id}'", ", ".join(owners) or "nobody")
     for one in spec.get("ephemeralContainers") or ():
-        yield told("process", "ephemeral container", "none", f"'{one.get('name')}' of {one.get('image')}")
+        yield finding("process", "ephemeral container", "none", f"'{one.get('name')}' of {one.get('image')}")
     for one in spec.get("initContainers") or ():
-        yield told("process", "init container", "none", f"'{one.get('name')}' of {one.get('image')}")
+        yield finding("process", "init container", "none", f"'{one.get('name')}' of {one.get('image')}")
     for status in (pod.get("status") or {}).get("containerStatuses") or ():
         image = str(status.get("imageID") or "").rpartition("@")[2]
         if image and image != subject.release.image:
-            yield told("root", f"the image of '{status.get('name')}'", subject.release.image, image)
+            yield finding("root", f"the image of '{status.get('name')}'", subject.release.image, image)
     for one in spec.get("containers") or ():
         if not str(one.get("image")).endswith(f"@{subject.release.image}"):
             expected = f"{CONTAINER}@{subject.release.image}"
-            yield told("root", f"the container '{one.get('name')}'", expected, str(one.get("image")))
+            yield finding("root", f"the container '{one.get('name')}'", expected, str(one.get("image")))
     if wanted is not None:
         for found in (*differences(wanted["spec"], spec), *added_to_pod(wanted["spec"], spec)):
             kind = "privilege" if any(word in found.path for word in _PRIVILEGE) else "object"
-            yield told(kind, found.path, found.expected, found.observed)
+            yield finding(kind, found.path, found.expected, found.observed)
     for field in ("hostNetwork", "hostPID", "hostIPC"):
         if spec.get(field):
-            yield told("privilege", field, "False", "True")
+            yield finding("privilege", field, "False", "True")
 
 
 def taken_out(group: str, pod: Object) -> Iterator[Finding]:
@@ -61,7 +61,7 @@ def taken_out(group: str, pod: Object) -> Iterator[Finding]:
         yield Finding(instance=group, kind="object", path=path, expected=group, observed="nothing", member=name)
 
 
-def told_of(pod: Object) -> Mapping[str, Any]:
+def pod_facts(pod: Object) -> Mapping[str, Any]:
     status = pod.get("status") or {}
     return {
         "pod": pod["metadata"]["name"],

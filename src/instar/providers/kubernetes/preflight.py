@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from instar.errors import ComponentMissing, ProviderError, Refused, SourceUnreachable
@@ -171,7 +171,7 @@ def look(
     place: Place,
     services: Sequence[Service],
     signing: Signing,
-    parts: Sequence[str] = ("",),
+    parts: Iterable[str] = ("",),
 ) -> tuple[str, ...]:
     """Ask the cluster; return what is worth knowing. ``parts``: of the routes that there are to be. Raises
     ProviderError, ComponentMissing, Refused."""
@@ -179,7 +179,7 @@ def look(
 
 
 def _looked(
-    api: _Patient, names: Names, place: Place, services: Sequence[Service], signing: Signing, parts: Sequence[str]
+    api: _Patient, names: Names, place: Place, services: Sequence[Service], signing: Signing, parts: Iterable[str]
 ) -> tuple[str, ...]:
     _require_new_enough(api)
     lacking = _require_namespace(api, names.environment, place)
@@ -194,8 +194,8 @@ def _looked(
             hint=f"kubectl create secret docker-registry {place.pull_secret} --namespace {place.namespace} …",
         )
     _require_snapshots(api, names, place, services, signing)
-    told = (text for service in services for text in _told_of_volumes(api, names, place, service))
-    return tuple(dict.fromkeys(told))
+    warnings = (text for service in services for text in _volume_warnings(api, names, place, service))
+    return tuple(dict.fromkeys(warnings))
 
 
 def _require_snapshots(
@@ -213,7 +213,7 @@ def _require_snapshots(
         snapshot_class(api, has)
 
 
-def _told_of_volumes(api: _Patient, names: Names, place: Place, service: Service) -> Iterator[str]:
+def _volume_warnings(api: _Patient, names: Names, place: Place, service: Service) -> Iterator[str]:
     """Say which volumes are there already, and not of the class that is asked for: nobody can change that."""
     for volume in service.volumes if place.storage_class is not None else ():
         found = api.find(VOLUME_CLAIM, place.namespace, names.claim(volume.name))

@@ -25,6 +25,7 @@ from instar.providers.kubernetes import checks, preflight
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.attachment import ClusterAttachment, attach
 from instar.providers.kubernetes.claims import claim_names, claims_there, remove_replaced, require_signed, volume_of
+from instar.providers.kubernetes.doors import Doors
 from instar.providers.kubernetes.exposure import exposed, parts_of
 from instar.providers.kubernetes.fence import Fence
 from instar.providers.kubernetes.figures import Counted, Figures
@@ -38,7 +39,7 @@ from instar.providers.kubernetes.making import make, require_newest
 from instar.providers.kubernetes.members import ClusterMembers
 from instar.providers.kubernetes.names import ANCHOR, GROUP, PART, Names, environment_part, group_of
 from instar.providers.kubernetes.network import ReleaseNetwork
-from instar.providers.kubernetes.nodes import told_of_nodes
+from instar.providers.kubernetes.nodes import architecture_warning
 from instar.providers.kubernetes.notes import notes
 from instar.providers.kubernetes.objects import anchor, beginning, claim, group_objects, owned
 from instar.providers.kubernetes.observation import has_come, is_of
@@ -133,12 +134,13 @@ class KubernetesProvider:
         before = known.get(environment)
         if before is not None and before.provider == settings.provider:
             preflight.require_same_cluster(environment, Place.of(before), place)
-        api = self._api(place)
-        told = preflight.look(api, self._names(environment), place, services, self.signing, parts_of(settings, place))
+        api, is_known = self._api(place), before is not None and before.provider == settings.provider
+        parts = parts_of(settings, place, lambda: self._doors(environment) if is_known else None)
+        warnings = preflight.look(api, self._names(environment), place, services, self.signing, parts)
         preflight.with_patience(lambda: require_signals(api, environment, place, services))
         if launching:
             preflight.require_registry(self._site.registries, place)
-        return (*told, *notes(api, self._names(environment), settings), *unseen(api, place, settings))
+        return (*warnings, *notes(api, self._names(environment), settings), *unseen(api, place, settings))
 
     def layout(self, settings: Settings, service: Service) -> tuple[int, ...]:
         return (settings.instances,)
@@ -151,9 +153,9 @@ class KubernetesProvider:
             self._site.report(Progress(stage="push", text=text))
             tag = tag_of(image.digest, self._site.ledger_name())
             registries.push(self._site.store, image.digest, where, tags=(tag,))
-        told = told_of_nodes(self._api(self._place(environment)), image)
-        if told is not None:
-            self._site.report(Progress(stage="launch", text=told, kind="warning"))
+        warning = architecture_warning(self._api(self._place(environment)), image)
+        if warning is not None:
+            self._site.report(Progress(stage="launch", text=warning, kind="warning"))
 
     def observe(self, environment: EnvironmentId, groups: Sequence[Instance]) -> Observation:
         place, names = self._place(environment), self._names(environment)
@@ -365,6 +367,9 @@ class KubernetesProvider:
             if known is None or known[0] != place:  # a deploy may name another gateway
                 known = self._sights[environment] = (place, Sights(names, lambda: find_gateway(api, place)))
         return EnvironmentTraffic(api, names, place, fence, known[1], self._settings(environment).doors)
+
+    def _doors(self, environment: EnvironmentId) -> Doors | None:
+        return preflight.with_patience(self._traffic(environment).doors)
 
     def _claim(self, environment: EnvironmentId) -> None:
         self._fence(environment).require_claimed()
