@@ -90,17 +90,21 @@ def pieces(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
         yield begin, at - begin
 
 
-def regions(descriptor: int, size: int, at_most: int) -> list[tuple[int, int]]:
-    """Return the ``pieces`` of a file; of more than ``at_most`` those with the least holes between them are one.
+def regions(descriptor: int, size: int, at_most: int) -> tuple[list[tuple[int, int]], int]:
+    """Return the ``pieces`` of a file, of more than ``at_most`` those with the least holes between them as one, and how
+    many bytes of holes are in such ones.
 
     Raises OSError.
     """
     found: list[tuple[int, int]] = []
+    written = 0
     for piece in pieces(descriptor, size):
         found.append(piece)
+        written += piece[1]
         if len(found) >= 2 * at_most:
             found = _joined(found, at_most)
-    return _joined(found, at_most) if len(found) > at_most else found
+    found = _joined(found, at_most) if len(found) > at_most else found
+    return found, sum(length for _, length in found) - written
 
 
 def _joined(pieces: list[tuple[int, int]], at_most: int) -> list[tuple[int, int]]:

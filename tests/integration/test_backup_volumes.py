@@ -18,6 +18,7 @@ from backup_home import DEV, KEY, Home, fill, write
 from leases import lease_held
 
 from deep_folders import depth_of, nest
+from instar.backup import trees
 from instar.backup.outcomes import Made
 from instar.backup.trees import DEEPEST, Planting, Tree
 from instar.backup.writing import Member
@@ -316,6 +317,30 @@ def test_holes_cost_nothing_and_where_they_are_is_part_of_the_hash(home: Home, f
         assert os.lseek(made.fileno(), 0, os.SEEK_DATA) == 1 << 40 and os.fstat(made.fileno()).st_size == 1 << 41
         made.seek((1 << 40) - 1)
         assert made.read(10) == b"\0something"
+
+
+def test_a_file_of_pieces_far_from_each_other_is_left_out(
+    home: Home, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service could have hundreds of times what it wrote be written, or nothing of the machine be backed up."""
+    monkeypatch.setattr(trees, "_REGIONS", 10)
+    with (folder / "scattered").open("wb") as file:
+        for number in range(12):
+            file.seek(number << 30)
+            file.write(b"piece")
+    with (folder / "near").open("wb") as file:
+        for number in range(12):
+            file.seek(number << 20)
+            file.write(b"piece")
+    made = back_up(home, tmp_path / "backup.tar")
+    assert made.lost == {
+        "web/dev data": (
+            "scattered: it has more than 10 pieces, and 2.0 GiB of the holes between them would be written",
+        )
+    }
+    empty = Home(tmp_path / "empty")
+    empty.restore(tmp_path / "backup.tar", machine="new")
+    assert (empty.path / "volumes/web/dev/data/near").read_bytes() == (folder / "near").read_bytes()
 
 
 def test_what_is_no_file_of_a_volumes_has_no_holes(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

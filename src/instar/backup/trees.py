@@ -28,6 +28,7 @@ from instar.store.header import DIRECTORY, HARD_LINK, REGULAR, SYMLINK, Entry
 DEEPEST: Final = 4_096
 _NAME_BYTES: Final = 128 << 10  # of all names together that lead to it: a member's header has room for it twice
 _REGIONS: Final = 100_000  # of more pieces those are one that are near each other
+_ZEROS_BYTES: Final = 1 << 30  # of holes between these, or as much as the file has
 _SHOWN: Final = 200
 _NAMED: Final = 1_000  # of more that is lost it is not said which
 _CHUNK_BYTES: Final = 1 << 20
@@ -156,10 +157,12 @@ class Tree:
             yield Member(entry)
             return
         entry.size = found.st_size
-        regions = holes.regions(descriptor, entry.size, _REGIONS) if holes.has_holes(found) else None
-        if which in self._first_names or (regions is not None and entry.size > SPARSE_FILE_BYTES):
-            limit = size_text(SPARSE_FILE_BYTES)
-            self._lose(name, f"with its holes it has {size_text(entry.size)}, and a file with holes may have {limit}")
+        regions, zeros = holes.regions(descriptor, entry.size, _REGIONS) if holes.has_holes(found) else (None, 0)
+        too_much = None if regions is None else _too_much(entry.size, zeros, found)
+        if too_much is None and which in self._first_names:  # it has become less since
+            too_much = "it is left out by another of its names"
+        if too_much is not None:
+            self._lose(name, too_much)
             self._first_names[which] = None  # its other names lead nowhere either
             return
         if found.st_nlink > 1:
@@ -264,6 +267,17 @@ def _xattrs(descriptor: int) -> dict[str, bytes]:
             if name.startswith(_XATTRS) and "=" not in name:
                 found[name] = os.getxattr(descriptor, name)
     return found
+
+
+def _too_much(size: int, zeros: int, found: os.stat_result) -> str | None:
+    """Return why a file with holes is left out; ``zeros``: what of them would be written."""
+    if size > SPARSE_FILE_BYTES:
+        limit = size_text(SPARSE_FILE_BYTES)
+        return f"with its holes it has {size_text(size)}, and a file with holes may have {limit}"
+    if zeros > max(_ZEROS_BYTES, found.st_blocks * 512):
+        filled = f"{size_text(zeros)} of the holes between them would be written"
+        return f"it has more than {_REGIONS} pieces, and {filled}"
+    return None
 
 
 def _content_of(descriptor: int, regions: Iterable[tuple[int, int]]) -> Iterator[bytes]:
