@@ -27,19 +27,17 @@ from instar.errors import (
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId
 from instar.model.volume import SnapshotCause, VolumeSnapshot
-from instar.providers.kubernetes import claims
+from instar.providers.kubernetes import beginnings, claims
 from instar.providers.kubernetes import snapshot_objects as made_of
 from instar.providers.kubernetes.api import Api, Object
 from instar.providers.kubernetes.kinds import EVENT, VOLUME_CLAIM, VOLUME_SNAPSHOT, Kind
 from instar.providers.kubernetes.names import (
-    COPY,
     ENVIRONMENT,
     LAST_SNAPSHOT,
     LEDGER,
     REPLACED_BY,
     SERVICE,
     VOLUME,
-    WHOLE,
     Names,
 )
 from instar.providers.kubernetes.observation import said_at
@@ -93,13 +91,11 @@ class ClusterSnapshots:
         yield from sorted(found, key=lambda one: (str(one.environment), one.volume, one.number))
 
     def _leave_out(self, place: Place, found: Object) -> None:
-        """Warn, once, of what says that it is a snapshot of Instar's, and is not signed."""
-        if _uid(found) not in self._unsigned:
+        """Warn, once, of what looks like a snapshot of Instar's, and counts for nothing."""
+        why = beginnings.why_left_out(found, self._cluster.signing)
+        if why and _uid(found) not in self._unsigned:
             self._unsigned.add(_uid(found))
-            text = (
-                f"the VolumeSnapshot '{place.namespace}/{found['metadata']['name']}' is left out: it says that it is "
-                "Instar's, and is not signed by this ledger's key: somebody else made it, or has changed it"
-            )
+            text = f"the VolumeSnapshot '{place.namespace}/{found['metadata']['name']}' is left out: {why}"
             self._cluster.report(Progress(stage="snapshot", text=text, kind="warning"))
 
     def shown(self, environment: EnvironmentId, name: str) -> AbstractContextManager[Path]:
@@ -132,8 +128,7 @@ class ClusterSnapshots:
             at = datetime.now(UTC).isoformat()
             taken = made_of.Taken(at=at, running=running, shape=made_of.Shape.of(claim), cause=cause)
             wanted = made_of.snapshot_object(names, name, number, taken, claim, by)
-            found = api.create(VOLUME_SNAPSHOT, place.namespace, wanted)
-            self._cluster.signing.sign(api, VOLUME_SNAPSHOT, place.namespace, found, "begun")
+            found = self._begin(api, place, wanted)
             self._begun[key] = _uid(found)
         ready = self._ready(api, place, found, f"keep what the volume '{name}' of '{environment}' holds")
         made = made_of.volume_snapshot(ready)
@@ -213,7 +208,7 @@ class ClusterSnapshots:
             self._sweep(api, names, place, as_name)
             kept_by = snapshot_class(api, (claim.get("spec") or {}).get("storageClassName"))
             wanted = made_of.copying_object(names, as_name, secrets.token_hex(4), claim, kept_by)
-            by = api.create(VOLUME_SNAPSHOT, place.namespace, wanted)
+            by = self._begin(api, place, wanted)
             self._begun[by_key] = _uid(by)
         by = self._ready(api, place, by, verb)
         if made is None:
@@ -253,34 +248,49 @@ class ClusterSnapshots:
         """Return the snapshot that was begun for the very same, and is not ready yet; others that nobody goes on with
         are removed."""
         for one in self._unfinished(api, names, place, volume):
-            is_its = cause is not None and _cause_of(one) == cause
+            is_its = cause is not None and beginnings.cause_of(one) == cause
             is_its = is_its and made_of.source_of(one) == claim["metadata"]["name"]
-            is_signed = self._cluster.signing.is_signed(one, "begun")
-            if is_signed and (is_its or _uid(one) == self._begun.get(key)):
+            if is_its or _uid(one) == self._begun.get(key):
                 return one
         self._sweep(api, names, place, volume)
         return None
 
+    def _begin(self, api: Api, place: Place, wanted: Object) -> Object:
+        """Make a snapshot, signed as begun; what cannot be signed goes again, since nobody else would remove it."""
+        found = api.create(VOLUME_SNAPSHOT, place.namespace, wanted)
+        try:
+            self._cluster.signing.sign(api, VOLUME_SNAPSHOT, place.namespace, found, "begun")
+        except InstarError:
+            with contextlib.suppress(InstarError):
+                api.delete(VOLUME_SNAPSHOT, place.namespace, found["metadata"]["name"], same=found)
+            raise
+        return found
+
     def _sweep(self, api: Api, names: Names, place: Place, volume: str) -> None:
-        """Remove snapshots that were begun, and that nobody goes on with or fills a claim from."""
-        left = self._unfinished(api, names, place, volume)
-        found = self._claims_of(api, names, place, volume)
-        filling = {claims.source_of(one) for one in found if not claims.is_bound(one)}
-        if left:
-            self._cluster.require_lease(names.environment)
+        """Remove snapshots that were begun, and that nobody goes on with or fills a claim from; warn of what only looks
+        so, and stays."""
+        signing, found = self._cluster.signing, self._there(api, names, place, volume)
+        left = [one for one in found if beginnings.is_left(one, names, volume, signing)]
+        for one in found:
+            if one not in left:
+                self._leave_out(place, one)
+        if not left:
+            return
+        self._cluster.require_lease(names.environment)
+        known = api.list(VOLUME_CLAIM, place.namespace, {})  # whatever somebody has written on them
+        filling = {claims.source_of(one) for one in known if not claims.is_bound(one)}
         for one in left:
             if one["metadata"]["name"] not in filling:
                 api.delete(VOLUME_SNAPSHOT, place.namespace, one["metadata"]["name"], only=one)
 
     def _unfinished(self, api: Api, names: Names, place: Place, volume: str) -> list[Object]:
+        found = self._there(api, names, place, volume)
+        return [one for one in found if beginnings.is_begun(one, self._cluster.signing)]
+
+    def _there(self, api: Api, names: Names, place: Place, volume: str) -> list[Object]:
+        """Return the snapshots that say that they are a volume's, whoever made them."""
         found = api.find_list(VOLUME_SNAPSHOT, place.namespace, {**names.labels, VOLUME: volume}) or ()
-        return [
-            one
-            for one in found
-            if (made_of.number_of(one) or COPY in one["metadata"]["labels"])
-            and WHOLE not in one["metadata"]["labels"]
-            and not one["metadata"].get("deletionTimestamp")
-        ]
+        return [one for one in found if not one["metadata"].get("deletionTimestamp")]
 
     def _next_number(self, api: Api, names: Names, place: Place, volume: str, claim: Object) -> int:
         """Return a number that none of the volume was given, and have the claim say so."""
@@ -380,13 +390,13 @@ class ClusterSnapshots:
     def _kept(self, environment: EnvironmentId | None) -> Iterator[tuple[Place, Object]]:
         wanted = {} if environment is None else {SERVICE: environment.service, ENVIRONMENT: environment.name}
         for place in self._cluster.places():
-            labels = {LEDGER: self._cluster.ledger(), **wanted, WHOLE: "yes"}
+            labels = {LEDGER: self._cluster.ledger(), **wanted}
             for one in self._cluster.api_of(place).find_list(VOLUME_SNAPSHOT, place.namespace, labels) or ():
-                if not made_of.number_of(one) or one["metadata"].get("deletionTimestamp"):
+                if one["metadata"].get("deletionTimestamp"):
                     continue
-                if self._cluster.signing.is_signed(one, "whole"):
+                if made_of.number_of(one) and self._cluster.signing.is_signed(one, "whole"):  # without its label too
                     yield place, one
-                else:
+                elif beginnings.says_kept(one) and not beginnings.is_begun(one, self._cluster.signing):
                     self._leave_out(place, one)
 
     def _snapshot(self, environment: EnvironmentId, name: str, number: int) -> tuple[Place, Object]:
@@ -425,10 +435,3 @@ def _uid(found: Object) -> str:
 
 def _same(begun: Object, found: Object | None) -> Object | None:
     return found if found is not None and _uid(found) == _uid(begun) else None
-
-
-def _cause_of(found: Object) -> SnapshotCause | None:
-    try:
-        return made_of.taken_of(found).cause if made_of.number_of(found) else None
-    except ProviderError:
-        return None

@@ -1,0 +1,138 @@
+"""Kept snapshots in a cluster that somebody has relabelled, and others' made to look begun: none is removed."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes_values import CAUSE, DATA, ENV, KEPT, SERVICE, World, have_snapshots
+
+from cluster_stub import ClusterStub, Fault
+from instar.errors import InstarError, ProviderUnavailable
+from instar.model.release import EnvironmentId
+from instar.providers.kubernetes.snapshots import ClusterSnapshots
+
+STAGING = EnvironmentId(service="shop", name="staging")
+
+
+@pytest.fixture
+def stub() -> Iterator[ClusterStub]:
+    made = ClusterStub()
+    made.ends_at_once = True
+    have_snapshots(made)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def world(stub: ClusterStub, tmp_path: Path) -> World:
+    made = World(stub, tmp_path, KEPT)
+    made.settings[STAGING] = KEPT
+    made.create(made.release(1, service=dataclasses.replace(SERVICE, volumes=(DATA,))))
+    return made
+
+
+def kept(world: World) -> ClusterSnapshots:
+    return world.provider.volumes.snapshots
+
+
+def take(world: World, **more: Any) -> int:
+    return kept(world).take_snapshot(ENV, "data", running=False, **more).number
+
+
+def numbers(world: World) -> list[int]:
+    return [one.number for one in kept(world).snapshots()]
+
+
+def snapshot(stub: ClusterStub, number: int) -> Any:
+    return stub.one("volumesnapshots", f"shop-prod-data.{number}")["metadata"]
+
+
+def test_a_kept_snapshot_counts_and_stays_without_its_label(world: World, stub: ClusterStub) -> None:
+    take(world, cause=CAUSE)
+    take(world)
+    del snapshot(stub, 1)["labels"]["instar/whole"]
+    snapshot(stub, 2)["labels"]["instar/whole"] = "no"
+    assert numbers(world) == [1, 2]
+    assert take(world) == 3
+    assert numbers(world) == [1, 2, 3]
+    assert world.told == []
+
+
+@pytest.mark.parametrize("more", [{"instar/snapshot": "9"}, {"instar/ledger": "ffffffff"}, {"instar/turn": "4"}])
+def test_a_kept_snapshot_that_is_relabelled_stays(world: World, stub: ClusterStub, more: dict[str, str]) -> None:
+    take(world)
+    labels = snapshot(stub, 1)["labels"]
+    del labels["instar/whole"]
+    labels.update(more)
+    assert take(world) == 2
+    assert stub.names("volumesnapshots") == ["shop-prod-data.1", "shop-prod-data.2"]
+
+
+def test_a_kept_snapshot_stays_though_its_first_signature_is_written_back(world: World, stub: ClusterStub) -> None:
+    stub.ready_snapshots = False
+    with pytest.raises(ProviderUnavailable):
+        take(world)
+    first = copy.deepcopy(snapshot(stub, 1))
+    stub.ready_snapshots = True
+    stub.put("volumesnapshots", "shop", stub.one("volumesnapshots", "shop-prod-data.1"))
+    assert take(world) == 1
+    assert snapshot(stub, 1)["annotations"] != first["annotations"]
+    snapshot(stub, 1).update(labels=first["labels"], annotations=first["annotations"])
+    for _ in range(2):
+        take(world)
+    assert "shop-prod-data.1" in stub.names("volumesnapshots")
+    (said,) = world.told  # once
+    assert said.kind == "warning" and "kubectl delete volumesnapshot shop-prod-data.1" in said.text
+
+
+@pytest.mark.parametrize("name", ["pg-weekly-2026-11", "shop-prod-data.copy-0a1b2c3d", "shop-prod-data.copy-x"])
+def test_a_strangers_snapshot_that_looks_like_one_to_copy_by_stays(world: World, stub: ClusterStub, name: str) -> None:
+    take(world)
+    ours = snapshot(stub, 1)
+    labels = {one: said for one, said in ours["labels"].items() if one not in ("instar/whole", "instar/snapshot")}
+    metadata = {"name": name, "labels": {**labels, "instar/copy": "yes"}, "annotations": ours["annotations"]}
+    source = {"persistentVolumeClaimName": "pg-data"}
+    stub.put("volumesnapshots", "shop", {"metadata": metadata, "spec": {"source": source}})
+    take(world)
+    assert name in stub.names("volumesnapshots")
+    (said,) = world.told
+    assert said.kind == "warning" and f"'shop/{name}' is left out" in said.text
+
+
+def test_what_a_killed_copy_has_left_is_removed(world: World, stub: ClusterStub, tmp_path: Path) -> None:
+    stub.ready_snapshots = False
+    with pytest.raises(ProviderUnavailable):
+        kept(world).copy_volume(ENV, "data", STAGING, "seed")
+    (left,) = stub.names("volumesnapshots")
+    assert left.startswith("shop-staging-seed.copy-")
+    stub.ready_snapshots = True
+    stub.put("volumesnapshots", "shop", stub.one("volumesnapshots", left))
+    another = World(stub, tmp_path, KEPT)
+    another.settings[STAGING] = KEPT
+    kept(another).copy_volume(ENV, "data", STAGING, "seed")
+    assert stub.names("volumesnapshots") == []
+
+
+def test_what_a_relabelled_claim_is_yet_to_be_filled_from_stays(world: World, stub: ClusterStub) -> None:
+    fast = {"metadata": {"name": "fast"}, "provisioner": "fast.example", "volumeBindingMode": "WaitForFirstConsumer"}
+    stub.put("storageclasses", "", fast)
+    stub.bound_claims = False
+    kept(world).copy_volume(ENV, "data", STAGING, "seed")
+    (by,) = stub.names("volumesnapshots")
+    stub.one("persistentvolumeclaims", "shop-staging-seed")["metadata"]["labels"].clear()
+    stub.faults.append(Fault(409, fits=lambda method, path: method == "POST" and path.endswith("claims")))
+    with pytest.raises(InstarError):
+        kept(world).copy_volume(ENV, "data", STAGING, "seed")  # its name is taken
+    assert by in stub.names("volumesnapshots")
+
+
+def test_what_cannot_be_signed_goes_again(world: World, stub: ClusterStub) -> None:
+    stub.faults.append(Fault(500, times=1, fits=lambda method, path: method == "PATCH" and "volumesnapshots" in path))
+    with pytest.raises(ProviderUnavailable):
+        take(world)
+    assert stub.names("volumesnapshots") == []
