@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,14 +21,21 @@ from instar.providers.kubernetes.names import (
     ASIDE_AT,
     EXPOSED,
     GENERATED,
+    GROUP,
     LEASE_NUMBER,
     MAINTENANCE,
+    MANAGED_BY,
+    NETWORK,
     PLAN,
+    POD_TEMPLATE,
+    Names,
     job_name,
 )
+from instar.providers.kubernetes.network import ReleaseNetwork, network_policy
 from instar.providers.kubernetes.observation import is_name_of
 from instar.providers.kubernetes.policy import policies
 from instar.providers.kubernetes.rights import roles
+from kubernetes_words import GOOD, Written
 
 
 def spec(part: str) -> Mapping[str, Any]:
@@ -58,6 +65,69 @@ def rules(part: str) -> set[tuple[str, str, str]]:
     }
 
 
+def guards(part: str, label: str) -> bool:
+    """Tell whether a policy refuses every change of a label: it refuses all, or has it be as it was."""
+    said = [conjunct for one in spec(part)["validations"] for conjunct in one["expression"].split(" && ")]
+    same = "object.metadata.?labels[?{0}] == oldObject.metadata.?labels[?{0}]"
+    if "false" in said or same.format(f"'{label}'") in said:
+        return True
+    each = "{}.metadata.?labels.orValue({{}}).all(name, !name.startsWith('instar/') || {})"
+    both = [each.format(one, same.format("name")) for one in ("object", "oldObject")]
+    return label.startswith("instar/") and all(one in said for one in both)
+
+
+def selected_by(part: str) -> set[str]:
+    found = spec(part)["matchConstraints"].get("objectSelector") or {}
+    assert found.keys() <= {"matchLabels", "matchExpressions"}
+    return {*found.get("matchLabels", {}), *(one["key"] for one in found.get("matchExpressions", ()))}
+
+
+def parts() -> list[str]:
+    names = (one["metadata"]["name"] for one in policies(EnvironmentId(service="shop", name="prod"), "shop"))
+    return sorted({one.rpartition(".")[2] for one in names})
+
+
+@pytest.mark.parametrize("part", parts())
+def test_nobody_takes_away_or_gives_a_label_by_which_a_policy_holds(part: str) -> None:
+    """What is selected by a label is not selected any more once that is gone: so what changes it is refused, of each
+    kind that the policy is about, by one that holds for no less."""
+    labels = selected_by(part)
+    for group, resource, _ in rules(part) if labels else ():
+        holding = [one for one in parts() if (group, resource, "UPDATE") in rules(one) and selected_by(one) <= labels]
+        for label in labels:
+            assert any(guards(one, label) for one in holding), (resource, label)
+    if any(call == "UPDATE" for *_, call in rules(part)):
+        assert all(guards(part, label) for label in labels), "its own are kept by itself"
+
+
+def test_an_environment_s_objects_are_selected_by_what_instar_knows_them_by() -> None:
+    for part in ("objects", "removal"):
+        assert selected_by(part) < set(Names(environment=EnvironmentId(service="shop", name="prod"), ledger="0").labels)
+
+
+def selecting(found: object) -> Iterator[str]:
+    """Yield the labels of pods that selectors anywhere in an object go by."""
+    if isinstance(found, Mapping):
+        for name, one in found.items():
+            if name in ("selector", "podSelector", "labelSelector"):
+                yield from one.get("matchLabels", one)
+            elif name != "namespaceSelector":
+                yield from selecting(one)
+    elif isinstance(found, list):
+        for one in found:
+            yield from selecting(one)
+
+
+def test_nobody_changes_a_label_of_a_pod_that_a_selector_goes_by() -> None:
+    written = Written.of({**GOOD["spread"], **GOOD["network"]})
+    found = {label for _, one in written.objects() for label in selecting(one)}
+    network = ReleaseNetwork(allow=written.settings.network.allow, senders=())
+    names = Names(environment=written.environment, ledger="0a1b2c3d")
+    found |= {*selecting(network_policy(names, "shop-prod-1-1", {}, network, serves=True))}
+    assert {MANAGED_BY, GROUP, NETWORK} < found and any(one.startswith("instar/to-") for one in found)
+    assert all(guards("labels", label) for label in {*found, POD_TEMPLATE}), found
+
+
 def test_nobody_makes_what_makes_pods_of_a_release() -> None:
     """A pod is admitted where the engine makes it: whoever tells the engine to must be Instar."""
     made = rules("makers")
@@ -83,7 +153,9 @@ def test_nobody_makes_what_makes_pods_of_a_release() -> None:
 def test_nobody_says_which_pods_a_service_of_ours_leads_to() -> None:
     assert {("discovery.k8s.io", "endpointslices", call) for call in ("CREATE", "UPDATE")} == rules("endpoints")
     condition = spec("endpoints")["matchConditions"][1]["expression"]
-    (pattern,) = re.findall(r"matches\('(.*)'\)", condition)
+    new, old = condition.split(" || oldObject != null && ")  # also what leads to none any more
+    assert f"oldObject{new.removeprefix('object')}" == old
+    (pattern,) = re.findall(r"matches\('(.*)'\)", new)
     assert all(re.search(pattern, one) for one in ("shop-prod", "shop-prod-12-3"))
     assert not any(re.search(pattern, one) for one in ("", "shop-prod-db", "shop-prod-1-2-x", "my-shop-prod"))
 
@@ -92,14 +164,18 @@ def test_nobody_makes_a_claim_or_a_snapshot_that_an_instance_would_get_its_data_
     claims, kept = ("", "persistentvolumeclaims"), ("snapshot.storage.k8s.io", "volumesnapshots")
     assert rules("volumes") == {(*one, call) for one in (claims, kept) for call in ("CREATE", "DELETE")}
     assert spec("volumes")["validations"][0]["expression"] == "false"
-    assert rules("claims") == {(*claims, "UPDATE"), ("", "persistentvolumeclaims/status", "UPDATE")}
+    assert rules("claims") == {
+        *((*one, "UPDATE") for one in (claims, kept)),
+        ("", "persistentvolumeclaims/status", "UPDATE"),
+    }
     for part in ("volumes", "claims"):
         (labelled,) = spec(part)["matchConstraints"]["objectSelector"]["matchExpressions"]
         assert labelled == {"key": "instar/volume", "operator": "Exists"}
         assert "system:serviceaccount:shop:instar" in spec(part)["matchConditions"][0]["expression"]
     held = " ".join(one["expression"] for one in spec("claims")["validations"])
-    for name in ("instar/volume", "instar/turn", "instar/whole", "instar/replaced-by", "ownerReferences", "volumeName"):
+    for name in ("instar/replaced-by", "ownerReferences", "volumeName"):
         assert name in held, name
+    assert all(guards("claims", name) for name in ("instar/volume", "instar/turn", "instar/whole"))
     assert "finalizers" not in held and "resources" not in held  # sidecars hold claims up, and people let them grow
 
 

@@ -45,10 +45,8 @@ _ENGINE: Final = (
     "request.userInfo.username.startsWith('system:node:') || "
     "request.userInfo.username in ['system:kube-controller-manager', 'system:kube-scheduler', 'system:apiserver']"
 )
-_LABELS: Final = (
-    *("service", "environment", "ledger", "release", "group", "part", "network", "tainted"),
-    *("volume", "snapshot", "turn", "whole", "copy"),
-)
+_PREFIX: Final = "instar/"  # of Instar's own labels: also of those by which pods may talk to an environment
+_LABELS: Final = (MANAGED_BY, POD_TEMPLATE)  # and of others, those that something goes by
 _ANNOTATIONS: Final = (
     *(MAINTENANCE, PLAN, EXPOSED, PORTS, DOORS, LEASE_NUMBER, IMAGE, CONFIGURATION, ASIDE_AT),
     *(OCCURRENCE, TAKEN, LAST_SNAPSHOT, REPLACED_BY, SIGNATURE),
@@ -59,7 +57,14 @@ def _left(part: str, names: Sequence[str]) -> str:
     return " && ".join(f"object.metadata.?{part}[?'{one}'] == oldObject.metadata.?{part}[?'{one}']" for one in names)
 
 
-_LEFT: Final = _left("labels", (*(f"instar/{one}" for one in _LABELS), POD_TEMPLATE))
+def _left_by_prefix() -> str:
+    """Of each label of Instar's that an object has, or had: it is as it was."""
+    same = "object.metadata.?labels[?name] == oldObject.metadata.?labels[?name]"
+    each = f"all(name, !name.startsWith('{_PREFIX}') || {same})"
+    return " && ".join(f"{one}.metadata.?labels.orValue({{}}).{each}" for one in ("object", "oldObject"))
+
+
+_LEFT: Final = f"{_left('labels', _LABELS)} && {_left_by_prefix()}"
 _LEFT_SAID: Final = _left("annotations", _ANNOTATIONS)
 _OWNED: Final = "object.metadata.?ownerReferences == oldObject.metadata.?ownerReferences"
 _HELD_UP: Final = (  # a route's by the gateway's controller, a snapshot's by its own: nobody knows their accounts here
@@ -92,18 +97,19 @@ _OF_AGENT: Final = (
     f"request.resource.resource == 'secrets' ? {_NAME} == '{LEDGER_SECRET}' : "
     f"request.resource.resource == 'replicasets' ? {_NAME}.matches('^{AGENT}-[a-z0-9]+$') : {_NAME} == '{AGENT}'"
 )
-_SERVICE_OF: Final = "object.metadata.?labels[?'kubernetes.io/service-name'].orValue('')"
+_SERVICE_OF: Final = ".metadata.?labels[?'kubernetes.io/service-name'].orValue('')"
 _INSIDE: Final = ("pods/exec", "pods/attach", "pods/portforward", "pods/proxy")
 
 
 def policies(environment: EnvironmentId, namespace: str) -> list[Mapping[str, Any]]:
     """Return the policies for one environment, and their bindings."""
-    own = {"matchLabels": {SERVICE: environment.service, ENVIRONMENT: environment.name, MANAGED_BY: "instar"}}
+    own = {"matchLabels": {SERVICE: environment.service, ENVIRONMENT: environment.name}}
     name = f"instar.{namespace}.{environment.service}.{environment.name}"  # of the whole cluster: no two are the same
     user = f"request.userInfo.username == 'system:serviceaccount:{namespace}:{_ACCOUNT}'"
     own_pods = pod_pattern(f"{environment.service}-{environment.name}")
     pods = f"request.name.matches('^({own_pods}|{AGENT}-.*)$')"
-    behind = f"{_SERVICE_OF}.matches('^{environment.service}-{environment.name}(-[0-9]+-[0-9]+)?$')"
+    leads = f"{_SERVICE_OF}.matches('^{environment.service}-{environment.name}(-[0-9]+-[0-9]+)?$')"
+    behind = f"object{leads} || oldObject != null && oldObject{leads}"  # also of what is to be no Service's any more
     allowed = {"name": "others", "expression": f"!({user}) && !({_ENGINE})"}
     no_agent = {"name": "not-the-agent", "expression": f"!({_AGENT})"}
     no_keeper = {"name": "not-of-the-policy", "expression": f"!({_OF_POLICY})"}
@@ -200,7 +206,10 @@ _VOLUMES: Final = [  # by their labels Instar knows which of them has a volume's
     _rule("snapshot.storage.k8s.io", ("volumesnapshots",), ("CREATE", "DELETE")),
 ]
 _MADE_BY_INSTAR: Final = "only Instar's account makes and removes volumes and their snapshots: instar volumes"
-_CLAIMS: Final = [_rule("", ("persistentvolumeclaims", "persistentvolumeclaims/status"), ("UPDATE",))]
+_CLAIMS: Final = [
+    _rule("", ("persistentvolumeclaims", "persistentvolumeclaims/status"), ("UPDATE",)),
+    _rule("snapshot.storage.k8s.io", ("volumesnapshots",), ("UPDATE",)),
+]
 _PODS: Final = [_rule("", ("pods",), ("CREATE",))]
 _CHANGED_PODS: Final = [_rule("", ("pods", "pods/resize", "pods/status"), ("UPDATE",))]
 _EVIDENCE: Final = [_rule("", ("pods", "pods/resize", "pods/status"), ("UPDATE", "DELETE"))]
