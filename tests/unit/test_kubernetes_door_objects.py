@@ -7,6 +7,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 from kubernetes_values import ENV, SERVICE, SETTINGS, WITHOUT_GATEWAY, World
 
 from cluster_stub import ClusterStub
@@ -14,9 +16,10 @@ from instar.errors import Refused, RouterUnreachable
 from instar.model.doors import Door, Port
 from instar.model.environment import Settings
 from instar.model.host_names import HostNames
+from instar.model.names import NAME
 from instar.model.release import Instance, Release
 from instar.providers.kubernetes.doors import Doors
-from instar.providers.kubernetes.names import group_numbers
+from instar.providers.kubernetes.names import Names, door_part, group_numbers
 from instar.providers.router_plan import RouterPlan, router_plan
 
 WEB = dataclasses.replace(SERVICE, ports={"admin": Port(port=9000)})
@@ -153,6 +156,29 @@ def test_the_service_beside_the_routes_goes_where_somebody_removed_the_first_one
     del stub.objects["httproutes", "shop", "shop-prod"]
     world.provider.close(ENV)
     assert "shop-prod" not in stub.names("services") and stub.names("httproutes") == []
+
+
+@given(
+    role=some.one_of(some.just(""), some.just("0-redirect"), some.from_regex(NAME, fullmatch=True)),
+    port=some.one_of(some.just(""), some.from_regex(NAME, fullmatch=True)),
+    number=some.integers(1, 9999),
+)
+def test_every_route_of_a_door_has_a_name_that_is_known_for_one(role: str, port: str, number: int) -> None:
+    door = f"{role}.{port}" if port else role
+    names = Names(environment=ENV, ledger="0a1b2c3d")
+    assert names.is_route(names.route_of(door_part(door, number)))
+
+
+def test_routes_of_others_with_its_labels_stay_when_the_environment_goes(world: World, stub: ClusterStub) -> None:
+    """Anybody can write labels: only names that Instar gives to routes of the environment are its own."""
+    served(world, stub)
+    like = stub.one("httproutes", "shop-prod")
+    labels = dict(like["metadata"]["labels"])
+    theirs = ["blog", "my-shop-prod.2", "shop-prod-blog", "shop-prod.blog.2.x", "shop-prod2"]
+    for name in [*theirs, "shop-prod.api.2"]:
+        stub.put("httproutes", "shop", {"metadata": {"name": name, "labels": labels}, "spec": like["spec"]})
+    world.provider.close(ENV)
+    assert stub.names("httproutes") == theirs
 
 
 def test_a_service_of_that_name_that_is_somebody_elses_stays_when_the_environment_goes(

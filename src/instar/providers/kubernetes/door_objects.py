@@ -128,14 +128,15 @@ class DoorObjects:
                 self._api.delete(kind, self._place.namespace, str(found["metadata"]["name"]), only=found)
 
     def _strays(self) -> Iterator[tuple[Kind, Object]]:
-        """Yield the environment's routes that are there yet, as far as they may be listed, and its Service."""
+        """Yield the environment's routes that are there yet, as far as they may be listed, and its Service. What has
+        its labels and a name that Instar gives to none is somebody else's: anybody can write labels."""
         try:
             routes = self._api.list(ROUTE, self._place.namespace, self._names.labels)
         except ProviderError as error:
             if error.retry_after_s is not None:
                 raise
             routes = ()
-        yield from ((ROUTE, one) for one in routes)
+        yield from ((ROUTE, one) for one in routes if self._names.is_route(str(one["metadata"]["name"])))
         service = self._api.find(SERVICE, self._place.namespace, self._names.route_of(INSIDE))
         if service is not None and self._names.owns(service):
             yield SERVICE, service

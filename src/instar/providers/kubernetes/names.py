@@ -56,6 +56,10 @@ _FORM: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 REDIRECTS: Final = "0-redirect"  # stands for a role: names whose requests are sent to another one
 INSIDE: Final = "0-inside"  # and this for the Service of an environment behind a gateway
 OWN_PORT: Final = "own"  # of a Service of tcp: that of its pods
+_DOOR: Final = f"(?:{_FORM.pattern}|0[0-9a-f]{{10}})"  # a label of a part, as _label makes it
+_OF_PART: Final = re.compile(
+    rf"(?:(?:{_DOOR}|{REDIRECTS})(?:\.{_DOOR})?|0\.{_DOOR})(?:\.[1-9][0-9]{{0,3}})?|[1-9][0-9]{{0,3}}"
+)
 _PORT: Final = re.compile(r"[a-z]([a-z0-9]|-[a-z0-9])*")
 _LONGEST_PORT: Final = 15
 GENERATED: Final = 58  # of what a pod is called after, the most that its own name has (SimpleNameGenerator)
@@ -88,6 +92,11 @@ class Names:
     def route_of(self, part: str) -> str:
         """Return the name of a part of where its requests come in: "" is its first route, INSIDE a Service."""
         return f"{self.route}.{part}" if part not in ("", INSIDE) else self.route
+
+    def is_route(self, name: str) -> bool:
+        """Tell whether a name is one that a part of where its requests come in can have."""
+        part = name.removeprefix(f"{self.route}.")
+        return name == self.route or (part != name and _OF_PART.fullmatch(part) is not None)
 
     @property
     def lease(self) -> str:
