@@ -92,7 +92,7 @@ def test_what_ended_is_what_is_seen_to_next(workspace: SimulatedWorkspace, loade
     found = explained(workspace)
     assert found.next == ("give the traffic to web-dev-1-2",)
     text = page(workspace, found)
-    assert "web-dev-1-1" in text and "no agent runs: instar agent --once, or instar deploy dev" in text
+    assert "web-dev-1-1" in text and "no agent runs: instar agent --once" in text and "instar deploy" not in text
     assert explanation_json(found)["next"] == found.next
 
 

@@ -58,7 +58,7 @@ def _waits(settings: Settings, service: Service, who: str) -> Iterator[str]:
     else:
         yield (
             f"{text}; without them the rollout is given up {wait} after the step's pause "
-            "(where no traffic is fine, say so: rollout.analysis.quiet: pass, or min_requests: 0)"
+            "(where no traffic is fine, say so: rollout.analysis.quiet: pass)"
         )
 
 

@@ -212,7 +212,11 @@ def _check_analysis(analysis: Reading, service: Reading, problems: Problems) -> 
         message = f"it could never have a verdict: {reason}; write 'min_requests: 0', and ask with 'checks'"
         blame(analysis, "min_requests", problems, message)
     elif not least and not checks:
-        advice = "add 'checks'" if port is None else "add 'checks', or write 'min_requests: 1' or more"
+        advice = (
+            "add 'checks'"
+            if port is None
+            else "add 'checks', or write 'min_requests: 1' or more, with 'quiet: pass' where no traffic is fine"
+        )
         blame(analysis, "min_requests", problems, f"with no requests and no checks, nothing is asked; {advice}")
 
 

@@ -48,5 +48,4 @@ def _who(found: Explanation) -> str:
         return f"by process {found.working}, which works on it now"
     if found.status.in_charge is not None:
         return f"by {found.status.in_charge}"
-    again = f"instar agent --once, or instar deploy {found.status.environment.name}"
-    return f"by whoever is told to, since no agent runs: {again}"
+    return "by whoever is told to, since no agent runs: instar agent --once"

@@ -176,7 +176,7 @@ def _advice(status: EnvironmentStatus) -> Page:
         own = f" ({status.in_charge} does it on its own)" if status.in_charge and not status.alarm else ""
         silent = active is not None and any(one.state == "running" and one.reason for one in active.instances)
         agent = "instar agent, once it has seen it so for long enough" if silent else "instar agent --once"
-        yield f"repair it with: {agent}, or instar deploy {status.environment.name}{own}"
+        yield f"repair it with: {agent}{own}"
 
 
 def _taints(status: EnvironmentStatus, now: datetime) -> Page:
