@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from instar.errors import ProviderError, Refused
 from instar.model.release import EnvironmentId
 from instar.providers.kubernetes.api import Api, Object
 from instar.providers.kubernetes.kinds import VOLUME_CLAIM
-from instar.providers.kubernetes.names import ENVIRONMENT, REPLACED_BY, SERVICE, TURN, VOLUME, WHOLE, Names
+from instar.providers.kubernetes.names import ENVIRONMENT, REPLACED_BY, SERVICE, TURN, VOLUME, Names
 from instar.providers.kubernetes.settings import LABEL
 from instar.providers.kubernetes.signing import Signing
 
@@ -36,7 +36,7 @@ def volume_of(found: Object) -> tuple[EnvironmentId, str] | None:
         return None
     environment = EnvironmentId(service=service, name=name)
     turn = turn_of(found)
-    own = Names(environment=environment, ledger="").claim(volume)
+    own = f"{service}-{name}-{volume}"  # Names.claim, of which others' words may make one that is no name
     expected = f"{own}.{turn}" if turn else own
     return (environment, volume) if found["metadata"]["name"] == expected else None
 
@@ -63,11 +63,7 @@ def next_turn(known: Iterable[Object], cannot: str) -> int:
 
 def is_whole(found: Object, signing: Signing) -> bool:
     """Tell whether a claim may count: the first of a volume does, a restored one once that was signed of it."""
-    return not turn_of(found) or (_says_whole(found) and signing.is_signed(found, "whole"))
-
-
-def _says_whole(found: Object) -> bool:
-    return (found["metadata"].get("labels") or {}).get(WHOLE) == "yes"
+    return not turn_of(found) or signing.is_signed(found, "whole")
 
 
 def is_bound(found: Object) -> bool:
@@ -121,22 +117,68 @@ def claims_there(api: Api, names: Names, namespace: str, volumes: Sequence[Any])
     return api.list(VOLUME_CLAIM, namespace, names.labels) if volumes else ()
 
 
+def claims_near(api: Api, namespace: str, volumes: Sequence[Any]) -> Sequence[Object]:
+    """Return all claims of a namespace, whatever is written on them; asks only where there are ``volumes``."""
+    return api.list(VOLUME_CLAIM, namespace, {}) if volumes else ()
+
+
 def claim_names(found: Iterable[Object], signing: Signing) -> Mapping[str, str]:
     """Return the name of the claim that each volume has that is there, of one environment's claims."""
     return {volume: str(one["metadata"]["name"]) for (_, volume), one in counting(found, signing).items()}
 
 
-def require_signed(found: Sequence[Object], missing: Collection[str]) -> None:
-    """Raise Refused where a volume, of those that have no claim that counts (``missing``), has one that says that it
-    was restored, and Instar has not signed that: else an empty one would be made in its place."""
-    for one in found:
-        volume = volume_of(one)
-        if volume is not None and volume[1] in missing and turn_of(one) and _says_whole(one):
-            name = f"{one['metadata'].get('namespace')}/{one['metadata']['name']}"
-            own = Names(environment=volume[0], ledger="").claim(volume[1])
-            raise Refused(
-                f"cannot tell whether the claim '{name}' is that of the volume '{volume[1]}' of '{volume[0]}': it says "
-                "so, and is not signed by this ledger's key",
-                hint="if somebody else made it, remove it; if its data is yours (the ledger was put back from a copy "
-                f"that has not that key, say), copy that into a claim '{own}' with the same labels but {TURN}",
-            )
+def require_none_hidden(near: Iterable[Object], names: Names, volumes: Iterable[str], signing: Signing) -> None:
+    """Raise Refused where what is written on a claim hides that it is one of these volumes', so that a group would get
+    an empty one, or an older one, in its place: ``near``, all claims of the namespace, are looked at by their names,
+    which nobody can change.
+
+    Of a volume without a claim that counts any restored one is refused, else one that Instar has signed or that the
+    one that counts is replaced by. The first one of a volume, SERVICE-ENVIRONMENT-VOLUME, is not looked at: who makes
+    that anew finds it.
+    """
+    there = [one for one in near if not one["metadata"].get("deletionTimestamp")]
+    now = counting(filter(names.owns, near), signing)
+    for volume in volumes:
+        counts = now.get((names.environment, volume))
+        for one in there:
+            turn = _turn_by_name(one, names, volume)
+            if turn > (0 if counts is None else turn_of(counts)) and _is_hidden(one, names, volume, counts, signing):
+                raise _hidden(one, names, volume, turn)
+
+
+def _turn_by_name(found: Object, names: Names, volume: str) -> int:
+    """Return the turn that a claim has by its name as a restored one of a volume; 0 of any other."""
+    said = re.fullmatch(rf"{re.escape(names.claim(volume))}\.([1-9][0-9]{{0,8}})", str(found["metadata"]["name"]))
+    return int(said[1]) if said else 0
+
+
+def _is_hidden(found: Object, names: Names, volume: str, counts: Object | None, signing: Signing) -> bool:
+    """Tell whether a claim that is called as one of a volume may be its real one, beside the one that ``counts``."""
+    whose = volume_of(found)
+    if whose is not None and whose != (names.environment, volume) and signing.is_signed(found, "whole"):
+        return False  # another's: "a-b" of "c" is called as "b" of "c-a" is
+    if counts is None:
+        return True
+    replaced_by = (counts["metadata"].get("annotations") or {}).get(REPLACED_BY)
+    return replaced_by == str(found["metadata"].get("uid")) or signing.is_signed(
+        _as_made(found, names, volume), "whole"
+    )
+
+
+def _as_made(found: Object, names: Names, volume: str) -> Object:
+    """Return a restored claim with the labels that Instar has made it with."""
+    labels = {**names.all_labels, VOLUME: volume, TURN: str(_turn_by_name(found, names, volume))}
+    return {**found, "metadata": {**found["metadata"], "labels": labels}}
+
+
+def _hidden(found: Object, names: Names, volume: str, turn: int) -> Refused:
+    own, labels = found["metadata"]["name"], {**names.labels, VOLUME: volume, TURN: str(turn)}
+    said = " ".join(f"{label}={value}" for label, value in labels.items())
+    return Refused(
+        f"cannot tell whether the claim '{found['metadata'].get('namespace')}/{own}' is that of the volume '{volume}' "
+        f"of '{names.environment}': it is called so, and with its labels it is not signed by this ledger's key",
+        hint=f"if somebody has changed it, write its labels back: kubectl label --overwrite pvc {own} {said}; if a "
+        "restore was killed, restore again; if somebody else made it, remove it; if its data is yours all the same "
+        "(the ledger was put back from a copy that has not that key, say), copy that into a claim "
+        f"'{names.claim(volume)}' with the same labels but {TURN}",
+    )

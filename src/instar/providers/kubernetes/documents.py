@@ -14,7 +14,7 @@ from instar.model.release import Release
 from instar.providers.doors import Ports, roles_of
 from instar.providers.kubernetes.agent_objects import AGENTS, deployment
 from instar.providers.kubernetes.api import Api
-from instar.providers.kubernetes.claims import claim_names, claims_there, require_signed
+from instar.providers.kubernetes.claims import claim_names, claims_near, require_none_hidden
 from instar.providers.kubernetes.doors import NONE
 from instar.providers.kubernetes.exposure import exposed
 from instar.providers.kubernetes.kinds import ROUTE, SECRET, SERVICE, Kind
@@ -76,9 +76,9 @@ def _claims(site: Site, names: Names, place: Place, release: Release) -> tuple[M
         return {}, ()
     try:
         api = Api(find_config(place.context, site.environ), site.environ)
-        known = claims_there(api, names, place.namespace, volumes)
-        claims = claim_names(known, Signing(site.signing_key))
-        require_signed(known, {one.name for one in volumes} - claims.keys())
+        signing, near = Signing(site.signing_key), claims_near(api, place.namespace, volumes)
+        claims = claim_names(filter(names.owns, near), signing)
+        require_none_hidden(near, names, [one.name for one in volumes], signing)
         return claims, ()
     except InstarError as error:
         told = " ".join(error.message.split())

@@ -24,7 +24,7 @@ from instar.providers.facets import Member
 from instar.providers.kubernetes import checks, preflight
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.attachment import ClusterAttachment, attach
-from instar.providers.kubernetes.claims import claim_names, claims_there, remove_replaced, require_signed, volume_of
+from instar.providers.kubernetes.claims import claim_names, claims_near, remove_replaced, require_none_hidden, volume_of
 from instar.providers.kubernetes.doors import Doors
 from instar.providers.kubernetes.exposure import exposed, parts_of
 from instar.providers.kubernetes.fence import Fence
@@ -184,10 +184,11 @@ class KubernetesProvider:
 
     def create(self, group: Instance, release: Release, image: Image) -> None:
         api, names, place = self.place_of(group.environment)
-        known = claims_there(api, names, place.namespace, release.service.volumes)
+        near = claims_near(api, place.namespace, release.service.volumes)
+        known = [one for one in near if names.owns(one)]
         claims = claim_names(known, self.signing)
         order = Order(names=names, group=group, release=release, image=image, place=place, claims=claims)
-        require_signed(known, {one.name for one in order.volumes} - claims.keys())
+        require_none_hidden(near, names, [one.name for one in order.volumes], self.signing)
         made = group_objects(order, self._secrets(release))
         fence = self._fence(group.environment)
         fence.claim()

@@ -1,0 +1,142 @@
+"""Restored claims in a cluster that somebody has relabelled: no group begins with an empty volume, or an older one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes_values import DATA, ENV, KEPT, SERVICE, World, have_snapshots
+
+from cluster_stub import ClusterStub
+from instar.errors import InstarError, ProviderUnavailable, Refused
+
+LABELS = ["service", "environment", "ledger", "volume", "turn"]
+
+
+@pytest.fixture
+def stub() -> Iterator[ClusterStub]:
+    made = ClusterStub()
+    made.ends_at_once = True
+    have_snapshots(made)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def world(stub: ClusterStub, tmp_path: Path) -> World:
+    made = World(stub, tmp_path, KEPT)
+    deploy(made, stub, 1)
+    made.provider.volumes.snapshots.take_snapshot(ENV, "data", running=False)
+    return made
+
+
+def deploy(world: World, stub: ClusterStub, number: int) -> str:
+    """Return the claim that the pods of a new group have."""
+    release = world.release(number, service=dataclasses.replace(SERVICE, volumes=(DATA,)))
+    group = world.create(release, serial=number)
+    volumes = stub.one("deployments", group.id)["spec"]["template"]["spec"]["volumes"]
+    (found,) = (one["persistentVolumeClaim"]["claimName"] for one in volumes if "persistentVolumeClaim" in one)
+    return str(found)
+
+
+def restore(world: World) -> None:
+    world.provider.volumes.snapshots.restore_snapshot(ENV, "data", 1)
+
+
+def wait_for_pods(stub: ClusterStub) -> None:
+    fast = {"metadata": {"name": "fast"}, "provisioner": "fast.example", "volumeBindingMode": "WaitForFirstConsumer"}
+    stub.put("storageclasses", "", fast)
+    stub.bound_claims = False
+
+
+def claim(stub: ClusterStub, name: str = "shop-prod-data.1") -> Any:
+    return stub.one("persistentvolumeclaims", name)["metadata"]
+
+
+@pytest.mark.parametrize("said", [None, "no"])
+def test_a_restored_claim_counts_without_its_label(world: World, stub: ClusterStub, said: str | None) -> None:
+    restore(world)
+    claim(stub)["labels"].pop("instar/whole")
+    claim(stub)["labels"].update({} if said is None else {"instar/whole": said})
+    assert deploy(world, stub, 2) == "shop-prod-data.1"
+    assert stub.names("persistentvolumeclaims") == ["shop-prod-data.1"]
+
+
+@pytest.mark.parametrize("label", LABELS)
+@pytest.mark.parametrize("said", [None, "7", "other"])
+@pytest.mark.parametrize("signature", ["kept", "gone"])
+def test_no_empty_volume_takes_the_place_of_a_relabelled_one(
+    world: World, stub: ClusterStub, label: str, said: str | None, signature: str
+) -> None:
+    restore(world)
+    metadata = claim(stub)
+    metadata["labels"].pop(f"instar/{label}")
+    metadata["labels"].update({} if said is None else {f"instar/{label}": said})
+    if signature == "gone":
+        del metadata["annotations"]["instar/signature"]
+    with pytest.raises(Refused, match=r"cannot tell whether the claim 'shop/shop-prod-data\.1' is that of") as raised:
+        deploy(world, stub, 2)
+    assert stub.names("persistentvolumeclaims") == ["shop-prod-data.1"]
+    if signature == "kept":
+        assert raised.value.hint is not None
+        _, _, written = raised.value.hint.partition("pvc shop-prod-data.1 ")
+        words = written.partition(";")[0].split()
+        metadata["labels"].update(word.split("=", 1) for word in words)
+        assert deploy(world, stub, 3) == "shop-prod-data.1", "as the hint says"
+
+
+@pytest.mark.parametrize("label", LABELS)
+@pytest.mark.parametrize("mark", ["signature", "replaced-by"])
+def test_an_older_volume_takes_not_the_place_of_a_relabelled_one(
+    world: World, stub: ClusterStub, label: str, mark: str
+) -> None:
+    """One of both says so: what the older is replaced by, and the signature."""
+    wait_for_pods(stub)
+    restore(world)
+    del claim(stub)["labels"][f"instar/{label}"]
+    of = claim(stub, "shop-prod-data") if mark == "signature" else claim(stub)
+    del of["annotations"]["instar/replaced-by" if mark == "signature" else "instar/signature"]
+    with pytest.raises(Refused, match=r"the claim 'shop/shop-prod-data\.1'"):
+        deploy(world, stub, 2)
+
+
+@pytest.mark.parametrize("label", ["service", "environment", "ledger", "volume"])
+def test_a_first_claim_that_is_relabelled_is_had_or_refused(world: World, stub: ClusterStub, label: str) -> None:
+    claim(stub, "shop-prod-data")["labels"][f"instar/{label}"] = "other"
+    try:
+        assert deploy(world, stub, 2) == "shop-prod-data"
+    except InstarError as error:
+        assert "shop-prod-data" in error.message
+    assert stub.names("persistentvolumeclaims") == ["shop-prod-data"]
+
+
+def test_a_restore_that_was_killed_leaves_no_empty_volume_in_place_of_one_that_is_gone(
+    world: World, stub: ClusterStub
+) -> None:
+    world.provider.volumes.remove_volume(ENV, "data")
+    stub.bound_claims = False
+    with pytest.raises(ProviderUnavailable):
+        restore(world)
+    with pytest.raises(Refused, match="cannot tell") as raised:
+        deploy(world, stub, 2)
+    assert "restore again" in str(raised.value.hint)
+    stub.bound_claims = True
+    stub.put("persistentvolumeclaims", "shop", stub.one("persistentvolumeclaims", "shop-prod-data.1"))
+    restore(world)
+    assert deploy(world, stub, 2) == "shop-prod-data.1"
+
+
+def test_others_that_are_called_alike_keep_nobody_from_his_volume(world: World, stub: ClusterStub) -> None:
+    stub.put("persistentvolumeclaims", "shop", {"metadata": {"name": "shop-prod-data.7"}})
+    stub.put("persistentvolumeclaims", "shop", {"metadata": {"name": "shop-prod-data.x"}})
+    assert deploy(world, stub, 2) == "shop-prod-data"
+
+
+@pytest.mark.parametrize("service", ["7", "s" * 63])
+def test_a_claim_with_words_that_make_no_name_hides_no_others(world: World, stub: ClusterStub, service: str) -> None:
+    labels = {**claim(stub, "shop-prod-data")["labels"], "instar/service": service}
+    stub.put("persistentvolumeclaims", "shop", {"metadata": {"name": "theirs", "labels": labels}})
+    assert [one.where for one in world.provider.volumes.volumes()] == ["shop/shop-prod-data"]
