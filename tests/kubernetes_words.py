@@ -39,7 +39,7 @@ environments:
     kubernetes:
       registry: registry.example/team/shop
       namespace: default
-      gateway: {{name: public, namespace: gateways}}
+      {gateway}
       {section}
     listen: {listen}
     {more}
@@ -49,6 +49,7 @@ _USUAL = {
     "environment": "prod",
     "listen": "{http: [shop.example]}",
     "service": "",
+    "gateway": "gateway: {name: public, namespace: gateways}",
     "section": "",
     "more": "",
 }
@@ -76,6 +77,8 @@ GOOD: Mapping[str, Mapping[str, str]] = {
     "odd entry": {"more": f"schedule: {{{'a' * 30 + '-'}: {{cron: '0 2 * * *', command: [tidy]}}}}"},
     "long times": {"service": "timeouts: {request: 576h}\n  stop: {grace: 576h}\n  health: {path: /, deadline: 576h}"},
     "a time of six digits": {"service": "timeouts: {request: 100s}"},
+    "two numbers behind a gateway": {"environment": "prod-7-1"},
+    "a number": {"environment": "prod-7", "section": "inside: true"},
     "16 names": _hosts(16),
     "33 names": _hosts(33),
     "a name of one letter": {"listen": "{http: [a]}"},
@@ -95,6 +98,15 @@ BAD: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "value of no key": ("says the value 'b'", {"section": "tolerations: [{value: b}]"}),
     "label twice": ("has the label 'a' more than once", {"section": "spread: [{label: a}, {label: a, skew: 2}]"}),
     "annotations": ("'kubernetes.annotations' has", {"section": f"annotations: {{a: {'x' * 262_200}}}"}),
+}
+
+AMISS: Mapping[str, tuple[str, Mapping[str, str]]] = {  # the API takes it, and Instar does not
+    "two numbers": ("'prod-7-1', ends with two numbers", {"environment": "prod-7-1", "section": "inside: true"}),
+    "two numbers and no gateway": (
+        "its Service would be 'shop-prod-7-1', as a release of 'shop-prod'",
+        {"environment": "prod-7-1", "gateway": "", "listen": "internal"},
+    ),
+    "201 routes": ("need 201 routes, and 200", _hosts(16 * 200 + 1)),
 }
 
 

@@ -35,6 +35,28 @@ def test_a_part_s_number_is_a_small_one(number: str) -> None:
     assert further_parts(found) == {"api.2": "api"}
 
 
+@pytest.mark.parametrize(("count", "known"), [(400, 400), (401, 0), (20_000, 0)])
+def test_more_routes_than_an_environment_can_have_are_none(count: int, known: int) -> None:
+    said = {f"api-{number}": f"api-{number}" for number in range(count)}
+    assert len(further_parts({"metadata": {"annotations": {"instar/doors": json.dumps(said)}}})) == known
+
+
+def test_that_a_route_says_more_routes_than_there_can_be_is_found_and_nobody_asks_for_them(
+    world: World, stub: ClusterStub
+) -> None:
+    release = world.release()
+    world.provider.expose(release, [world.create(release)], RouterPlan.of(ENV, SETTINGS, SERVICE))
+    said = json.dumps({f"api-{number}": f"api-{number}" for number in range(20_000)})
+    annotations = stub.one("httproutes", "shop-prod")["metadata"]["annotations"]
+    before = len(stub.asked)
+    assert not [one for one in world.provider.inspects.inspect_router(ENV) if "instar/doors" in one.path]
+    usual = len(stub.asked) - before
+    annotations["instar/doors"] = said
+    found = [one for one in world.provider.inspects.inspect_router(ENV) if "instar/doors" in one.path]
+    assert [one.expected for one in found] == ["nothing"] and len(found[0].observed) < 200
+    assert len(stub.asked) - before <= 2 * usual + 5
+
+
 @pytest.mark.parametrize("port", ["Infinity", "1e400", "-1", "70000", '"80"', "true", "null", NESTED], ids=range(8))
 def test_maintenance_at_what_is_no_port_is_none(port: str) -> None:
     text = f'{{"service": "sorry", "port": {port}, "weights": {{}}}}'

@@ -8,7 +8,7 @@ from instar.errors import DefinitionError, Refused
 from instar.providers.kubernetes import preflight
 from instar.providers.kubernetes.route import _duration, _milliseconds
 from instar.providers.kubernetes.settings import Place
-from kubernetes_words import BAD, GOOD, Written
+from kubernetes_words import AMISS, BAD, GOOD, Written
 
 
 def require_fit(written: Written) -> None:
@@ -23,9 +23,9 @@ def test_what_a_cluster_takes_is_let_through(label: str) -> None:
     assert written.objects()
 
 
-@pytest.mark.parametrize("label", BAD)
-def test_what_a_cluster_refuses_is_refused_before(label: str) -> None:
-    told, changed = BAD[label]
+@pytest.mark.parametrize("label", [*BAD, *AMISS])
+def test_what_a_cluster_refuses_or_would_mix_up_is_refused_before(label: str) -> None:
+    told, changed = {**BAD, **AMISS}[label]
     with pytest.raises(Refused) as raised:
         require_fit(Written.of(changed))
     assert told in raised.value.message

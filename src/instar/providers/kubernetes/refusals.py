@@ -13,12 +13,15 @@ from typing import Final
 from instar.model.definition import Service
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
+from instar.providers.kubernetes.names import environment_part
+from instar.providers.kubernetes.route import MOST_ROUTES
 from instar.providers.kubernetes.settings import (
     KubernetesSettings,
     SpreadSettings,
     TolerationSettings,
     checked_section,
 )
+from instar.providers.kubernetes.sites import pieces_of
 
 _MOST_ANNOTATIONS_BYTES: Final = 256 << 10  # of all of a pod, with their names
 _OWN_BYTES: Final = 1 << 10  # of Instar's own among them
@@ -31,6 +34,14 @@ def unfit_words(environment: EnvironmentId, settings: Settings, service: Service
     """Yield what is found, and what is wrong with it; nothing is found where it is false."""
     for what, name in (("service", environment.service), ("environment", environment.name)):
         yield _ends_wrong(name), f"the name of the {what}, '{name}', ends with '-', and no label there does"
+    own_name = f"{environment.service}-{environment.name}"
+    has_service = settings.provider_settings.get("gateway") is None or settings.provider_settings.get("inside")
+    told = (
+        f"the name of the environment, '{environment.name}', ends with two numbers, and its Service would be "
+        f"'{own_name}', as a release of '{environment_part(own_name)}' may have one: name it otherwise"
+    )
+    yield has_service and environment_part(own_name) is not None, told
+    yield from _unfit_routes(settings)
     for volume in service.volumes:
         told = f"the name of the volume '{volume.name}' ends with '-', and no object's there does"
         yield _ends_wrong(volume.name), told
@@ -42,6 +53,12 @@ def unfit_words(environment: EnvironmentId, settings: Settings, service: Service
         yield from _unfit_annotations(own)
         yield from _unfit_tolerations(own.tolerations)
         yield from _unfit_spread(own.spread)
+
+
+def _unfit_routes(settings: Settings) -> Unfit:
+    count = sum(map(len, pieces_of(settings.names, {key: one.sites for key, one in settings.doors.items()}).values()))
+    told = f"its names and paths need {count} routes, and {MOST_ROUTES} is the most that an environment has"
+    yield settings.provider_settings.get("gateway") is not None and count > MOST_ROUTES, told
 
 
 def _ends_wrong(name: str) -> bool:

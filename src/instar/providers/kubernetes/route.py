@@ -20,6 +20,8 @@ ASKED: Final = "X-Instar-Route"  # of our own questions: what about
 VERSION: Final = "version"
 _NOWHERE: Final = ".instar.invalid"  # RFC 6761: no such name leads anywhere
 _MOST_RULES: Final = 16  # of an HTTPRoute
+MOST_ROUTES: Final = 200  # of an environment
+_MOST_PARTS: Final = 2 * MOST_ROUTES  # with those that go while others come
 _PATH: Final = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+/?|/")
 _LONGEST_PATH: Final = 256
 _PART_NUMBER: Final = re.compile(r"[0-9]{1,4}")
@@ -178,9 +180,17 @@ def read_route(found: Mapping[str, Any], key: str = "") -> Door:
 
 
 def further_parts(found: Mapping[str, Any]) -> Mapping[str, str]:
-    """Return which parts an environment has besides its first route, by their names, and of which doors they are."""
-    said = annotation_json(((found.get("metadata") or {}).get("annotations") or {}).get(DOORS))
+    """Return which parts an environment has besides its first route, by their names, and of which doors they are: none
+    where more are said than there can be, each of which would be asked for."""
+    said = annotation_json(said_parts(found))
+    if len(said) > _MOST_PARTS:
+        return {}
     return {part: key for part, key in said.items() if isinstance(key, str) and _is_part_of(part, key)}
+
+
+def said_parts(found: Mapping[str, Any]) -> object:
+    """Return the words of a first route about its further ones; None where it has none."""
+    return ((found.get("metadata") or {}).get("annotations") or {}).get(DOORS)
 
 
 def _is_part_of(part: str, key: str) -> bool:

@@ -25,9 +25,9 @@ from instar.providers.kubernetes.doors import FIRST, NONE, Doors, Exposed
 from instar.providers.kubernetes.fence import Fence
 from instar.providers.kubernetes.figures import Counted
 from instar.providers.kubernetes.kinds import POD, ROUTE, SERVICE
-from instar.providers.kubernetes.names import GROUP, INSIDE, Names, port_name
+from instar.providers.kubernetes.names import DOORS, GROUP, INSIDE, Names, port_name
 from instar.providers.kubernetes.originals import altered
-from instar.providers.kubernetes.route import is_unresolved
+from instar.providers.kubernetes.route import is_unresolved, said_parts
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.sight import Sights
 from instar.providers.kubernetes.sites import NOBODY
@@ -182,6 +182,10 @@ class EnvironmentTraffic:
         standing = self._objects.find()
         if standing is None:
             return
+        said = said_parts(standing.found[FIRST]) if self._objects.kind(FIRST) == ROUTE else None
+        if said and not standing.doors.first.more:  # what cannot be read, or is of too many, is of none
+            where = f"{self._objects.named(FIRST)}: metadata.annotations.{DOORS}"
+            yield Difference(path=where, expected="nothing", observed=f"{str(said)[:100]}…")
         hosts = {*(site.partition("/")[0] for site in sites), NOBODY}
         for part in (FIRST, *standing.doors.first.more):
             where, found = self._objects.named(part), standing.found.get(part)
