@@ -140,3 +140,34 @@ def test_a_claim_with_words_that_make_no_name_hides_no_others(world: World, stub
     labels = {**claim(stub, "shop-prod-data")["labels"], "instar/service": service}
     stub.put("persistentvolumeclaims", "shop", {"metadata": {"name": "theirs", "labels": labels}})
     assert [one.where for one in world.provider.volumes.volumes()] == ["shop/shop-prod-data"]
+
+
+# what a claim is yet to be filled from
+
+
+@pytest.mark.parametrize(("made_anew", "text"), [(True, "is another one now"), (False, "is gone")])
+def test_a_claim_is_filled_from_no_other_snapshot_of_that_name(
+    world: World, stub: ClusterStub, made_anew: bool, text: str
+) -> None:
+    wait_for_pods(stub)
+    restore(world)
+    ours = stub.objects.pop(("volumesnapshots", "shop", "shop-prod-data.1"))
+    if made_anew:
+        stub.put("volumesnapshots", "shop", {**ours, "metadata": {"name": "shop-prod-data.1"}})
+    with pytest.raises(Refused, match=rf"'shop/shop-prod-data\.1' that it was made from {text}"):
+        deploy(world, stub, 2)
+    assert len(stub.names("deployments")) == 1
+    stub.one("persistentvolumeclaims", "shop-prod-data.1")["status"] = {"phase": "Bound"}
+    assert deploy(world, stub, 3) == "shop-prod-data.1", "it is filled: what its source has come to is all the same"
+
+
+@pytest.mark.parametrize("said", [None, "uid-of-another"])
+def test_what_a_claim_is_filled_from_is_signed(world: World, stub: ClusterStub, said: str | None) -> None:
+    wait_for_pods(stub)
+    restore(world)
+    assert deploy(world, stub, 2) == "shop-prod-data.1"
+    annotations = claim(stub)["annotations"]
+    del annotations["instar/filled-from"]
+    annotations.update({} if said is None else {"instar/filled-from": said})
+    with pytest.raises(Refused, match="cannot tell"):
+        deploy(world, stub, 3)

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from instar.errors import ProviderError, Refused
 from instar.model.release import EnvironmentId
 from instar.providers.kubernetes.api import Api, Object
-from instar.providers.kubernetes.kinds import VOLUME_CLAIM
-from instar.providers.kubernetes.names import ENVIRONMENT, REPLACED_BY, SERVICE, TURN, VOLUME, Names
+from instar.providers.kubernetes.kinds import VOLUME_CLAIM, VOLUME_SNAPSHOT
+from instar.providers.kubernetes.names import ENVIRONMENT, FILLED_FROM, REPLACED_BY, SERVICE, TURN, VOLUME, Names
 from instar.providers.kubernetes.settings import LABEL
 from instar.providers.kubernetes.signing import Signing
 
@@ -125,6 +125,25 @@ def claims_near(api: Api, namespace: str, volumes: Sequence[Any]) -> Sequence[Ob
 def claim_names(found: Iterable[Object], signing: Signing) -> Mapping[str, str]:
     """Return the name of the claim that each volume has that is there, of one environment's claims."""
     return {volume: str(one["metadata"]["name"]) for (_, volume), one in counting(found, signing).items()}
+
+
+def require_sources(api: Api, namespace: str, found: Iterable[Object], names: Collection[str]) -> None:
+    """Raise Refused where one of the claims of these ``names`` is yet to be filled, and the snapshot that it was made
+    from is gone, or another one has its name: the storage goes by that name alone."""
+    for one in found:
+        wanted = (one["metadata"].get("annotations") or {}).get(FILLED_FROM)
+        if one["metadata"]["name"] not in names or wanted is None or is_bound(one):
+            continue
+        name = source_of(one)
+        snapshot = api.find(VOLUME_SNAPSHOT, namespace, name)
+        if snapshot is None or snapshot["metadata"].get("uid") != wanted:
+            has = "is gone" if snapshot is None else "is another one now, made anew under that name"
+            raise Refused(
+                f"cannot have the claim '{namespace}/{one['metadata']['name']}' filled: the VolumeSnapshot "
+                f"'{namespace}/{name}' that it was made from {has}",
+                hint="restore another snapshot, or copy again; an older claim of the volume, if there is one, counts "
+                f"again after kubectl delete pvc {one['metadata']['name']}",
+            )
 
 
 def require_none_hidden(near: Iterable[Object], names: Names, volumes: Iterable[str], signing: Signing) -> None:

@@ -24,7 +24,14 @@ from instar.providers.facets import Member
 from instar.providers.kubernetes import checks, preflight
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.attachment import ClusterAttachment, attach
-from instar.providers.kubernetes.claims import claim_names, claims_near, remove_replaced, require_none_hidden, volume_of
+from instar.providers.kubernetes.claims import (
+    claim_names,
+    claims_near,
+    remove_replaced,
+    require_none_hidden,
+    require_sources,
+    volume_of,
+)
 from instar.providers.kubernetes.doors import Doors
 from instar.providers.kubernetes.exposure import exposed, parts_of
 from instar.providers.kubernetes.fence import Fence
@@ -189,6 +196,7 @@ class KubernetesProvider:
         claims = claim_names(known, self.signing)
         order = Order(names=names, group=group, release=release, image=image, place=place, claims=claims)
         require_none_hidden(near, names, [one.name for one in order.volumes], self.signing)
+        require_sources(api, place.namespace, known, [claims[one.name] for one in order.volumes if one.name in claims])
         made = group_objects(order, self._secrets(release))
         fence = self._fence(group.environment)
         fence.claim()

@@ -17,6 +17,7 @@ from instar.providers.kubernetes.api import Api, Object
 from instar.providers.kubernetes.kinds import Kind
 from instar.providers.kubernetes.names import (
     ENVIRONMENT,
+    FILLED_FROM,
     LEDGER,
     SERVICE,
     SIGNATURE,
@@ -99,6 +100,7 @@ def _signature(key: bytes, found: Object, stage: Stage) -> str:
         "name": str(metadata["name"]),
         "labels": {name: str(labels[name]) for name in _LABELS if name in labels},
         "taken": str(annotations.get(TAKEN, "")),
+        **({"from": str(annotations[FILLED_FROM])} if FILLED_FROM in annotations else {}),
         "source": spec.get("source") or spec.get("dataSource") or {},
     }
     return hmac.new(key, canonical(said), "sha256").hexdigest()

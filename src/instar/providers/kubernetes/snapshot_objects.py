@@ -23,6 +23,7 @@ from instar.providers.kubernetes.kinds import VOLUME_CLAIM, VOLUME_SNAPSHOT
 from instar.providers.kubernetes.names import (
     COPY,
     ENVIRONMENT,
+    FILLED_FROM,
     LAST_SNAPSHOT,
     SERVICE,
     SNAPSHOT,
@@ -113,8 +114,8 @@ def claim_from(names: Names, volume: str, turn: int, shape: Shape, snapshot: Obj
         spec["storageClassName"] = shape.storage_class
     labels = {**names.all_labels, VOLUME: volume, **({TURN: str(turn)} if turn else {})}
     metadata: dict[str, Any] = {"name": f"{own}.{turn}" if turn else own, "labels": labels}
-    if last:
-        metadata["annotations"] = {LAST_SNAPSHOT: str(last)}
+    said = {FILLED_FROM: str(snapshot["metadata"]["uid"])}
+    metadata["annotations"] = {**said, **({LAST_SNAPSHOT: str(last)} if last else {})}
     return {"apiVersion": "v1", "kind": VOLUME_CLAIM.name, "metadata": metadata, "spec": spec}
 
 
