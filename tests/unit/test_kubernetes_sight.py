@@ -144,6 +144,8 @@ def test_a_route_says_its_version_and_has_a_rule_for_each_group_alone() -> None:
     made = route(DOOR, NAMES, GATEWAY)
     group, version, main = made["spec"]["rules"]
     assert group["matches"][0]["path"] == {"type": "Exact", "value": "/healthz"}
+    assert [one["method"] for one in group["matches"]] == ["GET"], "whoever asks there changes nothing"
+    assert not [one for rule in (version, main) for one in rule["matches"] if "method" in one]
     assert group["backendRefs"] == [{"name": "shop-prod-1-1", "port": 80, "weight": 1}]
     assert version["filters"][0]["requestRedirect"] == {"hostname": THIS, "statusCode": 302}
     assert len(THIS.partition(".")[0]) <= 63
@@ -151,6 +153,21 @@ def test_a_route_says_its_version_and_has_a_rule_for_each_group_alone() -> None:
     assert read_route(made) == DOOR
     again = replace(DOOR, version="2").renewed()
     assert again.answers != DOOR.answers, "the same shares, written anew, are another version"
+
+
+def test_a_route_of_an_older_instar_whose_rules_have_no_method_is_as_it_was(world: World, stub: ClusterStub) -> None:
+    release = world.release()
+    group = world.create(release)
+    world.provider.expose(release, [group], RouterPlan.of(ENV, world.settings[ENV], SERVICE))
+    (match,) = stub.one("httproutes", "shop-prod")["spec"]["rules"][0]["matches"]
+    assert match.pop("method") == "GET"
+    assert not [*world.provider.inspects.inspect_router(ENV)]
+    match["method"] = "POST"
+    (found,) = world.provider.inspects.inspect_router(ENV)
+    assert (found.path.rpartition(".")[2], found.expected, found.observed) == ("method", "GET", "POST")
+    del match["method"]
+    world.provider.route(ENV, {group.id: 100})
+    assert stub.one("httproutes", "shop-prod")["spec"]["rules"][0]["matches"][0]["method"] == "GET"
 
 
 def test_a_route_has_no_more_rules_than_one_may_have() -> None:

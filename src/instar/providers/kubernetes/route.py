@@ -101,9 +101,25 @@ def _group_rules(door: Door, most: int) -> list[dict[str, Any]]:
     made = []
     for _, name in asked[-most:] if most > 0 else ():
         one = door.backends[name]
-        match = {"path": {"type": "Exact", "value": one.asked}, "headers": [{"name": ASKED, "value": name}]}
+        match = {
+            "path": {"type": "Exact", "value": one.asked},
+            "headers": [{"name": ASKED, "value": name}],
+            "method": "GET",  # as Instar asks: nobody writes to a release that has no traffic
+        }
         made.append({"matches": [match], "backendRefs": [{"name": name, "port": one.port, "weight": 1}]})
     return made
+
+
+def as_asked(made: Mapping[str, Any], found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a route that was made with no methods in the rules of which ``found`` has none either: an older Instar
+    wrote it so. Whoever else takes them away has written to it, which is seen apart."""
+    there = (found.get("spec") or {}).get("rules") or ()
+    rules = list(made["spec"]["rules"])
+    for number, (rule, other) in enumerate(zip(rules, there, strict=False)):
+        if not any(match.get("method") for match in other.get("matches") or ()):
+            matches = [{key: one for key, one in match.items() if key != "method"} for match in rule["matches"]]
+            rules[number] = {**rule, "matches": matches}
+    return {**made, "spec": {**made["spec"], "rules": rules}}
 
 
 def _asking(paths: Sequence[Mapping[str, Any]], header: str, value: str) -> list[Mapping[str, Any]]:

@@ -27,7 +27,7 @@ from instar.providers.kubernetes.figures import Counted
 from instar.providers.kubernetes.kinds import POD, ROUTE, SERVICE
 from instar.providers.kubernetes.names import DOORS, GROUP, INSIDE, Names, port_name
 from instar.providers.kubernetes.originals import altered
-from instar.providers.kubernetes.route import is_unresolved, said_parts
+from instar.providers.kubernetes.route import as_asked, is_unresolved, said_parts
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.sight import Sights
 from instar.providers.kubernetes.sites import NOBODY
@@ -197,6 +197,7 @@ class EnvironmentTraffic:
                 to = "it sends requests on to another name"
                 yield Difference(path=f"{where}: spec.rules", expected=to, observed="nothing")
             made = self._objects.made(part, door)
+            made = as_asked(made, found) if self._objects.kind(part) == ROUTE else made
             for one in (*differences(made, found), *added_to_rules(made, found)):
                 yield replace(one, path=f"{where}: {one.path}")
             if self._objects.kind(part) == ROUTE and door.key in keys and not hosts >= set(door.hosts):
