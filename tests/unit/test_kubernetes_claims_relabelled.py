@@ -161,6 +161,18 @@ def test_a_claim_is_filled_from_no_other_snapshot_of_that_name(
     assert deploy(world, stub, 3) == "shop-prod-data.1", "it is filled: what its source has come to is all the same"
 
 
+@pytest.mark.parametrize("label", LABELS)
+def test_what_a_relabelled_claim_is_yet_to_be_filled_from_is_not_removed(
+    world: World, stub: ClusterStub, label: str
+) -> None:
+    wait_for_pods(stub)
+    restore(world)
+    claim(stub)["labels"][f"instar/{label}"] = "other"
+    with pytest.raises(Refused, match="is yet to be filled from it"):
+        world.provider.volumes.snapshots.remove_snapshot(ENV, "data", 1)
+    assert stub.names("volumesnapshots") == ["shop-prod-data.1"]
+
+
 @pytest.mark.parametrize("said", [None, "uid-of-another"])
 def test_what_a_claim_is_filled_from_is_signed(world: World, stub: ClusterStub, said: str | None) -> None:
     wait_for_pods(stub)

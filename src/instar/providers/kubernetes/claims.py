@@ -20,7 +20,16 @@ from instar.errors import ProviderError, Refused
 from instar.model.release import EnvironmentId
 from instar.providers.kubernetes.api import Api, Object
 from instar.providers.kubernetes.kinds import VOLUME_CLAIM, VOLUME_SNAPSHOT
-from instar.providers.kubernetes.names import ENVIRONMENT, FILLED_FROM, REPLACED_BY, SERVICE, TURN, VOLUME, Names
+from instar.providers.kubernetes.names import (
+    ENVIRONMENT,
+    FILLED_FROM,
+    REPLACED_BY,
+    SERVICE,
+    SIGNATURE,
+    TURN,
+    VOLUME,
+    Names,
+)
 from instar.providers.kubernetes.settings import LABEL
 from instar.providers.kubernetes.signing import Signing
 
@@ -78,6 +87,12 @@ def is_pending(found: Object) -> bool:
 def source_of(found: Object) -> str:
     """Return the name of the snapshot that a claim is, or was, filled from; "" of one that began empty."""
     return str(((found.get("spec") or {}).get("dataSource") or {}).get("name") or "")
+
+
+def is_to_be_filled(found: Object, source: str) -> bool:
+    """Tell whether a restored claim, which somebody may have changed since, is yet to be filled from a snapshot."""
+    is_signed = SIGNATURE in (found["metadata"].get("annotations") or {})
+    return is_signed and not is_bound(found) and source_of(found) == source
 
 
 def counting(found: Iterable[Object], signing: Signing) -> Mapping[tuple[EnvironmentId, str], Object]:

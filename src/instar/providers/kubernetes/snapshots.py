@@ -180,12 +180,8 @@ class ClusterSnapshots:
         place, snapshot = self._snapshot(environment, name, number)
         self._cluster.require_lease(environment)
         api, own = self._cluster.api_of(place), snapshot["metadata"]["name"]
-        for one in api.list(VOLUME_CLAIM, place.namespace, {LEDGER: self._cluster.ledger()}):
-            if (
-                claims.is_whole(one, self._cluster.signing)
-                and not claims.is_bound(one)
-                and claims.source_of(one) == own
-            ):
+        for one in api.list(VOLUME_CLAIM, place.namespace, {}):  # whatever somebody has written on them
+            if claims.is_to_be_filled(one, own):
                 raise Refused(
                     f"cannot remove snapshot {number} of the volume '{name}' of '{environment}': the claim "
                     f"'{place.namespace}/{one['metadata']['name']}' is yet to be filled from it",
