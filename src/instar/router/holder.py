@@ -48,7 +48,7 @@ _STEADY_S = 10.0  # an HAProxy that lived so long is started again at once
 _SLOWEST_S = 5.0
 _AWAITED = {signal.SIGCHLD, signal.SIGTERM}
 _TOTALS = "show stat -1 3 -1"  # no servers: what these have said can have HAProxy's prompt in it
-_ANSWER_S = 0.5  # of the HAProxy before, which is not waited for where it hangs
+_ANSWER_S = 2.0  # of the HAProxy before, which is not waited for where it hangs
 _LOOKS_S = ((2.0, 0.05), (10.0, 0.5), (float("inf"), 5.0))  # up to which age how often; HAProxy itself waits for ten
 
 
