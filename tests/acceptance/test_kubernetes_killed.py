@@ -126,7 +126,8 @@ class Trial:
 
     def destroy(self, point: int) -> None:
         """Destroy the environment, killed at a point, and once more; then have it again."""
-        assert self.run(point, "destroy", "prod", "--yes") is None, point
+        made = self.run(point, "destroy", "prod", "--yes")  # what waits for pods asks now more often, now less
+        assert made is None or made < point, (made, point)
         done = self.author.run(sys.executable, "-c", MAIN, "destroy", "prod", "--yes")
         assert done.returncode == 0 or "cannot find" in done.stderr, done.stderr
         assert self.author.left() == [], f"the end was killed at {point}"

@@ -293,8 +293,8 @@ def test_nobody_runs_as_instar_but_the_agent_and_the_namespace_can_go(
         "a CronJob": lambda: theirs.create(Kind(name="CronJob", plural="cronjobs", group="batch"), where, cron),
         "a token": lambda: theirs.create(TOKEN, where, ASKED),
         "a token in a Secret": lambda: theirs.create(SECRET, where, kept),
-    }.items():
-        assert is_refused(change), what
+    }.items():  # each is in force once the API server has taken it up
+        assert until(lambda one=change: is_refused(one), Deadline.after(20), every_s=0.5), what
 
     api.create(DEPLOYMENT, where, deployment_as_instar("instar-agent"))
     agents = {"app.kubernetes.io/name": "instar-agent"}

@@ -78,6 +78,9 @@ def test_a_deployment_that_is_not_as_it_was_at_first_and_names_nobody_is_not_bel
     status = written("kube-controller-manager", {"f:status": {"f:replicas": {}}}, subresource="status")
     status["metadata"]["generation"] = 2
     assert altered(status, ANCHOR) is not None
+    to_nothing = copy.deepcopy(made)  # as kubectl scale leaves it: of a number that is 0 an API server says no writer
+    to_nothing["spec"]["replicas"] = 0
+    assert altered(to_nothing, ANCHOR) is None
 
 
 def test_another_image_than_the_anchor_says_is_a_change_whoever_made_the_deployment() -> None:

@@ -34,7 +34,7 @@ def _told(found: Object, anchor: Object | None) -> Iterator[str]:
         paths = [path for path in written_paths(entry) if path[0] in _SAID and path not in _OF_OTHERS]
         if paths:
             yield f"'{entry.get('manager')}' wrote {listed(paths)} of its {kind} at {entry.get('time')}"
-    if not any(_own(metadata)) or _is_unexplained(kind, metadata):
+    if not any(_own(metadata)) or _is_unexplained(found):
         yield f"its {kind} does not say any more who wrote to it: that was taken out of it by hand"
     image = ((anchor or {}).get("data") or {}).get("image")
     if kind == DEPLOYMENT.name and image is not None:
@@ -59,12 +59,15 @@ def _entries_since(metadata: Object) -> Iterator[Object]:
             yield entry
 
 
-def _is_unexplained(kind: str, metadata: Object) -> bool:
+def _is_unexplained(found: Object) -> bool:
     """Tell whether what a Deployment says is not the first that it said, and nobody says that they wrote that: not even
-    a number of pods."""
+    a number of pods, which an API server writes down nobody for when it is 0."""
+    metadata = found["metadata"]
+    if found.get("kind") != DEPLOYMENT.name or found["spec"].get("replicas") == 0:
+        return False
     written = (written_paths(entry) for entry in metadata.get("managedFields") or () if entry.get("manager") != MANAGER)
     others = any(path[0] in _SAID for paths in written for path in paths)
-    return kind == DEPLOYMENT.name and (metadata.get("generation") or 1) > 1 and not others
+    return (metadata.get("generation") or 1) > 1 and not others
 
 
 def _entries(metadata: Object) -> Iterator[Object]:
