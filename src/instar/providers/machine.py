@@ -156,7 +156,7 @@ class MachineProvider:
         service = release.service.port
         inside = () if service is None else (self.runtime.name(release.environment, service),)
         if plan is not None:
-            roles = [one.key for one in plan.doors if "." not in one.key]
+            roles = [one.key for one in plan.role_doors]
             self._ensure(plan, inside, {role: self.runtime.name(release.environment, None, role) for role in roles})
         if groups:
             targets = _targets(self.runtime, groups, _ports(release, groups))
@@ -221,8 +221,8 @@ class MachineProvider:
     def _is_named(self, environment: EnvironmentId, router: RouterState) -> bool:
         """Tell whether instances that find the environment by name get to its router: that of an older Instar listens
         for none."""
-        doors = router.plan.doors if router.plan is not None else ()
-        roles = {one.key: self.runtime.find_name(environment, one.key) for one in doors if "." not in one.key}
+        doors = router.plan.role_doors if router.plan is not None else ()
+        roles = {one.key: self.runtime.find_name(environment, one.key) for one in doors}
         own = bool(router.inside) and router.inside == (self.runtime.find_name(environment),)
         return own and dict(router.inside_beside) == roles
 
@@ -276,7 +276,7 @@ class MachineInspection:
 
     def restore_router(self, plan: RouterPlan, targets: Sequence[Target]) -> None:
         name = self.runtime.find_name(plan.environment)
-        roles = [one.key for one in plan.doors if "." not in one.key]
+        roles = [one.key for one in plan.role_doors]
         known = {role: self.runtime.find_name(plan.environment, role) for role in roles}
         beside = {role: where for role, where in known.items() if where is not None}
         self.routes.restore(plan, targets, inside=() if name is None else (name,), beside=beside)

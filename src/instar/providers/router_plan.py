@@ -60,11 +60,16 @@ class RouterPlan:
         return str(Digest.of(canonical(self)))
 
     @property
+    def role_doors(self) -> tuple[DoorPlan, ...]:
+        """Return the doors of the roles besides the first, each of its first port; a door's key is the role then."""
+        return tuple(door for door in self.doors if "." not in door.key)
+
+    @property
     def previewed_roles(self) -> frozenset[str]:
         """Return the roles besides the first whose door a request can ask for one release at: by its header, so where
         http is spoken."""
-        heads = (door.key for door in self.doors if door.protocol != "tcp" and self.preview == _HEADER)
-        return frozenset(key for key in heads if "." not in key)
+        by_header = self.role_doors if self.preview == _HEADER else ()
+        return frozenset(door.key for door in by_header if door.protocol != "tcp")
 
     @classmethod
     def of(
