@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,10 @@ LABELS = ["service", "environment", "ledger", "volume", "turn"]
 
 
 @pytest.fixture
-def stub() -> Iterator[ClusterStub]:
-    made = ClusterStub()
-    made.ends_at_once = True
-    have_snapshots(made)
-    yield made
-    made.close()
+def stub(stub: ClusterStub) -> ClusterStub:
+    stub.ends_at_once = True
+    have_snapshots(stub)
+    return stub
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,10 @@ STAGING = EnvironmentId(service="shop", name="staging")
 
 
 @pytest.fixture
-def stub() -> Iterator[ClusterStub]:
-    made = ClusterStub()
-    made.ends_at_once = True
-    have_snapshots(made)
-    yield made
-    made.close()
+def stub(stub: ClusterStub) -> ClusterStub:
+    stub.ends_at_once = True
+    have_snapshots(stub)
+    return stub
 
 
 @pytest.fixture
