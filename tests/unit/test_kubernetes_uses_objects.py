@@ -18,7 +18,6 @@ from instar.model.release import EnvironmentId
 from instar.model.uses import Used
 from instar.providers.kubernetes.package import KUBERNETES
 from instar.providers.kubernetes.preflight import require_fit
-from instar.providers.kubernetes.settings import Place
 from instar.providers.router_plan import RouterPlan
 
 API = EnvironmentId(service="my-api", name="prod")
@@ -50,13 +49,13 @@ def test_pods_have_it_in_their_variables_and_may_reach_it(stub: ClusterStub, tmp
 
 def test_what_is_internal_is_so_behind_a_gateway_too_and_moves_as_a_whole() -> None:
     internal = dataclasses.replace(WITHOUT_GATEWAY, names=HostNames(), internal=True)
-    require_fit(ENV, internal, SERVICE, Place.of(internal), {})
+    require_fit(ENV, internal, {"": SERVICE}, {})
     behind = dataclasses.replace(SETTINGS, names=HostNames(), internal=True)
     by_steps = dataclasses.replace(behind, rollout=RolloutRules(strategy="canary"))
     with pytest.raises(Refused, match="by 'listen: internal' a Service selects one release at a time"):
-        require_fit(ENV, by_steps, SERVICE, Place.of(by_steps), {})
+        require_fit(ENV, by_steps, {"": SERVICE}, {})
     at_once = dataclasses.replace(behind, rollout=RolloutRules(strategy="blue-green"))
-    require_fit(ENV, at_once, SERVICE, Place.of(at_once), {})
+    require_fit(ENV, at_once, {"": SERVICE}, {})
     assert KUBERNETES.address_inside(SETTINGS, ENV, at_once) == "shop-prod.shop.svc:80"
 
 

@@ -7,13 +7,11 @@ import pytest
 from instar.errors import DefinitionError, Refused
 from instar.providers.kubernetes import preflight
 from instar.providers.kubernetes.route import _duration, _milliseconds
-from instar.providers.kubernetes.settings import Place
 from kubernetes_words import AMISS, BAD, GOOD, Written
 
 
 def require_fit(written: Written) -> None:
-    place = Place.of(written.settings)
-    preflight.require_fit(written.environment, written.settings, written.configuration.service, place, {})
+    preflight.require_fit(written.environment, written.settings, {"": written.configuration.service}, {})
 
 
 @pytest.mark.parametrize("label", GOOD)

@@ -179,19 +179,22 @@ def test_what_a_provider_has_not_is_one_sentence() -> None:
     assert "docs/kubernetes.md" in (refused.value.hint or "")
 
 
+LACKS = ".* for 'guestbook/dev': provider 'local' does not do that"
+
+
 @pytest.mark.parametrize(
-    ("settings", "what"),
+    ("settings", "told"),
     [
-        ({"preview": "header"}, "show a release before it has traffic"),
-        ({"network": Network(connections=100)}, "say what instances may reach"),
-        ({"scaling": Scaling(min=1, max=2)}, "have an autoscaler say how many instances run"),
-        ({"rollout": RolloutRules(strategy="canary", analysis=Analysis())}, "judge a canary"),
+        ({"preview": "header"}, f"cannot show a release before it has traffic {LACKS}"),
+        ({"network": Network(connections=100)}, f"cannot say what instances may reach {LACKS}"),
+        ({"scaling": Scaling(min=1, max=2)}, "cannot run 'guestbook/dev' so: provider 'local' has no autoscaler"),
+        ({"rollout": RolloutRules(strategy="canary", analysis=Analysis())}, f"cannot judge a canary {LACKS}"),
     ],
 )
-def test_settings_that_an_engine_cannot_give_are_refused(tmp_path: Path, settings: dict[str, Any], what: str) -> None:
+def test_settings_that_an_engine_cannot_give_are_refused(tmp_path: Path, settings: dict[str, Any], told: str) -> None:
     world = EngineSimulation()
     with Ledger(tmp_path / "instar.db", actor="tester", clock=world.clock.now) as ledger:
-        with pytest.raises(Refused, match=f"cannot {what}.* for 'guestbook/dev': provider 'local' does not do that"):
+        with pytest.raises(Refused, match=told):
             Bench(world, ledger, tmp_path).deploy("1", dataclasses.replace(THREE, **settings))
         assert ledger.find_environment(ENV) is None
 

@@ -22,6 +22,7 @@ from instar.providers.base import NetworkPlan, Provider, Shell, StoredVolume, St
 from instar.providers.doors import Ports
 from instar.providers.router_plan import RouterPlan
 from instar.providers.router_state import Counters, RouterState, Target
+from instar.providers.unfit import lacking
 
 F = TypeVar("F")
 
@@ -42,7 +43,10 @@ def is_scaled(settings: Settings) -> bool:
 
 
 def refuse_what_is_missing(provider: Provider, environment: EnvironmentId, settings: Settings) -> None:
-    """Raise Refused where ``settings`` ask for a facet that ``provider`` has not."""
+    """Raise Refused where ``settings`` ask for a facet, or a trait, that ``provider`` has not."""
+    told = [one.told for one in lacking(provider.traits, environment, settings)]
+    if told:
+        raise Refused(f"cannot run '{environment}' so: {'; '.join(told)}")
     asked = {
         "judge a canary ('rollout.analysis')": (
             settings.rollout.analysis is not None,
@@ -52,18 +56,6 @@ def refuse_what_is_missing(provider: Provider, environment: EnvironmentId, setti
         "pass requests by name ('listen')": (
             bool(settings.names.sites),
             provider.edge or provider.traits.passes_names or None,
-        ),
-        "reach it by its name alone ('listen: internal')": (
-            settings.internal,
-            provider.traits.finds_names or None,
-        ),
-        "reach a role by its name alone ('listen: {ROLE: internal}')": (
-            any(door.internal for door in settings.doors.values()),
-            provider.traits.finds_roles or None,
-        ),
-        "have an autoscaler say how many instances run ('instances: {min, max}')": (
-            is_scaled(settings),
-            provider.traits.scales or None,
         ),
         "say what instances may reach ('network')": (
             settings.network != Network(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from instar.frozen import dataclass
@@ -11,6 +11,7 @@ from instar.providers.traits import Traits
 if TYPE_CHECKING:
     from instar.host.filesystems.layers import LayerImages
     from instar.model.component import Component
+    from instar.model.definition import Service
     from instar.model.environment import Settings
     from instar.model.image import Image
     from instar.model.lease import HeldLease
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from instar.model.release import EnvironmentId, Instance, Release
     from instar.model.state import StateDirectory
     from instar.providers.base import Provider
+    from instar.providers.unfit import Unfit
     from instar.registry.registries import Registries
     from instar.store import Store
 
@@ -121,6 +123,18 @@ class ProviderPackage(Protocol):
         """Return what of an environment's settings its instances are made from, in JSON's terms: part of a release,
         which is another one where this is. Nothing that is as it is by default. A package of whose settings nothing
         is may lack this."""
+
+    def unfit(
+        self,
+        environment: EnvironmentId,
+        settings: Settings,
+        services: Mapping[str, Service],
+        known: Mapping[EnvironmentId, Settings],
+    ) -> Iterator[Unfit]:
+        """Yield all that a definition asks for in ``environment`` and this provider cannot give, by its words alone:
+        nothing is asked, and nothing made. ``services`` are how instances run, by role ("" where there are none), the
+        first one first; ``known`` the environments that there are, as far as that is known. Raises Refused for settings
+        that no definition could have said. A package that refuses nothing so may lack this."""
 
     def address_inside(self, own: Settings, environment: EnvironmentId, settings: Settings) -> str:
         """Return by which name and port ("api-dev.shop.svc:80") instances of an environment that is set as ``own`` find

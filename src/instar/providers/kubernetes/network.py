@@ -151,10 +151,9 @@ def _checked_sender(sender: str) -> None:
         raise Misfit
 
 
-def unreachable(allow: tuple[Allow, ...], providers: Mapping[EnvironmentId, str]) -> Iterator[str]:
-    """Yield what of ``allow`` no policy can say, given each known environment's provider."""
-    for one in allow:
-        if one.to == MACHINE:
-            yield "'network.allow' names 'machine', and there is no one machine: name a network, or an environment"
-        elif one.names_environment and providers.get(_environment(one), "kubernetes") != "kubernetes":
-            yield f"'network.allow' names '{one.to}', which is not in a cluster: name the network that it is in"
+def unreachable(one: Allow, providers: Mapping[EnvironmentId, str]) -> Iterator[str]:
+    """Yield why no policy can say ``one``, given each known environment's provider; nothing where one can."""
+    if one.to == MACHINE:
+        yield "'network.allow' names 'machine', and there is no one machine: name a network, or an environment"
+    elif one.names_environment and providers.get(_environment(one), "kubernetes") != "kubernetes":
+        yield f"'network.allow' names '{one.to}', which is not in a cluster: name the network that it is in"

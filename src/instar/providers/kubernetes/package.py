@@ -10,12 +10,14 @@ from instar.providers.package import Document
 from instar.providers.traits import Traits
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
+    from instar.model.definition import Service
     from instar.model.environment import Settings
     from instar.model.release import EnvironmentId
     from instar.providers.base import Provider
     from instar.providers.package import Site
+    from instar.providers.unfit import Unfit
 
 
 class KubernetesPackage:
@@ -42,6 +44,17 @@ class KubernetesPackage:
         from instar.providers.kubernetes.pod_settings import release_settings
 
         return release_settings(settings)
+
+    def unfit(
+        self,
+        environment: EnvironmentId,
+        settings: Settings,
+        services: Mapping[str, Service],
+        known: Mapping[EnvironmentId, Settings],
+    ) -> Iterator[Unfit]:
+        from instar.providers.kubernetes.refusals import unfit
+
+        return unfit(environment, settings, services, known)
 
     def address_inside(self, own: Settings, environment: EnvironmentId, settings: Settings) -> str:
         from instar.providers.kubernetes.selecting import address_inside

@@ -17,7 +17,6 @@ from instar.model.digest import Digest
 from instar.model.environment import Settings
 from instar.model.reference import Reference
 from instar.model.release import EnvironmentId
-from instar.model.requests import Requests
 from instar.providers.kubernetes.answers import Forbidden
 from instar.providers.kubernetes.api import Api, Object
 from instar.providers.kubernetes.claims import counting
@@ -33,10 +32,8 @@ from instar.providers.kubernetes.kinds import (
     Kind,
 )
 from instar.providers.kubernetes.names import INSIDE, Names
-from instar.providers.kubernetes.network import unreachable
-from instar.providers.kubernetes.refusals import unfit_words
+from instar.providers.kubernetes.refusals import unfit
 from instar.providers.kubernetes.rights import NEEDED, SNAPSHOTS, Right
-from instar.providers.kubernetes.selecting import SHOWN_PORT
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.signing import Signing
 from instar.providers.kubernetes.storage import snapshot_class
@@ -54,75 +51,15 @@ _PATIENCE_S: Final = 5.0
 def require_fit(
     environment: EnvironmentId,
     settings: Settings,
-    service: Service,
-    place: Place,
-    others: Mapping[EnvironmentId, Settings],
+    services: Mapping[str, Service],
+    known: Mapping[EnvironmentId, Settings],
 ) -> None:
-    """Raise Refused for what the definition asks for, and a cluster can't give; nothing is asked. ``others``: the
-    environments that are known."""
-    providers = {one: known.provider for one, known in others.items()}
-    unreached = ((True, told) for told in unreachable(settings.network.allow, providers))
-    for wanted, told in (*_unfit(environment, settings, service, place), *unreached):
-        if wanted:
-            raise Refused(f"cannot run '{environment}' on a cluster: {told}")
-
-
-def _unfit(
-    environment: EnvironmentId, settings: Settings, service: Service, place: Place
-) -> Iterator[tuple[object, str]]:
-    names, inner = settings.names, inner_names(environment, place)
-    yield from unfit_words(environment, settings, service)
-    yield settings.listen, f"an address ('{''.join(settings.listen[:1])}') is of one machine; name it in 'listen'"
-    door = next(iter(settings.doors), "")
-    told = "without 'kubernetes.gateway' its port is reached inside the cluster, by the number that it has"
-    yield door and place.gateway is None, f"a door besides the first ('{door.lstrip('.')}') has no route: {told}"
-    at = [(key.lstrip("."), "".join(one.listen[:1])) for key, one in settings.doors.items() if one.listen]
-    for key, address in at[:1]:
-        yield True, f"an address of the door '{key}' ('{address}') is of one machine; give it a name: '{{https: […]}}'"
-    tcp = service.port is not None and service.protocol == "tcp"
-    told = "the Gateway API's v1 has no TCPRoute: leave 'kubernetes.gateway' away, and it is a Service of the cluster"
-    yield tcp and place.gateway is not None, f"a service of tcp has no route behind a gateway, since {told}"
-    told = "by 'listen: internal' a Service selects one release at a time, behind a gateway too: no share of it moves"
-    yield settings.internal and place.gateway is not None and settings.rollout.strategy == "canary", told
-    yield settings.accept_proxy, "'accept_proxy' is the gateway's matter"
-    yield settings.requests != Requests(), "'requests' is the gateway's matter"
-    yield settings.compression, "'compression' is the gateway's matter"
-    yield settings.access_log, "'access_log' is the gateway's matter: it sees the requests, and has a log of its own"
-    yield settings.tls.kind != "acme", "the certificates of its names are the gateway's; remove 'tls'"
-    yield names.hsts_ms, "'listen.hsts' is the gateway's matter"
-    yield names.client_ca, "'listen.client_ca' is the gateway's matter"
-    yield settings.network.connections, "'network.connections' is of this machine's own table; remove it"
-    analysis = settings.rollout.analysis
-    told = (
-        "nobody counts requests there: name a Prometheus in 'kubernetes.prometheus', or add 'rollout.analysis.checks'"
-    )
-    yield analysis is not None and place.prometheus is None and not analysis.checks, told
-    yield settings.preview not in (None, "header"), "a preview has no address of its own there; write 'preview: header'"
-    if place.gateway is None and service.port is not None:
-        clash = next((name for name, one in service.ports.items() if one.port == SHOWN_PORT), None)
-        yield clash, f"its port '{clash}' is {SHOWN_PORT}, by which its Service shows the first one"
-        canary = settings.rollout.strategy == "canary"
-        yield canary, "without a gateway a Service selects one release at a time: a canary needs 'kubernetes.gateway'"
-        yield settings.preview, "a preview needs 'kubernetes.gateway'"
-        others = [site for site in names.sites if site not in inner]
-        told = f"it is reached in the cluster alone, as 'listen: {{http: [{inner[0]}]}}'"
-        yield others, f"without 'kubernetes.gateway' {told}, and not as '{''.join(others[:1])}'"
-
-
-def inner_names(environment: EnvironmentId, place: Place) -> tuple[str, ...]:
-    """Return by which names a Service is reached in its cluster."""
-    name = f"{environment.service}-{environment.name}.{place.namespace}.svc"
-    return (name, f"{name}.cluster.local")
-
-
-def require_same_cluster(environment: EnvironmentId, before: Place, after: Place) -> None:
-    """An environment stays where it is: what runs there would be left behind."""
-    if before.cluster != after.cluster or (before.gateway is None) != (after.gateway is None):
-        where = f"context '{before.context or 'the current one'}', namespace '{before.namespace}'"
-        raise Refused(
-            f"cannot move '{environment}': it is in {where}, {'behind a' if before.gateway else 'without a'} gateway",
-            hint=f"instar destroy {environment} first; or deploy to an environment of another name, and move the name",
-        )
+    """Raise Refused with all that is asked for and a cluster can't give; nothing is asked. ``services``: by role;
+    ``known``: the environments that there are."""
+    found = [one.told for one in dict.fromkeys(unfit(environment, settings, services, known))]
+    if found:
+        told = found[0] if len(found) == 1 else "".join(f"\n  {one}" for one in found)
+        raise Refused(f"cannot run '{environment}' on a cluster: {told}")
 
 
 class _Patient:

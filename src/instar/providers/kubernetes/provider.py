@@ -136,11 +136,8 @@ class KubernetesProvider:
     ) -> tuple[str, ...]:
         place, services = Place.of(settings), (service, *(others or {}).values())
         known = self._site.environments()
-        for one in services:
-            preflight.require_fit(environment, settings, one, place, known)
         before = known.get(environment)
-        if before is not None and before.provider == settings.provider:
-            preflight.require_same_cluster(environment, Place.of(before), place)
+        preflight.require_fit(environment, settings, {"": service, **(others or {})}, known)
         api, is_known = self._api(place), before is not None and before.provider == settings.provider
         parts = parts_of(settings, place, lambda: self._doors(environment) if is_known else None)
         warnings = preflight.look(api, self._names(environment), place, services, self.signing, parts)

@@ -1,0 +1,81 @@
+"""What of a definition a provider cannot give: told by the definition alone, before anything is asked or made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+from instar.frozen import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from instar.model.definition import Service
+    from instar.model.environment import Settings
+    from instar.model.release import EnvironmentId
+    from instar.providers.package import ProviderPackage
+    from instar.providers.traits import Traits
+
+Path: TypeAlias = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unfit:
+    """One thing that is asked for and cannot be. ``path``: by which keys of the definition it stands, from its root;
+    of how instances run below ``service``, or ``roles`` and a role. ``word``: what of that it is, where several stand
+    there. ``told`` says why, and what works."""
+
+    path: Path
+    told: str
+    word: str | None = None
+
+
+def path_of(environment: EnvironmentId) -> Path:
+    """Return where an environment stands in its definition."""
+    return ("environments", environment.name)
+
+
+def path_of_service(role: str) -> Path:
+    """Return where a definition says how instances of a role run, "" where it has none."""
+    return ("roles", role) if role else ("service",)
+
+
+def lacking(
+    traits: Traits, environment: EnvironmentId, settings: Settings, uses: Sequence[str] = ()
+) -> Iterator[Unfit]:
+    """Yield what is asked for and no provider of these ``traits`` has. ``uses``: the other environments that are to be
+    found by name, as they are written."""
+    own, provider = path_of(environment), f"provider '{settings.provider}'"
+    if settings.internal and not traits.finds_names:
+        told = f"{provider} does not reach it by its name alone ('internal'); write an address or a name"
+        yield Unfit(path=(*own, "listen"), told=told)
+    for key, door in sorted(settings.doors.items()):
+        if door.internal and not traits.finds_roles:
+            told = f"{provider} does not reach a role by its name alone ('{key}: internal'); write an address or a name"
+            yield Unfit(path=(*own, "listen", key), told=told)
+    scaled = [(*own, "instances")] if settings.scaling is not None else []
+    scaled += [(*own, "roles", role) for role, one in sorted(settings.roles.items()) if one.scaling is not None]
+    for path in scaled if not traits.scales else ():
+        yield Unfit(path=path, told=f"{provider} has no autoscaler ('instances: {{min, max}}'); write one number")
+    for position, word in enumerate(uses):
+        if not traits.finds_names:
+            told = f"{provider} does not find other environments by name; say their addresses in 'config'"
+            yield Unfit(path=(*own, "uses", position), told=told)
+        elif ":" in word and not traits.finds_roles:
+            told = f"{provider} finds the first role of '{word}' by name alone; say the role's address in 'config'"
+            yield Unfit(path=(*own, "uses", position), told=told)
+
+
+def unfit_of(
+    package: ProviderPackage,
+    environment: EnvironmentId,
+    settings: Settings,
+    services: Mapping[str, Service],
+    known: Callable[[], Mapping[EnvironmentId, Settings]],
+) -> tuple[Unfit, ...]:
+    """Return what a package says of it, each thing once; nothing where it says nothing. ``known``: the environments
+    that there are, which are only asked for where it does."""
+    found = getattr(package, "unfit", None)
+    if found is None:
+        return ()
+    return tuple(dict.fromkeys(found(environment, settings, services, known())))
