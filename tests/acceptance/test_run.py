@@ -115,6 +115,13 @@ def test_a_terminal_is_one_inside_with_its_size_and_its_keys(dev: Project) -> No
     assert left(dev) == []
 
 
+def test_a_terminal_has_its_size_before_the_command_looks(dev: Project) -> None:
+    for columns in range(90, 100):
+        with at_terminal(dev, "run", "dev", "--", "busybox", "stty", "size", columns=columns, rows=33) as typist:
+            typist.until(f"33 {columns}")
+            assert typist.end() == 0
+
+
 def test_what_cannot_be_run_leaves_nothing(dev: Project) -> None:
     missing = dev.try_instar("run", "dev", "--", "no-such-program")
     assert missing.status == 1 and "no-such-program" in missing.err and "command as it was given" in missing.err

@@ -22,7 +22,7 @@ def made_of(plain: Path, file: Path, ledgers: int) -> None:
 
     def members() -> Iterable[Member]:
         for entry, content in backup.members():
-            data = b"".join(content)
+            data = b"".join(piece for _, piece in content)
             for _ in range(ledgers if entry.name == LEDGER else 1):
                 yield Member(entry, lambda data=data: [data])  # type: ignore[misc]
 

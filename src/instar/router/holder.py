@@ -48,7 +48,7 @@ _STEADY_S = 10.0  # an HAProxy that lived so long is started again at once
 _SLOWEST_S = 5.0
 _AWAITED = {signal.SIGCHLD, signal.SIGTERM}
 _TOTALS = "show stat -1 3 -1"  # no servers: what these have said can have HAProxy's prompt in it
-_ANSWER_S = 2.0  # of the HAProxy before, which is not waited for where it hangs
+_ANSWER_S = 5.0  # of the HAProxy before, which is not waited for where it hangs
 _LOOKS_S = ((2.0, 0.05), (10.0, 0.5), (float("inf"), 5.0))  # up to which age how often; HAProxy itself waits for ten
 
 
@@ -168,8 +168,10 @@ class _Before:
         if self._connection is not None and now >= self._next:
             self._next = now + next(every for age, every in _LOOKS_S if now - self._began < age)
             more = False
-            with contextlib.suppress(OSError, ValueError, StopIteration):  # a figure holds up no router
+            try:
                 more = self._write()
+            except (OSError, ValueError, StopIteration) as error:  # a figure holds up no router
+                _say(f"what the haproxy before has answered is not known any more: {error!r}")
             self._connection = self._connection if more else None
         return _TICK_S if self._connection is None else self._next - now
 

@@ -241,8 +241,7 @@ class TrialProvider:
         return processes.identify(_read(self._router(environment).with_suffix(".process")).get("pid", 0))
 
     def _listening(self, environment: EnvironmentId) -> Sequence[str]:
-        file = self._router(environment).with_suffix(".open")
-        return () if self._proxy(environment) is None else _text(file).split()
+        return () if self._proxy(environment) is None else _text(self._router(environment).with_suffix(".open")).split()
 
 
 def _address(group: Instance) -> str:

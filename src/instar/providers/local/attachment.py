@@ -11,11 +11,13 @@ import os
 import secrets
 import signal
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
-from instar import process
+from instar import durable, process
 from instar.errors import ProviderError
 from instar.host.isolation import runc
+from instar.model.codec import canonical, parse
 from instar.model.definition import Stop
 from instar.model.release import Instance, Release
 from instar.providers.base import Streams
@@ -59,6 +61,7 @@ class LocalAttachment:
                 self._child.wait(_END_S)
         self._child.wait()
         self._pid_file.unlink(missing_ok=True)
+        _order_file(self._pid_file).unlink(missing_ok=True)
 
     def _send(self, number: signal.Signals) -> None:
         if self._child.poll() is None:
@@ -71,11 +74,30 @@ def attach(names: InstanceNames, instance: Instance, release: Release, streams: 
     if instance.command is None or state != "running":
         raise ProviderError(f"cannot run a command in '{names.name}': it does not run ({state})")
     pid_file = names.folder / f"command-{os.getpid()}-{secrets.token_hex(4)}"
-    terminal = instance.command.terminal
-    words = [] if terminal is None else ["--tty", f"--env=TERM={terminal}"]
     made = facts.read(names)
-    argv = runc.exec_argv(
-        names.of.state.runc, names.name, pid_file, words, instance.command.argv, made.rlimits if made else {}
-    )
+    words, command = list[str](), instance.command.argv
+    if instance.command.terminal is not None:
+        order = _order_file(pid_file)
+        durable.write(order, _on_terminal(names, command, instance.command.terminal, streams.stdin), mode=0o600)
+        words, command = ["--process", str(order)], ()
+    argv = runc.exec_argv(names.of.state.runc, names.name, pid_file, words, command, made.rlimits if made else {})
     child = process.attach(argv, stdin=streams.stdin, stdout=streams.stdout, stderr=streams.stderr)
     return LocalAttachment(instance, child, pid_file, release.service.stop)
+
+
+def _on_terminal(names: InstanceNames, argv: Sequence[str], term: str, stdin: int) -> bytes:
+    """Return what runc is told about a command on a terminal of its own. Only so is that as large as the user's before
+    the command looks: runc sets its size else when it has begun, which may be late."""
+    try:
+        config = parse(durable.read(names.folder / "config.json"))["process"]
+        columns, rows = os.get_terminal_size(stdin)
+        env = [one for one in config["env"] if not one.startswith("TERM=")]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ProviderError(f"cannot run a command in '{names.name}': its bundle cannot be read: {error}") from error
+    size = {"height": rows, "width": columns}
+    made = {**config, "args": [*argv], "env": [*env, f"TERM={term}"], "terminal": True, "consoleSize": size}
+    return canonical(made)
+
+
+def _order_file(pid_file: Path) -> Path:
+    return pid_file.with_suffix(".json")
