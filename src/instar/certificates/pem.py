@@ -133,11 +133,6 @@ def facts(certificate: x509.Certificate) -> Certificate:
         raise Unfit("a certificate in it is damaged") from error
 
 
-def first_fingerprint(pem: bytes) -> str:
-    """Return the fingerprint of the first certificate in ``pem``. Raises Unfit."""
-    return facts(read_chain(pem)[0]).fingerprint
-
-
 def _require_in_time(found: Certificate, now: datetime) -> None:
     if found.not_after <= now:
         raise Unfit(f"it expired on {found.not_after:%Y-%m-%d %H:%M} UTC")

@@ -202,16 +202,6 @@ def outcome_of(seen: Observed) -> str:
     return DONE if seen.exit_status == 0 else words(seen) if known else UNKNOWN
 
 
-def seconds_left(snapshot: Snapshot) -> float | None:
-    """Return after how many seconds the time of one that runs is over; None where none runs."""
-    ends = [
-        group.began_at + timedelta(milliseconds=timeout_ms(snapshot.releases[group.release], found.entry))
-        for group in snapshot.task_groups
-        if (found := _occurrence(group)) is not None and group.state == "running"
-    ]
-    return max(0.0, (min(ends) - snapshot.now).total_seconds()) if ends else None
-
-
 def timeout_ms(release: Release, entry: str) -> int:
     """Return how long an entry of a release's schedule may take."""
     found = release.configuration.schedule.get(entry)

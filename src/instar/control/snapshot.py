@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import field, replace
 from datetime import datetime, timedelta
 
@@ -227,11 +227,6 @@ class Snapshot:
         if not self._by_release.keys() - {number}:
             return ()
         return tuple(group for group in self.groups if group.release != number)
-
-    @property
-    def with_groups(self) -> Collection[int]:
-        """The numbers of the releases that have groups."""
-        return self._by_release.keys()
 
     @property
     def with_instances(self) -> tuple[Release, ...]:
