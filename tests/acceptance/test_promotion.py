@@ -52,7 +52,7 @@ def test_its_config_and_settings_change_by_promoting_the_same_image_again(projec
     assert project.try_instar("deploy", "production").status == 1
     planned = project.try_instar("promote", "dev", "production", "--plan", "--json")
     changes = {change["what"]: (change["before"], change["after"]) for change in planned.json["changes"]}
-    assert changes == {"config.GREETING": ("good day", "good night"), "settings.instances": ("2", "1")}
+    assert changes == {"config.GREETING": ("good day", "good night"), "instances": ("2", "1")}
     promoted = project.json("promote", "dev", "production")
     assert promoted["release"] == 2 and "good night" in project.get("production")
     images = {release["image"] for release in project.json("status", "production")["releases"]}

@@ -112,39 +112,16 @@ ROLLOUTS = (
 )
 
 
-def written_check(check: Check) -> dict[str, Any]:
-    fields: dict[str, Any] = {"path": check.path, "command": check.command and list(check.command), "url": check.url}
-    fields |= {"status": check.status, "contains": check.contains, "timeout": forms.show_duration(check.timeout_ms)}
-    return {key: value for key, value in fields.items() if value is not None}
-
-
-def written_rollout(rollout: RolloutRules) -> dict[str, Any]:
-    written: dict[str, Any] = {"strategy": rollout.strategy}
-    if rollout.strategy == "canary":
-        written["steps"] = [
-            {"weight": step.weight_percent, "pause": forms.show_pause(step.pause_ms)} for step in rollout.steps
-        ]
-    if rollout.strategy == "rolling":
-        written["batch"] = rollout.batch
-    if rollout.analysis:
-        written["analysis"] = {
-            "min_requests": rollout.analysis.min_requests,
-            "max_failed": rollout.analysis.max_failed_milli / 10,
-            "max_slower": rollout.analysis.max_slower_milli / 1_000,
-            "slower_than": forms.show_duration(rollout.analysis.slower_than_ms),
-            "wait": forms.show_duration(rollout.analysis.wait_ms),
-            "checks": [written_check(check) for check in rollout.analysis.checks],
-        }
-    return written
-
-
 @given(ROLLOUTS)
 def test_rollouts_are_read_as_they_are_written(rollout: RolloutRules) -> None:
+    environment = DEFINITION.keys["environments"].shape
+    assert isinstance(environment, MapOf) and isinstance(environment.value, Section)
+    written = environment.value.keys["rollout"].shape.brief(rollout)
     value = {
         "name": "a",
         "image": {"base": "debian:bookworm"},
         "service": {"command": ["a"], "port": 80},
-        "environments": {"dev": {"listen": ":80", "instances": 100, "rollout": written_rollout(rollout)}},
+        "environments": {"dev": {"listen": ":80", "instances": 100, "rollout": written}},
     }
     found = outcome(yaml.safe_dump(value))
     assert isinstance(found, Loaded)

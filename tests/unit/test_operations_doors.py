@@ -13,7 +13,7 @@ from instar.model.definition import Service
 from instar.model.doors import Door
 from instar.model.environment import Settings
 from instar.model.plan import DeployPlan, PlannedRole
-from instar.operations.changes import differences, written
+from instar.operations.changes import configuration_changes, settings_changes
 from instar.operations.doors import (
     door_warnings,
     planned_roles,
@@ -130,8 +130,8 @@ def test_a_role_that_goes_or_comes_is_a_line_of_a_plan_with_its_door() -> None:
 
     def page(active: Configuration, wanted: Configuration, before: Settings, after: Settings) -> str:
         changes = (
-            *differences(written(active, "local"), written(wanted, "local")),
-            *differences(written(before, "local"), written(after, "local"), "settings."),
+            *configuration_changes(active, wanted, "local"),
+            *settings_changes(before, after, wanted.role),
         )
         roles = planned_roles(active, wanted, before, after)
         assert len(changes) > 5

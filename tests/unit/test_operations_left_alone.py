@@ -154,4 +154,4 @@ def test_a_plan_names_a_provider_s_settings_as_the_definition_does(
 ) -> None:
     workspace.ledger.save_settings(DEV, Settings(listen=("127.0.0.1:8080",), provider_settings={"nice": 3}))
     found = plan(workspace, loaded, "dev", image=workspace.bake("one").digest)
-    assert [(one.what, one.before) for one in found.changes if "nice" in one.what] == [("settings.local.nice", "3")]
+    assert [(one.what, one.before) for one in found.changes if "nice" in one.what] == [("local.nice", "3")]

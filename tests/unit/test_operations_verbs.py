@@ -14,12 +14,10 @@ from instar.errors import Cancelled, HostError, InstarError, LedgerError, NotFou
 from instar.model.digest import Digest
 from instar.model.environment import Settings
 from instar.model.origin import Origin
-from instar.model.plan import PlannedChange
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId
 from instar.model.rollout_happenings import RolloutAborted
 from instar.operations.agent import Agent
-from instar.operations.changes import differences
 from instar.operations.converge import converge
 from instar.operations.deploy import begin, deploy
 from instar.operations.destroy import destroy
@@ -421,7 +419,3 @@ def test_a_missing_secret_is_found_before_anything_is_baked(workspace: Simulated
     (tmp_path / "instar.yaml").write_text(DEFINITION + "    secrets: {TOKEN: {file: token}}\n")
     with pytest.raises(Refused, match="cannot read secret 'TOKEN'"):
         deploy(workspace, load(tmp_path / "instar.yaml"), "careful")  # the definition has no lock, and is not locked
-
-
-def test_what_is_empty_before_and_after_is_no_change() -> None:
-    assert differences({"a": None}, {"b": None, "c": 1}) == (PlannedChange(what="c", before=None, after="1"),)

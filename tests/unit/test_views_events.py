@@ -27,7 +27,7 @@ def test_taints_and_shells_read_as_sentences() -> None:
 
 def test_what_has_no_words_shows_its_fields() -> None:
     members = {"instances": ["web-dev-1-1"], "role": None, "members": {"web-dev-1-1": 2}, "task": "sha256:1f"}
-    assert detail_line("launch", members) == "instances=['web-dev-1-1'] task=1f"
+    assert detail_line("launch", members) == "instances=web-dev-1-1 task=1f"
     assert len(detail_line("launch", {"instances": ["x" * 200]})) == WIDTH
 
 

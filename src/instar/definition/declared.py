@@ -40,6 +40,7 @@ class About:
         without: tuple[str, ...] = (),
         also: type[Any] | None = None,
         make: Callable[..., Any] | None = None,
+        parts: Callable[[Any], Mapping[str, Any]] | None = None,
         check: Callable[[Reading, Problems], None] | None = None,
         elsewhere: Mapping[str, str] | None = None,
         bare: bool = False,
@@ -49,7 +50,7 @@ class About:
         self.of = of
         self.without = without
         self.also = also
-        self.more: dict[str, Any] = {"make": make, "check": check, "elsewhere": elsewhere, "bare": bare}
+        self.more: dict[str, Any] = {"make": make, "parts": parts, "check": check, "elsewhere": elsewhere, "bare": bare}
         self.more["installed"] = installed
 
 

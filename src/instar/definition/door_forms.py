@@ -49,6 +49,11 @@ class ByDoor(OneOrMore):
             found[name] = super().read(one, f"{path}.{name}", problems)
         return found
 
+    def written(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {door: super(ByDoor, self).written(one) for door, one in value.items()}
+        return super().written(value)
+
     def _is_door(self, name: str) -> bool:
         return "." in name or name == SERVICE or not nearest(name, self.forms, cutoff=0.8)
 

@@ -222,12 +222,12 @@ def _milliseconds(text: str, longest: int) -> int:
 
 
 def show_duration(ms: int) -> str:
-    """Return the text that :func:`duration` turns into ``ms``."""
+    """Return the text that :func:`duration` turns into ``ms``; of none "0s", which nobody writes."""
     shown = ""
     for unit, each in _UNIT_MS.items():
         count, ms = divmod(ms, each)
         shown += f"{count}{unit}" if count else ""
-    return shown
+    return shown or "0s"
 
 
 def size(text: str) -> int:

@@ -42,7 +42,8 @@ class Key:
 
 
 class Section(Shape):
-    """``model`` is the dataclass that gives the defaults, ``make`` what builds the value: the model unless given.
+    """``model`` is the dataclass that gives the defaults, ``make`` what builds the value: the model unless given, and
+    ``parts`` gives back what a value was made of, by field, where its own fields are other ones.
 
     ``elsewhere`` are keys that one may look for here, each with what to do instead. ``check`` looks at what one key
     alone cannot tell. ``bare``: a key with nothing behind it stands for the section with nothing in it. ``installed``:
@@ -58,6 +59,7 @@ class Section(Shape):
         model: type[Any],
         *keys: Key,
         make: Callable[..., Any] | None = None,
+        parts: Callable[[Any], Mapping[str, Any]] | None = None,
         elsewhere: Mapping[str, str] | None = None,
         check: Callable[[Reading, Problems], None] | None = None,
         bare: bool = False,
@@ -70,6 +72,7 @@ class Section(Shape):
         self._keys = chain(keys, declared)
         self._model = model
         self.make = make or model
+        self._parts = parts or _no_parts
         self.elsewhere = elsewhere or {}
         self.root: Section | None = None  # the whole definition, to say where a misplaced key belongs
         self.check = check
@@ -168,6 +171,30 @@ class Section(Shape):
         }
         return {**schema, "required": required} if required else schema
 
+    def written(self, value: Any) -> dict[str, Any]:
+        """Return a value as its section, all defaults in it; of a mapping that names fields, what is in there."""
+        return self._written(self._taken_apart(value))
+
+    def brief(self, value: Any) -> dict[str, Any]:
+        usual = {key.field: key.default for key in self.keys.values()}
+        return self._written({key: one for key, one in self._taken_apart(value).items() if one != usual.get(key)})
+
+    def _written(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        known = {key.field: key for key in self.keys.values()}
+        return {
+            known[field].name if field in known else field: known[field].shape.written(one) if field in known else one
+            for field, one in fields.items()
+        }
+
+    def _taken_apart(self, value: Any) -> Mapping[str, Any]:
+        return value if isinstance(value, Mapping) else {**self._fields(value), **self._parts(value)}
+
+    def _fields(self, value: Any) -> dict[str, Any]:
+        """Return what a value of the model has of the keys, without what is left out of a section."""
+        there = {one.name for one in dataclasses.fields(value)}
+        found = {key: getattr(value, key.field) for key in self.keys.values() if key.field in there}
+        return {key.field: one for key, one in found.items() if one is not None or key.default is not None}
+
 
 class Reading:
     """A section as far as it could be read."""
@@ -221,6 +248,10 @@ def blame(reading: Reading, key: str, problems: Problems, message: str) -> None:
 def readings(value: Any) -> list[Reading]:
     """Return the sections of a list, as far as it and they could be read."""
     return [item for item in value if isinstance(item, Reading)] if isinstance(value, list) else []
+
+
+def _no_parts(_: Any) -> Mapping[str, Any]:
+    return {}
 
 
 def _default(model: type[Any], name: str) -> Any:

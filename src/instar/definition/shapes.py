@@ -8,6 +8,7 @@ is wrong is found at once.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, final
@@ -45,8 +46,12 @@ class Shape:
         raise NotImplementedError
 
     def written(self, value: Any) -> Any:
-        """Return ``value`` as one writes it, in the terms of JSON."""
+        """Return a value of the model as one writes it, in the terms of JSON."""
         return value
+
+    def brief(self, value: Any) -> Any:
+        """Return the same without what holds anyway."""
+        return self.written(value)
 
     def misfit(self, node: Node, path: str, problems: Problems, advice: str = "", *, found: str = "") -> _Failed:
         if not isinstance(node, Unusable):
@@ -287,7 +292,7 @@ class ListOf(Shape):
         return {**schema, "uniqueItems": True} if self.unique else schema
 
     def written(self, value: Any) -> list[Any]:
-        return [self.item.written(item) for item in value]
+        return [self.item.brief(item) for item in value]
 
 
 class OneOrMore(Shape):
@@ -307,6 +312,10 @@ class OneOrMore(Shape):
     def json_schema(self) -> dict[str, Any]:
         item = self.item.json_schema()
         return {"anyOf": [item, {"type": "array", "items": item, "minItems": 1}]}
+
+    def written(self, value: Any) -> Any:
+        items = [self.item.written(item) for item in value]
+        return items[0] if len(items) == 1 else items
 
 
 class MapOf(Shape):
@@ -333,6 +342,9 @@ class MapOf(Shape):
         names = {"pattern": f"^(?:{self.key.pattern})$"}
         return {"type": "object", "propertyNames": names, "additionalProperties": self.value.json_schema()}
 
+    def written(self, value: Any) -> dict[str, Any]:
+        return {name: self.value.written(item) for name, item in value.items()}
+
 
 class Either(Shape):
     """One of several shapes, told apart by what stands there: a text, a list or a section."""
@@ -351,7 +363,9 @@ class Either(Shape):
         return {"anyOf": [shape.json_schema() for shape in self.shapes]}
 
     def written(self, value: Any) -> Any:
-        return self.shapes[0].written(value)
+        section = dataclasses.is_dataclass(value) or isinstance(value, Mapping)
+        kind = MapNode if section else Listing if isinstance(value, tuple | list) else Scalar
+        return next((one for one in self.shapes if one.node is kind), self.shapes[0]).written(value)
 
 
 _BOOLEANS: Final[Mapping[str, str]] = {

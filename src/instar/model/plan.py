@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 from instar.frozen import dataclass
 from instar.model.digest import Digest
 from instar.model.image_diff import ImageDiff
@@ -11,9 +14,10 @@ from instar.model.volume import DataBack
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedChange:
-    """``what`` is a dotted name (image, service.limits.memory_bytes, config.GREETING, settings.instances,
-    certificate)."""
+    """``what`` is a dotted name as a definition has it (service.limits.memory, config.GREETING, rollout.strategy), or
+    "image", "certificate"; and of a ``kind`` that is put right, what of it is not as it is wanted."""
 
+    kind: Literal["image", "release", "settings", "certificate", "repair"]
     what: str
     before: str | None
     after: str | None
@@ -26,6 +30,12 @@ class PlannedRole:
     role: str
     comes: bool
     doors: tuple[str, ...] = ()
+
+
+def besides(changes: Sequence[PlannedChange], roles: Sequence[PlannedRole]) -> tuple[PlannedChange, ...]:
+    """Return what is other besides ``roles``, which come or go as a whole."""
+    whole = tuple(f"{under}.{one.role}." for one in roles for under in ("roles", "listen"))
+    return tuple(one for one in changes if not f"{one.what}.".startswith(whole))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

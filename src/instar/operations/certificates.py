@@ -220,7 +220,8 @@ def planned_change(workspace: Workspace, environment: EnvironmentId, files: Pair
         if one.environment == environment and one.source == "files":
             held = open_renewals(workspace).record(one).certificate
             before, after = _summary(held) if held is not None else None, _summary(files.certificate)
-            return PlannedChange(what="certificate", before=before, after=after) if before != after else None
+            change = PlannedChange(kind="certificate", what="certificate", before=before, after=after)
+            return change if before != after else None
     return None
 
 

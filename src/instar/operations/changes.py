@@ -1,40 +1,122 @@
-"""What is other in settings, or in what instances start from: key by key, as the definition calls it."""
+"""What is other in settings, or in what instances start from: key by key, in the words and units of a definition."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Literal
 
-from instar.model.codec import to_json
+from instar.definition.door_forms import SERVICE
+from instar.definition.schema import DEFINITION
+from instar.definition.section import Section
+from instar.definition.shapes import MapOf
+from instar.definition.taken_apart import FIRST
 from instar.model.configuration import Configuration
 from instar.model.environment import Settings
 from instar.model.plan import PlannedChange
 
-_NOTHING: Final = "—"
+_NOT_SHOWN: Final = "(a secret)"
 
 
-def written(value: Settings | Configuration, provider: str) -> dict[str, Any]:
-    """Return it as JSON, what is the provider's own under its name, as the definition has it."""
-    found = dict(to_json(value))
-    doors = found.pop("doors", None)
-    if doors:
-        found["door"] = {key.removeprefix("."): door for key, door in doors.items()}
-    own = found.pop("provider_settings", None)
-    return {**found, provider: own} if own else found
-
-
-def differences(
-    before: Mapping[str, object], after: Mapping[str, object], prefix: str = ""
+def configuration_changes(
+    before: Configuration, after: Configuration, provider: str, *, values: bool = True
 ) -> tuple[PlannedChange, ...]:
-    old, new = dict(_leaves(before, prefix)), dict(_leaves(after, prefix))
-    return tuple(
-        PlannedChange(what=name, before=old.get(name), after=new.get(name))
-        for name in sorted(old.keys() | new.keys())
-        if (old.get(name) or _NOTHING) != (new.get(name) or _NOTHING)
-    )
+    """Return what is other in what instances start from. Without ``values`` no secret is compared, only which there
+    are."""
+    first = after.role
+    old, new = (configuration_words(one, first, provider, values=values) for one in (before, after))
+    said = (PlannedChange(kind="release", what="roles", before=before.role or SERVICE, after=first or SERVICE),)
+    return (*(said if before.role != first else ()), *_differences("release", old, new))
 
 
-def _leaves(value: object, prefix: str) -> list[tuple[str, str]]:
+def settings_changes(before: Settings | None, after: Settings, first: str | None) -> tuple[PlannedChange, ...]:
+    """Return what is other in an environment's settings, all that leads to it where there were none before. ``first``:
+    the role that its first door leads to."""
+    new = settings_words(after, first)
+    old = settings_words(before, first) if before else {key: one for key, one in new.items() if key != "listen"}
+    return tuple(_differences("settings", old, new))
+
+
+def text_of(value: object) -> str:
+    """Return a value, in the terms of JSON, as a definition has it in one line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, Mapping | list):
+        return str(value) or '""'
+    from yaml import safe_dump
+
+    return safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=1 << 30).strip()
+
+
+def configuration_words(
+    configuration: Configuration, first: str | None, provider: str, *, values: bool = True
+) -> dict[str, Any]:
+    """Return it as a definition has it, all defaults in it. ``first``: what its first role is called, None: service."""
+    role, schedule = _section("roles"), _environment().keys["schedule"].shape
+    roles = {name: role.written(one) for name, one in configuration.roles.items()}
+    own = _section("service") if first is None else role
+    written = own.written(configuration.service)
+    secrets = {
+        name: f"(a secret, {one.short})" if values else _NOT_SHOWN for name, one in configuration.secrets.items()
+    }
+    return {
+        **({SERVICE: written, "roles": roles} if first is None else {"roles": {first: written, **roles}}),
+        "config": dict(configuration.config),
+        "secrets": secrets,
+        **{f"secrets.{name}.variable": True for name in configuration.secret_variables},
+        "uses": [f"{one.word} at {one.host}:{one.shown_port}" for one in configuration.uses],
+        "schedule": schedule.written(configuration.schedule),
+        provider: _provided(provider, configuration.provider_settings),
+    }
+
+
+def settings_words(settings: Settings, first: str | None) -> dict[str, Any]:
+    """Return them as a definition has them, all defaults in them."""
+    found = _environment().written(settings)
+    doors = {
+        f"{first or SERVICE}{key}" if key[:1] in (FIRST, ".") else key: one for key, one in found["listen"].items()
+    }
+    alone = first is None and len(doors) == 1
+    listen = doors[SERVICE] if alone else doors
+    return {**found, "listen": listen, settings.provider: _provided(settings.provider, settings.provider_settings)}
+
+
+def _provided(provider: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what is the provider's own, as its section has it, or as it is kept where none is installed."""
+    key = _environment().find_key(provider) if settings else None
+    told: Mapping[str, Any] = _without_nothing(settings)
+    return told if key is None else key.shape.written(told)
+
+
+def _without_nothing(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return [leaf for key, item in value.items() for leaf in _leaves(item, f"{prefix}{key}.")]
-    return [(prefix.rstrip("."), _NOTHING if value is None or value == [] else str(value))]
+        return {key: _without_nothing(one) for key, one in value.items() if one is not None}
+    return [_without_nothing(one) for one in value] if isinstance(value, list) else value
+
+
+def _section(key: str) -> Section:
+    shape = DEFINITION.keys[key].shape
+    section = shape.value if isinstance(shape, MapOf) else shape
+    assert isinstance(section, Section)
+    return section
+
+
+def _environment() -> Section:
+    return _section("environments")
+
+
+def _differences(
+    kind: Literal["release", "settings"], before: Mapping[str, Any], after: Mapping[str, Any]
+) -> Iterator[PlannedChange]:
+    old, new = dict(_leaves(before, "")), dict(_leaves(after, ""))
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            yield PlannedChange(kind=kind, what=name, before=old.get(name), after=new.get(name))
+
+
+def _leaves(value: object, name: str) -> Iterator[tuple[str, str]]:
+    """Yield what is said, by its name with dots; nothing of an empty list or section."""
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from _leaves(one, f"{name}.{key}" if name else key)
+    elif value != []:
+        yield name, text_of(value)

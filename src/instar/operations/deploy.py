@@ -16,9 +16,10 @@ from instar.model.environment import Environment, Settings
 from instar.model.image import Image
 from instar.model.origin import Origin
 from instar.model.outcome import RolloutOutcome
+from instar.model.plan import PlannedChange, besides
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, EnvironmentState, Release, RolloutKind
-from instar.operations.changes import differences, written
+from instar.operations.changes import settings_changes
 from instar.operations.converge import (
     clear_orphans,
     converge,
@@ -33,7 +34,7 @@ from instar.operations.converge import (
 )
 from instar.operations.data import keeping, refuse_unfinished_data
 from instar.operations.declared import configure, get_declared, with_left_roles
-from instar.operations.doors import refuse_doors_without_ports, refuse_other_first, shut_port_warnings
+from instar.operations.doors import planned_roles, refuse_doors_without_ports, refuse_other_first, shut_port_warnings
 from instar.operations.locks import agent_pid, hold_environment, hold_store, keep_from_gc, leader_elsewhere
 from instar.operations.names import require_names
 from instar.operations.old_secrets import remove_old_secrets_if_free
@@ -291,6 +292,9 @@ def _require_and_tell(
         refuse_held_volumes(workspace, environment)
     shut = shut_port_warnings(settings, configuration)
     _tell(workspace, state, settings, (*warnings, *shut, *circle_warnings(workspace, environment, configuration.uses)))
+    if state is not None:
+        roles = planned_roles(active.configuration, configuration, state.settings, settings) if active else ()
+        _tell_settings(workspace, besides(settings_changes(state.settings, settings, configuration.role), roles))
     for text in kept:
         workspace.report(Progress(stage="snapshot", text=text))
     if release is None and active is not None:
@@ -314,23 +318,24 @@ def _write_environment(
 
 
 def _tell(workspace: Workspace, state: EnvironmentState | None, settings: Settings, warnings: Sequence[str]) -> None:
-    """Tell what the provider warns of, which connections are cut, and what becomes of the settings."""
+    """Tell what the provider warns of, which connections are cut, and which rules about drift are over."""
     from instar.operations.connections import cut_connections
 
     for text in (*warnings, *cut_connections(workspace, state, settings)):
         workspace.report(Progress(stage="note", text=text, kind="warning"))
-    after = written(settings, settings.provider)
-    changes = differences(written(state.settings, settings.provider), after) if state else ()
-    if changes:
-        keys = dict.fromkeys(one.what.partition(".")[0] for one in changes)
-        lines = [f"{one.what}: {one.before or '—'} → {one.after or '—'}" for one in changes[:_SHOWN]]
-        lines += [f"and {len(changes) - _SHOWN} more"] if len(changes) > _SHOWN else []
-        workspace.report(Progress(stage="settings", text=f"changed: {', '.join(keys)}", detail=tuple(lines)))
     today = workspace.ledger.now().date()
     for rule in settings.drift.ignore:
         if date.fromisoformat(rule.until) < today:
             text = f"drift.ignore: the rule for '{rule.kind}' ended on {rule.until}; remove it, or give it a later day"
             workspace.report(Progress(stage="note", text=text, kind="warning"))
+
+
+def _tell_settings(workspace: Workspace, changes: Sequence[PlannedChange]) -> None:
+    if changes:
+        keys = dict.fromkeys(one.what.partition(".")[0] for one in changes)
+        lines = [f"{one.what}: {one.before or '—'} → {one.after or '—'}" for one in changes[:_SHOWN]]
+        lines += [f"and {len(changes) - _SHOWN} more"] if len(changes) > _SHOWN else []
+        workspace.report(Progress(stage="settings", text=f"changed: {', '.join(keys)}", detail=tuple(lines)))
 
 
 def _known_release(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from instar.errors import Refused
 from instar.model.release import EnvironmentState, Release
 from instar.model.release_diff import ReleaseDiff
-from instar.operations.changes import differences, written
+from instar.operations.changes import configuration_changes
 from instar.operations.image_diff import image_diff
 from instar.operations.workspace import Workspace
 
@@ -20,10 +20,7 @@ def diff(workspace: Workspace, environment: EnvironmentState, before: int | None
         before=older,
         after=newer,
         image=image_diff(workspace, older.image, newer.image),
-        configuration=differences(
-            written(older.configuration, environment.settings.provider),
-            written(newer.configuration, environment.settings.provider),
-        ),
+        configuration=configuration_changes(older.configuration, newer.configuration, environment.settings.provider),
     )
 
 

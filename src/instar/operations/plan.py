@@ -16,7 +16,7 @@ from instar.model.reference import Repository
 from instar.model.release import EnvironmentId, EnvironmentState, Release
 from instar.operations.bake import plan as plan_bake
 from instar.operations.certificates import planned_change, read_files
-from instar.operations.changes import differences, written
+from instar.operations.changes import configuration_changes, settings_changes
 from instar.operations.connections import cut_connections
 from instar.operations.converge import refuse_other_provider
 from instar.operations.data import keeping, keeps
@@ -136,15 +136,12 @@ def _compared(
     _require_free(workspace, environment_id, settings, configuration)
     changes = _other_image(active, image)
     if active is not None:
-        provider = settings.provider
-        changes += differences(written(active.configuration, provider), written(configuration, provider))
+        changes += configuration_changes(active.configuration, configuration, settings.provider)
     release = bool(changes)
     if state is not None and not release:
         changes += _not_as_wanted(workspace, state)
-    after_settings = written(settings, settings.provider)
-    nothing = {name: item for name, item in after_settings.items() if name not in ("listen", "names", "door")}
-    before_settings = written(state.settings, settings.provider) if state else nothing
-    changes += differences(before_settings, after_settings, "settings.")
+    found = settings_changes(state.settings if state else None, settings, configuration.role)
+    changes += (one for one in found if all(one.what != other.what for other in changes))
     certificate = planned_change(workspace, environment_id, read_files(loaded, environment))
     changes += [certificate] if certificate is not None else []
     return DeployPlan(
@@ -172,7 +169,7 @@ def _other_image(active: Release | None, image: PlannedImage) -> list[PlannedCha
     if active is not None and image.digest == active.image:
         return []
     after = image.digest.short if image.digest else "(to be baked)"
-    return [PlannedChange(what="image", before=active.image.short if active else None, after=after)]
+    return [PlannedChange(kind="image", what="image", before=active.image.short if active else None, after=after)]
 
 
 def _require_free(
@@ -222,9 +219,11 @@ def _unasked(workspace: Workspace, provider: str) -> Iterator[str]:
 def _not_as_wanted(workspace: Workspace, state: EnvironmentState) -> list[PlannedChange]:
     """Return what a deploy of the very same would put right."""
     if state.rollout is not None:
-        return [PlannedChange(what="rollout", before="unfinished", after=f"to release {state.rollout.target}")]
+        to = f"to release {state.rollout.target}"
+        return [PlannedChange(kind="repair", what="rollout", before="unfinished", after=to)]
     found = (one for one in workspace.ledger.instances(state.id) if one.task is None)  # a command ends when it is done
     instances = [one for one in found if one.release == state.active]
     observed = workspace.provider(state.settings.provider).observe(state.id, instances).groups
     dead = sum(1 for one in observed if one.state not in ("running", "ending"))
-    return [PlannedChange(what="instances", before=f"{dead} ended", after="replaced")] if dead else []
+    repair = PlannedChange(kind="repair", what="instances", before=f"{dead} ended", after="replaced")
+    return [repair] if dead else []

@@ -6,7 +6,7 @@ from instar.control.forecast import forecast
 from instar.model.configuration import Configuration
 from instar.model.plan import PlannedChange, RollbackPlan
 from instar.model.release import EnvironmentState, Instance, Release
-from instar.operations.changes import differences, written
+from instar.operations.changes import configuration_changes
 from instar.operations.converge import find_held_volume
 from instar.operations.doors import door_warnings, planned_roles
 from instar.operations.rollback import (
@@ -79,6 +79,6 @@ def _held(workspace: Workspace, environment: EnvironmentState, but: int | None) 
 
 
 def _changes(active: Release, target: Release, wanted: Configuration, provider: str) -> tuple[PlannedChange, ...]:
-    image = PlannedChange(what="image", before=active.image.short, after=target.image.short)
-    others = differences(written(active.configuration, provider), written(wanted, provider))
+    image = PlannedChange(kind="image", what="image", before=active.image.short, after=target.image.short)
+    others = configuration_changes(active.configuration, wanted, provider)
     return (*((image,) if active.image != target.image else ()), *others)

@@ -14,11 +14,12 @@ from instar.definition.shapes import MapOf
 from instar.definition.source import Listing, Mapping, Node, Scalar
 from instar.errors import LedgerError, NotRoot, ProviderMissing, Refused
 from instar.model.configuration import Configuration
+from instar.model.digest import Digest
 from instar.model.environment import Environment, Settings
 from instar.model.plan import PlannedChange
 from instar.model.release import EnvironmentId, Release
 from instar.model.setting import HeldSettings, Layer, Setting
-from instar.operations.changes import differences, written
+from instar.operations.changes import configuration_changes, settings_changes, text_of
 from instar.operations.declared import get_declared, own_settings, with_left_roles
 from instar.operations.uses import uses_of
 from instar.operations.workspace import Workspace
@@ -61,8 +62,7 @@ def _running(
         return None, ()
     release = workspace.ledger.get_release(environment_id, state.active)
     settings = with_left_roles(state, Settings.of(environment))
-    before, after = (written(one, settings.provider) for one in (state.settings, settings))
-    changes = differences(before, after, "settings.")
+    changes = settings_changes(state.settings, settings, loaded.definition.first_role)
     return state.active, (*_running_otherwise(workspace, loaded, environment, release), *changes)
 
 
@@ -122,9 +122,7 @@ class _Walk:
         if isinstance(key.shape, Section):
             yield from self.walk(None, key.shape, path)
         elif isinstance(key.default, bool | int | str):
-            shown = key.shape.written(key.default)
-            value = str(shown).lower() if isinstance(shown, bool) else str(shown)
-            yield Setting(name=path, value=value, layer="usual", place=None)
+            yield Setting(name=path, value=text_of(key.shape.written(key.default)), layer="usual", place=None)
 
     def _setting(self, path: str, node: Node, *, is_secret: bool = False) -> Setting:
         if isinstance(node, FromFile):
@@ -155,14 +153,10 @@ def _running_otherwise(
         loaded.definition,
         environment.name,
         config=environment.config,
-        secrets={},
+        secrets=dict.fromkeys(environment.secrets, Digest.of(b"")),
         provider_settings=own_settings(workspace, environment, uses),
         secret_variables=environment.secret_variables,
         uses=uses,
         schedule=environment.schedule,
     )
-    before = written(release.configuration, environment.provider)
-    after = written(wanted, environment.provider)
-    before["secrets"] = dict.fromkeys(release.configuration.secrets, "a secret")
-    after["secrets"] = dict.fromkeys(environment.secrets, "a secret")
-    return differences(before, after)
+    return configuration_changes(release.configuration, wanted, environment.provider, values=False)

@@ -168,7 +168,8 @@ def _drift(what: DriftFound) -> str:
 
 
 def _fields(detail: Mapping[str, Any]) -> str:
-    words = [f"{key}={value}" for key, value in detail.items() if value is not None and not isinstance(value, dict)]
+    said = {key: value for key, value in detail.items() if value is not None and not isinstance(value, dict)}
+    words = [f"{key}={','.join(map(str, one)) if isinstance(one, list) else one}" for key, one in said.items()]
     return " ".join(word.replace("sha256:", "") for word in words)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from instar.model.plan import DeployPlan, RollbackPlan
+from instar.model.plan import DeployPlan, RollbackPlan, besides
 from instar.views.diffs import image_page
 from instar.views.page import Page, Table
 from instar.views.volumes import data_back_lines, snapshots_json
@@ -28,9 +28,9 @@ def plan_json(plan: DeployPlan) -> dict[str, Any]:
 
 def _kept(plan: DeployPlan) -> str:
     """Say what changes where no release does."""
-    if any(change.what.startswith("settings.") for change in plan.changes):
+    if any(change.kind == "settings" for change in plan.changes):
         return "settings of the environment change"
-    certificate = all(change.what == "certificate" for change in plan.changes)
+    certificate = all(change.kind == "certificate" for change in plan.changes)
     return "its certificate changes" if certificate else "what runs is repaired"
 
 
@@ -56,8 +56,7 @@ def plan_page(plan: DeployPlan, *, verb: str = "deploy") -> Page:
 
 def _changes(plan: DeployPlan | RollbackPlan) -> Page:
     """Yield what is other, key by key; of a role that comes or goes as a whole, a line."""
-    keys = tuple(f"{under}.{one.role}." for one in plan.roles for under in ("roles", "settings.door"))
-    changes = [one for one in plan.changes if not one.what.startswith(keys)]
+    changes = besides(plan.changes, plan.roles)
     if changes:
         yield Table(rows=[("  " + one.what, one.before or "—", "→", one.after or "—") for one in changes])
     for one in plan.roles:
