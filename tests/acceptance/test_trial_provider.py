@@ -227,9 +227,9 @@ def test_what_it_cannot_do_is_one_clear_sentence(user: User) -> None:
     os.chown(tree, NOBODY, NOBODY)
     one, _ = user.python(PUT, str(user.folder / ".local/state/instar"), str(tree)).stdout.split()
     user.define("hello", instances=4)
-    assert "cannot run 4 instances of 'shop/dev': trial.most is 3" in user.instar(
-        "deploy", "dev", "--image", one, status=1
-    )
+    for verb in (("validate",), ("deploy", "dev", "--image", one, "--plan"), ("deploy", "dev", "--image", one)):
+        told = user.instar(*verb, status=1)
+        assert "instar.yaml:13:16: environments.dev.instances: it runs 4 instances, and 'trial.most' is 3" in told
     text = (user.folder / "instar.yaml").read_text()
     (user.folder / "instar.yaml").write_text(text.replace("most", "moste"))
     told = user.instar("validate", status=1)

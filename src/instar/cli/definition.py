@@ -46,7 +46,8 @@ def init(folder: Path, name: str | None, source: Path | None, service: str | Non
 @click.command()
 @file_option
 def validate(file: Path) -> None:
-    """Check a definition, that the files it names are there, and that its lock fits; show all problems at once."""
+    """Check a definition, that the files it names are there, that its environments' providers can give what it asks
+    for, and that its lock fits; show all problems at once."""
     from instar.model.progress import Progress
     from instar.operations.validate import validate as check
     from instar.operations.validate import warnings

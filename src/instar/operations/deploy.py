@@ -41,6 +41,7 @@ from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.origin import origin_of
 from instar.operations.privilege import require_root_for
 from instar.operations.secret_values import encrypted_values
+from instar.operations.unfit import require_fit
 from instar.operations.uses import circle_warnings
 from instar.operations.watch import require_watch
 from instar.operations.workspace import Workspace
@@ -81,6 +82,7 @@ def deploy(
 
     began, environment = time.monotonic(), get_declared(loaded, name)
     require_root_for(workspace, environment.provider, "deploy")
+    require_fit(workspace, loaded, environment)
     if detach:
         require_agent(workspace, environment.provider)
     if watch:

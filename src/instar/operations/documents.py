@@ -14,6 +14,7 @@ from instar.model.reference import Reference, reference
 from instar.model.release import EnvironmentId, EnvironmentState, Instance, Release
 from instar.operations.declared import get_declared
 from instar.operations.plan import configuration_of, image_of
+from instar.operations.unfit import require_fit
 from instar.operations.workspace import Workspace
 from instar.providers.package import Document, PlannedEnvironment, Site
 
@@ -28,7 +29,7 @@ def document(
     image: str | None = None,
 ) -> Mapping[str, str]:
     """Return the texts of a document, by the names of their files. Raises UsageError where the environment is another
-    provider's, Refused where its image is not baked yet."""
+    provider's, DefinitionError where it cannot be released there, Refused where its image is not baked yet."""
     declared = get_declared(loaded, name)
     if declared.provider != provider:
         raise UsageError(
@@ -40,6 +41,7 @@ def document(
     if wanted.of_given:
         planned = replace(planned, given=_given(image))
     if wanted.of_release:
+        require_fit(workspace, loaded, declared)
         found = _image(workspace, loaded, image)
         state = workspace.ledger.find_environment(environment) if workspace.has_ledger else None
         release = _release(workspace, loaded, name, state, found)

@@ -38,8 +38,10 @@ from instar.operations.promote import given_as, promoted
 from instar.operations.promote import image_of as promoted_image
 from instar.operations.secret_values import digests_of
 from instar.operations.transfers import digest_for_release
+from instar.operations.unfit import require_fit
 from instar.operations.uses import circle_warnings, uses_of
 from instar.operations.workspace import Workspace
+from instar.providers.facets import refuse_what_is_missing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +68,7 @@ def plan(
     """Compare what the definition asks for with what is active in ``name``. Raises what a deploy would refuse."""
     environment = get_declared(loaded, name)
     environment_id = EnvironmentId(service=loaded.definition.name, name=name)
+    require_fit(workspace, loaded, environment)
     require_here(workspace, environment_id)
     require_own(workspace, environment_id, loaded, adopt=adopt_name)
     require_names(workspace, environment_id, environment, take=take_names)
@@ -91,6 +94,7 @@ def plan_promotion(
     environment, release = promoted(workspace, loaded, source, name)
     require_names(workspace, environment_id, environment, take=take_names)
     tried = release.configuration.run_in(name, loaded.definition, release.environment.name)
+    require_fit(workspace, loaded, environment, tried.services)
     configuration = given_as(environment_id, tried, configuration_of(workspace, loaded, environment))
     digest, repository = promoted_image(workspace, loaded, release)
     image = PlannedImage(digest=digest, pulled_from=repository)
@@ -182,6 +186,7 @@ def _require_free(
         (first, service), *others = configuration.services.items()
         beside = {"others": dict(others)} if others else {}
         provider = workspace.provider(settings.provider)
+        refuse_what_is_missing(provider, environment, settings)
         provider.preflight(environment, settings.of_role(first), service, launching=False, **beside)
 
 

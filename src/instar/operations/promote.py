@@ -23,6 +23,7 @@ from instar.operations.origin import origin_of_promoted
 from instar.operations.privilege import require_root_for
 from instar.operations.project import project_of, require_own, require_own_source
 from instar.operations.transfers import digest_for_release, image_for_release
+from instar.operations.unfit import require_fit
 from instar.operations.workspace import Workspace
 
 
@@ -46,13 +47,14 @@ def promote(
         require_agent(workspace, provider)
     began = time.monotonic()
     environment, release = promoted(workspace, loaded, source, name)
+    tried = release.configuration.run_in(name, loaded.definition, release.environment.name)
+    require_fit(workspace, loaded, environment, tried.services)
     environment_id = EnvironmentId(service=loaded.definition.name, name=name)
     with hold_environment(workspace, environment_id, take_over=take_over):
         require_own(workspace, environment_id, loaded, adopt=adopt_name)
         require_names(workspace, environment_id, environment, take=take_names)
         certificate = read_files(loaded, environment)
         with keep_from_gc(workspace):  # from here on no gc comes between a secret and its release
-            tried = release.configuration.run_in(name, loaded.definition, release.environment.name)
             configuration = given_as(environment_id, tried, configure(workspace, loaded, environment))
             image = image_for_release(workspace, loaded, release.image, made_on=_machine_of(workspace, release))
             require_platform(workspace, environment.provider, image)

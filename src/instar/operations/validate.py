@@ -15,18 +15,20 @@ from instar.errors import DefinitionError, Problem
 from instar.model.definition import Service
 from instar.operations.certificates import read_files
 from instar.operations.lock import is_locked, whole_lock
+from instar.operations.unfit import problems_of
 
 _MAKING_CODE: Final = frozenset({"node", "nodejs", "java"})
 
 
 def validate(loaded: Loaded) -> bool:
-    """Check the files that a definition names, and that its lock fits; return whether it has one.
+    """Check the files that a definition names, what the providers of its environments can give, and that its lock fits;
+    return whether it has one.
 
     Raises DefinitionError, LockError.
     """
-    problems = tuple(_missing(loaded)) or tuple(_unfit(loaded))
+    problems = (*_missing(loaded), *problems_of(loaded)) or tuple(_unfit(loaded))
     if problems:
-        raise DefinitionError(problems)
+        raise DefinitionError(sorted(problems, key=lambda one: (one.file, one.line, one.column)))
     require_bases(loaded)
     locked = is_locked(loaded)
     if locked:

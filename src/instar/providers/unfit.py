@@ -54,7 +54,9 @@ def lacking(
             told = f"{provider} does not reach a role by its name alone ('{key}: internal'); write an address or a name"
             yield Unfit(path=(*own, "listen", key), told=told)
     scaled = [(*own, "instances")] if settings.scaling is not None else []
-    scaled += [(*own, "roles", role) for role, one in sorted(settings.roles.items()) if one.scaling is not None]
+    scaled += [
+        (*own, "roles", role, "instances") for role, one in sorted(settings.roles.items()) if one.scaling is not None
+    ]
     for path in scaled if not traits.scales else ():
         yield Unfit(path=path, told=f"{provider} has no autoscaler ('instances: {{min, max}}'); write one number")
     for position, word in enumerate(uses):

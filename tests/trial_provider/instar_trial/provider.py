@@ -28,11 +28,12 @@ from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, Release, Served
 from instar.model.requests import Requests
 from instar.process import Process
-from instar.providers.base import Observation, Observed, Probe, Traffic
+from instar.providers.base import Observation, Observed, Probe, Roles, Traffic
 from instar.providers.commands import command_of
 from instar.providers.package import Site
 from instar.providers.router_plan import RouterPlan
 from instar.providers.traits import Traits
+from instar.providers.unfit import Unfit, path_of
 from instar.waiting import Deadline, until
 
 HERE = Path(__file__).parent
@@ -49,6 +50,15 @@ class TrialPackage:
 
     traits = Traits(needs_root=False, heaviest_weight=100)
     settings = TrialSettings
+
+    def unfit(
+        self, environment: EnvironmentId, settings: Settings, services: Mapping[str, Service], known: Any
+    ) -> Iterator[Unfit]:
+        most = settings.provider_settings.get("most", TrialSettings().most)
+        count = sum(settings.of_role(role).instances for role in services)
+        if count > most:
+            told = f"it runs {count} instances, and 'trial.most' is {most}"
+            yield Unfit(path=(*path_of(environment), "instances"), told=told)
 
     def components(self) -> tuple[Component, ...]:
         return (Component(name="trial", purpose="runs processes", found=sys.version.split()[0], get=""),)
@@ -79,18 +89,8 @@ class TrialProvider:
         self._root = root
 
     def preflight(
-        self,
-        environment: EnvironmentId,
-        settings: Settings,
-        service: Service,
-        *,
-        launching: bool,
-        others: Mapping[str, Service] | None = None,
+        self, environment: EnvironmentId, settings: Settings, service: Service, *, launching: bool, others: Roles = None
     ) -> tuple[str, ...]:
-        most = settings.provider_settings.get("most", TrialSettings().most)
-        count = settings.instances + sum(settings.of_role(role).instances for role in others or ())
-        if count > most:
-            raise Refused(f"cannot run {count} instances of '{environment}': trial.most is {most}")
         has_volumes = any(one.volumes for one in (service, *(others or {}).values()))
         if has_volumes or settings.network.allow or settings.preview or settings.accept_proxy:
             raise Refused("cannot run this: trial has no volumes, networks, previews or PROXY protocol")

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from instar.definition.cluster_forms import CONFINING, OWN
+from instar.definition.cluster_forms import CONFINING, OBJECT_NAME, OWN
 from instar.frozen import dataclass
 from instar.model.codec import to_json
 from instar.model.environment import Settings
@@ -18,7 +18,6 @@ from instar.model.release import Release
 from instar.model.scaling import Scaling
 from instar.providers.kubernetes.network import ReleaseNetwork, release_network
 from instar.providers.kubernetes.settings import (
-    OBJECT_NAME,
     PRE_STOP_MS,
     KubernetesSettings,
     RequestSettings,

@@ -131,7 +131,7 @@ def _unfit_doors(own: Path, settings: Settings, place: Place) -> Iterator[Unfit]
         told = f"an address ('{address}') is of one machine; name it in 'listen'"
         yield from _when(True, told, *own, "listen", word=address)
     for key, door in settings.doors.items():
-        name, where = key.lstrip("."), (*own, "listen", key.lstrip("."))
+        name, where = key.lstrip("."), (*own, "listen")
         told = "without 'kubernetes.gateway' its port is reached inside the cluster, by the number that it has"
         first = next(iter((*door.listen, *door.sites)), None)
         if place.gateway is None and not door.internal:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, Final, Literal, TypeVar
 
+from instar.definition.cluster_forms import BY_DIGEST, CONTEXT, NAMESPACE, OBJECT_NAME, PROMETHEUS
 from instar.errors import Refused
 from instar.frozen import dataclass
 from instar.model.codec import from_json
@@ -20,11 +21,8 @@ from instar.model.reference import Repository, repository
 
 T = TypeVar("T")
 PRE_STOP_MS: Final = 5_000
+LABEL: Final = NAMESPACE  # of a host's name, which a group's is too
 _EVIDENCE_MS: Final = 3_600_000
-LABEL: Final = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
-OBJECT_NAME: Final = rf"{LABEL}(\.{LABEL})*"
-_BY_DIGEST: Final = r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,400}@sha256:[0-9a-f]{64}"
-_CONTEXT: Final = r"[^\s\x00-\x1f\x7f]{1,253}"
 
 # A key reads as a paragraph: its type, its default, its words.
 # fmt: off
@@ -34,8 +32,8 @@ _CONTEXT: Final = r"[^\s\x00-\x1f\x7f]{1,253}"
 class GatewaySettings:
     """The Gateway (gateway.networking.k8s.io) that requests come in by."""
 
-    name: str = field(metadata=key("The name of the Gateway.", "word"))
-    namespace: str | None = field(default=None, metadata=key("The namespace that it is in.", "word",
+    name: str = field(metadata=key("The name of the Gateway.", "namespace"))
+    namespace: str | None = field(default=None, metadata=key("The namespace that it is in.", "namespace",
         default_about="the environment's own"))
 
 
@@ -80,7 +78,7 @@ class SpreadSettings:
 class Prometheus:
     """Who is asked for figures of requests, and for which: templates with `$namespace`, `$group` and `$port`."""
 
-    url: str = field(metadata=key("Where Prometheus, or what speaks as it does, is asked.", "address of a page"))
+    url: str = field(metadata=key("Where Prometheus, or what speaks as it does, is asked.", "Prometheus"))
     requests: str | None = field(default=None, metadata=key(
         "A query for how many requests a group has answered, a counter: `$group` is its Service, in `$namespace`, at "
         "`$port`.", "query", default_about="Envoy's figure, as Contour names it"))
@@ -95,7 +93,7 @@ class Prometheus:
 class MaintenanceService:
     """What answers in the place of an environment's instances while they are worked on."""
 
-    service: str = field(metadata=key("The name of a Service of that namespace.", "word"))
+    service: str = field(metadata=key("The name of a Service of that namespace.", "namespace"))
     port: int = field(default=80, metadata=key("Its port.", low=1, high=65_535))
 
 
@@ -106,9 +104,9 @@ class KubernetesSettings:
     registry: str = field(metadata=key(
         "The repository that images are pushed to, by digest, and that the cluster's nodes pull them from.",
         "repository"))
-    namespace: str = field(metadata=key("The namespace that all objects are in. It has to be there.", "word"))
+    namespace: str = field(metadata=key("The namespace that all objects are in. It has to be there.", "namespace"))
     context: str | None = field(default=None, metadata=key(
-        "The context of the kubeconfig (`KUBECONFIG`, else `~/.kube/config`).", "text",
+        "The context of the kubeconfig (`KUBECONFIG`, else `~/.kube/config`).", "context",
         default_about="inside a cluster that one, by its service account; else the kubeconfig's current context"))
     gateway: GatewaySettings | None = field(default=None, metadata=key(
         "The Gateway that requests come in by.", default_about="none: a Service that is reached in the cluster alone"))
@@ -126,7 +124,8 @@ class KubernetesSettings:
         "networks (the API server's, which smoke checks ask by). Part of a release.", "sender", unique=True,
         expected="a list of namespaces and networks, such as [envoy-system, 10.0.0.0/24]"))
     pull_secret: str | None = field(default=None, metadata=key(
-        "The Secret of that namespace by which nodes pull images. Part of a release.", "word", default_about="none"))
+        "The Secret of that namespace by which nodes pull images. Part of a release.", "object's name",
+        default_about="none"))
     node_selector: tuple[str, ...] = field(default=(), metadata=key(
         "Labels that a node has to have. Part of a release, as all that its pods are made of.", "labelled", unique=True,
         expected="a list of labels, such as [disk=ssd]"))
@@ -143,7 +142,8 @@ class KubernetesSettings:
         "Whether instances have a user namespace of their own (`hostUsers: false`); nodes have to be able to. Part of "
         "a release."))
     storage_class: str | None = field(default=None, metadata=key(
-        "The storage class of the service's volumes. One that is there keeps the class that it was made with.", "word",
+        "The storage class of the service's volumes. One that is there keeps the class that it was made with.",
+        "object's name",
         default_about="the cluster's default one"))
     pre_stop_ms: int = field(default=PRE_STOP_MS, metadata=key(
         "How long an instance that is told to end by the cluster answers on, until nobody sends it requests any more. "
@@ -151,7 +151,7 @@ class KubernetesSettings:
     toolbox: str | None = field(default=None, metadata=key(
         "An image with a shell, by its digest: what `instar shell --toolbox` opens beside an instance without one, and "
         "`instar run --toolbox` waits by.",
-        "text", default_about="none", expected="an image by its digest, such as registry.example.org/busybox@sha256:…"))
+        "image by its digest", default_about="none"))
     evidence_ms: int = field(default=_EVIDENCE_MS, metadata=key(
         "How long a pod that was tainted is kept as evidence once another serves in its place.",
         low=0, high=30 * 86_400_000))
@@ -190,7 +190,7 @@ class Place:
         return cls(
             registry=_repository(found.get("registry")),
             namespace=namespace,
-            context=checked_optional(found.get("context"), "context", _CONTEXT),
+            context=checked_optional(found.get("context"), "context", CONTEXT),
             gateway=None
             if gateway is None
             else (
@@ -200,7 +200,7 @@ class Place:
             inside=found.get("inside") is True or settings.internal,
             pull_secret=checked_optional(found.get("pull_secret"), "pull_secret", OBJECT_NAME),
             storage_class=checked_optional(found.get("storage_class"), "storage_class", OBJECT_NAME),
-            toolbox=checked_optional(found.get("toolbox"), "toolbox", _BY_DIGEST),
+            toolbox=checked_optional(found.get("toolbox"), "toolbox", BY_DIGEST),
             evidence_ms=_EVIDENCE_MS if evidence_ms is None else evidence_ms,
             prometheus=_prometheus(found.get("prometheus")),
             maintenance=_maintenance(found.get("maintenance")),
@@ -247,7 +247,7 @@ def _prometheus(found: object) -> Prometheus | None:
     made = checked_section(Prometheus, found, "prometheus")
     if made is None:
         return None
-    checked(made.url, "prometheus.url", r"https?://[^\s@\x00-\x1f]{1,400}")
+    checked(made.url, "prometheus.url", PROMETHEUS)
     return made
 
 
