@@ -59,6 +59,10 @@ def test_what_a_release_leaves_comes_back_with_a_rollback_that_asks_for_it(proje
     plain = project.instar("rollback", "dev")
     assert "instar rollback hello/dev --to 1 --with-data" in plain.err and form.read_text().startswith(newer)
     project.instar("history", "dev", "--verify")
+    kept = len(project.json("volumes", "snapshots"))
+    gone = project.instar("destroy", "dev", "--volumes", "--yes")
+    assert f"{kept} of their snapshots stay: instar volumes snapshots" in gone.err
+    assert len(project.json("volumes", "snapshots")) == kept > 1
 
 
 def test_a_rollback_whose_release_does_not_start_leaves_the_data_of_the_one_that_runs(project: Project) -> None:

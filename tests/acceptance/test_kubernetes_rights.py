@@ -87,6 +87,10 @@ def test_each_right_of_the_printed_roles_is_used(
         look_after(author)
         without_a_gateway(author)
         for environment in ("inner", "prod"):
+            for one in author.json("volumes", "snapshots"):
+                if one["environment"] == environment:
+                    words = (f"shop/{environment}", "data", "--snapshot", str(one["number"]), "--yes")
+                    author.instar("volumes", "remove", *words)
             author.instar("destroy", environment, "--volumes", "--yes")
         account = f"system:serviceaccount:{author.namespace.name}:instar"
         assert until(lambda: author.left() == [], Deadline.after(60), every_s=0.5), author.left()
@@ -134,7 +138,8 @@ def look_after(author: Author) -> None:
     def is_through() -> bool:
         history = author.json("history", "prod")
         tasks = [str(one["detail"]["task"]) for one in history if one["kind"] == "task"]
-        return any(one.startswith("often ") for one in tasks) and "member-aside" in [one["kind"] for one in history]
+        has_run = any(one.startswith("schedule often ") for one in tasks)
+        return has_run and "member-aside" in [one["kind"] for one in history]
 
     await_passes(author, is_through, "what was looked into is replaced, and what was due has run")
 

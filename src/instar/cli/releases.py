@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from instar.cli.options import (
     workspace_for,
 )
 from instar.cli.screen import say, say_json, show
+from instar.errors import InstarError
 from instar.model.progress import Progress, Report
 
 if TYPE_CHECKING:
@@ -245,9 +247,11 @@ def rollback(
 )
 @click.option("--yes", is_flag=True, help="Don't ask.")
 def destroy(environment: str, file: Path, take_over: bool, volumes: bool, lost_machine: str | None, yes: bool) -> None:
-    """Remove ENV: its instances, its router, its logs. Volumes stay unless --volumes; what happened stays written."""
+    """Remove ENV: its instances, its router, its logs. Volumes stay unless --volumes; their snapshots stay, and what
+    happened stays written."""
     from instar.operations.destroy import destroy as run
     from instar.operations.destroy import give_up
+    from instar.operations.snapshots import snapshots
 
     if lost_machine is not None and (volumes or take_over):
         raise click.UsageError("--lost-machine does nothing on that machine: leave --volumes and --take-over away")
@@ -262,9 +266,13 @@ def destroy(environment: str, file: Path, take_over: bool, volumes: bool, lost_m
         back = "should that come back, its agent ends what still runs of it there"
         workspace.report(Progress(stage="done", text=f"{found.id} is gone with {found.machine}; {back}"))
         return
+    kept = 0
+    with contextlib.suppress(InstarError):  # who keeps none, or cannot say: that is no reason to stay
+        kept = len(snapshots(workspace, found.id))
     run(workspace, found, volumes=volumes, take_over=take_over)
-    kept = workspace.state.volumes / found.id.service / found.id.name
-    stays = f"; its volumes stay in {kept}" if kept.exists() else ""
+    folder = workspace.state.volumes / found.id.service / found.id.name
+    stays = f"; its volumes stay in {folder}" if folder.exists() else ""
+    stays += f"; {kept} of their snapshots stay: instar volumes snapshots" if kept else ""
     workspace.report(Progress(stage="done", text=f"{found.id} is gone{stays}; instar history shows what was"))
 
 
