@@ -82,3 +82,10 @@ def test_only_what_was_answered_since_the_step_began_counts() -> None:
 def test_counters_that_began_anew_count_whole() -> None:
     one = group(2, weight=1, served=requests(5))
     assert answered((one,), {one.id: requests(400)}) == requests(5)
+
+
+def test_a_role_that_is_new_has_nothing_to_be_compared_with() -> None:
+    new = verdict(requests(100, 50), Served())
+    assert new.passed is False and "50.00 % of 100 requests failed, nothing to compare with" in new.cause
+    assert str(verdict(requests(10), Served())) == "failed 0.00 % · 5.0 ms · nothing to compare with"
+    assert "(stable 0.00 %)" in str(verdict(requests(10), requests(1)))

@@ -7,13 +7,13 @@ import dataclasses
 import pytest
 from control_values import ENV, HTTP, WORKER
 
+from instar.definition.changes import configuration_changes, settings_changes
 from instar.errors import Refused
 from instar.model.configuration import Configuration
 from instar.model.definition import Service
 from instar.model.doors import Door
 from instar.model.environment import Settings
 from instar.model.plan import DeployPlan, PlannedRole
-from instar.operations.changes import configuration_changes, settings_changes
 from instar.operations.doors import (
     door_warnings,
     planned_roles,

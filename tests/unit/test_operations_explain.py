@@ -18,6 +18,7 @@ from instar.operations.deploy import deploy
 from instar.operations.explain import _of_group, explain
 from instar.operations.taint import taint
 from instar.views.explanations import explanation_json, explanation_page
+from simulated.behaviour import Behaviour
 from simulated.listener import Heard
 from simulated.workspace import SimulatedWorkspace
 
@@ -90,10 +91,34 @@ def test_what_ended_is_what_is_seen_to_next(workspace: SimulatedWorkspace, loade
     deploy(workspace, loaded, "dev", image=workspace.bake("one").digest)
     workspace.simulation.runtime.kill("web-dev-1-1")
     found = explained(workspace)
-    assert found.next == ("give the traffic to web-dev-1-2",)
+    assert found.next == (
+        "give the traffic to web-dev-1-2",
+        "make 1 instance of release 1, since others have ended",
+    )
     text = page(workspace, found)
     assert "web-dev-1-1" in text and "no agent runs: instar agent --once" in text and "instar deploy" not in text
     assert explanation_json(found)["next"] == found.next
+
+
+def test_after_a_reboot_it_says_that_all_is_made_anew(workspace: SimulatedWorkspace, loaded: Loaded) -> None:
+    deploy(workspace, loaded, "dev", image=workspace.bake("one").digest)
+    workspace.simulation.reboot()
+    found = explained(workspace)
+    assert "remove web-dev-1-1, web-dev-1-2: it ended" in found.next
+    assert "make 2 instances of release 1, since others have ended" in found.next
+
+
+def test_what_failed_is_said_though_what_runs_is_as_wanted(workspace: SimulatedWorkspace, loaded: Loaded) -> None:
+    deploy(workspace, loaded, "dev", image=workspace.bake("one").digest)
+    workspace.simulation.runtime.behave(2, Behaviour(healthy_after_probes=None))
+    assert deploy(workspace, loaded, "dev", image=workspace.bake("bad").digest).outcome == "failed"
+    found = explained(workspace)
+    text = page(workspace, found)
+    assert "the last deploy, to release 2, failed at 20" in text and "0 of 2 healthy after 30 s" in text
+    assert "release 1 is as wanted: nothing is to be done" in text
+    assert explanation_json(found)["failed"]["release"] == 2
+    deploy(workspace, loaded, "dev", image=workspace.bake("two").digest)
+    assert explained(workspace).failed is None
 
 
 def test_what_was_tainted_is_replaced_by_a_new_one_first(workspace: SimulatedWorkspace, loaded: Loaded) -> None:

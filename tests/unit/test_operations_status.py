@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from instar.errors import ProviderError, ProviderUnavailable
+from instar.model.definition import Health, Service
 from instar.model.digest import Digest
-from instar.model.doors import Door
+from instar.model.doors import Door, Port
 from instar.model.drift import Finding, TakenNames
 from instar.model.environment import Drift, Ignore, Settings
 from instar.model.host_names import HostNames
@@ -22,6 +23,7 @@ from simulated.values import configuration
 from simulated.workspace import SimulatedWorkspace
 
 NAMES = HostNames(http=("shop.test/api",), https=("shop.example",), redirect={"www.shop.example": "shop.example"})
+API = Service(command=("serve",), port=81, health=Health(kind="none"))
 
 
 def test_names_are_reached_at_the_usual_ports() -> None:
@@ -44,7 +46,8 @@ def test_a_port_of_the_machine_s_edge_is_said() -> None:
 def test_each_door_is_told_of_the_first_one_too() -> None:
     doors = {".admin": Door(listen=("127.0.0.1:9000",)), ".public": Door(sites=("shop.example", "www.shop.example"))}
     settings = Settings(listen=("127.0.0.1:8080",), names=NAMES, doors=doors)
-    assert doors_reached(settings, configuration(), NAMES, EdgeSettings(), None) == {
+    made = configuration(ports={"admin": Port(port=9000), "public": Port(port=9001)})
+    assert doors_reached(settings, made, NAMES, EdgeSettings(), None) == {
         "service": ("127.0.0.1:8080", "http://shop.test/api"),
         "service.admin": ("127.0.0.1:9000",),
         "service.public": ("https://shop.example", "https://www.shop.example"),
@@ -54,12 +57,30 @@ def test_each_door_is_told_of_the_first_one_too() -> None:
         "service": ("shop.internal",)
     }
     role = Settings(listen=("127.0.0.1:80",), doors={"api": Door(internal=True)})
-    found = doors_reached(role, configuration(), HostNames(), EdgeSettings(), None, service="shop")
+    found = doors_reached(role, configuration(roles={"api": API}), HostNames(), EdgeSettings(), None, service="shop")
     assert found["api"] == ("api.shop.internal",)
     assert doors_reached(Settings(), configuration(), HostNames(), EdgeSettings(), None) == {}, "a worker has none"
 
 
 DEV = EnvironmentId(service="web", name="dev")
+
+
+def test_a_door_that_the_active_release_has_nobody_behind_is_said_to_be_shut(tmp_path: Path) -> None:
+    workspace = SimulatedWorkspace(tmp_path)
+    settings = Settings(listen=("127.0.0.1:8080",), doors={"api": Door(listen=("127.0.0.1:90",))})
+    with workspace.ledger.transaction():
+        workspace.ledger.save_settings(DEV, settings)
+        for roles in ({}, {"api": API}):
+            made = workspace.ledger.add_release(DEV, Digest.of(b"an image"), configuration(roles=roles), None)
+        workspace.ledger.set_active(DEV, made.number)
+    both = status(workspace, workspace.ledger.get_environment(DEV))
+    assert both.doors == {"web": ("127.0.0.1:8080",), "api": ("127.0.0.1:90",)} and both.shut == ()
+    workspace.ledger.set_active(DEV, 1)
+    found = status(workspace, workspace.ledger.get_environment(DEV))
+    page = "\n".join(one for one in status_page(found, workspace.ledger.now()) if isinstance(one, str))
+    assert found.doors == {"service": ("127.0.0.1:8080",)} and "api is reached" not in page
+    assert "release 1 has no role 'api': nobody answers at 127.0.0.1:90 as long as it is the active one" in page
+    assert status_json(found)["shut"] == found.shut
 
 
 def seen(folder: Path, *, path: str = "HTTPRoute ours/*") -> tuple[EnvironmentStatus, str]:

@@ -35,7 +35,9 @@ class Verdict:
         }
 
     def __str__(self) -> str:
-        """Return "failed 0.00 % (stable 0.00 %) · 4.1 ms (3.9 ms)"."""
+        """Return "failed 0.00 % (stable 0.00 %) · 4.1 ms (3.9 ms)". Where a role is new there is no stable one."""
+        if not self.stable.requests:
+            return f"failed {_percent(self.candidate)} · {mean_ms(self.candidate):.1f} ms · nothing to compare with"
         failed = f"failed {_percent(self.candidate)} (stable {_percent(self.stable)})"
         return f"{failed} · {mean_ms(self.candidate):.1f} ms ({mean_ms(self.stable):.1f} ms)"
 
@@ -77,7 +79,8 @@ def _failing(policy: Analysis, candidate: Served, stable: Served, strictness: in
     if excess_milli <= policy.max_failed_milli * strictness:
         return ""
     most = f"at most {policy.max_failed_milli / 10:g} % more"
-    return f"{_percent(candidate)} of {candidate.requests} requests failed, stable {_percent(stable)} ({most})"
+    before = f"stable {_percent(stable)}" if stable.requests else "nothing to compare with"
+    return f"{_percent(candidate)} of {candidate.requests} requests failed, {before} ({most})"
 
 
 def _slow(policy: Analysis, candidate: Served, stable: Served, strictness: int) -> str:

@@ -15,7 +15,7 @@ def ending_of(group: GroupView, action: Retire, now: datetime) -> Ending:
     if group.instance.ending is not None:
         return group.instance.ending
     if group.state != "dead" or group.instance.command is not None:  # of a command, its task says how it ended
-        return Ending(reason="unwell" if action.unwell else "instar", at=now, why=action.reason)
+        return Ending(reason="unwell" if action.unwell else "instar", at=now, why=action.reason, role=group.role)
     seen = group.observed
     return Ending(
         reason=_reason(seen),
@@ -23,6 +23,7 @@ def ending_of(group: GroupView, action: Retire, now: datetime) -> Ending:
         why=words(seen),
         exit_status=seen.exit_status,
         signal=seen.signal,
+        role=group.role,
     )
 
 

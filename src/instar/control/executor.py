@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from types import MappingProxyType
 
 from instar.control import actions, checks
@@ -151,7 +150,7 @@ class Executor:
             if before is not None:
                 self._ledger.save_settings(environment, before)
                 self._ledger.names.claim(environment, before.names.sites, of_others="leave")
-        changed = _different(before, snapshot.environment.settings) if before is not None else ()
+        changed = _different(before, snapshot) if before is not None else ()
         if changed:
             self._report.settings_back(changed)
         if rollout.stage.kept and not rollout.stage.data:
@@ -270,7 +269,8 @@ class Executor:
         failed = next(filter(None, answers), None)
         if failed is not None:
             name, cause = failed
-            self.fail(snapshot, actions.Fail(f"smoke check of {name}: {cause}", (name,)))
+            (group,) = self._instances(snapshot, (name,))
+            self.fail(snapshot, actions.Fail(f"smoke check of {group.shown}: {cause}", (name,)))
             return
         passed = SmokePassed(rollout=self._rollout(snapshot).id, instances=tuple(action.instances))
         self._ledger.change_stage(passed)
@@ -400,8 +400,13 @@ class Executor:
         return []
 
 
-def _different(one: Settings, other: Settings) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(one) if getattr(one, field.name) != getattr(other, field.name))
+def _different(before: Settings, snapshot: Snapshot) -> tuple[str, ...]:
+    """Return what of the settings was other, as a definition calls it."""
+    from instar.definition.changes import settings_changes
+
+    first = None if snapshot.source is None else snapshot.source.configuration.role
+    changes = settings_changes(snapshot.environment.settings, before, first)
+    return tuple(dict.fromkeys(one.what.partition(".")[0] for one in changes))
 
 
 def _counted(count: int, what: str) -> str:

@@ -32,16 +32,19 @@ def go_back(snapshot: Snapshot) -> tuple[Action, ...]:
 
 
 def _trouble(snapshot: Snapshot, active: Release, watched: Probation) -> str:
-    ended = [one.why for one in watched.endings] + [
-        why_ended(group) for group in snapshot.of(active) if has_fallen(group)
-    ]
-    if ended:
-        return f"release {active.number} did not stay well: an instance of it ended: {ended[0]}"
+    ended = [(one.role, one.why) for one in watched.endings]
+    ended += [(group.role, why_ended(group)) for group in snapshot.of(active) if has_fallen(group)]
+    for role, why in ended:
+        return f"release {active.number} did not stay well: an instance of {_whose(role)} ended: {why}"
     unwell = [group for group in snapshot.of(active) if group.id in snapshot.unwell]
     if unwell:
         cause = f": {unwell[0].probe.cause}" if unwell[0].probe and unwell[0].probe.cause else ""
-        return f"release {active.number} did not stay well: {unwell[0].id} no longer answers{cause}"
+        return f"release {active.number} did not stay well: {unwell[0].instance.shown} no longer answers{cause}"
     return ""
+
+
+def _whose(role: str) -> str:
+    return f"its role '{role}'" if role else "it"
 
 
 def _obstacle(snapshot: Snapshot, source: Release, active: Release) -> str | None:

@@ -204,7 +204,9 @@ def _allowed(snapshot: Snapshot, release: Release, why: str, actions: tuple[Acti
     if len(failures) >= policy.budget:
         seconds = counted_for(policy, release).total_seconds()
         lately = f"{len(failures)} replacements of release {release.number} in {seconds:g} s"
-        last = f" (the last: {snapshot.endings[-1]})" if snapshot.endings else ""
+        ending = snapshot.endings[-1] if snapshot.endings else None
+        whose = f" of role '{ending.role}'" if ending is not None and ending.role else ""
+        last = f" (the last{whose}: {ending})" if ending is not None else ""
         return (Alarm(f"{lately}{last}: replacement has stopped until you deploy or roll back"),)
     if failures:
         due = failures[-1] + timedelta(seconds=pause_after_s(len(failures)))

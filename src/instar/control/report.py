@@ -76,7 +76,7 @@ class RolloutReport:
         """Instances are taken away: tell of those that had ended by themselves, and of a release that has to stop."""
         for group, ending in ended:
             if ending.reason in BY_ITSELF and group.instance.task is None and group.instance.ending is None:
-                self.report(Progress(stage="ended", text=f"{group.id}: {ending.why}", kind="warning"))
+                self.report(Progress(stage="ended", text=f"{group.instance.shown}: {ending.why}", kind="warning"))
         rollout, active = snapshot.environment.rollout, snapshot.active
         if rollout is None or active is None or snapshot.target is None or active.number == rollout.target:
             return

@@ -260,6 +260,11 @@ class Snapshot:
         return since + timedelta(milliseconds=self.service_of(group).stop.drain_ms)
 
 
+def whose(snapshot: Snapshot, release: Release) -> str:
+    """Return the beginning of what is said of one role of ``release``; "" where it has but one."""
+    return f"role '{release.role}': " if snapshot.whole is not None and release.role else ""
+
+
 def tried_word(release: int, role: str, why: str) -> tuple[int, str]:
     """Return how it is noted that groups of a role of a release were replaced."""
     return (release, f"{role}: {why}" if role else why)

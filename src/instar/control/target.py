@@ -23,6 +23,7 @@ from instar.control.snapshot import (
     routed,
     sleeps_when_hot,
     wanted_plan,
+    whose,
 )
 from instar.control.tasks import TaskProgress, run_tasks
 from instar.model.release import Release, Rollout
@@ -62,7 +63,7 @@ def troubled(snapshot: Snapshot, rollout: Rollout, target: Release) -> tuple[Act
     if fallen and rollout.stage.data and snapshot.environment.active == target.number:
         return (Retire(tuple(group.id for group in fallen), "it ended", unwell=True),)
     if fallen:
-        return (_failure(fallen),)
+        return (_failure(snapshot, target, fallen),)
     worn = tuple(group.id for group in snapshot.of(target) if _worn(snapshot, group, rollout))
     return (Retire(worn, "it no longer answers", unwell=True),) if worn else ()
 
@@ -190,7 +191,8 @@ def _prove(snapshot: Snapshot, rollout: Rollout, target: Release) -> tuple[Actio
     patience = timedelta(milliseconds=health.deadline_ms + 2 * health.steady_ms)  # who looks may have begun anew
     late = tuple(group.id for group in shaky if snapshot.now >= group.began_at + patience)
     if late:
-        return (Fail(f"instance {late[0]} did not stay well for {health.steady_ms / 1000:g} s", late),)
+        text = f"instance {late[0]} did not stay well for {health.steady_ms / 1000:g} s"
+        return (Fail(f"{whose(snapshot, target)}{text}", late),)
     return (Wait(PAUSED_S),)
 
 
@@ -264,5 +266,6 @@ def _worn(snapshot: Snapshot, group: GroupView, rollout: Rollout) -> bool:
     return group.state == "dead" or (unwell and not _new(group, rollout))
 
 
-def _failure(fallen: tuple[GroupView, ...]) -> Fail:
-    return Fail(f"instance {fallen[0].id} ended: {why_ended(fallen[0])}", tuple(group.id for group in fallen))
+def _failure(snapshot: Snapshot, target: Release, fallen: tuple[GroupView, ...]) -> Fail:
+    cause = f"{whose(snapshot, target)}instance {fallen[0].id} ended: {why_ended(fallen[0])}"
+    return Fail(cause, tuple(group.id for group in fallen))

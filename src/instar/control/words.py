@@ -82,7 +82,7 @@ _WORDS: Final[dict[type[do.Action], _Words]] = {
     do.Shift: _shift,
     do.Route: _route,
     do.Cut: lambda one: f"end the requests that {_all(one.instances)} still has",
-    do.Retire: lambda one: f"end {_all(one.instances)}: {one.reason}",
+    do.Retire: lambda one: f"remove {_all(one.instances)}: {one.reason}",
     do.Finish: lambda one: f"end the rollout well{f', with a warning: {one.warning}' if one.warning else ''}",
     do.Fail: lambda one: f"give the rollout up: {one.reason}",
     do.CloseRouter: lambda one: "stop the router",

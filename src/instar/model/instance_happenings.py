@@ -88,6 +88,11 @@ class OfEnding(OfInstance):
     why: str
     exit_status: int | None = field(default=None, metadata=ADDED)
     signal: str | None = field(default=None, metadata=ADDED)
+    role: str = field(default="", metadata=ADDED)
+
+    @property
+    def shown(self) -> str:
+        return f"{self.instance} ({self.role})" if self.role else self.instance
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -113,7 +113,8 @@ class Ending:
     """How an instance came to its end: by itself, with the machine ("restart"), or it was ended ("unwell": because it
     no longer answered). ``why`` is for people ("killed: out of memory"), ``at`` when it was seen or decided.
 
-    ``exit_status`` is None where nobody saw it; ``signal`` the name of the one that ended it ("SIGSEGV").
+    ``exit_status`` is None where nobody saw it; ``signal`` the name of the one that ended it ("SIGSEGV"). ``role``: of
+    which it was; of an older Instar nobody knows that.
     """
 
     reason: EndReason
@@ -121,6 +122,7 @@ class Ending:
     why: str
     exit_status: int | None = None
     signal: str | None = None
+    role: str = field(default=ONLY_ROLE, metadata=ADDED)
 
     def __str__(self) -> str:
         return f"ended by Instar: {self.why}" if self.reason in ("unwell", "instar") else self.why
@@ -166,6 +168,11 @@ class Instance:
     role: str = ONLY_ROLE
     tainted_members: tuple[MemberTaint, ...] = ()  # in the order in which they were tainted
     command: Command | None = None
+
+    @property
+    def shown(self) -> str:
+        """Its name for people, who know it by its role where there are several."""
+        return f"{self.id} ({self.role})" if self.role else self.id
 
     def member_taint(self, member: str) -> MemberTaint | None:
         """Return why one of its members is to be replaced; None of one that is not."""

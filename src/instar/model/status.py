@@ -130,7 +130,8 @@ class EnvironmentStatus:
     of this machine's; ``in_charge``: which agent acts there by itself, for people, wherever it is. ``names``: where it
     is reached through the machine's edge. ``internal``: only environments that use it reach it, by its
     ``inner_name``. ``uses``: which ones it finds by name itself; ``circle``: the way over what those use back to
-    itself, both ends included, () where there is none. ``doors``: where each is, by ROLE or ROLE.PORT.
+    itself, both ends included, () where there is none. ``doors``: where each is, by ROLE or ROLE.PORT;
+    ``shut``: which lead to nobody in the active release, a sentence each.
     ``taken``: who else's rules take requests for its names, as drift finds it; ``taken_unknown``: why that is not
     known, or not of everybody, None where it is.
     """
@@ -156,6 +157,7 @@ class EnvironmentStatus:
     taken: tuple[Finding, ...] = field(default=(), metadata=ADDED)
     taken_unknown: str | None = field(default=None, metadata=ADDED)
     doors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    shut: tuple[str, ...] = ()
 
     @property
     def reached_at(self) -> tuple[str, ...]:

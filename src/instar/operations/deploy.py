@@ -8,6 +8,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, Final
 
 from instar.control.steps import waits_for_somebody
+from instar.definition.changes import settings_changes
 from instar.errors import Refused
 from instar.ledger.names import OthersNames
 from instar.model.configuration import Configuration
@@ -19,7 +20,6 @@ from instar.model.outcome import RolloutOutcome
 from instar.model.plan import PlannedChange, besides
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, EnvironmentState, Release, RolloutKind
-from instar.operations.changes import settings_changes
 from instar.operations.converge import (
     clear_orphans,
     converge,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from instar.definition.changes import configuration_changes
 from instar.errors import Refused
 from instar.model.release import EnvironmentState, Release
 from instar.model.release_diff import ReleaseDiff
-from instar.operations.changes import configuration_changes
 from instar.operations.image_diff import image_diff
 from instar.operations.workspace import Workspace
 

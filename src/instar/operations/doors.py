@@ -15,15 +15,16 @@ from instar.providers.doors import roles_of
 _SHUT: Final = "a port of role '{role}' to which no door leads: nobody reaches it there"
 
 
-def without_ports(settings: Settings, configuration: Configuration) -> Iterator[tuple[str, str]]:
-    """Yield the doors of ``settings`` whose ports ``configuration`` has not: what is missing, and where it listens."""
+def without_ports(settings: Settings, configuration: Configuration) -> Iterator[tuple[str, str, str]]:
+    """Yield the doors of ``settings`` whose ports ``configuration`` has not: which, what is missing, where it
+    listens."""
     for key, door in sorted(settings.doors.items()):
         role, named, port = key.partition(".")
         service = configuration.roles.get(role) if role else configuration.service
         missing = f"port '{port}'" if named else f"role '{role}'"
         missing += f" besides its first, which '{role}' is" if role and role == configuration.role else ""
         if service is None or service.port is None or (named and port not in service.ports):
-            yield missing, ", ".join((*door.listen, *door.sites)) or "its name inside"
+            yield key, missing, ", ".join((*door.listen, *door.sites)) or "its name inside"
 
 
 def refuse_doors_without_ports(environment: EnvironmentId, settings: Settings, configuration: Configuration) -> None:
@@ -37,7 +38,7 @@ def refuse_doors_without_ports(environment: EnvironmentId, settings: Settings, c
             f"and '{first}' behind a door of its own ({', '.join((*own.listen, *own.sites))})",
             hint=f"promote a release that was made since; or write '{first}' before the others in 'roles' again",
         )
-    for missing, where in without_ports(settings, configuration):
+    for _, missing, where in without_ports(settings, configuration):
         raise Refused(
             f"cannot run that in '{environment}': it has no {missing}, to which {where} leads",
             hint=f"bring a release that has it, or take the door out of environments.{environment.name}.listen",
@@ -46,7 +47,7 @@ def refuse_doors_without_ports(environment: EnvironmentId, settings: Settings, c
 
 def door_warnings(settings: Settings, configuration: Configuration, release: int) -> Iterator[str]:
     """Yield which doors nobody answers at when the traffic is with a release from before there were their ports."""
-    for missing, where in without_ports(settings, configuration):
+    for _, missing, where in without_ports(settings, configuration):
         yield f"release {release} has no {missing}: nobody answers at {where} as long as it is the active one"
     for role, service in sorted(configuration.roles.items()):
         if service.port is not None and role not in roles_of(settings):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from instar import locks
-from instar.control.actions import Wait
+from instar.control.actions import Action, Wait
 from instar.control.decide import decide
 from instar.control.health import HealthHistory
 from instar.control.observe import observe
@@ -28,16 +28,28 @@ def explain(workspace: Workspace, environment: EnvironmentState) -> Explanation:
     """Return why ``environment`` is as it is, and what the same decision that the agent makes would be now."""
     provider = workspace.provider(environment.settings.provider)
     snapshot = HealthHistory().see(observe(workspace.ledger, provider, environment.id, replacing=True))
-    timetable = Timetable()
+    timetable, last = Timetable(), workspace.ledger.last_rollout(environment.id)
     snapshot = dataclasses.replace(snapshot, due=timetable.due(workspace.ledger, snapshot), scheduled=timetable.last)
     return Explanation(
         status=status(workspace, environment),
         decisions=tuple(workspace.ledger.history(environment.id, last=_DECISIONS)),
         waits=tuple(_waits(snapshot)),
-        next=tuple(sentence(action) for action in decide(snapshot) if not isinstance(action, Wait)),
+        next=tuple(map(sentence, _next(snapshot))),
         scheduled=timetable.next(),
+        failed=last if last is not None and last.state == "failed" and environment.rollout is None else None,
         working=locks.find_holder(environment_lock(workspace, environment.id)),
     )
+
+
+def _next(snapshot: Snapshot) -> tuple[Action, ...]:
+    """Return what is done at once and, where some of the active release has ended, what is once that is gone."""
+    actions = decide(snapshot)
+    dead = {group.id for group in snapshot.of(snapshot.active) if group.state == "dead"}
+    if dead and snapshot.environment.rollout is None:
+        left = tuple(group for group in snapshot.groups if group.id not in dead)
+        gone = dataclasses.replace(snapshot, groups=left, owed=None, role_owed={}, network_is_set=True)
+        actions += decide(gone)
+    return tuple(dict.fromkeys(action for action in actions if not isinstance(action, Wait)))
 
 
 def _waits(snapshot: Snapshot) -> Iterator[str]:
@@ -80,7 +92,7 @@ def _of_group(snapshot: Snapshot, group: GroupView) -> str:
     if group.state == "ending":
         return f"the end of {group.id}, which was told to stop"
     if group.state == "running" and not group.healthy and not drifting and (group.silent or not group.weight):
-        return f"{group.id} to get healthy{f': {group.cause}' if group.cause else ''}"
+        return f"{group.instance.shown} to get healthy{f': {group.cause}' if group.cause else ''}"
     if drifting and group.routed is not None and not group.weight and _is_awaited(snapshot, group):
         if not snapshot.settled and group.sessions is None:
             return f"the end of {group.id}: a gateway that cannot be asked from here may go by older weights yet"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from instar.control.forecast import forecast
 from instar.definition import Loaded
+from instar.definition.changes import configuration_changes, settings_changes
 from instar.frozen import dataclass
 from instar.model.configuration import Configuration
 from instar.model.digest import Digest
@@ -16,7 +17,6 @@ from instar.model.reference import Repository
 from instar.model.release import EnvironmentId, EnvironmentState, Release
 from instar.operations.bake import plan as plan_bake
 from instar.operations.certificates import planned_change, read_files
-from instar.operations.changes import configuration_changes, settings_changes
 from instar.operations.connections import cut_connections
 from instar.operations.converge import refuse_other_provider
 from instar.operations.data import keeping, keeps

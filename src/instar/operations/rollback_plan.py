@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from instar.control.forecast import forecast
+from instar.definition.changes import configuration_changes
 from instar.model.configuration import Configuration
 from instar.model.plan import PlannedChange, RollbackPlan
 from instar.model.release import EnvironmentState, Instance, Release
-from instar.operations.changes import configuration_changes
 from instar.operations.converge import find_held_volume
 from instar.operations.doors import door_warnings, planned_roles
 from instar.operations.rollback import (

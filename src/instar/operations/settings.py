@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.definition import Loaded
+from instar.definition.changes import configuration_changes, settings_changes, text_of
 from instar.definition.layers import FromFile, Settled
 from instar.definition.schema import DEFINITION
 from instar.definition.section import REQUIRED, Key, Section
@@ -19,7 +20,6 @@ from instar.model.environment import Environment, Settings
 from instar.model.plan import PlannedChange
 from instar.model.release import EnvironmentId, Release
 from instar.model.setting import HeldSettings, Layer, Setting
-from instar.operations.changes import configuration_changes, settings_changes, text_of
 from instar.operations.declared import get_declared, own_settings, with_left_roles
 from instar.operations.uses import uses_of
 from instar.operations.workspace import Workspace

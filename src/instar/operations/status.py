@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from instar.control.endings import why_ended
 from instar.control.observe import observe
@@ -26,6 +26,7 @@ from instar.model.status import (
     TaintStatus,
 )
 from instar.model.uses import inside_name
+from instar.operations.doors import door_warnings, without_ports
 from instar.operations.layers import guarantee
 from instar.operations.locks import agent_in_charge, agent_pid, is_here
 from instar.operations.uses import circle, host_inside, uses_status
@@ -99,10 +100,16 @@ def status(workspace: Workspace, environment: EnvironmentState, *, named: bool =
         internal=environment.settings.internal,
         inner_name=inner,
         uses=() if configuration is None else uses_status(workspace, environment.settings.provider, configuration),
+        shut=tuple(_shut(snapshot.active, environment.settings)),
         circle=() if configuration is None else circle(workspace, environment.id, configuration.uses),
         taken=taken,
         taken_unknown=taken_unknown,
     )
+
+
+def _shut(active: Release | None, settings: Settings) -> Iterator[str]:
+    if active is not None:
+        yield from door_warnings(settings, active.configuration, active.number)
 
 
 def _taken(workspace: Workspace, provider: Provider, state: EnvironmentState) -> tuple[tuple[Finding, ...], str | None]:
@@ -133,13 +140,16 @@ def doors_reached(
     inner: str | None,
     service: str = "",
 ) -> Mapping[str, tuple[str, ...]]:
-    """Return where each door is reached, as the author names it, the first one's first; none of what has no port."""
-    first = configuration.role or "service"
+    """Return where each door is reached, as the author names it, the first one's first; none of what has no port, as a
+    release from before there was a role has not."""
+    first, shut = configuration.role or "service", {key for key, *_ in without_ports(settings, configuration)}
     others = {site for door in settings.doors.values() for site in door.sites}
     sites = [site for site in names.sites if site not in others]
     own = Door(listen=(*settings.listen, *((inner,) if inner is not None else ())), sites=tuple(sites))
     doors = {first: own} | {
-        f"{first}{key}" if key.startswith(".") else key: door for key, door in sorted(settings.doors.items())
+        f"{first}{key}" if key.startswith(".") else key: door
+        for key, door in sorted(settings.doors.items())
+        if key not in shut
     }
     inside = {name: (inside_name(name, service),) if door.internal else () for name, door in doors.items()}
     found = {

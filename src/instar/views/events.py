@@ -154,7 +154,7 @@ def _shell_ended(what: ShellEnded) -> str:
 
 def _ended(what: OfEnding) -> str:
     status = f" (exit status {what.exit_status})" if (what.exit_status or 0) > 128 else ""
-    return f"{what.instance}: {what.why}{status}"
+    return f"{what.shown}: {what.why}{status}"
 
 
 def _task(what: TaskEnded) -> str:
@@ -168,9 +168,15 @@ def _drift(what: DriftFound) -> str:
 
 
 def _fields(detail: Mapping[str, Any]) -> str:
-    said = {key: value for key, value in detail.items() if value is not None and not isinstance(value, dict)}
-    words = [f"{key}={','.join(map(str, one)) if isinstance(one, list) else one}" for key, one in said.items()]
+    said = {key: value for key, value in detail.items() if value not in (None, "") and not isinstance(value, dict)}
+    words = [f"{key}={_plain(value)}" for key, value in said.items()]
     return " ".join(word.replace("sha256:", "") for word in words)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(_plain, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _clock(time: str) -> str:
@@ -267,7 +273,7 @@ _SENTENCES: Final[Mapping[type[Happening], str]] = {
     DriftFound: "{where}: {who} has drifted{first}",
     DamageFound: "{where}: {what.what} is damaged{reason}",
     WatchFailed: "{where} rolls back to release {what.back_to} automatically{reason}",
-    InstanceEnded: "{where}: {what.instance} ended unexpectedly{why}",
+    InstanceEnded: "{where}: {what.shown} ended unexpectedly{why}",
     InstanceDestroyed: "{where}: {what.instance} is destroyed{reason}",
     RouterRestored: "{where}: its router was changed, and has been restored",
     NetworkRestored: "{where}: the machine's network rules for instances were changed, and have been restored",

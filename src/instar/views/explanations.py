@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from instar.model.explanation import Explanation
+from instar.model.release import Rollout
 from instar.views.events import WIDTH, event_json, history_page
 from instar.views.page import Page
-from instar.views.status import status_json, troubles_page
+from instar.views.status import status_json, troubles_page, under_way
 
 
 def explanation_json(found: Explanation) -> dict[str, Any]:
@@ -20,13 +21,25 @@ def explanation_json(found: Explanation) -> dict[str, Any]:
         "scheduled": {"name": found.scheduled[0], "at": found.scheduled[1]} if found.scheduled else None,
         "in_charge": found.status.in_charge,
         "working": found.working,
+        "failed": found.failed
+        and {
+            "kind": found.failed.kind,
+            "release": found.failed.target,
+            "at": found.failed.ended_at,
+            "reason": found.failed.detail.get("reason"),
+        },
     }
 
 
 def explanation_page(found: Explanation, now: datetime, *, width: int | None = WIDTH) -> Page:
     """Yield what led to it, how it is, what is waited for, and what comes next and from whom."""
     status = found.status
-    yield f"{status.environment}: {'release ' + str(status.active) if status.active else 'no release'} is active"
+    active = f"release {status.active}" if status.active else "no release"
+    yield f"{status.environment}: {active} is active"
+    if status.rollout is not None:
+        yield under_way(status.rollout)
+    if found.failed is not None:
+        yield _failed(found.failed)
     yield f"\nwhat happened last (all of it: instar history {status.environment})"
     yield from history_page(found.decisions, width=width)
     yield from troubles_page(status, now)
@@ -37,10 +50,16 @@ def explanation_page(found: Explanation, now: datetime, *, width: int | None = W
         name, at = found.scheduled
         yield f"\nby the clock next: '{name}', at {at:%Y-%m-%d %H:%M:%S} UTC (instar schedule {status.environment})"
     if not found.next:
-        yield "\nnothing is to be done before that" if found.waits else "\nit is as wanted: nothing is to be done"
+        as_wanted = f"{active} is as wanted" if found.failed is not None and status.active else "it is as wanted"
+        yield "\nnothing is to be done before that" if found.waits else f"\n{as_wanted}: nothing is to be done"
         return
     yield f"\nnext, {_who(found)}"
     yield from (f"  {text}" for text in found.next)
+
+
+def _failed(rollout: Rollout) -> str:
+    when = f" at {rollout.ended_at:%Y-%m-%d %H:%M:%S} UTC" if rollout.ended_at else ""
+    return f"the last {rollout.kind}, to release {rollout.target}, failed{when}: {rollout.detail.get('reason')}"
 
 
 def _who(found: Explanation) -> str:

@@ -41,6 +41,7 @@ def status_json(status: EnvironmentStatus) -> dict[str, Any]:
         "uses": status.uses,
         "circle": status.circle,
         "doors": status.doors,
+        "shut": status.shut,
         "taken": status.taken,
         "taken_unknown": status.taken_unknown,
     }
@@ -86,7 +87,7 @@ def status_page(status: EnvironmentStatus, now: datetime) -> Page:
     yield from _members(status)
     yield from troubles_page(status, now)
     if status.rollout is not None:
-        yield f"\n{_under_way(status.rollout)}"
+        yield f"\n{under_way(status.rollout)}"
         yield _next_word(status)
 
 
@@ -123,7 +124,7 @@ def overview_page(everything: Sequence[EnvironmentStatus], now: datetime) -> Pag
     for one in everything:
         yield from troubles_page(replace(one, taken_unknown=None), now)
         if one.rollout is not None:
-            yield f"\n{one.environment}: {_under_way(one.rollout)}"
+            yield f"\n{one.environment}: {under_way(one.rollout)}"
     yield from _unknown(everything)
 
 
@@ -154,6 +155,8 @@ def _advice(status: EnvironmentStatus) -> Page:
             f"end it with: instar maintenance {status.environment} off"
         )
     active = _active(status)
+    for text in status.shut:
+        yield f"\n{status.environment}: {text}"
     for one in status.uses:
         if one.trouble is not None:
             yield f"\n{status.environment} uses {one.environment}, {one.trouble}; nobody answers at {one.name}"
@@ -164,7 +167,11 @@ def _advice(status: EnvironmentStatus) -> Page:
         yield f"\n{status.environment}: not all who take requests for its names are known: {why}"
     if status.circle:
         yield f"\n{circle_text(status.circle)}"
-    troubles = [f"{one.id}: {one.reason}" for one in active.instances if one.reason] if active else []
+    troubles = (
+        [f"{one.id}{f' ({one.role})' * bool(one.role)}: {one.reason}" for one in active.instances if one.reason]
+        if active
+        else []
+    )
     if active and status.reached_at and not status.router:
         troubles.append("its router does not run as it should")
     if active and not active.instances:
@@ -234,7 +241,7 @@ def _healthy(release: ReleaseStatus) -> str:
     return f"{healthy}{unwell} healthy{waiting}" if release.instances else "none runs"
 
 
-def _under_way(rollout: RolloutStatus) -> str:
+def under_way(rollout: RolloutStatus) -> str:
     """Return "canary to release 8 by ann · 25 % (step 2 of 3) · paused · failed 0.00 % …"."""
     words = [f"{rollout.strategy} {rollout.kind} to release {rollout.release} by {rollout.actor}"]
     words.append(f"{rollout.percent} %" + (f" (step {rollout.step} of {rollout.steps})" if rollout.steps else ""))
@@ -248,6 +255,8 @@ def _under_way(rollout: RolloutStatus) -> str:
         word = "passed" if rollout.verdict["passed"] else "failed"
         figures = ", ".join(
             f"{name} {one['failed']} of {one['requests']} failed, {one['mean_ms']:.1f} ms"
+            if one["requests"]
+            else f"no requests to the {name}"
             for name, one in (("candidate", candidate), ("stable", stable))
         )
         words.append(f"last verdict {word}: {figures}")

@@ -8,12 +8,12 @@ import pytest
 import yaml
 
 from instar.definition import Loaded, parse
+from instar.definition.changes import configuration_changes, configuration_words, settings_changes, settings_words
 from instar.model.configuration import Configuration
 from instar.model.definition import Health, Service
 from instar.model.digest import Digest
 from instar.model.environment import Settings
 from instar.model.uses import Used
-from instar.operations.changes import configuration_changes, configuration_words, settings_changes, settings_words
 
 HEAD = "name: shop\nimage: {base: debian:bookworm}\n"
 SERVICE = """\
