@@ -16,6 +16,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from instar.frozen import dataclass
+from instar.providers.kubernetes.kinds import ROUTE
 from instar.waiting import Deadline
 
 _TIMEOUT_S: Final = 2.0
@@ -24,6 +25,7 @@ _MOST_READ: Final = 16 << 10
 _MOST_ENTRANCES: Final = 32
 _MOST_ADDRESSES: Final = 8
 _SCHEMES: Final = {"HTTP": False, "HTTPS": True}
+_NAME: Final = "kubernetes.io/metadata.name"  # the label of a namespace that says its name
 _ANY: Final = "instar-route"  # stands for what a name with a wildcard leaves open
 
 
@@ -57,6 +59,19 @@ def entrances(found: Mapping[str, Any], hosts: Sequence[str]) -> tuple[Entrance,
         if pattern is None or _fits(pattern, host)
     ]
     return tuple(dict.fromkeys(made))[:_MOST_ENTRANCES]
+
+
+def plain_listeners(found: Mapping[str, Any], namespace: str, hosts: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+    """Return by which listeners of HTTP a Gateway takes routes of a namespace for these names, each with its name. One
+    that says whose it takes by labels is only known where these are a namespace's name."""
+    own = str((found.get("metadata") or {}).get("namespace"))
+    taken = {}
+    for one in (found.get("spec") or {}).get("listeners") or ():
+        pattern = one.get("hostname")
+        fitting = tuple(host for host in hosts if not pattern or _meets(str(pattern), host))
+        if one.get("protocol") == "HTTP" and fitting and _takes(one.get("allowedRoutes") or {}, own, namespace):
+            taken[str(one.get("name"))] = fitting
+    return taken
 
 
 def ask(entrance: Entrance, path: str, headers: Mapping[str, str]) -> Answer | None:
@@ -96,6 +111,21 @@ def _listeners(found: Mapping[str, Any]) -> Iterator[tuple[int, bool, str | None
 
 def _fits(pattern: str, host: str) -> bool:
     return host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
+
+
+def _meets(pattern: str, host: str) -> bool:
+    """Tell whether a listener's name and a route's, either of which may be one with a wildcard, have any in common."""
+    return _fits(pattern, host) or _fits(host, pattern) or (host.startswith("*.") and _fits(pattern, host[2:]))
+
+
+def _takes(allowed: Mapping[str, Any], own: str, namespace: str) -> bool:
+    """Source: gateway.networking.k8s.io/v1, AllowedRoutes: of the Gateway's own namespace where nothing is said."""
+    kinds = [one.get("kind") for one in allowed.get("kinds") or ()]
+    whose = allowed.get("namespaces") or {}
+    asked = (whose.get("selector") or {}).get("matchLabels") or {}
+    by_name = whose.get("from") == "Selector" and asked == {_NAME: namespace}
+    of_all = whose.get("from") == "All" or (whose.get("from", "Same") == "Same" and own == namespace)
+    return (not kinds or ROUTE.name in kinds) and (of_all or by_name)
 
 
 def _connected(entrance: Entrance, deadline: Deadline) -> contextlib.closing[socket.socket]:

@@ -6,15 +6,18 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
 
+from instar.definition.problems import listed
 from instar.errors import ProviderError
 from instar.model.drift import find_rule
 from instar.model.environment import Settings
 from instar.providers.facets import is_scaled
 from instar.providers.kubernetes import other_listing, other_routes
 from instar.providers.kubernetes.api import Api
+from instar.providers.kubernetes.gateway import plain_listeners
 from instar.providers.kubernetes.names import Names
 from instar.providers.kubernetes.preflight import patient, with_patience
 from instar.providers.kubernetes.settings import Place
+from instar.providers.kubernetes.sight import find_gateway
 
 _METRICS: Final = "/apis/metrics.k8s.io/v1beta1"
 
@@ -32,10 +35,30 @@ def notes(api: Api, names: Names, settings: Settings) -> Iterator[str]:
         )
     if place.gateway is not None and settings.names.sites:
         yield from _other_route_notes(api, names, place, settings)
+    if place.gateway is not None and settings.names.https:
+        yield from _plain_notes(api, place, settings)
     if settings.network.allow:
         yield (
             "network.allow becomes a NetworkPolicy: whether it is held to is up to the cluster's network plugin, which "
             "cannot be asked (docs/kubernetes.md)"
+        )
+
+
+def _plain_notes(api: Api, place: Place, settings: Settings) -> Iterator[str]:
+    """Say which names of https are answered by http as well: on one machine whoever asks so is sent on."""
+    gateway = place.gateway
+    assert gateway is not None
+    hosts = tuple(dict.fromkeys(site.partition("/")[0] for site in settings.names.https))
+    try:
+        found = find_gateway(api, place)
+    except ProviderError as error:
+        yield f"whether names of https are answered by http as well was not looked at: {error.message}"
+        return
+    for listener, those in plain_listeners(found or {}, place.namespace, hosts).items():
+        yield (
+            f"who asks for {listed(those, 'and')} by http is answered, and not sent to https: the listener "
+            f"'{listener}' of the Gateway '{'/'.join(gateway)}' takes routes of '{place.namespace}' "
+            "(docs/kubernetes.md, From http to https)"
         )
 
 
