@@ -88,7 +88,7 @@ def test_one_is_begun_by_hand_and_a_release_takes_its_schedule_along(dev: Projec
     missing = dev.try_instar("schedule", "dev", "run", "never")
     assert missing.status == 1 and "no-such-program" in missing.err
     unknown = dev.try_instar("schedule", "dev", "run", "other")
-    assert unknown.status == 1 and "failing, never, often" in unknown.err
+    assert unknown.status == 1 and "there are failing, never, often" in unknown.err
     dev.edit(SCHEDULE, "    schedule: {later: {command: ['true'], cron: '0 3 * * *'}}\n")
     assert "no agent runs here" in dev.instar("deploy", "dev").err
     assert [one["name"] for one in dev.json("schedule", "dev")["schedule"]] == ["later"]

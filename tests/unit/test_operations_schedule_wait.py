@@ -25,7 +25,7 @@ class World:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, agent: str | None, busy: int = 0) -> None:
         self.looks, self.cleared, self.busy, self.outcome = 0, 0, busy, None if agent is None else "done"
         state = SimpleNamespace(id=ENV, settings=SimpleNamespace(provider="local"))
-        ledger = SimpleNamespace(tasks=self.tasks, get_environment=lambda one: state)
+        ledger = SimpleNamespace(tasks=self.tasks, get_environment=lambda one: state, history=lambda *_, **__: ())
         pause = SimpleNamespace(pause=lambda seconds: None)
         self.workspace: Any = SimpleNamespace(ledger=ledger, cancellation=pause, provider=lambda name: None)
         monkeypatch.setattr(schedule, "_agent", lambda workspace, state: agent)
@@ -54,7 +54,7 @@ class World:
 
 def test_an_agent_sees_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, agent="agent 7")
-    assert schedule.await_end(world.workspace, BEGUN) == "done"
+    assert schedule.await_end(world.workspace, BEGUN).outcome == "done"
     assert world.cleared == 0
 
 
@@ -62,13 +62,18 @@ def test_without_an_agent_its_end_is_written_down_here_also_where_somebody_works
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     world = World(monkeypatch, agent=None, busy=2)
-    assert schedule.await_end(world.workspace, BEGUN) == "exit status 3"
+    assert schedule.await_end(world.workspace, BEGUN).outcome == "exit status 3"
     assert (world.busy, world.cleared) == (0, 2)
 
 
 def test_there_is_nothing_to_wait_for_without_run() -> None:
     told = CliRunner().invoke(instar, ["schedule", "dev", "--wait"])
     assert told.exit_code == 2 and "--wait is of: instar schedule ENV run NAME" in told.output
+
+
+def test_who_names_an_entry_is_told_how_it_is_begun() -> None:
+    told = CliRunner().invoke(instar, ["schedule", "dev", "nightly"])
+    assert told.exit_code == 2 and "instar schedule dev run nightly" in told.output
 
 
 def test_logs_that_are_followed_end_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:

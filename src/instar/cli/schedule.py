@@ -15,12 +15,12 @@ from instar.cli.options import (
     open_workspace,
     service_beside,
 )
-from instar.cli.screen import say, say_json, show
+from instar.cli.screen import say_json, show
 
 
 @click.command()
 @environment_argument
-@click.argument("verb", required=False, type=click.Choice(["run"]), metavar="[run")
+@click.argument("verb", required=False, metavar="[run")
 @click.argument("name", required=False, metavar="NAME]")
 @click.option("--wait", is_flag=True, help="Of run: wait for its end; exit 1 unless it ended with 0.")
 @file_option
@@ -32,8 +32,10 @@ def schedule(environment: str, verb: str | None, name: str | None, wait: bool, f
     the agent begins it, in an instance of its own of the active release.
     """
     from instar.operations.schedule import await_end, begin_now
-    from instar.views.schedules import begun_json, begun_page
+    from instar.views.schedules import begun_json, begun_page, ended_page
 
+    if verb not in (None, "run"):
+        raise click.UsageError(f"write instar schedule {environment} run {verb} to have it begin now")
     if wait and verb is None:
         raise click.UsageError("--wait is of: instar schedule ENV run NAME")
     if verb is None:
@@ -50,6 +52,7 @@ def schedule(environment: str, verb: str | None, name: str | None, wait: bool, f
         return 0
     if not as_json:
         show(begun_page(replace(begun, agent=begun.agent or "")))  # its end is seen to here
-    outcome = await_end(workspace, begun)
-    say_json({**begun_json(begun), "outcome": outcome}) if as_json else say(f"{begun.task} ended: {outcome}")
-    return 0 if outcome == "done" else 1
+    ended = await_end(workspace, begun)
+    told = {**begun_json(begun), "outcome": ended.outcome, "last_lines": ended.last_lines}
+    say_json(told) if as_json else show(ended_page(begun, ended))
+    return 0 if ended.outcome == "done" else 1

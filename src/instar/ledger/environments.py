@@ -256,9 +256,8 @@ def no_environment(word: str, known: Sequence[str]) -> EnvironmentNotFound:
 
     names = {name.partition("/")[2]: name for name in known} | {name: name for name in known}
     near = list(dict.fromkeys(names[name] for name in get_close_matches(word, names, n=2)))[:1]
-    ask = f"did you mean {near[0]}? " if near else ""
-    hint = f"{ask}there are: {', '.join(near + [name for name in known if name not in near])}"
+    ask = f"did you mean {near[0]}?" if near else f"make it with: instar deploy {word.rpartition('/')[2]};"
+    listed = f" there are: {', '.join(near + [name for name in known if name not in near])}" if known else ""
     return EnvironmentNotFound(
-        f"cannot find '{word}': there is no such environment",
-        hint=hint if known else f"make it with: instar deploy {word.rpartition('/')[2]}",
+        f"cannot find '{word}': there is no such environment", hint=f"{ask}{listed}".removesuffix(";")
     )

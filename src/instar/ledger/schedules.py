@@ -17,6 +17,7 @@ from instar.model.happenings import OccurrencesMissed
 from instar.model.occurrence import SCHEDULED, Missed, Occurrence
 from instar.model.release import Command, EnvironmentId, EnvironmentState, Instance, TaskRun
 
+_BY_NAME = "SELECT * FROM tasks WHERE environment = :environment AND name = :name"
 _NAMED = "SELECT 1 FROM tasks WHERE environment = :environment AND name = :name"
 _LAST = """
     SELECT * FROM tasks WHERE environment = :environment AND name >= :first AND name < :beyond
@@ -47,6 +48,15 @@ class Schedules:
             return None
         first, beyond = f"{SCHEDULED} {entry} 0", f"{SCHEDULED} {entry} :"  # times begin with a digit
         row = self._session.row(_LAST, environment=found["id"], first=first, beyond=beyond)
+        return None if row is None else task_value(row)
+
+    def last_by_hand(self, environment: EnvironmentId, entry: str) -> TaskRun | None:
+        """Return what somebody had begin last of an entry."""
+        found, number = self._environments.find_row(environment), self.count_by_hand(environment, entry)
+        if found is None or not number:
+            return None
+        name = Occurrence(entry=entry, number=number).name
+        row = self._session.row(_BY_NAME, environment=found["id"], name=name)
         return None if row is None else task_value(row)
 
     def count_by_hand(self, environment: EnvironmentId, entry: str) -> int:

@@ -12,22 +12,23 @@ from instar.model.release import EnvironmentId, TaskRun
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScheduledEntry:
-    """``last`` is what was begun of it by the clock last; ``ended``: how that has ended, where nobody has written it
-    down yet. ``next_at`` None: never again, or this machine does not know its zone (``zone_known``). ``missed_at``:
-    when the last of those was due that did not begin, nor will; None where none is known."""
+    """``last`` is what was begun of it by the clock last, ``by_hand`` what somebody had begin. ``next_at`` None: never
+    again, or this machine does not know its zone (``zone_known``). ``missed_at``: when the last of those was due that
+    did not begin, nor will; None where none is known."""
 
     name: str
     task: ScheduledTask
     last: TaskRun | None
     next_at: datetime | None
-    ended: str | None = None
+    by_hand: TaskRun | None = None
     zone_known: bool = True
     missed_at: datetime | None = None
 
     @property
-    def outcome(self) -> str | None:
-        """How what was begun of it last has ended; None: it runs, or there is none."""
-        return (None if self.last is None else self.last.outcome) or self.ended
+    def latest(self) -> TaskRun | None:
+        """What was begun of it last, by whomever."""
+        runs = [one for one in (self.last, self.by_hand) if one is not None]
+        return max(runs, key=lambda one: one.began_at, default=None)
 
     @property
     def last_due_at(self) -> datetime | None:
@@ -45,6 +46,14 @@ class Schedule:
     release: int | None
     entries: tuple[ScheduledEntry, ...]
     agent: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ended:
+    """How a command ended: "done", or what went wrong, and what it printed last."""
+
+    outcome: str
+    last_lines: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Final
 
 from instar.control.actions import RunTask
 from instar.control.schedule import is_zone_known, next_at, outcome_of
+from instar.definition.problems import nearest
 from instar.errors import EnvironmentBusy, InstarError, NotFound, ProviderError, Refused
 from instar.model.occurrence import SCHEDULED, Occurrence
-from instar.model.release import Command, EnvironmentState, Release
-from instar.model.schedule import Begun, Schedule, ScheduledEntry
+from instar.model.release import Command, EnvironmentState, Release, TaskRun
+from instar.model.rollout_happenings import TaskEnded
+from instar.model.schedule import Begun, Ended, Schedule, ScheduledEntry
 from instar.operations.converge import make_loop, refuse_destroying
 from instar.operations.locks import agent_in_charge, hold_environment
 from instar.operations.privilege import require_root_for
 from instar.operations.workspace import Workspace
 
 _LOOK_EACH_S: Final = 0.5
+_LOOKED_AT: Final = 50  # events, the last
 
 
 def schedule(workspace: Workspace, environment: EnvironmentState) -> Schedule:
@@ -26,9 +30,11 @@ def schedule(workspace: Workspace, environment: EnvironmentState) -> Schedule:
     release = None if active is None else ledger.get_release(environment.id, active)
     now = ledger.now()
     tasks = {} if release is None else release.configuration.schedule
-    last = {name: run for name in tasks if (run := ledger.schedules.last(environment.id, name)) is not None}
+    last = {name: ledger.schedules.last(environment.id, name) for name in tasks}
+    by_hand = {name: ledger.schedules.last_by_hand(environment.id, name) for name in tasks}
+    runs = [run for run in (*last.values(), *by_hand.values()) if run is not None]
     missed = ledger.schedules.missed_until(environment.id) if tasks else {}
-    ended = _ended(workspace, environment, [run.instance for run in last.values() if run.outcome is None])
+    ended = _ended(workspace, environment, [run.instance for run in runs if run.outcome is None])
     return Schedule(
         environment=environment.id,
         release=active,
@@ -36,16 +42,20 @@ def schedule(workspace: Workspace, environment: EnvironmentState) -> Schedule:
             ScheduledEntry(
                 name=name,
                 task=task,
-                last=last.get(name),
+                last=_as_seen(last[name], ended),
+                by_hand=_as_seen(by_hand[name], ended),
                 next_at=next_at(task, now),
                 zone_known=is_zone_known(task),
-                ended=ended.get(last[name].instance) if name in last else None,
                 missed_at=missed.get(name),
             )
             for name, task in sorted(tasks.items())
         ),
         agent=_agent(workspace, environment),
     )
+
+
+def _as_seen(run: TaskRun | None, ended: Mapping[str, str]) -> TaskRun | None:
+    return run if run is None or run.instance not in ended else replace(run, outcome=ended[run.instance])
 
 
 def _ended(workspace: Workspace, environment: EnvironmentState, names: Collection[str]) -> Mapping[str, str]:
@@ -71,8 +81,7 @@ def begin_now(workspace: Workspace, environment: EnvironmentState, name: str) ->
         release = _active(workspace, state)
         task = release.configuration.schedule.get(name)
         if task is None:
-            known = ", ".join(sorted(release.configuration.schedule)) or "it has none"
-            raise NotFound(f"cannot run '{name}': it is not in the schedule of release {release.number}: {known}")
+            raise _not_there(name, release)
         loop_run = make_loop(workspace, workspace.provider(state.settings.provider)).begin(state.id)
         snapshot = loop_run.clear()
         running = [group.id for group in snapshot.task_groups if (group.instance.task or "").split(" ")[1:2] == [name]]
@@ -99,19 +108,36 @@ def begin_now(workspace: Workspace, environment: EnvironmentState, name: str) ->
     )
 
 
-def await_end(workspace: Workspace, begun: Begun) -> str:
-    """Return how a command of the schedule ended, once it has: "done", or what went wrong. Without an agent its end is
-    written down here."""
+def await_end(workspace: Workspace, begun: Begun) -> Ended:
+    """Return how a command of the schedule ended, once it has. Without an agent its end is written down here."""
     while True:
         runs = workspace.ledger.tasks(begun.environment, begun.release)
         outcome = next((one.outcome for one in runs if one.instance == begun.instance), None)
         if outcome is not None:
-            return outcome
+            return Ended(outcome=outcome, last_lines=_last_lines(workspace, begun))
         workspace.cancellation.pause(_LOOK_EACH_S)
         if _agent(workspace, workspace.ledger.get_environment(begun.environment)) is None:
             with contextlib.suppress(EnvironmentBusy), hold_environment(workspace, begun.environment):
                 state = workspace.ledger.get_environment(begun.environment)
                 make_loop(workspace, workspace.provider(state.settings.provider)).begin(state.id).clear()
+
+
+def _last_lines(workspace: Workspace, begun: Begun) -> tuple[str, ...]:
+    """Return what it printed last, as the history has it."""
+    for event in reversed(workspace.ledger.history(begun.environment, last=_LOOKED_AT)):
+        if isinstance(event.what, TaskEnded) and event.what.task == f"{SCHEDULED} {begun.task}":
+            return event.what.last_lines or ()
+    return ()
+
+
+def _not_there(name: str, release: Release) -> NotFound:
+    known = sorted(release.configuration.schedule)
+    near = nearest(name, known)
+    shown = f"there are {', '.join(known)}" if known else "it has none; what the definition has comes with a deploy"
+    return NotFound(
+        f"cannot run '{name}': release {release.number} has no such entry in its schedule",
+        hint=f"did you mean '{near}'? {shown}" if near else shown,
+    )
 
 
 def _active(workspace: Workspace, state: EnvironmentState) -> Release:

@@ -85,7 +85,7 @@ def outcome_lines(outcome: RolloutOutcome) -> Iterator[Progress]:
 def _failure(outcome: RolloutOutcome) -> Iterator[Progress]:
     lines: tuple[str, ...] = ()
     if outcome.last_lines:
-        lines = ("last lines of its log:", *(f"  {_text(line)}" for line in outcome.last_lines))
+        lines = ("last lines of its log:", *(f"  {printed(line)}" for line in outcome.last_lines))
     stage = "failed" if outcome.touched else "launch"
     yield Progress(stage=stage, text=f"release {outcome.release} · {outcome.reason}", kind="failed", detail=lines)
     environment = outcome.environment.name
@@ -116,7 +116,7 @@ def _way_back(outcome: RolloutOutcome) -> str:
     return f"instar rollback {outcome.environment.name}{to}"
 
 
-def _text(line: str) -> str:
+def printed(line: str) -> str:
     """Return what the instance printed, of a log line ``TIME STREAM TEXT``."""
     return line.split(" ", 2)[-1]
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from instar.definition.forms import show_duration
 from instar.model.codec import to_json
 from instar.model.environment import ScheduledTask
 from instar.model.occurrence import SCHEDULED
-from instar.model.schedule import Begun, Schedule, ScheduledEntry
+from instar.model.release import TaskRun
+from instar.model.schedule import Begun, Ended, Schedule, ScheduledEntry
+from instar.views.outcomes import printed
 from instar.views.page import Page, Table
 
 _LONGEST = 60
@@ -27,14 +30,14 @@ def schedule_json(found: Schedule) -> dict[str, Any]:
 def schedule_page(found: Schedule) -> Page:
     """Yield a table of the entries, and that nobody begins them, where that is so."""
     if not found.entries:
-        yield f"{found.environment} has no schedule"
+        yield _none(found)
         return
     rows = [
         (
             one.name,
             _when(one.task),
-            _at(one.last_due_at) or "never",
-            _outcome(one),
+            _last(one),
+            _outcome(one.latest),
             _at(one.missed_at),
             _at(one.next_at),
         )
@@ -48,8 +51,8 @@ def schedule_page(found: Schedule) -> Page:
         rows=[tuple(row[column] for column in shown) for row in rows], header=tuple(header[column] for column in shown)
     )
     for one in found.entries:
-        if one.last is not None and one.outcome not in {None, "done"}:
-            yield f"what '{one.name}' printed last: instar logs {found.environment} {one.last.instance}"
+        if one.latest is not None and one.latest.outcome not in {None, "done"}:
+            yield f"what '{one.name}' printed last: instar logs {found.environment} {one.latest.instance}"
     for one in found.entries:
         if not one.zone_known:
             yield (
@@ -58,6 +61,12 @@ def schedule_page(found: Schedule) -> Page:
             )
     if found.agent is None:
         yield "nobody begins them: no agent runs (instar agent)"
+
+
+def _none(found: Schedule) -> str:
+    if found.release is not None:
+        return f"release {found.release} of {found.environment} has no schedule"
+    return f"no release of {found.environment} is active, so nothing begins by the clock; instar deploy makes one"
 
 
 def begun_json(begun: Begun) -> dict[str, Any]:
@@ -78,36 +87,50 @@ def begun_page(begun: Begun) -> Page:
         yield "its end is written down by the next command there: no agent runs (instar agent)"
 
 
+def ended_page(begun: Begun, ended: Ended) -> Page:
+    yield f"{begun.task} ended: {ended.outcome}"
+    if ended.outcome != "done" and ended.last_lines:
+        yield "last lines of its log:"
+        yield from (f"  {printed(line)}" for line in ended.last_lines)
+
+
 def _entry_json(one: ScheduledEntry) -> dict[str, Any]:
-    last = one.last
     return {
         "name": one.name,
         **{key: value for key, value in to_json(one.task).items() if value is not None},
-        "last": None
-        if last is None
-        else {
-            "due_at": one.last_due_at,
-            "began_at": last.began_at,
-            "ended_at": last.ended_at,
-            "outcome": one.outcome,
-            "instance": last.instance,
-            "task": last.name.removeprefix(f"{SCHEDULED} "),
-        },
+        "last": one.last and {"due_at": one.last_due_at, **_run_json(one.last)},
+        "by_hand": one.by_hand and _run_json(one.by_hand),
         "missed_at": one.missed_at,
         "next_at": one.next_at,
     }
 
 
+def _run_json(run: TaskRun) -> dict[str, Any]:
+    return {
+        "began_at": run.began_at,
+        "ended_at": run.ended_at,
+        "outcome": run.outcome,
+        "instance": run.instance,
+        "task": run.name.removeprefix(f"{SCHEDULED} "),
+    }
+
+
 def _when(task: ScheduledTask) -> str:
     if task.every_ms is not None:
-        return f"every {task.every_ms / 1000:g} s"
+        return f"every {show_duration(task.every_ms)}"
     return f"{task.cron} {'' if task.zone == 'UTC' else task.zone}".rstrip()
 
 
-def _outcome(one: ScheduledEntry) -> str:
-    if one.last is None:
+def _last(one: ScheduledEntry) -> str:
+    if one.latest is None:
+        return "never"
+    return _at(one.last_due_at) if one.latest is one.last else f"{_at(one.latest.began_at)} by hand"
+
+
+def _outcome(run: TaskRun | None) -> str:
+    if run is None:
         return "—"
-    text = one.outcome or "runs"
+    text = run.outcome or "runs"
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
