@@ -76,8 +76,14 @@ def test_one_door_can_be_written_by_its_role_too() -> None:
             "{service: {https: a.b}, service.admin: {https: c.b, hsts: 1h}}",
             "'hsts' holds for all names of an environment",
         ),
-        ("{service: ':81', service.admin: ':81'}", "0.0.0.0:81 is taken: it listens on 0.0.0.0:81 in line 5"),
-        ("{service: ':81', service.feed: 127.0.0.1:81}", "127.0.0.1:81 is taken: it listens on 0.0.0.0:81 in line 5"),
+        (
+            "{service: ':81', service.admin: ':81'}",
+            "listen.service.admin: 0.0.0.0:81 is taken: 'listen.service' is 0.0.0.0:81, in line 5",
+        ),
+        (
+            "{service: ':81', service.feed: 127.0.0.1:81}",
+            "listen.service.feed: 127.0.0.1:81 is taken: 'listen.service' is 0.0.0.0:81, in line 5",
+        ),
         ("{service: ':81', service.a.b: ':90'}", "expected a role, or a port of one, such as 'web' or 'web.admin'"),
         ("{service: [':81', internal]}", "'internal' stands alone"),
         ("{htps: [shop.example]}", "unknown key 'htps'; did you mean 'https'?"),

@@ -66,7 +66,11 @@ def test_what_all_environments_use_is_said_once() -> None:
         ("uses: [db/b, db/c]", "'db/b' and 'db/c' both want the name 'db.internal'"),
         ("uses: [db, db/a]", "'db/a' stands there twice"),
         ("uses: ['db:api', 'db/a:api']", "'db/a:api' stands there twice"),
-        ("uses: ['shop:api']", "'shop/a' is this very environment"),
+        (
+            "uses: ['shop:api']",
+            "'shop/a' is this very environment; remove it; its roles reach one another by "
+            "'network: {allow: [{to: shop/a}]}', at an address of 'listen'",
+        ),
         ("uses: [db/b, 'db/c:api']", "'db/b' and 'db/c' both want the name 'db.internal'"),
         ("uses: ['db:api.admin']", "a role is found at its own port alone, not at further ones"),
         ("uses: ['db:']", "what is no environment of Instar's is reached by its address"),

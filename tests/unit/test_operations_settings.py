@@ -13,7 +13,7 @@ from instar.bake.files.copies import never_copied
 from instar.cli.config import config
 from instar.cli.main import instar
 from instar.definition import Loaded, load
-from instar.errors import UsageError
+from instar.errors import Refused, UsageError
 from instar.operations.deploy import deploy
 from instar.operations.plan import plan, plan_promotion
 from instar.operations.promote import promote
@@ -115,6 +115,21 @@ def test_what_runs_with_other_values_is_said(workspace: SimulatedWorkspace, tmp_
     )
     wanted = plan(workspace, changed, "dev", image=workspace.bake("one").digest)
     assert {one.what for one in wanted.changes} == set(found)
+
+
+def test_what_runs_is_compared_though_what_it_is_to_use_is_refused(
+    workspace: SimulatedWorkspace, tmp_path: Path
+) -> None:
+    deploy(workspace, written(tmp_path), "dev", image=workspace.bake("one").digest)
+    text_ = DEFINITION.replace("    config_file: dev.env\n", "    config_file: dev.env\n    uses: [redis]\n")
+    changed = written(tmp_path, text_.replace("LEVEL: info", "LEVEL: debug"))
+    held = held_settings(workspace, changed, "dev")
+    assert {one.what for one in held.changes} == {"config.LEVEL"} and held.unknown is None
+    page = text(settings_page(held, with_usual=False))
+    assert "cannot deploy 'web/dev': it uses 'redis/dev', which is not there; deploy that first" in page
+    assert settings_json(held)["refused"] in page
+    with pytest.raises(Refused, match="it uses 'redis/dev', which is not there"):
+        deploy(workspace, changed, "dev")  # it has no lock, and nothing is locked or baked
 
 
 def test_a_promotion_has_the_limits_of_where_it_goes(workspace: SimulatedWorkspace, tmp_path: Path) -> None:

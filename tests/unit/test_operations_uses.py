@@ -125,6 +125,8 @@ def test_a_provider_that_finds_no_roles_refuses_them(
 
 def test_what_cannot_be_used_is_refused_with_what_to_do(workspace: SimulatedWorkspace) -> None:
     assert "it uses 'redis/dev', which is not there; deploy that first" in refused(workspace)
+    release(workspace, EnvironmentId(service="redsi", name="dev"))
+    assert "which is not there; did you mean 'redsi/dev'? else deploy that first" in refused(workspace)
     release(workspace, REDIS, active=False)
     assert "of which no release runs yet; deploy that first" in refused(workspace)
     release(workspace, REDIS, port=None)

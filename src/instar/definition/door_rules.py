@@ -22,23 +22,24 @@ def written(one: Reading) -> Mapping[str, Any]:
     return listen if isinstance(listen, dict) else {ALONE: listen}
 
 
-def nodes(one: Reading) -> Iterator[tuple[Any, Node]]:
-    """Yield each address, word or section of ``listen``, with where it stands."""
+def nodes(one: Reading) -> Iterator[tuple[str, Any, Node]]:
+    """Yield each address, word or section of ``listen``, with the key of its door, and where it stands."""
     node = one.node_of("listen")
     for door, listen in written(one).items():
         at = node.entries[door] if door != ALONE and isinstance(node, MapNode) else node
-        yield from zip(() if listen is FAILED else listen, _items(at), strict=False)
+        key = f"listen.{door}" if door != ALONE else "listen"
+        yield from ((key, *one) for one in zip(() if listen is FAILED else listen, _items(at), strict=False))
 
 
 def addresses(one: Reading) -> Iterator[tuple[str, str, Mark]]:
     """Yield every socket of an environment: its key, the address, and where that stands."""
-    for address, where in nodes(one):
+    for key, address, where in nodes(one):
         if isinstance(address, Reading):
             inner, node = address.get("address"), address.node_of("address")
             for each, at in zip(() if inner is FAILED else inner, _items(node), strict=False):
-                yield from [("listen", each, at.mark)] if each is not FAILED else []
+                yield from [(key, each, at.mark)] if each is not FAILED else []
         elif address not in (FAILED, INTERNAL):
-            yield "listen", address, where.mark
+            yield key, address, where.mark
     preview = one.get("preview")
     if preview not in (None, FAILED, HEADER):
         yield "preview", preview, one.node_of("preview").mark

@@ -265,7 +265,7 @@ def _circles(environments: dict[str, Reading]) -> Iterator[list[str]]:
 
 def _check_addresses(environments: dict[str, Reading], problems: Problems) -> None:
     """No two sockets want the same; "all addresses" of one family takes each of that family."""
-    taken: dict[tuple[str, str], tuple[str, str, int]] = {}  # (host, port) → (what it is, whose, line)
+    taken: dict[tuple[str, str], tuple[str, str, str, int]] = {}  # (host, port) → (key, address, whose, line)
     for name, one in environments.items():
         for key, address, mark in door_rules.addresses(one):
             host, _, port = address.rpartition(":")
@@ -273,12 +273,11 @@ def _check_addresses(environments: dict[str, Reading], problems: Problems) -> No
             some = f"some of {every}"
             found = taken.get((host, port)) or taken.get((some if host == every else every, port))
             if found:
-                use, owner, line = found
-                whose = "it" if owner == name else f"environment '{owner}'"
-                problems.add(mark, f"{one.path}.{key}: {address} is taken: {whose} {use} in line {line}")
-            use = f"{'listens' if key == 'listen' else 'has its preview'} on {address}"
+                use, has, owner, line = found
+                whose = f"'{use}'" if owner == name else f"'{use}' of environment '{owner}'"
+                problems.add(mark, f"{one.path}.{key}: {address} is taken: {whose} is {has}, in line {line}")
             for place in ((host, port), (some, port)):
-                taken.setdefault(place, (use, name, mark[0]))
+                taken.setdefault(place, (key, address, name, mark[0]))
 
 
 def _check_environment(one: Reading, service: Reading, own: Reading, problems: Problems) -> None:

@@ -29,7 +29,10 @@ def _uses(one: Reading, service: Any, problems: Problems) -> None:
         word = variable_word(name, role or None)
         shown = f"{whole}:{role}" if role else whole
         if whole == f"{service}/{own}":
-            blame(one, "uses", problems, f"'{whole}' is this very environment; remove it")
+            inside = (
+                f"; its roles reach one another by 'network: {{allow: [{{to: {whole}}}]}}', at an address of 'listen'"
+            )
+            blame(one, "uses", problems, f"'{whole}' is this very environment; remove it{inside if role else ''}")
         elif seen.get(name, whole) != whole:
             told = f"'{seen[name]}' and '{whole}' both want the name '{name}.{address_forms.INTERNAL}'"
             blame(one, "uses", problems, f"{told}; one environment of a service can be used")

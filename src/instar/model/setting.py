@@ -26,10 +26,12 @@ class Setting:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeldSettings:
     """``active`` is the release that has the traffic, if any, and ``changes`` are what it and its environment have
-    otherwise than the definition; of secrets only which there are. ``unknown``: why nobody can tell what runs."""
+    otherwise than the definition; of secrets only which there are. ``unknown``: why nobody can tell what runs.
+    ``refused``: why a deploy would refuse what it is to use."""
 
     environment: EnvironmentId
     settings: tuple[Setting, ...]
     active: int | None
     changes: tuple[PlannedChange, ...]
     unknown: str | None = None
+    refused: str | None = None

@@ -42,7 +42,7 @@ from instar.operations.origin import origin_of
 from instar.operations.privilege import require_root_for
 from instar.operations.secret_values import encrypted_values
 from instar.operations.unfit import require_fit
-from instar.operations.uses import circle_warnings
+from instar.operations.uses import circle_warnings, uses_of
 from instar.operations.watch import require_watch
 from instar.operations.workspace import Workspace
 from instar.providers.facets import refuse_what_is_missing
@@ -93,9 +93,8 @@ def deploy(
         require_names(workspace, environment_id, environment, take=take_names)
         if not break_promotion:
             require_promotion(workspace, loaded, environment, image)
-        digests_of(
-            workspace, loaded.folder, environment, service=loaded.definition.name
-        )  # a missing one is found before the bake
+        digests_of(workspace, loaded.folder, environment, service=loaded.definition.name)
+        uses_of(workspace, loaded.definition.name, environment)  # what is missing is found before the bake
         certificate = read_files(loaded, environment)
         detail = {"break_promotion": True} if break_promotion else None
         origin = origin_of(workspace, message, loaded if image is None else None)

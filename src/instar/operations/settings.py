@@ -20,6 +20,7 @@ from instar.model.environment import Environment, Settings
 from instar.model.plan import PlannedChange
 from instar.model.release import EnvironmentId, Release
 from instar.model.setting import HeldSettings, Layer, Setting
+from instar.model.uses import Used
 from instar.operations.declared import get_declared, own_settings, with_left_roles
 from instar.operations.uses import uses_of
 from instar.operations.workspace import Workspace
@@ -32,9 +33,10 @@ def held_settings(workspace: Workspace, loaded: Loaded, name: str) -> HeldSettin
     """
     environment = get_declared(loaded, name)
     environment_id = EnvironmentId(service=loaded.definition.name, name=name)
-    active, changes, unknown = None, tuple[PlannedChange, ...](), None
+    active, changes, unknown, refused = None, tuple[PlannedChange, ...](), None, None
     try:
-        active, changes = _running(workspace, loaded, environment, environment_id)
+        uses, refused = _uses(workspace, loaded, environment)
+        active, changes = _running(workspace, loaded, environment, environment_id, uses)
     except (
         LedgerError,
         NotRoot,
@@ -48,11 +50,26 @@ def held_settings(workspace: Workspace, loaded: Loaded, name: str) -> HeldSettin
         active=active,
         changes=changes,
         unknown=unknown,
+        refused=refused,
     )
 
 
+def _uses(workspace: Workspace, loaded: Loaded, environment: Environment) -> tuple[tuple[Used, ...] | None, str | None]:
+    """Return what it would use, None where that is refused, and why."""
+    if not environment.uses or (not workspace.has_ledger and not workspace.is_ledger_lost):
+        return (), None
+    try:
+        return uses_of(workspace, loaded.definition.name, environment), None
+    except Refused as error:
+        return None, f"{error.message}; {error.hint}"
+
+
 def _running(
-    workspace: Workspace, loaded: Loaded, environment: Environment, environment_id: EnvironmentId
+    workspace: Workspace,
+    loaded: Loaded,
+    environment: Environment,
+    environment_id: EnvironmentId,
+    uses: tuple[Used, ...] | None,
 ) -> tuple[int | None, tuple[PlannedChange, ...]]:
     """Return the active release, and what runs with other values than the definition's."""
     if not workspace.has_ledger and not workspace.is_ledger_lost:  # none is made by looking
@@ -63,7 +80,7 @@ def _running(
     release = workspace.ledger.get_release(environment_id, state.active)
     settings = with_left_roles(state, Settings.of(environment))
     changes = settings_changes(state.settings, settings, loaded.definition.first_role)
-    return state.active, (*_running_otherwise(workspace, loaded, environment, release), *changes)
+    return state.active, (*_running_otherwise(workspace, loaded, environment, release, uses), *changes)
 
 
 def settings_of(loaded: Loaded, name: str) -> Iterator[Setting]:
@@ -144,11 +161,15 @@ def _as_written(node: Node) -> str:
 
 
 def _running_otherwise(
-    workspace: Workspace, loaded: Loaded, environment: Environment, release: Release
+    workspace: Workspace,
+    loaded: Loaded,
+    environment: Environment,
+    release: Release,
+    uses: tuple[Used, ...] | None,
 ) -> tuple[PlannedChange, ...]:
     """Return what a release has otherwise than the definition. Whether a secret is another one is not looked at: who
-    asks need not be able to read it."""
-    uses = uses_of(workspace, loaded.definition.name, environment)
+    asks need not be able to read it; nor what it uses where that is refused."""
+    uses = release.configuration.uses if uses is None else uses
     wanted = Configuration.of(
         loaded.definition,
         environment.name,

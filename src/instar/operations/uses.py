@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from typing import Final
 
+from instar.definition.problems import nearest
 from instar.errors import LedgerDamaged, Refused
 from instar.model.configuration import Configuration
 from instar.model.environment import Environment, Settings
@@ -13,6 +15,8 @@ from instar.model.status import UseStatus
 from instar.model.uses import Used, circle_text
 from instar.operations.workspace import Workspace
 from instar.providers.package import address_inside_of
+
+_NEAR: Final = 0.8  # of two environments much is alike that says nothing
 
 
 def uses_of(workspace: Workspace, service: str, environment: Environment) -> tuple[Used, ...]:
@@ -33,7 +37,8 @@ def _used(workspace: Workspace, own: EnvironmentId, environment: Environment, wo
     state = workspace.ledger.find_environment(EnvironmentId(service=service, name=name))
     trouble = _trouble(workspace, state, environment.provider)
     if trouble is not None:
-        raise Refused(f"cannot deploy '{own}': it uses '{word}', {trouble}", hint=_advice(where, state, environment))
+        advice = _advice(workspace, where, state, environment)
+        raise Refused(f"cannot deploy '{own}': it uses '{word}', {trouble}", hint=advice)
     assert state is not None and state.active is not None
     release = workspace.ledger.get_release(state.id, state.active)
     if role:
@@ -89,10 +94,13 @@ def _trouble_of_role(
     return None, ""
 
 
-def _advice(word: str, state: EnvironmentState | None, environment: Environment) -> str:
+def _advice(workspace: Workspace, word: str, state: EnvironmentState | None, environment: Environment) -> str:
     if state is None or state.destroying or state.active is None:
-        name = word.partition("/")[2]
-        return f"deploy that first, from its own definition: instar deploy {name}; or take it out of 'uses'"
+        name, known = word.partition("/")[2], workspace.ledger.readable_environments(None)[0]
+        usable = [str(one.id) for one in known if one.active is not None]
+        near = nearest(word, usable, cutoff=_NEAR) if state is None else None
+        ask = f"did you mean '{near}'? else " if near else ""
+        return f"{ask}deploy that first, from its own definition: instar deploy {name}; or take it out of 'uses'"
     return f"say its address in 'config', and open it by environments.{environment.name}.network.allow"
 
 

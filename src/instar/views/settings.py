@@ -16,6 +16,7 @@ def settings_json(held: HeldSettings) -> dict[str, Any]:
         "settings": [_setting_json(one) for one in held.settings],
         "active": held.active,
         "unknown": held.unknown,
+        "refused": held.refused,
         "running_otherwise": [{"what": one.what, "runs": one.before, "says": one.after} for one in held.changes],
     }
 
@@ -26,6 +27,8 @@ def settings_page(held: HeldSettings, *, with_usual: bool) -> Page:
     yield Table(rows=[(one.name, _shown(one), one.layer, one.place or "") for one in shown])
     if held.unknown is not None:
         yield f"\nwhat runs is not known: {held.unknown}"
+    if held.refused is not None:
+        yield f"\n{held.refused}"
     if held.changes:
         yield f"\nrelease {held.active} runs with others, until the next deploy:"
         yield Table(rows=[("  " + one.what, one.before or "—", "here:", one.after or "—") for one in held.changes])
