@@ -73,6 +73,7 @@ class ClusterStub:
         self.printed = "2026-11-29T12:00:00.000000001Z serving\n"
         self.goes_by: Mapping[str, Any] | None = None  # the route that its Gateway goes by, whatever it accepts
         self.unreached: set[str] = set()  # groups that its Gateway answers 503 for
+        self.leads = False  # else slices say to which pods Services lead, by what these select
         self.watches = True  # else whoever watches hears nothing
         self.watch_ends_at_once = False  # in place of after its time, which is a second at least
         self._versions = itertools.count(1)
@@ -172,6 +173,15 @@ class ClusterStub:
         status, message = "False" if gone else "True", f"service {gone[0]} not found" if gone else ""
         found = {"type": "ResolvedRefs", "status": status, "message": message}
         yield {**found, "observedGeneration": generation}
+
+    def _slice(self, namespace: str | None, service: str) -> Mapping[str, Any]:
+        """Return to which pods a Service leads, as its controller says soon."""
+        found = self.objects.get(("services", namespace or "", service), {"spec": {"selector": {}}})
+        group = found["spec"]["selector"].get("instar/group", "nobody")
+        pods = self._listed("pods", namespace, {"labelSelector": [f"instar/group={group}"]})
+        ready = [one for one in pods if "deletionTimestamp" not in one["metadata"]]
+        ends = [{"targetRef": {"name": one["metadata"]["name"]}, "conditions": {"ready": True}} for one in ready]
+        return {"metadata": {"name": f"{service}-x"}, "endpoints": ends}
 
     def _pod(self, owner: Mapping[str, Any], name: str) -> None:
         namespace = owner["metadata"]["namespace"]
@@ -318,6 +328,8 @@ class ClusterStub:
         wanted = dict(one.split("=", 1) for one in words if not one.startswith("!"))
         lacking = {one[1:] for one in words if one.startswith("!")}
         (of,) = query.get("fieldSelector", [""])
+        if plural == "endpointslices" and self.leads:
+            return [self._slice(namespace, wanted["kubernetes.io/service-name"])]
         return [
             one
             for (found, where, name), one in self.objects.items()

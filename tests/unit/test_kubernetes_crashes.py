@@ -9,18 +9,20 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes_values import ENV, SERVICE, SETTINGS, World
+from kubernetes_values import ENV, SERVICE, SETTINGS, WITHOUT_GATEWAY, World
 
 from cluster_stub import ClusterStub
-from instar.model.configuration import Configuration
+from instar.model.configuration import ONLY_ROLE, Configuration
 from instar.model.definition import Stop
-from instar.model.environment import RolloutRules, RolloutStep
+from instar.model.doors import Door
+from instar.model.environment import RolloutRules, RolloutStep, Settings
 from instar.operations.deploy import begin, carry_out
 from instar.operations.locks import hold_environment, keep_from_gc
 from instar.providers.base import Provider
@@ -33,11 +35,18 @@ from simulated.effects import Crash, Effects
 from simulated.values import ORIGIN
 from simulated.workspace import SimulatedWorkspace
 
-STRATEGIES = {
-    "canary": RolloutRules(strategy="canary", steps=(RolloutStep(weight_percent=50, pause_ms=100),)),
-    "blue-green": RolloutRules(strategy="blue-green"),
-}
+CANARY = RolloutRules(strategy="canary", steps=(RolloutStep(weight_percent=50, pause_ms=100),))
+BLUE_GREEN = RolloutRules(strategy="blue-green")
 SOON_GONE = dataclasses.replace(SERVICE, stop=Stop(drain_ms=100))
+DOORS = {"api": Door(internal=True)}
+SETTLED = {
+    "canary": dataclasses.replace(SETTINGS, rollout=CANARY),
+    "blue-green": dataclasses.replace(SETTINGS, rollout=BLUE_GREEN),
+    "canary of roles beside whose routes are Services": dataclasses.replace(SETTINGS, doors=DOORS, rollout=CANARY),
+    "roles without a gateway": dataclasses.replace(WITHOUT_GATEWAY, doors=DOORS, rollout=BLUE_GREEN),
+}
+MADE = ("deployments", "services")
+OWN_SERVICE = re.compile("shop-prod(--.*)?")  # and no group's
 PARTS = 29  # one of them in the normal run; odd: points are by turns before a call and after it
 
 
@@ -53,19 +62,20 @@ class OnACluster(SimulatedWorkspace):
 class Trial:
     """One environment that is deployed to again and again, killed in different places, and looked at afterwards."""
 
-    def __init__(self, stub: ClusterStub, home: Path, strategy: str) -> None:
-        self.settings = dataclasses.replace(SETTINGS, rollout=STRATEGIES[strategy])
+    def __init__(self, stub: ClusterStub, home: Path, settings: Settings) -> None:
+        self.settings = settings
         self.stub = stub
         self.world = World(stub, home, self.settings)
         self.workspace = OnACluster(home / "home")
         self.image = self.workspace.bake("one")
         self.effects = Effects()
-        self.has_served = False
+        self.served = set[str]()  # what has led to somebody
         self.versions = itertools.count(1)
         self.change()
 
     def change(self) -> None:
-        self.configuration = Configuration(service=SOON_GONE, config={"VERSION": str(next(self.versions))})
+        roles: dict[str, Any] = {"role": "web", "roles": {"api": SOON_GONE}} if self.settings.doors else {}
+        self.configuration = Configuration(service=SOON_GONE, config={"VERSION": str(next(self.versions))}, **roles)
 
     def deploy(self, effects: Effects) -> None:
         """Deploy as a process of its own, to a good end. Raises Crash where ``effects`` have it killed."""
@@ -80,22 +90,29 @@ class Trial:
         assert outcome.outcome != "failed", outcome
 
     def require_served(self) -> None:
-        """Requests find somebody, from the first time on that they did."""
+        """Requests find somebody, from the first time on that they did, wherever they come in."""
         weights = self.weights()
-        self.has_served = self.has_served or bool(weights)
-        assert weights or not self.has_served, "nobody has the traffic"
-        for name in weights:
+        self.served |= {where for where, each in weights.items() if each}
+        for where in self.served:
+            assert weights.get(where), f"nobody has the traffic of {where}"
+        for name in {name for each in weights.values() for name in each}:
             assert ("services", "shop", name) in self.stub.objects, f"'{name}' has traffic, and no Service"
             deployment = self.stub.one("deployments", name)
             assert deployment["metadata"].get("deletionTimestamp") is None, name
             assert deployment["status"]["readyReplicas"] == deployment["spec"]["replicas"] == 2, name
 
-    def weights(self) -> dict[str, int]:
-        """Return what the route's rule for requests says: the groups that get some."""
-        route = self.stub.objects.get(("httproutes", "shop", "shop-prod"))
-        rules = [one for one in route["spec"]["rules"] if "headers" not in one["matches"][0]] if route else []
-        backends = [one for rule in rules for one in rule.get("backendRefs", ())]
-        return {one["name"]: one["weight"] for one in backends if one["weight"]}
+    def weights(self) -> dict[str, dict[str, int]]:
+        """Return what routes' rules for requests, and the environment's Services, say: the groups that get some."""
+        found: dict[str, dict[str, int]] = {}
+        for (kind, _, name), one in list(self.stub.objects.items()):
+            if kind == "httproutes":
+                rules = [rule for rule in one["spec"]["rules"] if "headers" not in rule["matches"][0]]
+                backends = [each for rule in rules for each in rule.get("backendRefs", ())]
+                found[f"{kind} {name}"] = {each["name"]: each["weight"] for each in backends if each["weight"]}
+            if kind == "services" and OWN_SERVICE.fullmatch(name):
+                group = one["spec"]["selector"]["instar/group"]
+                found[f"{kind} {name}"] = {group: 100} if group != "nobody" else {}
+        return found
 
     def check(self, when: str) -> None:
         """It ended as it would have: the newest release has the traffic, and nothing is there that nobody knows."""
@@ -103,11 +120,18 @@ class Trial:
         state, newest = ledger.get_environment(ENV), ledger.recent(ENV, 1)[0].number
         assert (state.active, state.rollout) == (newest, None), when
         known = sorted(one.id for one in ledger.instances(ENV))
-        (active,) = [one.id for one in ledger.instances(ENV) if one.release == newest]
-        assert self.weights() == {active: 100}, when
-        assert len(known) == 2, f"{when}: one is kept hot"
-        for kind in ("deployments", "services"):
-            assert self.stub.names(kind) == known, f"{when}: {kind}"
+        active = {one.role: {one.id: 100} for one in ledger.instances(ENV) if one.release == newest}
+        first, api = active.pop(self.configuration.role or ONLY_ROLE), active.pop("api", None)
+        assert not active, when
+        for where, each in self.weights().items():
+            assert each == (api if where.endswith("api") else first), f"{when}: {where}"
+        assert len(known) == (4 if api else 2), f"{when}: one is kept hot"
+        made = {kind: [one for one in self.stub.names(kind) if not OWN_SERVICE.fullmatch(one)] for kind in MADE}
+        for kind, names in made.items():
+            assert names == known, f"{when}: {kind}"
+        assert [one for one in self.stub.names("services") if OWN_SERVICE.fullmatch(one)] == (
+            ["shop-prod", "shop-prod--api"] if api else []
+        ), when
         anchors = [one for one in self.stub.names("configmaps") if not one.endswith("-config")]
         assert anchors == known, when
         pods = {one.rpartition("-")[0] for one in self.stub.names("pods")}
@@ -133,11 +157,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Trial]:
     return trials
 
 
-@pytest.fixture(params=STRATEGIES)
+@pytest.fixture(params=SETTLED)
 def trial(request: pytest.FixtureRequest, asked: list[Trial], stub: ClusterStub, tmp_path: Path) -> Iterator[Trial]:
-    made = Trial(stub, tmp_path, request.param)
+    made = Trial(stub, tmp_path, SETTLED[request.param])
     asked.append(made)
-    stub.ends_at_once = True
+    stub.ends_at_once = stub.leads = True
     answer = stub.answer
 
     def watched(method: str, *question: Any) -> Any:

@@ -10,10 +10,13 @@ import pytest
 
 from instar.definition import load
 from instar.errors import DefinitionError, InstarError
+from instar.model.doors import Door
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
 from instar.operations import deploy, documents, plan, unfit, validate
 from instar.providers.kubernetes.package import KUBERNETES
+from instar.providers.traits import Traits
+from instar.providers.unfit import lacking
 from instar.workspace import MachineWorkspace
 
 CLUSTER = """\
@@ -226,14 +229,6 @@ ROWS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
             "261120"
         },
     ),
-    "a role by name": (
-        {"more": "uses: [db/main, 'db/main:reader']"},
-        {
-            "'db/main:reader'": f"{IN}.uses: provider 'kubernetes' finds the first role of 'db/main:reader' by name "
-            "alone; say the "
-            "role's address in 'config'"
-        },
-    ),
 }
 
 
@@ -296,7 +291,7 @@ environments:
   prod:
     provider: kubernetes
     kubernetes: {namespace: shop, registry: registry.example/shop, gateway: {name: public}}
-    listen: {web: {https: [shop.example]}, db: internal}
+    listen: {web: {https: [shop.example]}, db: '0.0.0.0:5432'}
     roles: {db: {volumes: [{name: main-, path: /data}]}}
   dev:
     listen: {web: 127.0.0.1:8081, db: internal}
@@ -307,8 +302,8 @@ IN_LAYERS = [
     "TCPRoute: leave 'kubernetes.gateway' away, and it is a Service of the cluster",
     "7:15: defaults.access_log: 'access_log' is the gateway's matter: it sees the requests, and has a log of its own; "
     "remove it",
-    "12:48: environments.prod.listen.db: provider 'kubernetes' does not reach a role by its name alone ('db: "
-    "internal'); write an address or a name",
+    "12:48: environments.prod.listen: an address of the door 'db' ('0.0.0.0:5432') is of one machine; give it a "
+    "name: '{https: […]}'",
     "13:35: environments.prod.roles.db.volumes.name: the name of the volume 'main-' ends with '-', and no object's "
     "there does; name it otherwise",
 ]
@@ -322,6 +317,22 @@ OF_LOCAL = [
 def test_what_stands_in_a_layer_is_told_where_it_stands(workspace: MachineWorkspace, tmp_path: Path, verb: str) -> None:
     (file := tmp_path / "instar.yaml").write_text(LAYERED)
     assert told(verb, workspace, file, "prod") == IN_LAYERS + (OF_LOCAL if verb == "validate" else [])
+
+
+def test_a_role_that_is_internal_may_speak_tcp_behind_a_gateway(workspace: MachineWorkspace, tmp_path: Path) -> None:
+    (file := tmp_path / "instar.yaml").write_text(LAYERED.replace("'0.0.0.0:5432'", "internal"))
+    assert told("deploy", workspace, file, "prod") == IN_LAYERS[1:2] + IN_LAYERS[3:]
+
+
+def test_roles_are_found_by_name_where_a_provider_says_so() -> None:
+    settings = Settings(provider="own", doors={"db": Door(internal=True)})
+    own = EnvironmentId(service="shop", name="prod")
+    uses = ("db/main", "db/main:reader")
+    assert not list(lacking(Traits(finds_names=True, finds_roles=True), own, settings, uses))
+    door, role = lacking(Traits(finds_names=True), own, settings, uses)
+    assert door.told.startswith("provider 'own' does not reach a role by its name alone ('db: internal')")
+    assert role.path == (*IN.split("."), "uses", 1)
+    assert role.told.startswith("provider 'own' finds the first role of 'db/main:reader' by name alone")
 
 
 @pytest.mark.parametrize("verb", ["deploy --plan", "deploy"])

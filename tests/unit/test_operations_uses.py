@@ -113,6 +113,28 @@ def test_a_service_without_roles_has_none_to_use(workspace: SimulatedWorkspace) 
     assert "has no such role; there is 'redis/dev' alone" in said
 
 
+def test_a_role_is_called_as_its_engine_calls_it(
+    workspace: SimulatedWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_roles(workspace, api=9000)
+    monkeypatch.setattr(workspace, "provider_package", lambda name: KUBERNETES)
+    section = {"namespace": "ns", "registry": "registry.example/redis"}
+    doors = {"api": Door(internal=True)}
+    there = Settings(provider="kubernetes", doors=doors, provider_settings=section)
+    with workspace.ledger.transaction():
+        workspace.ledger.save_settings(REDIS, there)
+    own = Environment(name="dev", provider="kubernetes", uses=("redis/dev:api",), provider_settings=section)
+    (used,) = uses_of(workspace, "worker", own)
+    assert used == Used(environment="redis/dev", port=9000, at="redis-dev--api.ns.svc:80", role="api")
+    assert used.variables == {"REDIS_API_HOST": "redis-dev--api.ns.svc", "REDIS_API_PORT": "80"}
+    behind = dataclasses.replace(there, doors={"api": Door()}, provider_settings={**section, "gateway": {"name": "g"}})
+    with workspace.ledger.transaction():
+        workspace.ledger.save_settings(REDIS, behind)
+    assert "it is behind a gateway, and has no Service beside its route; say 'kubernetes: {inside: true}'" in refused(
+        workspace, own
+    )
+
+
 def test_a_provider_that_finds_no_roles_refuses_them(
     workspace: SimulatedWorkspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

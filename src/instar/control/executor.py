@@ -248,12 +248,12 @@ class Executor:
             self._ledger.record(NetworkRestored(), environment.id, environment.active)
 
     def _open_router(self, snapshot: Snapshot, release: Release) -> None:
-        self._provider.expose(release.of_role(release.role), (), wanted_plan(snapshot, release))
+        self._provider.expose(release, (), wanted_plan(snapshot, release))
 
     def _take_names(self, snapshot: Snapshot, release: Release) -> None:
         taken = self._ledger.names.take_expected(snapshot.environment.id)
         plan = wanted_plan(dataclasses.replace(snapshot, environment=taken), release)
-        self._provider.expose(release.of_role(release.role), (), plan)
+        self._provider.expose(release, (), plan)
 
     def _attach(self, snapshot: Snapshot, action: actions.Attach) -> None:
         self._report.launched(snapshot, moves=False)

@@ -286,6 +286,11 @@ class Settings:
         """Requests have a way to it: an address or a name."""
         return bool(self.listen or self.names.sites or self.internal)
 
+    @property
+    def internal_roles(self) -> tuple[str, ...]:
+        """The roles, besides the first, that are reached by their names alone."""
+        return tuple(sorted(key for key, door in self.doors.items() if door.internal))
+
     def of_role(self, role: str) -> Settings:
         """Return what holds for one role of a release; what is said of no role holds for it."""
         own = self.roles.get(role)

@@ -45,16 +45,15 @@ def _used(workspace: Workspace, own: EnvironmentId, environment: Environment, wo
         trouble, advice = _trouble_of_role(workspace, environment.provider, state, release, role)
         if trouble is not None:
             raise Refused(f"cannot deploy '{own}': it uses '{word}', {trouble}", hint=advice)
-        return Used(environment=where, port=release.services[role].port or 0, role=role)
-    port = release.service.port
+    port = release.services[role].port if role else release.service.port
     if port is None:
         raise Refused(
             f"cannot deploy '{own}': it uses '{word}', whose service has no port",
             hint="give it one ('service.port'), or take it out of 'uses'",
         )
     package = workspace.provider_package(environment.provider)
-    at = address_inside_of(package, Settings.of(environment), state.id, state.settings)
-    return Used(environment=word, port=port, at=at)
+    at = address_inside_of(package, Settings.of(environment), state.id, state.settings, role or None)
+    return Used(environment=where, port=port, at=at, role=role or None)
 
 
 def _trouble(workspace: Workspace, state: EnvironmentState | None, provider: str) -> str | None:

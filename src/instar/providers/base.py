@@ -272,8 +272,8 @@ class Provider(Protocol):
         """
 
     def expose(self, release: Release, groups: Sequence[Instance], plan: RouterPlan | None = None) -> None:
-        """Have ``plan`` in force, if there is one, without losing a request; make ``groups`` of ``release`` known with
-        weight 0. Those that were exposed stay as they are.
+        """Have ``plan`` in force, if there is one, for ``release`` with all of its roles, without losing a request;
+        make ``groups`` of ``release`` known with weight 0. Those that were exposed stay as they are.
 
         Raises RouterError when requests can't get to them; nothing that has traffic is touched.
         """

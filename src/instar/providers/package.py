@@ -136,10 +136,12 @@ class ProviderPackage(Protocol):
         first one first; ``known`` the environments that there are, as far as that is known. Raises Refused for settings
         that no definition could have said. A package that refuses nothing so may lack this."""
 
-    def address_inside(self, own: Settings, environment: EnvironmentId, settings: Settings) -> str:
+    def address_inside(
+        self, own: Settings, environment: EnvironmentId, settings: Settings, role: str | None = None
+    ) -> str:
         """Return by which name and port ("api-dev.shop.svc:80") instances of an environment that is set as ``own`` find
-        ``environment``, which is set as ``settings``; Raises Refused where there is none. A package whose provider
-        names it to instances itself may lack this."""
+        ``environment``, which is set as ``settings``, or another ``role`` of it than the first; Raises Refused where
+        there is none. A package whose provider names it to instances itself may lack this."""
 
     @property
     def documents(self) -> Mapping[str, Document]:
@@ -162,8 +164,8 @@ def release_settings_of(package: ProviderPackage, settings: Settings) -> Mapping
 
 
 def address_inside_of(
-    package: ProviderPackage, own: Settings, environment: EnvironmentId, settings: Settings
+    package: ProviderPackage, own: Settings, environment: EnvironmentId, settings: Settings, role: str | None = None
 ) -> str | None:
     """Return what a package says of it; None where it says nothing."""
-    found: Callable[[Settings, EnvironmentId, Settings], str] | None = getattr(package, "address_inside", None)
-    return None if found is None else found(own, environment, settings)
+    found: Callable[..., str] | None = getattr(package, "address_inside", None)
+    return None if found is None else found(own, environment, settings, *([role] if role is not None else []))

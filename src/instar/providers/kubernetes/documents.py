@@ -19,8 +19,9 @@ from instar.providers.kubernetes.doors import NONE
 from instar.providers.kubernetes.exposure import exposed
 from instar.providers.kubernetes.kinds import ROUTE, SECRET, SERVICE, Kind
 from instar.providers.kubernetes.kubeconfig import find_config
-from instar.providers.kubernetes.names import INSIDE, Names
+from instar.providers.kubernetes.names import Names
 from instar.providers.kubernetes.objects import anchor, claim, group_objects
+from instar.providers.kubernetes.parts import Parts
 from instar.providers.kubernetes.pod import Order
 from instar.providers.kubernetes.policy import policies
 from instar.providers.kubernetes.rights import roles, routes_role
@@ -131,14 +132,14 @@ def _doors(names: Names, place: Place, planned: PlannedEnvironment) -> Iterator[
         for name, ports, role in found
         if ports is not None and ports.door in open_
     }
-    inside = place.gateway is not None and place.inside
+    inside, parts = place.gateway is not None and place.inside, Parts(names, place)
     doors = NONE.planned(plan, lambda group, port: None, inside=inside).exposing(serving)
     doors = doors.routing(dict.fromkeys(serving, 100))
     if place.gateway is None or inside:
-        doors = doors.showing(shown_ports(release.service))
+        doors = doors.showing(shown_ports(release))
     for part, door in doors.parts.items():
-        if place.gateway is None or part == INSIDE:
-            yield _typed(SERVICE, selecting_service(door, names))
+        if place.gateway is None or parts.kind(part) == SERVICE:
+            yield _typed(SERVICE, selecting_service(door, names, part))
         else:
             yield _typed(ROUTE, route(door, names, place.gateway, part))
 

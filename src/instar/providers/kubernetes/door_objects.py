@@ -8,7 +8,7 @@ nobody knows, wherever whoever wrote was killed. Each is applied to the very ver
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -19,8 +19,9 @@ from instar.providers.kubernetes.door import Door
 from instar.providers.kubernetes.doors import FIRST, Doors, write_order
 from instar.providers.kubernetes.fence import Fence
 from instar.providers.kubernetes.kinds import ROUTE, SERVICE, SLICE, Kind
-from instar.providers.kubernetes.names import INSIDE, Names
-from instar.providers.kubernetes.route import further_parts, read_route, require_settled, route, said_otherwise
+from instar.providers.kubernetes.names import Names
+from instar.providers.kubernetes.parts import Parts
+from instar.providers.kubernetes.route import read_route, require_settled, route, said_otherwise
 from instar.providers.kubernetes.selecting import read_service, require_selected, selecting_service
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.sight import Sights
@@ -47,34 +48,41 @@ class Standing:
 class DoorObjects:
     """Of one environment."""
 
-    def __init__(self, api: Api, names: Names, place: Place, fence: Fence, sights: Sights) -> None:
+    def __init__(
+        self, api: Api, names: Names, place: Place, fence: Fence, sights: Sights, wanted: Collection[str] = ()
+    ) -> None:
+        """``wanted``: the keys of the doors that it is to have besides the first."""
         self._api = api
         self._names = names
         self._place = place
         self._fence = fence
         self._sights = sights
-        self._first_kind = SERVICE if place.gateway is None else ROUTE
+        self._wanted = wanted
+        self._parts = Parts(names, place)
 
     def find(self) -> Standing | None:
         """Return what is there; None where there is nothing."""
         first = self._find(FIRST)
         if first is None:
             return None
-        parts = tuple(further_parts(first)) if self._place.gateway is not None else ()
+        parts = tuple(self._parts.further(first))
         more = zip(parts, at_once(self._find, parts, at_most=_AT_ONCE), strict=True)
         return self._standing({FIRST: first, **{part: one for part, one in more if one is not None}})
 
     def kind(self, part: str) -> Kind:
-        return SERVICE if part == INSIDE else self._first_kind
+        return self._parts.kind(part)
+
+    def name(self, part: str) -> str:
+        return self._parts.name(part)
 
     def named(self, part: str) -> str:
         """Return how people are told of a part."""
-        return f"{self.kind(part).name} {self._names.route_of(part)}"
+        return f"{self.kind(part).name} {self.name(part)}"
 
     def made(self, part: str, door: Door) -> Object:
         gateway = self._place.gateway
-        if gateway is None or part == INSIDE:
-            return selecting_service(door, self._names)
+        if gateway is None or self.kind(part) == SERVICE:
+            return selecting_service(door, self._names, part)
         return route(door, self._names, gateway, part)
 
     def admit(self, standing: Standing | None) -> None:
@@ -103,7 +111,7 @@ class DoorObjects:
         gone = found.keys() - after.parts.keys()
         for part in gone:
             self._fence.admit(found[part])
-            self._api.delete(self.kind(part), self._place.namespace, self._names.route_of(part), only=found.pop(part))
+            self._api.delete(self.kind(part), self._place.namespace, self.name(part), only=found.pop(part))
         if more != after.first.more:
             found[FIRST] = self._apply(FIRST, after.first, found)
         return self._standing(found)
@@ -120,26 +128,31 @@ class DoorObjects:
         known = {} if standing is None else standing.found
         for part in sorted(known, reverse=True):
             self._fence.admit(known[part])
-            name = self._names.route_of(part)
+            name = self.name(part)
             self._api.delete(self.kind(part), self._place.namespace, name, only=known[part])
-        if self._place.gateway is not None:
-            for kind, found in self._strays():
-                self._fence.admit(found)
-                self._api.delete(kind, self._place.namespace, str(found["metadata"]["name"]), only=found)
+        for kind, found in self._strays(known):
+            self._fence.admit(found)
+            self._api.delete(kind, self._place.namespace, str(found["metadata"]["name"]), only=found)
 
-    def _strays(self) -> Iterator[tuple[Kind, Object]]:
-        """Yield the environment's routes that are there yet, as far as they may be listed, and its Service. What has
-        its labels and a name that Instar gives to none is somebody else's: anybody can write labels."""
+    def _strays(self, known: Collection[str]) -> Iterator[tuple[Kind, Object]]:
+        """Yield the environment's routes that are there yet, as far as they may be listed, and the Services that it can
+        have, but those that were ``known``. What has its labels and a name that Instar gives to none is somebody
+        else's: anybody can write labels."""
+        if self._place.gateway is not None:
+            yield from ((ROUTE, one) for one in self._routes())
+        for part in (one for one in self._parts.services(self._wanted) if one not in known):
+            service = self._api.find(SERVICE, self._place.namespace, self.name(part))
+            if service is not None and self._names.owns(service):
+                yield SERVICE, service
+
+    def _routes(self) -> Iterator[Object]:
         try:
             routes = self._api.list(ROUTE, self._place.namespace, self._names.labels)
         except ProviderError as error:
             if error.retry_after_s is not None:
                 raise
             routes = ()
-        yield from ((ROUTE, one) for one in routes if self._names.is_route(str(one["metadata"]["name"])))
-        service = self._api.find(SERVICE, self._place.namespace, self._names.route_of(INSIDE))
-        if service is not None and self._names.owns(service):
-            yield SERVICE, service
+        yield from (one for one in routes if self._names.is_route(str(one["metadata"]["name"])))
 
     def turned(self, before: Standing | None, standing: Standing) -> tuple[str, ...]:
         """Return which Services lead to another group than ``before``."""
@@ -174,12 +187,12 @@ class DoorObjects:
     def _require_led(self, part: str, door: Door, *, needs_pods: bool) -> None:
         """Raise RouterUnreachable as long as a Service leads to pods that it does not select."""
         if self.kind(part) == SERVICE and door.weights:
-            labels = {"kubernetes.io/service-name": self._names.route_of(part)}
+            labels = {"kubernetes.io/service-name": self.name(part)}
             slices = self._api.list(SLICE, self._place.namespace, labels)
-            require_selected(self._names.route_of(part), slices, door.weights, needs_pods=needs_pods)
+            require_selected(self.name(part), slices, door.weights, needs_pods=needs_pods)
 
     def _find(self, part: str) -> Object | None:
-        found = self._api.find(self.kind(part), self._place.namespace, self._names.route_of(part))
+        found = self._api.find(self.kind(part), self._place.namespace, self.name(part))
         if found is not None:
             self._names.require_own(self.kind(part).name, found)
         return found
@@ -193,11 +206,13 @@ class DoorObjects:
 
     def _keys(self, found: Mapping[str, Object]) -> Mapping[str, str]:
         """Return of which door each part is, as the first one says."""
-        known = further_parts(found[FIRST]) if self._place.gateway is not None else {}
+        known = self._parts.further(found[FIRST])
         return {part: known.get(part, "") for part in found}
 
     def _door(self, part: str, found: Object, key: str) -> Door:
-        return read_route(found, key) if self.kind(part) == ROUTE else read_service(found, key)
+        if self.kind(part) == ROUTE:
+            return read_route(found, key)
+        return read_service(found, key, self._parts.further(found) if part == FIRST else None)
 
     def _apply(self, part: str, door: Door, found: Mapping[str, Object]) -> Object:
         try:
@@ -226,7 +241,7 @@ class DoorObjects:
 
     def _newer(self, part: str, found: Object, deadline: Deadline) -> Object:
         """Return a part as it is when somebody has written to it, or after a moment. Raises RouterError."""
-        soon, name = Deadline.after(_LOOK_S), self._names.route_of(part)
+        soon, name = Deadline.after(_LOOK_S), self.name(part)
         if self.kind(part) == ROUTE:  # of a Service other objects say what is in force
             version, within_s = found["metadata"].get("resourceVersion") or "", min(_WATCHED_S, deadline.left_s)
             for what, seen in self._api.watch(self.kind(part), self._place.namespace, version, within_s, name=name):

@@ -14,7 +14,7 @@ from typing import Final
 from instar.errors import RouterError
 from instar.frozen import dataclass
 from instar.providers.kubernetes.door import Backend, Door
-from instar.providers.kubernetes.names import INSIDE, door_part, group_numbers
+from instar.providers.kubernetes.names import door_part, group_numbers, inside_key, is_inside, role_keys
 from instar.providers.kubernetes.sites import Piece, pieces_of
 from instar.providers.router_plan import RouterPlan
 
@@ -43,12 +43,12 @@ class Doors:
         leading part, it is that: neither has a group all of its traffic then, nor is it rid of it."""
         found = {name: one for door in self.leads.values() for name, one in door.backends.items()}
         said = {name: one.weight for name, one in found.items()}
-        for door in (one for name, one in self.parts.items() if name != INSIDE):
+        for door in (one for name, one in self.parts.items() if not is_inside(name)):
             for name, one in door.backends.items():
                 if name in said and one.weight != said[name]:
                     found[name] = replace(found[name], weight=one.weight)
-        inside = self.parts[INSIDE].weights if INSIDE in self.parts else {}
-        for name, weight in inside.items():
+        inside = [door.weights for part, door in self.parts.items() if is_inside(part)]
+        for name, weight in (one for weights in inside for one in weights.items()):
             if name in said and not said[name]:  # the Service leads to it yet, whatever its share of the routes
                 found[name] = replace(found[name], weight=weight)
         return found
@@ -59,10 +59,11 @@ class Doors:
 
     def agree(self, wanted: Collection[str], *, inside: bool) -> bool:
         """Tell whether all parts that the first one names are there, of one plan, one of each door that is ``wanted``
-        at least (what the first one says may be removed), and a Service if there is to be one."""
-        if inside != (INSIDE in self.parts) or any(one.is_wiped for one in self.parts.values()):
+        at least (what the first one says may be removed), and Services beside them if there are to be."""
+        beside = map(inside_key, (FIRST, *role_keys(wanted)) if inside else ())
+        if any(one.is_wiped for one in self.parts.values()) or (not inside and any(map(is_inside, self.parts))):
             return False
-        if not {FIRST, *wanted} <= {one.key for one in self.parts.values()}:
+        if not {FIRST, *wanted, *beside} <= {one.key for one in self.parts.values()}:
             return False
         known = {FIRST: FIRST, **self.first.more}
         return known.keys() <= self.parts.keys() and {one.plan for one in self.parts.values()} == {self.first.plan}
@@ -73,13 +74,13 @@ class Doors:
 
     def ports(self, group: str) -> Mapping[str, int]:
         """Return the ports of a group by the doors that lead to it."""
-        found = (door for name, door in self.parts.items() if name != INSIDE)
+        found = (door for name, door in self.parts.items() if not is_inside(name))
         return {door.key: door.backends[group].port for door in found if group in door.backends}
 
     def planned(self, plan: RouterPlan, find_port: Callable[[str, str], int | None], *, inside: bool = False) -> Doors:
         """Return them as ``plan`` has them, with the groups that they have. ``find_port``: the number of a port of a
         group by its name, None where it has none: a door that is new leads to groups that are there already.
-        ``inside``: there is a Service beside the routes."""
+        ``inside``: there is a Service of each role beside the routes."""
         kept: dict[str, Door] = {}
         timeouts = {FIRST: plan.request_timeout_ms, **{one.key: one.request_timeout_ms for one in plan.doors}}
         for key, pieces in pieces_of(plan.names, {one.key: one.sites for one in plan.doors}, plan.expected).items():
@@ -95,8 +96,9 @@ class Doors:
                     request_timeout_ms=timeouts.get(key, 0),
                     maintenance=None if piece.redirect else self.first.maintenance,
                 )
-        if inside:
-            kept[INSIDE] = replace(self.parts.get(INSIDE, Door(key=INSIDE)), plan=plan.fingerprint)
+        for key in map(inside_key, (FIRST, *role_keys(one.key for one in plan.doors)) if inside else ()):
+            part = door_part(key)
+            kept[part] = replace(self.parts.get(part, Door(key=key)), plan=plan.fingerprint)
         return Doors(parts=kept)._with_ports(find_port)._aligned()
 
     def _with_ports(self, find_port: Callable[[str, str], int | None]) -> Doors:
@@ -119,17 +121,28 @@ class Doors:
         }
         return Doors(parts=parts)._aligned()
 
-    def showing(self, ports: Mapping[str, int]) -> Doors:
-        """Return them with these further ports of the Service, if there is one. Behind a gateway the first part is no
-        Service, and shows none."""
-        part = INSIDE if INSIDE in self.parts else FIRST
-        return Doors(parts={**self.parts, part: replace(self.parts[part], ports=ports)})
+    def as_services(self) -> Doors:
+        """Return them as Services can say them, which are reached by their own names alone, whatever they lead to."""
+        parts = self.parts.items()
+        return Doors(
+            parts={name: replace(one, hosts=(), paths=Door().paths, request_timeout_ms=0) for name, one in parts}
+        )
+
+    def showing(self, ports: Mapping[str, Mapping[str, int]]) -> Doors:
+        """Return them with these further ports, by door, of the Services that there are. Behind a gateway those are
+        beside the routes, and a route shows none."""
+        beside = any(map(is_inside, self.parts))
+        shown = {(inside_key(key) if beside else key): those for key, those in ports.items()}
+        each = self.parts.items()
+        return Doors(
+            parts={name: replace(one, ports=shown[one.key]) if one.key in shown else one for name, one in each}
+        )
 
     def routing(self, weights: Mapping[str, int]) -> Doors:
         """Return them with these weights, and none for any other group. Raises RouterError for one that is unknown."""
         if unknown := sorted(weights.keys() - self.backends.keys()):
             raise RouterError(f"cannot route to '{unknown[0]}': it is not exposed")
-        parts = {name: door if name == INSIDE else door.routing(weights) for name, door in self.parts.items()}
+        parts = {name: door if is_inside(name) else door.routing(weights) for name, door in self.parts.items()}
         return Doors(parts=parts)._aligned()
 
     def without(self, names: Sequence[str]) -> Doors:
@@ -139,7 +152,7 @@ class Doors:
         """Return them with these groups alone, at these ports by door, each with the weight that it has."""
         found = {
             name: door
-            if name == INSIDE
+            if is_inside(name)
             else door.at({group: those[door.key] for group, those in ports.items() if door.key in those})
             for name, door in self.parts.items()
         }
@@ -151,7 +164,7 @@ class Doors:
     def maintained(self, to: tuple[str, int] | None) -> Doors:
         return Doors(
             parts={
-                name: door if door.redirect or name == INSIDE else replace(door, maintenance=to)
+                name: door if door.redirect or is_inside(name) else replace(door, maintenance=to)
                 for name, door in self.parts.items()
             }
         )
@@ -159,29 +172,27 @@ class Doors:
     def _aligned(self) -> Doors:
         """Return them with parts that say of groups what those say that lead."""
         leads = self.leads
-        parts = {
-            name: self._led(name, door, leads.get(door.key.partition(".")[0])) for name, door in self.parts.items()
-        }
+        parts = {name: self._led(name, door, leads.get(_role(door.key))) for name, door in self.parts.items()}
         parts[FIRST] = replace(self.first, more={name: one.key for name, one in sorted(parts.items()) if name})
         return Doors(parts=parts)
 
-    def _selecting(self, door: Door) -> Door:
-        """Return the Service's part: it selects the group that it does for as long as that has traffic, and then the
-        one that has most of it: a canary's steps have no part in it."""
-        weights = self.first.weights
+    def _selecting(self, door: Door, lead: Door) -> Door:
+        """Return a Service's part beside the routes of its role, of which ``lead`` is the first: it selects the group
+        that it does for as long as that has traffic, and then the one that has most of it: a canary's steps have no
+        part in it."""
+        weights = lead.weights
         chosen = next((name for name in door.weights if name in weights), None)
         chosen = chosen or max(sorted(weights), key=lambda name: weights[name], default=None)
         backends = {
-            name: Backend(port=one.port, weight=100 if name == chosen else 0)
-            for name, one in self.first.backends.items()
+            name: Backend(port=one.port, weight=100 if name == chosen else 0) for name, one in lead.backends.items()
         }
         return replace(door, backends=backends)
 
     def _led(self, name: str, door: Door, lead: Door | None) -> Door:
-        if name == INSIDE:
-            return self._selecting(door)
         if name == FIRST or lead is None:
             return door
+        if is_inside(name):
+            return self._selecting(door, lead)
         of_door = self.parts.get(door_part(door.key), door)  # of several parts of a door, the first one's groups
         backends = {
             group: replace(one, weight=lead.backends[group].weight)
@@ -228,7 +239,13 @@ def _may_lose(
 
 
 def _leads(name: str, door: Door) -> bool:
-    return "." not in door.key and name == door_part(door.key) and name != INSIDE
+    return "." not in door.key and name == door_part(door.key) and not is_inside(name)
+
+
+def _role(key: str) -> str:
+    """Return whose door it is: "" of the first role, also of what is beside its routes."""
+    role, _, port = key.partition(".")
+    return port if is_inside(key) else role
 
 
 def placed(key: str, before: Mapping[str, Door], pieces: Sequence[Piece]) -> Iterator[tuple[str, Piece]]:

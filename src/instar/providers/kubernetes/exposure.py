@@ -10,7 +10,7 @@ from instar.model.release import Release
 from instar.providers.doors import Ports
 from instar.providers.kubernetes.door import Backend
 from instar.providers.kubernetes.doors import FIRST, NONE, Doors, Exposed, placed
-from instar.providers.kubernetes.names import INSIDE
+from instar.providers.kubernetes.names import door_part, inside_key, role_keys
 from instar.providers.kubernetes.route import asked_path
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.sites import pieces_of
@@ -30,14 +30,14 @@ def parts_of(settings: Settings, place: Place, there: Callable[[], Doors | None]
     """Yield the parts that an environment is to have, as many of each door as it takes, by the names that they get
     beside those that are ``there``, which is asked when the first one is."""
     if place.gateway is None:
-        yield FIRST
+        yield from map(door_part, (FIRST, *settings.doors))
         return
     known = there() or NONE
     for key, found in pieces_of(settings.names, {key: door.sites for key, door in settings.doors.items()}).items():
         before = {name: door for name, door in known.parts.items() if door.key == key}
         yield from (name for name, _ in placed(key, before, found))
     if place.inside:
-        yield INSIDE
+        yield from map(door_part, map(inside_key, (FIRST, *role_keys(settings.doors))))
 
 
 def targets(doors: Doors | None) -> tuple[RoutedTarget, ...]:

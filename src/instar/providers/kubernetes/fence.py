@@ -25,9 +25,9 @@ from instar.errors import LeaseLost
 from instar.model.lease import HeldLease
 from instar.providers.kubernetes.answers import AlreadyExists, Changed
 from instar.providers.kubernetes.api import Api, Object
-from instar.providers.kubernetes.kinds import CONFIG_MAP, LEASE, ROUTE, SERVICE, VOLUME_CLAIM, Kind
-from instar.providers.kubernetes.names import ANCHOR, INSIDE, LEASE_NUMBER, PART, Names
-from instar.providers.kubernetes.route import further_parts
+from instar.providers.kubernetes.kinds import CONFIG_MAP, LEASE, VOLUME_CLAIM, Kind
+from instar.providers.kubernetes.names import ANCHOR, LEASE_NUMBER, PART, Names
+from instar.providers.kubernetes.parts import Parts
 from instar.providers.kubernetes.settings import Place
 
 _TRIES: Final = 5
@@ -125,16 +125,15 @@ class Fence:
         namespace, labels = self._place.namespace, self._names.labels
         yield from ((CONFIG_MAP, one) for one in self._api.list(CONFIG_MAP, namespace, {**labels, PART: ANCHOR}))
         yield from ((VOLUME_CLAIM, one) for one in self._api.list(VOLUME_CLAIM, namespace, labels))
-        kind = SERVICE if self._place.gateway is None else ROUTE
-        first = self._api.find(kind, namespace, self._names.route)
+        parts = Parts(self._names, self._place)
+        first = self._api.find(parts.kind(""), namespace, parts.name(""))
         if first is None or not self._names.owns(first):
             return
-        yield kind, first
-        for part in further_parts(first) if kind == ROUTE else ():
-            own_kind = SERVICE if part == INSIDE else kind
-            found = self._api.find(own_kind, namespace, self._names.route_of(part))
+        yield parts.kind(""), first
+        for part in parts.further(first):
+            found = self._api.find(parts.kind(part), namespace, parts.name(part))
             if found is not None and self._names.owns(found):
-                yield own_kind, found
+                yield parts.kind(part), found
 
     def _stamp(self, kind: Kind, found: Object | None, held: HeldLease) -> None:
         for last in (*[False] * (_TRIES - 1), True):

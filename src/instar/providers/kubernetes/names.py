@@ -3,13 +3,14 @@
 A group's objects begin with its id, SERVICE-ENVIRONMENT-RELEASE-K; the route and the Service of an environment, and its
 volumes, with SERVICE-ENVIRONMENT. The definition keeps both short enough for a host name (63 characters). Further
 routes of an environment are called SERVICE-ENVIRONMENT.PART: no name of a service or an environment has a dot in it.
+Nor has a Service's, which is a host name: further ones are called SERVICE-ENVIRONMENT--PART.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from instar.errors import ProviderError, Refused
@@ -55,8 +56,9 @@ ANCHOR: Final = "anchor"
 CONTAINER: Final = "service"  # of a pod, the only one
 _FORM: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 REDIRECTS: Final = "0-redirect"  # stands for a role: names whose requests are sent to another one
-INSIDE: Final = "0-inside"  # and this for the Service of an environment behind a gateway
+INSIDE: Final = "0-inside"  # and this for Services of an environment behind a gateway, "0-inside.ROLE" of a role
 OWN_PORT: Final = "own"  # of a Service of tcp: that of its pods
+_FURTHER: Final = "--"  # parts labels of a Service's name
 _DOOR: Final = f"(?:{_FORM.pattern}|0[0-9a-f]{{10}})"  # a label of a part, as _label makes it
 _OF_PART: Final = re.compile(
     rf"(?:(?:{_DOOR}|{REDIRECTS})(?:\.{_DOOR})?|0\.{_DOOR})(?:\.[1-9][0-9]{{0,3}})?|[1-9][0-9]{{0,3}}"
@@ -91,8 +93,19 @@ class Names:
         return _checked(f"{self.environment.service}-{self.environment.name}")
 
     def route_of(self, part: str) -> str:
-        """Return the name of a part of where its requests come in: "" is its first route, INSIDE a Service."""
-        return f"{self.route}.{part}" if part not in ("", INSIDE) else self.route
+        """Return the name of an HTTPRoute that is a part of where its requests come in: "" is the first one."""
+        return f"{self.route}.{part}" if part else self.route
+
+    def service_of(self, part: str) -> str:
+        """Return the name of a Service that is such a part: "" and INSIDE are the first one's, of no other part is it
+        the same, and none is called as a group is."""
+        further = part.removeprefix(INSIDE).removeprefix(".")
+        if not further:
+            return self.route
+        name = f"{self.route}{_FURTHER}{_FURTHER.join(map(_plain, further.split('.')))}"
+        if len(name) > LONGEST or environment_part(name) is not None:
+            name = f"{self.route}{_FURTHER}{_hashed(further)}"
+        return _checked(name)
 
     def is_route(self, name: str) -> bool:
         """Tell whether a name is one that a part of where its requests come in can have."""
@@ -151,8 +164,32 @@ def door_part(door: str, number: int = 1) -> str:
     return ".".join(labels)
 
 
+def inside_key(role: str) -> str:
+    """Return of which door the Service of a role is, as it were, behind a gateway; "" the first role."""
+    return f"{INSIDE}.{role}" if role else INSIDE
+
+
+def role_keys(doors: Iterable[str]) -> Iterator[str]:
+    """Yield the doors among ``doors`` that are of roles' own ports, besides the first: the roles."""
+    return (key for key in doors if key and "." not in key)
+
+
+def is_inside(part: str) -> bool:
+    """Tell whether a part of where requests come in is a Service beside routes."""
+    return part == INSIDE or part.startswith(f"{INSIDE}.")
+
+
 def _label(name: str) -> str:
-    return name if _FORM.fullmatch(name) else f"0{hashlib.sha256(name.encode()).hexdigest()[:10]}"
+    return name if _FORM.fullmatch(name) else _hashed(name)
+
+
+def _plain(label: str) -> str:
+    """Return a label in which nothing is what parts labels of a Service's name."""
+    return label if _FURTHER not in label else _hashed(label)
+
+
+def _hashed(name: str) -> str:
+    return f"0{hashlib.sha256(name.encode()).hexdigest()[:10]}"
 
 
 def job_name(group: Instance) -> str:

@@ -35,6 +35,7 @@ class KubernetesPackage:
         scales=True,
         judges=True,
         finds_names=True,
+        finds_roles=True,
         sees_sessions=False,
         patience_s=120.0,  # a gateway asks an API server that was away for it again after up to 40 s
     )
@@ -56,10 +57,12 @@ class KubernetesPackage:
 
         return unfit(environment, settings, services, known)
 
-    def address_inside(self, own: Settings, environment: EnvironmentId, settings: Settings) -> str:
+    def address_inside(
+        self, own: Settings, environment: EnvironmentId, settings: Settings, role: str | None = None
+    ) -> str:
         from instar.providers.kubernetes.selecting import address_inside
 
-        return address_inside(own, environment, settings)
+        return address_inside(own, environment, settings, role)
 
     @property
     def documents(self) -> Mapping[str, Document]:

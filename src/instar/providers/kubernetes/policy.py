@@ -108,7 +108,7 @@ def policies(environment: EnvironmentId, namespace: str) -> list[Mapping[str, An
     user = f"request.userInfo.username == 'system:serviceaccount:{namespace}:{_ACCOUNT}'"
     own_pods = pod_pattern(f"{environment.service}-{environment.name}")
     pods = f"request.name.matches('^({own_pods}|{AGENT}-.*)$')"
-    leads = f"{_SERVICE_OF}.matches('^{environment.service}-{environment.name}(-[0-9]+-[0-9]+)?$')"
+    leads = f"{_SERVICE_OF}.matches('^{environment.service}-{environment.name}(-[0-9]+-[0-9]+|--[a-z0-9-]+)?$')"
     behind = f"object{leads} || oldObject != null && oldObject{leads}"  # also of what is to be no Service's any more
     allowed = {"name": "others", "expression": f"!({user}) && !({_ENGINE})"}
     no_agent = {"name": "not-the-agent", "expression": f"!({_AGENT})"}

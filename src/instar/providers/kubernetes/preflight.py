@@ -27,11 +27,11 @@ from instar.providers.kubernetes.kinds import (
     ROUTE,
     RULES_REVIEW,
     SECRET,
-    SERVICE,
     VOLUME_CLAIM,
     Kind,
 )
-from instar.providers.kubernetes.names import INSIDE, Names
+from instar.providers.kubernetes.names import Names
+from instar.providers.kubernetes.parts import Parts
 from instar.providers.kubernetes.refusals import unfit
 from instar.providers.kubernetes.rights import NEEDED, SNAPSHOTS, Right
 from instar.providers.kubernetes.settings import Place
@@ -273,15 +273,14 @@ def _require_gateway(api: _Patient, gateway: tuple[str, str]) -> None:
 
 def _require_free(api: _Patient, names: Names, place: Place, part: str) -> None:
     """The route's name is ours, or nobody's."""
-    kind = SERVICE if place.gateway is None or part == INSIDE else ROUTE
-    found = api.find(kind, place.namespace, names.route_of(part))
+    kind, name = Parts(names, place).kind(part), Parts(names, place).name(part)
+    found = api.find(kind, place.namespace, name)
     if found is not None and names.ledger:
         names.require_own(kind.name, found)
         require_nobody_else(found, kind.name)
     elif found is not None:
         raise Refused(
-            f"cannot use the {kind.name} '{place.namespace}/{names.route_of(part)}': it is there already, and not "
-            "Instar's",
+            f"cannot use the {kind.name} '{place.namespace}/{name}': it is there already, and not Instar's",
             hint="it was left as it is; name the environment otherwise, or move that object away",
         )
 

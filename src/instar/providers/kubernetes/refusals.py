@@ -15,7 +15,7 @@ from instar.model.definition import Service
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
 from instar.model.requests import Requests
-from instar.providers.kubernetes.names import environment_part
+from instar.providers.kubernetes.names import Names, door_part, environment_part
 from instar.providers.kubernetes.network import unreachable
 from instar.providers.kubernetes.route import MOST_ROUTES
 from instar.providers.kubernetes.selecting import SHOWN_PORT
@@ -47,19 +47,23 @@ def unfit(
     yield from _unfit_names(environment, settings)
     yield from _unfit_volumes(services)
     yield from _matters_of_gateway(own, settings)
-    yield from _unfit_doors(own, settings, place)
+    yield from _unfit_doors(own, environment, settings, place)
     yield from _unfit_network(own, settings, known)
     yield from _unfit_rollout(own, settings, place)
     for role, service in services.items():
-        yield from _behind_gateway(role, service) if place.gateway is not None else _without_gateway(role, service)
+        if place.gateway is None:
+            yield from _without_gateway(role, service)
+        elif role not in settings.internal_roles:
+            yield from _behind_gateway(role, service)
     if place.gateway is None and any(service.port is not None for service in services.values()):
         yield from _unshared(own, environment, settings, place)
     yield from _unfit_section((*own, "kubernetes"), settings)
 
 
-def inner_names(environment: EnvironmentId, place: Place) -> tuple[str, ...]:
-    """Return by which names a Service is reached in its cluster."""
-    name = f"{environment.service}-{environment.name}.{place.namespace}.svc"
+def inner_names(environment: EnvironmentId, place: Place, door: str = "") -> tuple[str, ...]:
+    """Return by which names the Service of a door is reached in its cluster, where there is no gateway."""
+    service = Names(environment=environment, ledger="").service_of(door_part(door))
+    name = f"{service}.{place.namespace}.svc"
     return (name, f"{name}.cluster.local")
 
 
@@ -126,20 +130,17 @@ def _matters_of_gateway(own: Path, settings: Settings) -> Iterator[Unfit]:
     yield from _when(names.client_ca, told, *own, "listen", "client_ca")
 
 
-def _unfit_doors(own: Path, settings: Settings, place: Place) -> Iterator[Unfit]:
+def _unfit_doors(own: Path, environment: EnvironmentId, settings: Settings, place: Place) -> Iterator[Unfit]:
     for address in settings.listen:
         told = f"an address ('{address}') is of one machine; name it in 'listen'"
         yield from _when(True, told, *own, "listen", word=address)
     for key, door in settings.doors.items():
-        name, where = key.lstrip("."), (*own, "listen")
-        told = "without 'kubernetes.gateway' its port is reached inside the cluster, by the number that it has"
-        first = next(iter((*door.listen, *door.sites)), None)
-        if place.gateway is None and not door.internal:
-            yield Unfit(path=where, told=f"a door besides the first ('{name}') has no route: {told}", word=first)
-            continue
+        name, advice = key.lstrip("."), "give it a name: '{https: […]}'"
+        if place.gateway is None:
+            advice = f"give it the name of its Service: '{{http: [{inner_names(environment, place, key)[0]}]}}'"
         for address in door.listen:
-            told = f"an address of the door '{name}' ('{address}') is of one machine; give it a name: '{{https: […]}}'"
-            yield Unfit(path=where, told=told, word=address)
+            told = f"an address of the door '{name}' ('{address}') is of one machine; {advice}"
+            yield Unfit(path=(*own, "listen"), told=told, word=address)
     count = sum(map(len, pieces_of(settings.names, {key: one.sites for key, one in settings.doors.items()}).values()))
     told = f"its names and paths need {count} routes, and {MOST_ROUTES} is the most that an environment has"
     yield from _when(place.gateway is not None and count > MOST_ROUTES, told, *own, "listen")
@@ -170,6 +171,10 @@ def _unfit_rollout(own: Path, settings: Settings, place: Place) -> Iterator[Unfi
     )
     unseen = analysis is not None and place.prometheus is None and not analysis.checks
     yield from _when(unseen, told, *own, "rollout", "analysis")
+    counts = analysis is not None and place.prometheus is not None and place.gateway is not None
+    for role in settings.internal_roles if counts else ():
+        told = f"the role '{role}' is 'internal': no gateway counts what it is asked, and 'rollout.analysis' would wait"
+        yield Unfit(path=(*own, "listen", role), told=f"{told}; give it a name, or take 'analysis' away")
 
 
 def _behind_gateway(role: str, service: Service) -> Iterator[Unfit]:
@@ -191,11 +196,15 @@ def _unshared(own: Path, environment: EnvironmentId, settings: Settings, place: 
     told = "without a gateway a Service selects one release at a time: a canary needs 'kubernetes.gateway'"
     yield from _when(canary, told, *own, "rollout", "strategy")
     yield from _when(settings.preview, "a preview needs 'kubernetes.gateway'", *own, "preview")
-    inner = inner_names(environment, place)
     of_doors = {site for door in settings.doors.values() for site in door.sites}
-    for site in (one for one in settings.names.sites if one not in inner and one not in of_doors):
-        told = f"it is reached in the cluster alone, as 'listen: {{http: [{inner[0]}]}}', and not as '{site}'"
-        yield Unfit(path=(*own, "listen"), told=f"without 'kubernetes.gateway' {told}", word=site)
+    first = tuple(site for site in settings.names.sites if site not in of_doors)
+    for key, sites in {"": first, **{key: door.sites for key, door in settings.doors.items()}}.items():
+        inner, door = inner_names(environment, place, key), key.lstrip(".")
+        named, whose = f"{{http: [{inner[0]}]}}", f"the door '{door}'" if door else "it"
+        for site in (one for one in sites if one not in inner or one in settings.names.redirect):
+            shown = f"{{{door}: {named}}}" if door else named
+            told = f"{whose} is reached in the cluster alone, as 'listen: {shown}', and not as '{site}'"
+            yield Unfit(path=(*own, "listen"), told=f"without 'kubernetes.gateway' {told}", word=site)
 
 
 def _ends_wrong(name: str) -> bool:

@@ -1,5 +1,5 @@
-"""The environment's Service, reached in the cluster alone, selects the pods of one group: without a Gateway it is where
-all requests come in, behind one it is what others find by name.
+"""An environment's Services, reached in the cluster alone, each select the pods of one group: without a Gateway they
+are its doors, behind one they are what others find by name.
 """
 
 from __future__ import annotations
@@ -9,12 +9,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from instar.errors import Refused, RouterError, RouterUnreachable
-from instar.model.definition import Service
 from instar.model.environment import Settings
-from instar.model.release import EnvironmentId
+from instar.model.release import EnvironmentId, Release
 from instar.providers.kubernetes.annotations import annotation_json, whole
 from instar.providers.kubernetes.door import Backend, Door
-from instar.providers.kubernetes.names import EXPOSED, GROUP, OWN_PORT, PLAN, PORTS, Names, port_name
+from instar.providers.kubernetes.names import (
+    DOORS,
+    EXPOSED,
+    GROUP,
+    OWN_PORT,
+    PLAN,
+    PORTS,
+    Names,
+    door_part,
+    inside_key,
+    is_inside,
+    port_name,
+)
 from instar.providers.kubernetes.objects import PORT
 from instar.providers.kubernetes.settings import Place
 
@@ -23,8 +34,9 @@ SHOWN_PORT: Final = 80
 _MOST_PORT: Final = 65_535
 
 
-def selecting_service(door: Door, names: Names) -> Mapping[str, Any]:
-    """Return the Service that ``door`` is. Raises RouterError where several groups are to share its requests."""
+def selecting_service(door: Door, names: Names, part: str = "") -> Mapping[str, Any]:
+    """Return the Service that ``door`` is: ``part`` of where the environment's requests come in. Raises RouterError
+    where several groups are to share its requests."""
     chosen = list(door.weights)
     if len(chosen) > 1:
         raise RouterError(
@@ -33,35 +45,48 @@ def selecting_service(door: Door, names: Names) -> Mapping[str, Any]:
             hint="name a Gateway in kubernetes.gateway, or roll out by 'strategy: blue-green'",
         )
     exposed = {name: one.port for name, one in sorted(door.backends.items())}
-    shown = {PORTS: json.dumps(dict(sorted(door.ports.items())))} if door.ports else {}
+    said = {name: json.dumps(dict(sorted(those.items()))) for name, those in _said(door) if those}
     metadata: dict[str, Any] = {
-        "name": names.route,
+        "name": names.service_of(part),
         "labels": dict(names.all_labels),
-        "annotations": {PLAN: door.plan or "", EXPOSED: json.dumps(exposed), **shown},
+        "annotations": {PLAN: door.plan or "", EXPOSED: json.dumps(exposed), **said},
     }
     if door.version is not None:
         metadata["resourceVersion"] = door.version
-    ports = [_port(PORT, SHOWN_PORT, PORT)]
+    further = "" if is_inside(door.key) else door.key.partition(".")[2]
+    ports = [_port(PORT, SHOWN_PORT, port_name(further) if further else PORT)]
     ports += [_port(name, number, PORT if name == OWN_PORT else name) for name, number in sorted(door.ports.items())]
     selector = {GROUP: chosen[0] if chosen else _NOBODY}
     return {"metadata": metadata, "spec": {"type": "ClusterIP", "selector": selector, "ports": ports}}
 
 
-def shown_ports(service: Service) -> Mapping[str, int]:
-    """Return by which numbers a Service leads to its pods besides the first, by the names of their ports: further ones
-    by their own, and that of a service of tcp by its own too."""
-    own = {OWN_PORT: service.port} if service.protocol == "tcp" and service.port else {}
-    further = {port_name(name): one.port for name, one in service.ports.items()}
-    return {name: number for name, number in {**own, **further}.items() if number != SHOWN_PORT}
+def _said(door: Door) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+    return (PORTS, door.ports), (DOORS, door.more)
+
+
+def shown_ports(release: Release) -> Mapping[str, Mapping[str, int]]:
+    """Return by which numbers Services lead to the pods of ``release`` besides the first, by door, and by the names of
+    their ports: a role's to further ones by their own, and to that of a service of tcp by its own too; a further port's
+    to that one alone."""
+    found = {}
+    for role, service in release.services.items():
+        door = "" if role == release.role else role
+        own = {OWN_PORT: service.port} if service.protocol == "tcp" and service.port else {}
+        further = {name: {port_name(name): one.port} for name, one in service.ports.items()}
+        found[door] = own | {name: number for one in further.values() for name, number in one.items()}
+        found |= {f"{door}.{name}": one for name, one in further.items()}
+    return {
+        door: {name: number for name, number in those.items() if number != SHOWN_PORT} for door, those in found.items()
+    }
 
 
 def _port(name: str, number: int, target: str) -> Mapping[str, Any]:
     return {"name": name, "port": number, "targetPort": target, "protocol": "TCP"}
 
 
-def address_inside(own: Settings, environment: EnvironmentId, settings: Settings) -> str:
-    """Return the name and port of the Service of ``environment``, as pods of an environment that is set as ``own`` find
-    it. Raises Refused where they do not."""
+def address_inside(own: Settings, environment: EnvironmentId, settings: Settings, role: str | None = None) -> str:
+    """Return the name and port of the Service of ``environment``, or of another ``role`` of it than the first, as pods
+    of an environment that is set as ``own`` find it. Raises Refused where they do not."""
     place = Place.of(settings)
     if place.gateway is not None and not place.inside:
         raise Refused(
@@ -73,11 +98,12 @@ def address_inside(own: Settings, environment: EnvironmentId, settings: Settings
             f"cannot find '{environment}' by name: it is in another cluster",
             hint="use a name that both clusters know, and say it in 'config'",
         )
-    return f"{environment.service}-{environment.name}.{place.namespace}.svc:{SHOWN_PORT}"
+    names = Names(environment=environment, ledger="")
+    return f"{names.service_of(door_part(inside_key(role or '')))}.{place.namespace}.svc:{SHOWN_PORT}"
 
 
-def read_service(found: Mapping[str, Any], key: str = "") -> Door:
-    """Return what a Service of ours, of the door ``key``, says."""
+def read_service(found: Mapping[str, Any], key: str = "", more: Mapping[str, str] | None = None) -> Door:
+    """Return what a Service of ours, of the door ``key``, says; ``more``: which parts the first one names."""
     metadata, spec = found.get("metadata") or {}, found.get("spec") or {}
     annotations = metadata.get("annotations") or {}
     selected = (spec.get("selector") or {}).get(GROUP)
@@ -87,7 +113,7 @@ def read_service(found: Mapping[str, Any], key: str = "") -> Door:
     }
     ports = _exposed(annotations.get(PORTS))
     plan, version = annotations.get(PLAN) or None, metadata.get("resourceVersion")
-    return Door(key=key, plan=plan, backends=backends, ports=ports, version=version)
+    return Door(key=key, more=more or {}, plan=plan, backends=backends, ports=ports, version=version)
 
 
 def require_selected(

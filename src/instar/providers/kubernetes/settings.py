@@ -111,8 +111,9 @@ class KubernetesSettings:
     gateway: GatewaySettings | None = field(default=None, metadata=key(
         "The Gateway that requests come in by.", default_about="none: a Service that is reached in the cluster alone"))
     inside: bool = field(default=False, metadata=key(
-        "Whether there is a Service beside the Gateway's routes too, by which other environments find this one "
-        "(`uses`): it leads to the release that has the traffic.", default_about="without a gateway there always is"))
+        "Whether there is a Service beside the Gateway's routes too, for each role with a door, by which other "
+        "environments find this one (`uses`): it leads to the release that has the traffic.",
+        default_about="without a gateway there always is"))
     prometheus: Prometheus | None = field(default=None, metadata=key(
         "Who is asked for figures of requests by `rollout.analysis`.", default_about="nobody: its checks alone count"))
     maintenance: MaintenanceService | None = field(default=None, metadata=key(
@@ -168,7 +169,7 @@ class Place:
     namespace: str
     context: str | None
     gateway: tuple[str, str] | None  # namespace, name
-    inside: bool  # there is a Service beside its routes
+    inside: bool  # there is a Service of each role beside its routes
     pull_secret: str | None  # of the next release
     storage_class: str | None
     evidence_ms: int
@@ -197,7 +198,7 @@ class Place:
                 _name(gateway.get("namespace") or namespace, "gateway.namespace"),
                 _name(gateway.get("name"), "gateway.name"),
             ),
-            inside=found.get("inside") is True or settings.internal,
+            inside=found.get("inside") is True or settings.internal or bool(settings.internal_roles),
             pull_secret=checked_optional(found.get("pull_secret"), "pull_secret", OBJECT_NAME),
             storage_class=checked_optional(found.get("storage_class"), "storage_class", OBJECT_NAME),
             toolbox=checked_optional(found.get("toolbox"), "toolbox", BY_DIGEST),

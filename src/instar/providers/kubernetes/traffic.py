@@ -25,7 +25,7 @@ from instar.providers.kubernetes.doors import FIRST, NONE, Doors, Exposed
 from instar.providers.kubernetes.fence import Fence
 from instar.providers.kubernetes.figures import Counted
 from instar.providers.kubernetes.kinds import POD, ROUTE, SERVICE
-from instar.providers.kubernetes.names import DOORS, GROUP, INSIDE, Names, port_name
+from instar.providers.kubernetes.names import DOORS, GROUP, Names, is_inside, port_name
 from instar.providers.kubernetes.originals import altered
 from instar.providers.kubernetes.route import as_asked, is_unresolved, said_parts
 from instar.providers.kubernetes.settings import Place
@@ -63,9 +63,9 @@ class EnvironmentTraffic:
         self._api = api
         self._names = names
         self._place = place
-        self._wanted = wanted if place.gateway is not None else ()
+        self._wanted = wanted
         self._inside = place.gateway is not None and place.inside
-        self._objects = DoorObjects(api, names, place, fence, sights)
+        self._objects = DoorObjects(api, names, place, fence, sights, wanted)
 
     def look(self, ready: Mapping[str, int], count: Callable[[Mapping[str, int]], Counted] | None = None) -> Traffic:
         """Return where requests go; ``ready``: how many pods of each group answer; ``count``: says by
@@ -113,20 +113,27 @@ class EnvironmentTraffic:
         return self._services([name for name in names if traffic.plan is None or name not in traffic.groups])
 
     def expose(
-        self, groups: Mapping[str, Exposed], plan: RouterPlan | None, shown: Mapping[str, int] | None = None
+        self,
+        groups: Mapping[str, Exposed],
+        plan: RouterPlan | None,
+        shown: Mapping[str, Mapping[str, int]] | None = None,
     ) -> None:
-        """Have groups there without traffic; ``shown``: which further ports a Service has from now on."""
+        """Have groups there without traffic; ``shown``: which further ports each door's Service has from now on."""
 
         def changed(doors: Doors | None) -> Doors:
             if doors is None and plan is None:
                 raise RouterError(f"cannot expose groups of '{self._names.environment}': nothing takes its requests")
             known = doors or NONE
-            planned = known if plan is None else known.planned(plan, self._port_of, inside=self._inside)
+            planned = known if plan is None else self._planned(known, plan, self._port_of)
             if shown is not None and (self._place.gateway is None or self._inside):
                 planned = planned.showing(shown)
             return planned.exposing(groups)
 
         self._change(changed)
+
+    def _planned(self, doors: Doors, plan: RouterPlan, find_port: Callable[[str, str], int | None]) -> Doors:
+        planned = doors.planned(plan, find_port, inside=self._inside)
+        return planned.as_services() if self._place.gateway is None else planned
 
     def route(self, weights: Mapping[str, int]) -> float | None:
         """Give requests to these groups alone; return the seconds until that was seen to be in force."""
@@ -150,7 +157,7 @@ class EnvironmentTraffic:
         asks: list[Callable[[], None]] = []
         groups: set[str] = set()
         for part, door in doors.parts.items():
-            has = door.weights if part != INSIDE else {}
+            has = door.weights if not is_inside(part) else {}
             new = sorted(weights.keys() & door.backends.keys() - has.keys()) if has else []
             groups.update(new)
             if new and self._objects.is_asked(part, door):
@@ -182,7 +189,7 @@ class EnvironmentTraffic:
         standing = self._objects.find()
         if standing is None:
             return
-        said = said_parts(standing.found[FIRST]) if self._objects.kind(FIRST) == ROUTE else None
+        said = said_parts(standing.found[FIRST])
         if said and not standing.doors.first.more:  # what cannot be read, or is of too many, is of none
             where = f"{self._objects.named(FIRST)}: metadata.annotations.{DOORS}"
             yield Difference(path=where, expected="nothing", observed=f"{str(said)[:100]}…")
@@ -219,7 +226,7 @@ class EnvironmentTraffic:
             ):  # of somebody else's making, for a Service of theirs
                 before = before.maintained(None)
             others = [name for name in before.backends if name not in ports]
-            return before.without(others).planned(plan, lambda group, port: None, inside=self._inside).at(ports)
+            return self._planned(before.without(others), plan, lambda group, port: None).at(ports)
 
         self._fence.claim()
         for last in (*[False] * (_TRIES - 1), True):
@@ -243,7 +250,7 @@ class EnvironmentTraffic:
             if any(other_writers(found)):
                 require_hands(found, self._objects.kind(part).name)
                 made, taken = self._objects.force(standing, part, after.parts.get(part, standing.doors.parts[part]))
-                name = self._names.route_of(part)
+                name = self._objects.name(part)
                 self._api.merge(self._objects.kind(part), self._place.namespace, name, without_others(made, taken))
 
     def maintain(self, to: tuple[str, int] | None) -> None:
@@ -330,7 +337,7 @@ class EnvironmentTraffic:
         for part, door in doors.parts.items():
             if door.maintenance not in (None, self._place.maintenance):
                 raise RouterError(
-                    f"cannot change the {self._objects.kind(part).name} '{self._names.route_of(part)}': it says that "
+                    f"cannot change the {self._objects.kind(part).name} '{self._objects.name(part)}': it says that "
                     f"its maintenance is the Service '{door.maintenance[0]}', which kubernetes.maintenance does not "
                     "name",
                     hint=f"who wrote that: kubectl get --show-managed-fields; then: instar maintenance "
