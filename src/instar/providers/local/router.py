@@ -20,16 +20,16 @@ from instar.model.codec import from_json, to_json
 from instar.model.drift import Finding
 from instar.model.release import EnvironmentId, Served
 from instar.model.state import StateDirectory
-from instar.providers.local import doors, maintenance
+from instar.providers.local import doors, maintenance, previews
 from instar.providers.local.proxy import Proxy, describe, environment_of, running, server_of
 from instar.providers.local.survey import printable
 from instar.providers.router_plan import RouterPlan
 from instar.providers.router_state import Counters, RoutedTarget, RouterState, Target
-from instar.router import config, listener, previews, slots
+from instar.router import config, listener, slots
 from instar.router.edge.files import remove_door
 from instar.router.maintenance import USUAL_PAGE
 from instar.router.plan import FORM, RouterFilePlan
-from instar.router.previews import Previews
+from instar.router.previews import chosen, told
 from instar.router.slots import Live, Server, Slots
 from instar.waiting import Deadline, until
 
@@ -37,7 +37,6 @@ _LOCK_WAIT_S: Final = 30.0
 _ATTACH_S: Final = 5.0
 _UP_S: Final = 1.0
 _POLL_S: Final = 0.005
-_PREVIEW_TRIES: Final = 3
 
 
 class LocalRouter:
@@ -71,7 +70,7 @@ class LocalRouter:
             if text is not None and proxy.exists():
                 wanted = wanted.after(config.read_plan(text))
             new = proxy.render(wanted, held)
-            _write_previews_anew(proxy, wanted, held)  # HAProxy does not start without
+            previews.write_file(proxy, wanted, held)  # HAProxy does not start without
             proxy.write_scripts(wanted)
             maintenance.write_files(proxy, wanted)
             if text is None or config.frame(text) != config.frame(new) or not proxy.current():
@@ -79,7 +78,7 @@ class LocalRouter:
             elif text != new:
                 proxy.files.write(new)
             proxy.converge(held)
-            self._preview(proxy, wanted, _previews(proxy, wanted, held))
+            previews.show(proxy, wanted, previews.left(proxy, wanted, held))
             maintenance.converge(proxy)
 
     def attach(self, environment: EnvironmentId, targets: Sequence[Target]) -> None:
@@ -125,7 +124,7 @@ class LocalRouter:
             text = proxy.files.read()
             if text is not None:
                 plan = config.read_plan(text)
-                self._preview(proxy, plan, previews.chosen(config.read_slots(text), named, plan.previewed_doors))
+                previews.show(proxy, plan, chosen(config.read_slots(text), named, plan.previewed_doors))
 
     def detach(self, environment: EnvironmentId, names: Sequence[str]) -> int:
         with self._changing(environment) as proxy:
@@ -143,7 +142,7 @@ class LocalRouter:
         record = proxy.files.record()
         try:
             live, statistics, counted = doors.looked(proxy, wanted)
-            previewed = proxy.ask(previews.SHOW)[0] if wanted.preview else ""
+            previewed = previews.shown(proxy, wanted)
         except RouterUnreachable:
             unseen = tuple(_routed(server, None, 0, Served()) for _, server in slots.held(held))
             return RouterState(running=record is not None, targets=unseen)
@@ -163,7 +162,7 @@ class LocalRouter:
         )
         up = frozenset(one.target.name for one in targets if one.up)
         plan = _outer(wanted, environment) if record else None
-        of_first, beside = previews.told(held, previews.read(previewed))
+        of_first, beside = told(held, previewed)
         return RouterState(
             running=True,
             plan=plan,
@@ -202,12 +201,12 @@ class LocalRouter:
             proxy.write_scripts(wanted)
             maintenance.write_files(proxy, wanted)
             if text is None or config.frame(text) != config.frame(new) or routing.must_be_replaced(proxy, text, held):
-                _write_previews_anew(proxy, wanted, held)
+                previews.write_file(proxy, wanted, held)
                 proxy.replace(wanted, held)
             elif text != new:
                 proxy.files.write(new)
             proxy.converge(held)
-            self._preview(proxy, wanted, _previews(proxy, wanted, held))
+            previews.show(proxy, wanted, previews.left(proxy, wanted, held))
             maintenance.converge(proxy)
 
     def maintenance(self, environment: EnvironmentId) -> bool:
@@ -271,7 +270,7 @@ class LocalRouter:
     def _release(self, proxy: Proxy, plan: RouterFilePlan, held: Slots, names: Sequence[str]) -> int:
         """Take servers from HAProxy and then from the file; return how many sessions that cut."""
         after = slots.without(held, names)
-        self._preview(proxy, plan, _previews(proxy, plan, after))
+        previews.show(proxy, plan, previews.left(proxy, plan, after))
         cut = _cut(proxy, held, after, previewed=plan.preview is not None) if proxy.exists() else 0
         if after != held:
             self._fill(proxy, after)
@@ -279,21 +278,6 @@ class LocalRouter:
         if proxy.exists():
             proxy.converge(after)  # an HAProxy that died in between has read the file as it was before
         return cut
-
-    def _preview(self, proxy: Proxy, plan: RouterFilePlan, wanted: Previews) -> None:
-        """Preview what is ``wanted``: in the file and then in HAProxy."""
-        if plan.preview is None:
-            proxy.files.previews.unlink(missing_ok=True)
-            return
-        _write_previews(proxy, plan.preview, wanted)
-        if not proxy.exists():
-            return
-        for _ in range(_PREVIEW_TRIES):
-            todo = previews.commands(plan.preview, wanted, proxy.ask(previews.SHOW)[0])
-            if not todo:
-                return
-            proxy.ask(*todo)
-        raise RouterError(f"cannot change the router's previews: it does not keep what it is told: {todo[0]!r}")
 
 
 def _without_file(proxy: Proxy) -> RouterState:
@@ -316,24 +300,6 @@ def _held(proxy: Proxy, text: str | None) -> Slots:
     with contextlib.suppress(RouterUnreachable):
         return slots.seen(proxy.all_live()) if proxy.exists() else ()
     return ()
-
-
-def _write_previews_anew(proxy: Proxy, plan: RouterFilePlan, held: Slots) -> None:
-    if plan.preview:
-        proxy.files.make()
-        _write_previews(proxy, plan.preview, _previews(proxy, plan, held))
-
-
-def _previews(proxy: Proxy, plan: RouterFilePlan, held: Slots) -> Previews:
-    """Return what is previewed of what ``held`` has."""
-    there = previews.read(proxy.files.read(proxy.files.previews) or "")
-    return previews.kept(held, there, plan.previewed_doors)
-
-
-def _write_previews(proxy: Proxy, kind: str, wanted: Previews) -> None:
-    text = previews.render(kind, wanted)
-    if text != proxy.files.read(proxy.files.previews):
-        proxy.files.write(text, proxy.files.previews)
 
 
 def _cut(proxy: Proxy, held: Slots, after: Slots, *, previewed: bool) -> int:
