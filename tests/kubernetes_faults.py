@@ -80,7 +80,7 @@ class BadDoor:
 
     def ask(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> httpx2.Response:
         kept = {name: value for name, value in headers.items() if name.lower() not in _OWN}
-        answer = self._api._connected().request(method, path, content=body, headers=kept)
+        answer = self._api._connection.client().request(method, path, content=body, headers=kept)
         if method != "GET" and "authorization.k8s.io" not in path:
             with self._guard:
                 self.changes.append((method, path.partition("?")[0], answer.status_code))
@@ -89,7 +89,7 @@ class BadDoor:
     @contextlib.contextmanager
     def watch(self, path: str, headers: Mapping[str, str]) -> Iterator[httpx2.Response]:
         kept = {name: value for name, value in headers.items() if name.lower() not in _OWN}
-        with self._api._connected().stream("GET", path, headers=kept, timeout=60) as answer:
+        with self._api._connection.client().stream("GET", path, headers=kept, timeout=60) as answer:
             yield answer
 
 

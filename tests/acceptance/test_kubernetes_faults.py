@@ -19,7 +19,7 @@ pytestmark = pytest.mark.cluster
 CHANGING = ("POST", "PATCH", "DELETE")
 CANARY = "{strategy: canary, steps: [50], pause: 200ms}"
 PATIENCE = "1m"
-IN_A_HURRY = f"import instar.providers.kubernetes.api as api; api._TIMEOUT_S = 5.0\n{MAIN}"
+IN_A_HURRY = f"import instar.providers.kubernetes.connection as connection; connection.TIMEOUT_S = 5.0\n{MAIN}"
 
 
 @pytest.fixture

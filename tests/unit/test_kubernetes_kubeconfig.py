@@ -113,7 +113,7 @@ def test_somebody_acts_as_somebody_else(tmp_path: Path) -> None:
         ("Impersonate-Group", "team"),
         ("Impersonate-Group", "ops"),
     )
-    sent = Api(access, {})._connected().build_request("GET", "/").headers
+    sent = Api(access, {})._connection.client().build_request("GET", "/").headers
     assert sent.get_list("Impersonate-Group") == ["team", "ops"]
 
 
@@ -122,7 +122,7 @@ def test_a_certificate_may_be_for_another_name_than_the_address(tmp_path: Path) 
         "a", whole(tmp_path / "config", {"server": "https://127.0.0.1:1", "tls-server-name": "k8s"}, {})
     )
     api, request = Api(access, {}), httpx2.Request("GET", "https://127.0.0.1:1")
-    api._connected().event_hooks["request"][0](request)
+    api._connection.client().event_hooks["request"][0](request)
     assert request.extensions["sni_hostname"] == "k8s"
 
 

@@ -76,7 +76,7 @@ def test_an_answer_that_was_lost_does_nothing_twice(world: World, stub: ClusterS
 def test_a_server_that_takes_a_call_and_never_answers_is_not_waited_for_without_an_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("instar.providers.kubernetes.api._TIMEOUT_S", 0.2)
+    monkeypatch.setattr("instar.providers.kubernetes.connection.TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         where = {"server": f"http://127.0.0.1:{silent.getsockname()[1]}"}
         context = {"name": "a", "context": {"cluster": "a"}}

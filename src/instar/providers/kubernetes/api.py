@@ -1,7 +1,6 @@
 """The only door to a cluster's API: objects as they are in JSON, read by label, made once, applied, deleted.
 
-One connection pool a context, with the kubeconfig's credentials; those that a program says are asked for again when
-they are over, or refused. Each call has a time limit. Objects are applied by a field manager of our own.
+Each call has a time limit. Objects are applied by a field manager of our own.
 """
 
 from __future__ import annotations
@@ -9,15 +8,12 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import tempfile
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from instar.errors import InstarError, ProviderError
 from instar.providers.kubernetes import answers, reading
-from instar.providers.kubernetes.credentials import Credential, ask_plugin
+from instar.providers.kubernetes.connection import TIMEOUT_S, Connection
 from instar.providers.kubernetes.kinds import POD, Kind
 from instar.waiting import Deadline
 
@@ -28,7 +24,6 @@ if TYPE_CHECKING:
 
 Object = Mapping[str, Any]
 MANAGER: Final = "instar"
-_TIMEOUT_S: Final = 15.0
 _PAGE: Final = 500
 METADATA: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1, application/json"
 _NOT_BEGUN: Final = 126
@@ -47,12 +42,7 @@ class Api:
         self.server = access.config.cluster.server
         self.calls = 0
         self._unwatched: set[Kind] = set()
-        self._access = access
-        self._config = access.config
-        self._environ = environ
-        self._guard = threading.Lock()
-        self._client: httpx2.Client | None = None
-        self._credential: Credential | None = None
+        self._connection = Connection(access, environ)
 
     def find(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
         """Return an object; None where there is none."""
@@ -127,10 +117,12 @@ class Api:
         params = {"watch": "true", "resourceVersion": version, "timeoutSeconds": str(max(1, math.ceil(within_s)))}
         params |= _selected(labels or {}, None if name is None else {"metadata.name": name})
         longest_s = max(1, math.ceil(within_s)) + _LATE_S  # the server ends it first, and the connection is kept
-        timeout = httpx2.Timeout(_TIMEOUT_S, read=longest_s)
+        timeout = httpx2.Timeout(TIMEOUT_S, read=longest_s)
         try:
             self.calls += 1
-            with self._connected().stream("GET", kind.path(namespace), params=params, timeout=timeout) as response:
+            with self._connection.client().stream(
+                "GET", kind.path(namespace), params=params, timeout=timeout
+            ) as response:
                 if response.status_code == 403:
                     self._unwatched.add(kind)
                 elif response.is_success:
@@ -200,7 +192,7 @@ class Api:
         """Return the status and the beginning (1 MiB) of what is answered through the API's proxy, whatever it is.
         Raises what the transport does, TimeoutError where that does not come whole within ``timeout_s``."""
         limits = reading.Limits(most_bytes=_MOST_ANSWERED, within_s=timeout_s)
-        with self._connected().stream("GET", path, headers=dict(headers), timeout=timeout_s) as response:
+        with self._connection.client().stream("GET", path, headers=dict(headers), timeout=timeout_s) as response:
             return response.status_code, limits.beginning(response.iter_bytes())
 
     def run(
@@ -218,7 +210,7 @@ class Api:
         request = BasicRequest(method="GET", url=f"/api/v1/namespaces/{namespace}/pods/{pod}/exec", params=params)
         what = f"run a command in '{pod}'"
         try:
-            driver = WebsocketDriver(self._connected(), request, timeout=timeout_s)
+            driver = WebsocketDriver(self._connection.client(), request, timeout=timeout_s)
             out, err = (reading.Printed(_MOST_PRINTED, what) for _ in range(2))
             done: Any = driver.write_and_read(stdout=out, stderr=err)
         except InstarError:
@@ -228,7 +220,7 @@ class Api:
         except ApiError as error:
             return _NOT_BEGUN, str(error.status.message or error)
         except Exception as error:  # the library's, httpx's and the socket's own errors alike: there was no answer
-            raise answers.failure(what, self._access.shown, error) from error
+            raise answers.failure(what, self._connection.shown, error) from error
         return done.exit_code, (out.getvalue() + err.getvalue()).decode("utf-8", "replace")
 
     @contextlib.contextmanager
@@ -241,12 +233,12 @@ class Api:
         with contextlib.ExitStack() as opened:
             try:
                 self.calls += 1
-                made = self._connected().websocket(path, subprotocols=[*protocols], params=dict(params))
+                made = self._connection.client().websocket(path, subprotocols=[*protocols], params=dict(params))
                 found = opened.enter_context(made)
             except WebSocketUpgradeError as error:
                 raise answers.refusal(what, error.response.status_code, _body(error.response)) from error
             except (HTTPXWSException, httpx2.HTTPError, OSError) as error:
-                raise answers.failure(what, self._access.shown, error) from error
+                raise answers.failure(what, self._connection.shown, error) from error
             yield found
 
     def add_ephemeral(self, namespace: str, pod: str, container: Object) -> None:
@@ -277,14 +269,14 @@ class Api:
         for again in (True, False):
             try:
                 self.calls += 1
-                asked = self._connected().stream(method, path, params=params, content=content, headers=headers)
+                asked = self._connection.client().stream(method, path, params=params, content=content, headers=headers)
                 with asked as response:
                     said = _WHOLE.all_of(response.iter_bytes(), what)
             except (httpx2.LocalProtocolError, UnicodeEncodeError):
                 raise answers.unsendable(what) from None  # which has what was to be sent in it: a token
             except httpx2.HTTPError as error:
-                raise answers.failure(what, self._access.shown, error) from error
-            if response.status_code == 401 and again and self._forget_credential():
+                raise answers.failure(what, self._connection.shown, error) from error
+            if response.status_code == 401 and again and self._connection.forget_credential():
                 continue
             break
         if response.is_success:
@@ -293,7 +285,7 @@ class Api:
             raise answers.starting(what, self.server)
         if response.status_code == 404 and absent:
             return None
-        if response.status_code == 401 and (by := self._said_by) is not None:
+        if response.status_code == 401 and (by := self._connection.said_by) is not None:
             raise answers.unaccepted(what, *by)
         raise answers.refusal(what, response.status_code, said, response.headers.get("Retry-After"))
 
@@ -302,86 +294,10 @@ class Api:
         import httpx2
 
         try:
-            with self._connected().stream("GET", "/readyz") as response:
+            with self._connection.client().stream("GET", "/readyz") as response:
                 return response.status_code in (200, 401)
         except httpx2.HTTPError:
             return False
-
-    def _connected(self) -> httpx2.Client:
-        with self._guard:
-            if self._credential is not None and not self._credential.holds(datetime.now(UTC)):
-                self._close()
-            if self._client is None:
-                self._client = self._connect()
-            return self._client
-
-    def _forget_credential(self) -> bool:
-        """Ask for another one by the next call; return whether that makes sense."""
-        with self._guard:
-            asked = self._credential is not None
-            self._close()
-            return asked
-
-    @property
-    def _said_by(self) -> tuple[str, datetime | None] | None:
-        """The program that says the credentials, and until when they hold; None of those of the kubeconfig itself."""
-        user, credential = self._config.user, self._credential
-        if user is None or user.exec is None or credential is None:
-            return None
-        return user.exec.command, credential.until
-
-    def _close(self) -> None:
-        """What other threads still ask by the old connections goes on: they are closed when nobody has them."""
-        self._client = self._credential = None
-
-    def _connect(self) -> httpx2.Client:
-        from lightkube.config import client_adapter
-        from lightkube.config.models import User
-        from lightkube.core.exceptions import ConfigError
-
-        from instar.providers.kubernetes.client import Client
-
-        config, user = self._config, self._config.user or User()
-        is_asked = bool(user.exec) and not (user.token or user.token_file)
-        headers = list(self._access.acting_as)
-        try:
-            context = client_adapter.verify_cluster(config.cluster, user, config.abs_file)
-            auth = None if is_asked else client_adapter.user_auth(user)
-        except (OSError, ValueError, ConfigError) as error:
-            raise ProviderError(
-                f"cannot use the credentials of context '{config.context_name}': {error}",
-                hint="get the kubeconfig anew from whoever runs the cluster",
-            ) from error
-        if is_asked:
-            credential = self._credential = ask_plugin(config, self._environ)
-            if credential.certificate is not None and credential.key is not None:
-                with _as_file(credential.certificate + "\n" + credential.key) as file:
-                    context.load_cert_chain(file)
-            if credential.token is not None:
-                headers.append(("Authorization", f"Bearer {credential.token}"))
-        return Client(
-            base_url=self.server,
-            verify=context,
-            auth=auth,
-            headers=headers,
-            timeout=_TIMEOUT_S,
-            proxy=self._access.proxy,
-            event_hooks={"request": [self._name_server]},
-        )
-
-    def _name_server(self, request: httpx2.Request) -> None:
-        """Ask for the certificate of the name that the kubeconfig says, where that is not the address."""
-        if self._access.server_name is not None:
-            request.extensions = {**request.extensions, "sni_hostname": self._access.server_name}
-
-
-@contextlib.contextmanager
-def _as_file(text: str) -> Iterator[str]:
-    """Have a text in a file that nobody else can read, for as long as the block lasts: OpenSSL reads keys from one."""
-    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
-        file.write(text)
-        file.flush()
-        yield file.name
 
 
 def _selected(
