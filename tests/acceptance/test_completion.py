@@ -46,7 +46,7 @@ def test_environments_releases_and_instances_are_offered(project: Project, tmp_p
     elsewhere.mkdir()
     assert asked(project, "instar deploy d") == ["dev"]
     assert asked(project, "instar status he", elsewhere) == ["hello/dev"]
-    assert asked(project, "instar rollback dev --to ") == ["2", "1"]
+    assert asked(project, "instar rollback dev --to ") == ["1"]
     assert asked(project, "instar pin hello/dev ", elsewhere) == ["2", "1"]
     (running,) = [one for one in project.instance_ids() if "hello-dev-2-" in one]
     assert running in asked(project, "instar taint dev ")

@@ -50,7 +50,12 @@ def taint(environment: str, instance: str, why: str, file: Path, as_json: bool) 
 @click.command()
 @environment_argument
 @click.argument("instance", required=False, shell_complete=completing.instances)
-@click.option("--role", metavar="ROLE", help="The oldest of this role, where the definition names several.")
+@click.option(
+    "--role",
+    metavar="ROLE",
+    shell_complete=completing.roles,
+    help="The oldest of this role, where the definition names several.",
+)
 @click.option("--why", metavar="TEXT", help="The reason, for the history; prompted for if omitted.")
 @click.option("--isolate", is_flag=True, help="Take it out of the traffic first; another serves in its place.")
 @click.option("--command", metavar="TEXT", help="Run TEXT with sh, without a terminal; its exit status is this one's.")

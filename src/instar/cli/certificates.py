@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from instar.certificates.renewals import Renewal
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=completing.Group, invoke_without_command=True)
 @click.option("--ca", is_flag=True, help="Print the certificate of this machine's own authority, for clients to trust.")
 @json_option
 @click.pass_context

@@ -8,31 +8,48 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from instar.errors import InstarError
+from instar.model.printable import printable
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from instar.ledger import Ledger
-    from instar.model.release import EnvironmentState
+    from instar.model.release import EnvironmentState, Instance
 
 _PATIENCE_S = 2.0
+_LONGEST: Final = 120  # of what is said of a command
 
 
-def environments(context: click.Context, _: click.Parameter, typed: str) -> list[str]:
+class Group(click.Group):
+    """Commands that are offered with the whole sentence about each."""
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        found = super().shell_complete(ctx, incomplete)
+        for item in found:
+            command = None if item.value.startswith("-") else self.get_command(ctx, item.value)
+            item.help = item.help if command is None else command.get_short_help_str(limit=_LONGEST)
+        return found
+
+
+def environments(context: click.Context, _: click.Parameter, typed: str) -> list[CompletionItem]:
     """Offer those of the definition beside, and those that there are, as SERVICE/ENV where no definition names one."""
     from instar.cli.options import service_beside
 
     file = _file(context)
-    service, known = None, [state.id for ledger in _ledger() for state in ledger.readable_environments()[0]]
+    service, states = None, [state for ledger in _ledger() for state in ledger.readable_environments()[0]]
     with contextlib.suppress(InstarError, OSError):
         service = service_beside("", file)
-    found = [*_declared(file), *(one.name for one in known if one.service == service), *map(str, known)]
-    return _beginning([*found, *_of_an_agent()], typed)
+    known = {str(one.id): "nothing runs" if one.active is None else f"runs release {one.active}" for one in states}
+    own = {name.partition("/")[2]: about for name, about in known.items() if name.partition("/")[0] == service}
+    declared = dict.fromkeys(_declared(file), "not deployed yet" if states else "")
+    return _beginning({**declared, **own, **known, **dict.fromkeys(set(_of_an_agent()) - known.keys(), "")}, typed)
 
 
 def _of_an_agent() -> list[str]:
@@ -44,25 +61,68 @@ def _of_an_agent() -> list[str]:
     return []
 
 
-def instances(context: click.Context, _: click.Parameter, typed: str) -> list[str]:
+def instances(context: click.Context, _: click.Parameter, typed: str) -> list[CompletionItem]:
     """Offer what runs in the environment that was typed before."""
-    found = [one.id for ledger, state in _environment(context) for one in ledger.instances(state.id)]
+    found = [one for ledger, state in _environment(context) for one in ledger.instances(state.id)]
+    return _beginning({one.id: _about(one) for one in found}, typed)
+
+
+def releases(context: click.Context, _: click.Parameter, typed: str) -> list[CompletionItem]:
+    """Offer the releases of the environment that was typed before, the newest first."""
+    return _releases(context, typed, back=False)
+
+
+def releases_back(context: click.Context, _: click.Parameter, typed: str) -> list[CompletionItem]:
+    """Offer those of them that one may want to go back to: they ran well, and have not got the traffic."""
+    return _releases(context, typed, back=True)
+
+
+def roles(context: click.Context, _: click.Parameter, typed: str) -> list[CompletionItem]:
+    """Offer the roles of the active release, where there are several."""
+    found = dict[str, str]()
+    for ledger, state in _environment(context):
+        with contextlib.suppress(InstarError):
+            release = ledger.get_release(state.id, state.active or 0)
+            found |= dict.fromkeys(release.services if release.configuration.role else (), "")
     return _beginning(found, typed)
 
 
-def releases(context: click.Context, _: click.Parameter, typed: str) -> list[str]:
-    """Offer the releases of the environment that was typed before, the newest first."""
-    found = [str(one.number) for ledger, state in _environment(context) for one in ledger.releases(state.id)]
-    return _beginning(sorted(found, key=int, reverse=True), typed)
+def entries(context: click.Context, _: click.Parameter, typed: str) -> list[CompletionItem]:
+    """Offer what the schedule of the active release has."""
+    found = dict[str, str]()
+    for ledger, state in _environment(context):
+        with contextlib.suppress(InstarError):
+            schedule = ledger.get_release(state.id, state.active or 0).configuration.schedule
+            found |= {name: " ".join(one.command) for name, one in schedule.items()}
+    return _beginning(found, typed)
 
 
-def environments_and_instances(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
-    found = [one.id for ledger in _ledger() for one in ledger.instances()]
+def environments_and_instances(context: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+    found = {one.id: _about(one) for ledger in _ledger() for one in ledger.instances()}
     return [*environments(context, parameter, typed), *_beginning(found, typed)]
 
 
-def _beginning(found: Iterable[str], typed: str) -> list[str]:
-    return [one for one in dict.fromkeys(found) if one.startswith(typed)]
+def _releases(context: click.Context, typed: str, *, back: bool) -> list[CompletionItem]:
+    found = dict[str, str]()
+    for ledger, state in _environment(context):
+        for one in sorted(ledger.releases(state.id), key=lambda one: one.number, reverse=True):
+            how = "active" if one.number == state.active else "ran well" if one.ran_well else "never ran well"
+            if not back or how == "ran well":
+                found[str(one.number)] = f"{how}, {one.created_at:%Y-%m-%d %H:%M} UTC"
+    return _beginning(found, typed)
+
+
+def _about(instance: Instance) -> str:
+    role = f", role {instance.role}" if instance.role else ""
+    return f"release {instance.release}{role}"
+
+
+def _beginning(found: Mapping[str, str], typed: str) -> list[CompletionItem]:
+    """Return what begins so, each with what is said of it."""
+    from click.shell_completion import CompletionItem  # only a shell that asks pays for it
+
+    shown = {one: printable(" ".join(about.split())) for one, about in found.items() if one.startswith(typed)}
+    return [CompletionItem(one, help=about or None) for one, about in shown.items()]
 
 
 def _file(context: click.Context) -> Path:

@@ -75,7 +75,12 @@ def _verify(*, as_json: bool) -> None:
 @click.option("--until", metavar="TIME", help="Only up to then.")
 @click.option("--grep", metavar="PATTERN", help="Only lines that this regular expression matches somewhere.")
 @click.option("--release", type=Number(), metavar="N", help="Of release N's instances, gone ones too.")
-@click.option("--role", metavar="ROLE", help="Of one role's instances, where the definition names several.")
+@click.option(
+    "--role",
+    metavar="ROLE",
+    shell_complete=completing.roles,
+    help="Of one role's instances, where the definition names several.",
+)
 @click.option("--access", is_flag=True, help="The requests that came, where 'access_log: true' has them written down.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line.")
 @click.option("-f", "--follow", is_flag=True, help="Keep printing new lines until ^C.")

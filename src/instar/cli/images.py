@@ -7,11 +7,12 @@ from typing import Literal
 
 import click
 
+from instar.cli import completing
 from instar.cli.options import declared_registry, file_option, json_option, open_workspace
 from instar.cli.screen import say, say_json, show
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=completing.Group, invoke_without_command=True)
 @json_option
 @click.pass_context
 def images(ctx: click.Context, as_json: bool) -> None:

@@ -6,11 +6,12 @@ import sys
 
 import click
 
+from instar.cli import completing
 from instar.cli.options import json_option, open_workspace
 from instar.cli.screen import say, say_json
 
 
-@click.group()
+@click.group(cls=completing.Group)
 def ledger() -> None:
     """The ledger: where what is decided is written down.
 
@@ -62,7 +63,7 @@ def copy(source: str, target: str, as_json: bool) -> None:
         )
 
 
-@click.group()
+@click.group(cls=completing.Group)
 def key() -> None:
     """The key of secrets: a file of each machine that shares the ledger, the same on all.
 

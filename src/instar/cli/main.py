@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TextIO
 import click
 
 from instar import __version__
-from instar.cli import crashes, signals
+from instar.cli import completing, crashes, signals
 from instar.cli.screen import warn
 from instar.errors import CommandFailed, InstarError, NotRoot, StepFailed, UsageError
 
@@ -92,7 +92,7 @@ _FAMILIAR = {
 _SHOW = frozenset({"config", "explain", "history", "images", "logs", "schema", "status", "top"})
 
 
-class Commands(click.Group):
+class Commands(completing.Group):
     """Commands in the order of a first day, each imported only when it is wanted."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -164,7 +164,7 @@ def promote(
 @click.option(
     "--to",
     type=Number(),
-    shell_complete=completing.releases,
+    shell_complete=completing.releases_back,
     metavar="N",
     help="The release to go to; the older one that served last by default.",
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from instar.cli import completing
 from instar.cli.options import environment_argument, file_option, find_own_environment, json_option, open_workspace
 from instar.cli.releases import answer
 from instar.cli.screen import say_json
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 why_option = click.option("--why", default="", metavar="TEXT", help="The reason, for the history.")
 
 
-@click.group()
+@click.group(cls=completing.Group)
 def rollout() -> None:
     """Pause, resume or abort the rollout that is under way in an environment."""
 

@@ -7,11 +7,17 @@ from pathlib import Path
 
 import click
 
+from instar.cli import completing
 from instar.cli.options import Number, environment_argument, file_option, find_own_environment, open_workspace
 
 
 @click.command()
-@click.option("--role", metavar="ROLE", help="As this role runs, where the definition names several; else the first.")
+@click.option(
+    "--role",
+    metavar="ROLE",
+    shell_complete=completing.roles,
+    help="As this role runs, where the definition names several; else the first.",
+)
 @click.option("--release", type=Number(), metavar="N", help="In this release; else in the active one.")
 @click.option("--no-terminal", "-T", is_flag=True, help="Give it no terminal, also where there is one.")
 @click.option(

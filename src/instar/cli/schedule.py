@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from instar.cli import completing
 from instar.cli.options import (
     environment_argument,
     file_option,
@@ -20,8 +21,8 @@ from instar.cli.screen import say_json, show
 
 @click.command()
 @environment_argument
-@click.argument("verb", required=False, metavar="[run")
-@click.argument("name", required=False, metavar="NAME]")
+@click.argument("verb", required=False, metavar="[run", shell_complete=lambda *_: ["run"])
+@click.argument("name", required=False, metavar="NAME]", shell_complete=completing.entries)
 @click.option("--wait", is_flag=True, help="Of run: wait for its end; exit 1 unless it ended with 0.")
 @file_option
 @json_option

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import click
 
+from instar.cli import completing
 from instar.cli.options import file_option, json_option
 from instar.cli.screen import say, say_json
 from instar.errors import UsageError
 
 
-@click.group()
+@click.group(cls=completing.Group)
 def secrets() -> None:
     """Secrets in git: age files beside the definition, which `secrets: {TOKEN: {age: FILE}}` names.
 

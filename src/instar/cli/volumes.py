@@ -12,7 +12,7 @@ from instar.cli.options import Number, environment_named, json_option, open_work
 from instar.cli.screen import say, say_json, show
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=completing.Group, invoke_without_command=True)
 @click.pass_context
 def volumes(context: click.Context) -> None:
     """Show, keep, copy and remove volumes: data that outlives releases, and environments that were destroyed.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from instar.errors import InstarError, Refused
+from instar.errors import InstarError, NotFound, Refused
 from instar.model.configuration import Configuration
 from instar.model.outcome import RolloutOutcome
 from instar.model.progress import Progress
@@ -304,7 +304,12 @@ def _taken_away(workspace: Workspace, environment: EnvironmentId) -> set[int]:
 def _target(workspace: Workspace, environment: EnvironmentState, to: int | None) -> Release:
     environment_id = environment.id
     if to is not None:
-        return workspace.ledger.get_release(environment_id, to)
+        try:
+            return workspace.ledger.get_release(environment_id, to)
+        except NotFound as error:
+            raise NotFound(
+                error.message, hint=_others(environment, workspace.ledger.releases(environment_id))
+            ) from error
     if environment.active is None:
         raise Refused(
             f"cannot roll back '{environment_id}': no release of it is active",
@@ -315,10 +320,19 @@ def _target(workspace: Workspace, environment: EnvironmentState, to: int | None)
         return workspace.ledger.get_release(environment_id, rollout.target)
     if rollout is not None and rollout.target != environment.active:
         return workspace.ledger.get_release(environment_id, environment.active)
-    back = retention.way_back(environment, workspace.ledger.releases(environment_id))
+    releases = workspace.ledger.releases(environment_id)
+    back = retention.way_back(environment, releases)
     if back is not None:
         return back
     raise Refused(
         f"cannot roll back '{environment_id}': release {environment.active} is the oldest that ran well",
-        hint=f"instar history {environment_id} shows all releases; --to N goes to any of them",
+        hint=_others(environment, releases),
     )
+
+
+def _others(environment: EnvironmentState, releases: Sequence[Release]) -> str:
+    """Say which releases one may want to go to besides the active one."""
+    numbers = sorted(one.number for one in releases if one.ran_well and one.number != environment.active)
+    if not numbers:
+        return f"no other release of it ran well: deploy what is to run: instar deploy {environment.id.name}"
+    return f"others ran well: {', '.join(map(str, numbers))}; --to N goes to one of them"
