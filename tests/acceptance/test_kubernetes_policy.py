@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 import yaml
+from administrator import KINDS, Administrator
 from test_kubernetes_members import await_passes, kept, members
 
 from instar.errors import InstarError
 from instar.providers.kubernetes.api import Api
-from instar.providers.kubernetes.comparison import differences
-from instar.providers.kubernetes.documents import NOT_APPLIED
 from instar.providers.kubernetes.kinds import (
     CONFIG_MAP,
     DEPLOYMENT,
@@ -42,63 +41,6 @@ NO_ACCOUNT: Mapping[str, Any] = {
 }
 REFUSED = "nobody looks into an instance|status 422"  # where the words of a refusal are not to be had
 TAGGED: Mapping[str, Any] = {"containers": [{"name": "service", "image": "registry.example/shop:latest"}]}
-
-KINDS = {
-    "ServiceAccount": Kind(name="ServiceAccount", plural="serviceaccounts"),
-    "Role": Kind(name="Role", plural="roles", group="rbac.authorization.k8s.io"),
-    "RoleBinding": Kind(name="RoleBinding", plural="rolebindings", group="rbac.authorization.k8s.io"),
-    "ClusterRole": Kind(name="ClusterRole", plural="clusterroles", group="rbac.authorization.k8s.io", namespaced=False),
-    "ClusterRoleBinding": Kind(
-        name="ClusterRoleBinding", plural="clusterrolebindings", group="rbac.authorization.k8s.io", namespaced=False
-    ),
-    "ValidatingAdmissionPolicy": Kind(
-        name="ValidatingAdmissionPolicy",
-        plural="validatingadmissionpolicies",
-        group="admissionregistration.k8s.io",
-        namespaced=False,
-    ),
-    "ValidatingAdmissionPolicyBinding": Kind(
-        name="ValidatingAdmissionPolicyBinding",
-        plural="validatingadmissionpolicybindings",
-        group="admissionregistration.k8s.io",
-        namespaced=False,
-    ),
-}
-
-
-class Administrator:
-    """Applies what Instar prints, and takes away what of it is not in the author's namespace."""
-
-    def __init__(self, author: Author) -> None:
-        self.author = author
-        self.api = author.namespace.api
-        self._applied: list[tuple[Kind, str | None, str]] = []
-
-    def apply(self, document: str) -> None:
-        for one in yaml.safe_load_all(self.author.instar("kubernetes", document, "prod")):
-            metadata, kind = one["metadata"], KINDS[one["kind"]]
-            namespace = metadata.get("namespace")
-            self.api.create(kind, namespace, one)
-            self._applied.append((kind, namespace, metadata["name"]))
-
-    def clear(self) -> None:
-        for kind, namespace, name in self._applied:
-            self.api.delete(kind, namespace or "", name)
-
-    def become_instar(self) -> None:
-        self.become("instar")  # who has the roles, and nothing else
-
-    def become(self, account: str) -> None:
-        """Have the author's own commands ask as a service account of the namespace."""
-        namespace = self.author.namespace
-        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-        made = Kind(name="TokenRequest", plural=f"serviceaccounts/{account}/token")
-        token = self.api.create(made, namespace.name, body)["status"]["token"]
-        config = yaml.safe_load(Path(namespace.environ["KUBECONFIG"]).read_text())
-        config["users"] = [{"name": one["name"], "user": {"token": token}} for one in config["users"]]
-        file = self.author.folder / "kubeconfig"
-        file.write_text(json.dumps(config))
-        namespace.environ["KUBECONFIG"] = str(file)
 
 
 @pytest.fixture
@@ -372,69 +314,3 @@ def assert_agent_is_kept(api: Api, theirs: Api, where: str) -> None:
     theirs.delete(CONFIG_MAP, where, "of-somebody-else")
     api.create(CONFIG_MAP, where, machine)
     assert api.merge(DEPLOYMENT, where, "instar-agent", {"spec": {"replicas": 2}}), "the administrator's"
-
-
-def only_the_targets(route: Mapping[str, Any], group: str = "shop-prod-2-1") -> Mapping[str, Any]:
-    """Return a route without rules for Instar's own questions, and without the groups that have no traffic."""
-    main = route["spec"]["rules"][-1]
-    main = {**main, "backendRefs": [one for one in main["backendRefs"] if one["name"] == group]}
-    return {**route, "spec": {**route["spec"], "rules": [main]}}
-
-
-def test_what_is_rendered_is_what_the_cluster_would_take(author: Author) -> None:
-    author.write()
-    told = author.instar("kubernetes", "render", "prod", "--image", author.image)
-    found = [one for one in yaml.safe_load_all(told) if one]
-    assert "s3cret" not in told
-    kinds = {"ConfigMap": CONFIG_MAP, "Service": SERVICE, "Deployment": DEPLOYMENT, "HTTPRoute": ROUTE}
-    for one in found:
-        if kind := kinds.get(one["kind"]):
-            author.namespace.api.create(kind, author.namespace.name, one, dry=True)
-    assert [one["kind"] for one in found] == [
-        "ConfigMap",
-        "ConfigMap",
-        "Service",
-        "PodDisruptionBudget",
-        "Deployment",
-        "HTTPRoute",
-    ]
-    environ = author.namespace.environ
-    api = Api(find_config(None, environ), environ)
-    assert api.list(DEPLOYMENT, author.namespace.name, {}) == ()
-
-    author.deploy()
-    author.write(greeting="hi")
-    told = author.instar("kubernetes", "render", "prod", "--image", author.image)
-    found = [one for one in yaml.safe_load_all(told) if one]
-    author.deploy()
-    budget = Kind(name="PodDisruptionBudget", plural="poddisruptionbudgets", group="policy")
-    for one in found:
-        made = api.find((kinds | {budget.name: budget})[one["kind"]], author.namespace.name, one["metadata"]["name"])
-        for name in NOT_APPLIED:
-            one["metadata"]["annotations"].pop(name)
-        assert made is not None
-        cut = only_the_targets if one["kind"] == "HTTPRoute" else dict  # without rules for Instar's own questions
-        assert list(differences(cut(one), cut(made))) == [], one["kind"]
-
-
-def test_a_tool_that_applies_what_is_printed_keeps_no_deploy_from_its_way(author: Author) -> None:
-    """As Argo CD and Flux do it: what is marked for them is left alone, all else is applied by force."""
-    environ, folder = author.namespace.environ, author.folder / "printed"
-    tool = Api(find_config(None, environ), environ, "argocd-controller")
-
-    def apply() -> None:
-        author.instar("kubernetes", "render", "prod", "--image", author.image, "--out", str(folder))
-        found = [yaml.safe_load(file.read_text()) for file in sorted(folder.iterdir())]
-        for one in filter(None, found):
-            own = one["metadata"].get("annotations") or {}
-            if "Skip" not in own.values() and "disabled" not in own.values():
-                tool.apply(KINDS[one["kind"]], author.namespace.name, one, force=True)
-        assert len(found) > 5
-
-    for greeting in ("hello", "hi"):
-        author.write(greeting=greeting)
-        apply()
-        author.deploy()
-        apply()
-    author.instar("rollback", "prod")
-    assert author.json("drift", "prod")["clean"]

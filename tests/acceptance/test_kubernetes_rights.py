@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from administrator import Administrator
 from clusters.cluster import Cluster
 from clusters.layout import layout
 from clusters.storage import CLASS, snapshotting
 from test_kubernetes_maintenance import holiday
 from test_kubernetes_members import await_passes
-from test_kubernetes_policy import Administrator
 
 from instar.waiting import Deadline, until
 from kubernetes_author import MAIN, Author, authoring

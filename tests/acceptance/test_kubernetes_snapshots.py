@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from administrator import Administrator
 from clusters.cluster import Cluster
 from clusters.layout import layout
 from clusters.storage import CLASS, LATE_CLASS, snapshotting
-from test_kubernetes_policy import Administrator
 
 from instar.errors import InstarError
 from instar.providers.kubernetes.kinds import VOLUME_CLAIM, VOLUME_SNAPSHOT
