@@ -15,27 +15,13 @@ import httpx2
 import pytest
 from project import wait_for
 
+from asking_by_name import asking
 from instar.errors import InstarError
 from instar.providers.kubernetes.kinds import SERVICE
 from kubernetes_author import Author, authoring
 
 pytestmark = pytest.mark.cluster
 
-ASK = r"""
-query() {
-  printf "\\000\\$(printf %03o $((${#1} + 18)))"
-  printf '\022\064\001\000\000\001\000\000\000\000\000\000'
-  IFS=.; for part in $1; do printf "\\$(printf %03o ${#part})$part"; done; IFS=' '
-  printf '\000\000\001\000\001'
-}
-dns=$(grep nameserver /etc/resolv.conf | head -n 1 | tr -d 'a-z ')
-ask() {
-  at=$({ query "$1.cluster.local"; sleep 0.3; } | nc "$dns" 53 \
-    | busybox tail -c 4 | busybox od -A n -t u1 | tr -s ' ' .)
-  { printf 'GET / HTTP/1.0\r\n\r\n'; sleep 0.3; } | nc "${at#.}" "$2" || echo "nobody answers at $at"
-}
-while :; do ask "$SHOP_HOST" "$SHOP_PORT"; ask "$SHOP_API_HOST" "$SHOP_API_PORT"; done
-"""  # a static BusyBox asks no name server
 SERVE = (
     'mkdir -p /tmp/www; echo "{role} $INSTAR_RELEASE $GREETING" >/tmp/www/index.html; '
     '{more}httpd -f -p {port} -h /tmp/www & trap "kill 0; exit" TERM; wait'
@@ -147,7 +133,9 @@ def test_pods_find_roles_by_their_names_while_releases_of_them_come_and_go(where
     folder.mkdir()
     namespace = author.namespace
     (folder / "instar.yaml").write_text(
-        FRONT.format(command=json.dumps(["sh", "-c", ASK]), namespace=namespace.name, registry=namespace.registry)
+        FRONT.format(
+            command=json.dumps(asking("SHOP", "SHOP_API")), namespace=namespace.name, registry=namespace.registry
+        )
     )
     front = ("deploy", "prod", "-f", "front/instar.yaml", "--image", author.image)
     refused = author.instar(*front, status=1)

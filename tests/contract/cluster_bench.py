@@ -10,7 +10,7 @@ from instar.model.definition import Service
 from instar.model.doors import Door
 from instar.model.environment import Settings
 from instar.model.host_names import HostNames
-from instar.model.release import EnvironmentId
+from instar.model.release import EnvironmentId, Release
 from instar.providers.base import Provider
 from instar.waiting import Deadline, until
 from instar.workspace import MachineWorkspace
@@ -42,10 +42,17 @@ class ClusterBench:
         api = f"api.{name}"
         named = HostNames(http=(name, api))
         self.with_doors = dataclasses.replace(self.settings, names=named, doors={"api": Door(sites=(api,))})
-        self.workspace.ledger.save_settings(environment, self.settings)
+        self.with_uses = dataclasses.replace(self.with_doors, provider_settings={**section, "inside": True})
+        if not gateway:
+            self.with_uses = dataclasses.replace(self.settings, doors={"api": Door(internal=True)})
+        self.package = self.workspace.provider_package("kubernetes")
+        self.know(environment, self.settings)
         self.provider: Provider = self.workspace.provider("kubernetes")
         self.image = tiny_image(self.workspace.store, home)
         self.provider.publish(environment, self.image)
+
+    def know(self, environment: EnvironmentId, settings: Settings, *releases: Release) -> None:
+        self.workspace.ledger.save_settings(environment, settings)
 
     def until(self, condition: Callable[[], bool]) -> None:
         assert until(condition, Deadline.after(PATIENCE_S), every_s=0.1), "it did not come about in time"

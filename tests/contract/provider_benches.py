@@ -18,10 +18,12 @@ from instar.model.definition import Health, Service, Stop
 from instar.model.doors import Door
 from instar.model.environment import Settings
 from instar.model.image import Image
-from instar.model.release import EnvironmentId
-from instar.providers.base import Provider
+from instar.model.release import EnvironmentId, Release
+from instar.providers.base import NetworkPlan, Provider
+from instar.providers.local.package import LOCAL
 from instar.providers.local.router import LocalRouter
 from instar.providers.machine import MachineProvider
+from instar.providers.package import ProviderPackage
 from instar.workspace import MachineWorkspace
 from simulated import Behaviour, EngineSimulation, Simulation
 from simulated.values import image as simulated_image
@@ -59,6 +61,16 @@ class ProviderBench(Protocol):
         """The settings with a door of their own for the role "api"; None where the provider has but one door."""
 
     @property
+    def with_uses(self) -> Settings | None:
+        """The same, by which both roles are found by name; None where the provider finds none."""
+
+    @property
+    def package(self) -> ProviderPackage: ...
+
+    def know(self, environment: EnvironmentId, settings: Settings, *releases: Release) -> None:
+        """Have an environment known, and have instances of its ``releases`` reach what they use."""
+
+    @property
     def service(self) -> Service: ...
 
     @property
@@ -84,7 +96,11 @@ class SimulatedBench:
     service = SERVICE
     stubborn = dataclasses.replace(SERVICE, stop=STUBBORN_STOP)
     settings = Settings(listen=("127.0.0.1:8080",), instances=3)
-    with_doors = dataclasses.replace(settings, doors={"api": Door(listen=("127.0.0.1:8081",))})
+    with_doors = with_uses = dataclasses.replace(settings, doors={"api": Door(listen=("127.0.0.1:8081",))})
+    package = LOCAL
+
+    def know(self, environment: EnvironmentId, settings: Settings, *releases: Release) -> None:
+        """There is nobody to be told."""
 
     def __init__(self, simulation: Simulation | EngineSimulation) -> None:
         self._simulation = simulation
@@ -101,6 +117,7 @@ class SimulatedBench:
 
 
 class LocalBench:
+    package = LOCAL
     service = SERVICE
     stubborn = dataclasses.replace(SERVICE, command=("sh", "-c", f"{DEAF}; {SERVE}"), stop=STUBBORN_STOP)
 
@@ -111,6 +128,14 @@ class LocalBench:
         self.provider: Provider = MachineProvider(runtime=self._world.runtime, router=router)
         self.settings = _settings()
         self.with_doors = dataclasses.replace(self.settings, doors={"api": Door(listen=_settings().listen)})
+        self.with_uses = dataclasses.replace(
+            self.settings, listen=(), internal=True, doors={"api": Door(internal=True)}
+        )
+
+    def know(self, environment: EnvironmentId, settings: Settings, *releases: Release) -> None:
+        assert self.provider.networks is not None
+        if releases:
+            self.provider.networks.set_network(NetworkPlan.of(environment, settings, releases))
 
     def until(self, condition: Callable[[], bool]) -> None:
         wait_until(condition)
@@ -124,13 +149,16 @@ class TrialBench:
 
     service = dataclasses.replace(SERVICE, command=("sh", "-c", SERVE_HERE))
     stubborn = dataclasses.replace(SERVICE, command=("sh", "-c", f"{DEAF}; {SERVE_HERE}"), stop=STUBBORN_STOP)
-    with_doors = None
+    with_doors = with_uses = None
 
     def __init__(self, home: Path) -> None:
         workspace = MachineWorkspace({"INSTAR_HOME": str(home)}, lambda progress: None)
-        self.provider = workspace.provider("trial")
+        self.provider, self.package = workspace.provider("trial"), workspace.provider_package("trial")
         self.image = simulated_image()
-        self.settings = _settings()
+        self.settings = dataclasses.replace(_settings(), provider="trial")
+
+    def know(self, environment: EnvironmentId, settings: Settings, *releases: Release) -> None:
+        """It finds nobody by name."""
 
     def until(self, condition: Callable[[], bool]) -> None:
         wait_until(condition)

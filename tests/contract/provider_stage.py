@@ -98,6 +98,8 @@ class Stage:
 
     def clear(self) -> None:
         patiently(lambda: self.provider.close(ENV))
+        for one in self.made:  # each takes its time: they end at once
+            patiently(lambda one=one: self.provider.destroy(one, self.release))  # type: ignore[misc]
         for one in self.made:
             self.destroy(one)
         self.provider.forget(ENV, [one.id for one in self.made], volumes=True)
