@@ -62,7 +62,8 @@ def retry(
     waits: Callable[[InstarError], None] = lambda error: None,
 ) -> T:
     """Return what ``call`` does, tried again after each error that says when to (``retry_after_s``), but for
-    ``longest_pause_s`` at most, until the ``deadline``; then the error is raised, as any other is at once.
+    ``longest_pause_s`` at most, until the ``deadline``; then the error is raised, as any other is at once. It is tried
+    once more in any case: the first answer that never came may have taken all of the time.
 
     ``waits`` is told the first error, before it is waited for.
     """
@@ -71,7 +72,7 @@ def retry(
         try:
             return call()
         except InstarError as error:
-            if error.retry_after_s is None or deadline.is_over:
+            if error.retry_after_s is None or (tried and deadline.is_over):
                 raise
             if not tried:
                 waits(error)
