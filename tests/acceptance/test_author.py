@@ -17,6 +17,9 @@ def test_init_writes_a_definition_that_validates(author: Author) -> None:
     assert made.returncode == 0, made.stderr
     assert (author.folder / "instar.yaml").read_text().count("#") > 5, "the starter explains itself"
     assert author.instar("validate").returncode == 0
+    schema = author.folder / "instar.schema.json"
+    assert json.loads(schema.read_text()) == json.loads(author.instar("schema").stdout), "for editors"
+    assert (author.folder / "instar.yaml").read_text().startswith(f"# yaml-language-server: $schema={schema.name}\n")
 
 
 def test_init_never_writes_over_a_file(author: Author) -> None:

@@ -55,12 +55,17 @@ class Kept:
         yield from KEPT if last is None else KEPT[max(0, len(KEPT) - last) :]
 
 
+def release(**ports: int | None) -> Any:
+    return SimpleNamespace(services={role: SimpleNamespace(port=port) for role, port in ports.items()})
+
+
 def workspace(access: object) -> Any:
     ledger = SimpleNamespace(
         instance_names=lambda environment: ["web-dev-1-1", "web-dev-2-1", "web-dev-2-2"],
         instance_releases=lambda environment: [("web-dev-1-1", 1), ("web-dev-2-1", 2), ("web-dev-2-2", 2)],
         instance_roles=lambda environment: {"web-dev-2-2": "worker"},
-        get_release=lambda environment, number: SimpleNamespace(services={"web": None}),
+        get_release=lambda environment, number: release(web=80, jobs=None),
+        releases=lambda environment: (release(web=80, worker=81, jobs=None), release(web=80, jobs=None)),
     )
     return SimpleNamespace(provider=lambda name: SimpleNamespace(log_files=access), ledger=ledger)
 
@@ -119,8 +124,11 @@ def test_some_of_them_are_chosen(asked: dict[str, Any], paths: list[str]) -> Non
 def test_requests_of_a_role_are_told_after_it_has_gone_from_the_active_release() -> None:
     assert [one.request.path for one in found(role="worker") if one.request] == ["/work"]
     assert [one.request.path for one in found(role="web") if one.request] == []
-    for asked in ({"role": "nobody"}, {"role": "worker", "release": 2}):
-        with pytest.raises(NotFound, match=f"cannot find role '{asked['role']}' in release 2"):
+    for asked in ({"role": "jobs"}, {"role": "nobody"}, {"role": "worker", "release": 2}):
+        said = (
+            f"cannot find role '{asked['role']}' with a port in release 2 of 'web/dev': its roles with a port are web$"
+        )
+        with pytest.raises(NotFound, match=said):
             found(**asked)
 
 

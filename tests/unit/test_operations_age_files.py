@@ -122,7 +122,7 @@ def test_recipients_are_public_keys_and_nothing_else(tmp_path: Path, environ: di
     for text, expected in (
         ("", "names no public key"),
         (f"{mine}\n{mine}x\n", "line 2: 'age1"),
-        ("ssh-ed25519 AAAA\n", "line 1: 'ssh-ed25519 AAAA' is none of age's"),
+        ("ssh-ed25519 AAAA\n", "line 1: 'ssh-ed25519 AAAA' is no public key of age"),
         (f"{secret}\n", "line 1: it is a secret key"),
     ):
         file.write_text(text)

@@ -23,9 +23,8 @@ _INTRODUCTION: Final = """\
 <!-- Generated from src/instar/definition by .venv/bin/python -m instar.definition.published > docs/definition.md -->
 
 One file says what an image is made of, how an instance of it runs, and where. `instar init` writes one that works as
-it is, `instar validate` checks one, and `instar schema` prints its JSON Schema, which editors take to complete keys
-and to mark mistakes: `instar schema >instar.schema.json`, again after an upgrade, and one line at the top of
-`instar.yaml`:
+it is, and `instar validate` checks one. Editors complete keys and mark mistakes by its JSON Schema, which `init` writes
+beside it: `instar schema >instar.schema.json`, again after an upgrade, and one line at the top of `instar.yaml`:
 
 ```yaml
 # yaml-language-server: $schema=instar.schema.json

@@ -90,14 +90,15 @@ def _require(workspace: Workspace, environment: EnvironmentState, wanted: Wanted
         require_instance(workspace, environment.id, wanted.instance)
     if wanted.release is not None:
         workspace.ledger.get_release(environment.id, wanted.release)
-    if wanted.role is None or (wanted.release is None and _had_role(workspace, environment, wanted.role)):
+    if wanted.role is None or (wanted.release is None and _was_asked(workspace, environment, wanted.role)):
         return
-    require_role(workspace, environment, wanted.release, wanted.role)
+    require_role(workspace, environment, wanted.release, wanted.role, asked=True)
 
 
-def _had_role(workspace: Workspace, environment: EnvironmentState, role: str) -> bool:
-    """Tell whether any instance had it, whichever release that was of: its requests may be kept."""
-    return role in workspace.ledger.instance_roles(environment.id).values()
+def _was_asked(workspace: Workspace, environment: EnvironmentState, role: str) -> bool:
+    """Tell whether requests came to that role of any release: they may be kept."""
+    services = (one.services.get(role) for one in workspace.ledger.releases(environment.id))
+    return any(one is not None and one.port is not None for one in services)
 
 
 def _request(line: LogLine, instances: _Instances, wanted: Wanted) -> LogLine | None:

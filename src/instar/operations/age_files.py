@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     Identity = Any  # pyrage says no types
 
 RECIPIENTS: Final = "age-recipients"
+_KEY_LENGTH: Final = 62  # of a public key: "age1", and 58 letters and digits
+_OF_AGE: Final = "one is 'age1' and 58 letters and digits, as instar secrets key prints it"
 MAX_FILE_BYTES: Final = 2 << 20  # of a secret of the largest size, in letters
 _MAX_KEYS_BYTES: Final = 64 << 10
 _ARMOR: Final = b"-----BEGIN AGE ENCRYPTED FILE-----"
@@ -191,9 +193,15 @@ def _recipient(text: str, where: str) -> Any:
     try:
         return library.x25519.Recipient.from_str(text)
     except library.RecipientError:
-        secret = text.upper().startswith("AGE-SECRET-KEY")
-        cause = "it is a secret key; take it out of git's history" if secret else f"{text!r:.80} is none of age's"
-        raise Refused(f"cannot use the public key in {where}: {cause}", hint="one begins with 'age1'") from None
+        raise Refused(f"cannot use the public key in {where}: {_unfit(text)}", hint=_OF_AGE) from None
+
+
+def _unfit(text: str) -> str:
+    if text.upper().startswith("AGE-SECRET-KEY"):
+        return "it is a secret key; take it out of git's history"
+    if text.startswith("age1") and len(text) != _KEY_LENGTH:
+        return f"{text!r:.80} is not whole: it has {len(text)} characters of {_KEY_LENGTH}"
+    return f"{text!r:.80} is {'mistyped' if text.startswith('age1') else 'no public key of age'}"
 
 
 def _is_by_passphrase(data: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 
 _DEFINITION = "instar.yaml"
+_SCHEMA = "instar.schema.json"  # which the starter's first line names, for editors
 
 
 def suggest_name(folder: Path) -> str:
@@ -25,8 +27,9 @@ def suggest_name(folder: Path) -> str:
 def init(folder: Path, name: str) -> tuple[Path, ...]:
     """Write the starter's files into ``folder``; return them. Raises Refused when one of them is there already."""
     from instar.definition import starter
+    from instar.definition.published import json_schema
 
-    files = starter(name)
+    files = {**starter(name), _SCHEMA: json.dumps(json_schema(), indent=1) + "\n"}
     _require_none(folder, files)
     folder.mkdir(parents=True, exist_ok=True)
     for relative, text in files.items():

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from instar.definition.problems import nearest
 from instar.errors import NotFound
 from instar.model.release import EnvironmentState
 from instar.operations.workspace import Workspace
 
 
-def require_role(workspace: Workspace, environment: EnvironmentState, number: int | None, role: str) -> None:
-    """Raise NotFound, naming those there are, where a release (the active one: None) has no such role."""
+def require_role(
+    workspace: Workspace, environment: EnvironmentState, number: int | None, role: str, *, asked: bool = False
+) -> None:
+    """Raise NotFound, naming those there are, where a release (the active one: None) has no such role; ``asked``: none
+    that requests come to."""
     number = environment.active if number is None else number
     if number is None:
         return
-    roles = workspace.ledger.get_release(environment.id, number).services
+    services = workspace.ledger.get_release(environment.id, number).services
+    roles = [name for name, service in services.items() if service.port is not None or not asked]
     if role not in roles:
-        known = f"its roles are {', '.join(roles)}" if any(roles) else "its definition names none"
-        raise NotFound(f"cannot find role '{role}' in release {number} of '{environment.id}': {known}")
+        those, near = "its roles with a port" if asked else "its roles", nearest(role, roles)
+        known = f"{those} are {', '.join(roles)}" if any(services) else "its definition names none"
+        raise NotFound(
+            f"cannot find role '{role}'{' with a port' * asked} in release {number} of '{environment.id}': {known}",
+            hint=f"did you mean '{near}'?" if near else None,
+        )
