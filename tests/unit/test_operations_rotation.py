@@ -76,7 +76,7 @@ def test_a_release_and_the_history_say_which_secrets_changed_by_their_names(worl
     world.deploy("two", "second", "{SAME: {file: same}, NEW: {file: token}}")
     assert world.begun() == [None, ("TOKEN",), None, ("NEW", "TOKEN")]
     begun = {"rollout": 2, "kind": "deploy", "from": 1, "secrets": ["A", "B"]}
-    assert detail_line("rollout", begun) == "rollout=2 kind=deploy from=1 secrets=A,B"
+    assert detail_line("rollout", begun) == "deploy from release 1 · other secrets: A, B"
     assert "first" not in str(list(world.ledger.history(WEB)))
 
 

@@ -26,9 +26,31 @@ def test_taints_and_shells_read_as_sentences() -> None:
 
 
 def test_what_has_no_words_shows_its_fields() -> None:
-    members = {"instances": ["web-dev-1-1"], "role": None, "members": {"web-dev-1-1": 2}, "task": "sha256:1f"}
-    assert detail_line("launch", members) == "instances=web-dev-1-1 task=1f"
-    assert len(detail_line("launch", {"instances": ["x" * 200]})) == WIDTH
+    kept = {"rollout": 1, "volume": "sha256:1f", "snapshot": 2, "running": True, "of": None}
+    assert detail_line("data-kept", kept) == "rollout=1 volume=1f snapshot=2 running=true"
+    lists = {"instances": ["a", "b"], "empty": "", "members": {"a": 2}}
+    assert detail_line("of-tomorrow", lists) == "(written by another version of Instar) instances=a,b"
+    assert len(detail_line("volume-removed", {"volume": "x" * 200})) == WIDTH
+
+
+def test_a_rollout_reads_as_what_became_of_it() -> None:
+    planned = {"instances": ["web-dev-1-3"], "replacing": "ended", "role": "api"}
+    assert detail_line("launch", planned) == "web-dev-1-3 (api), since others had ended"
+    assert detail_line("launch", {"instances": ["web-dev-1-3"], "task": "before 1"}) == "web-dev-1-3: before 1"
+    assert detail_line("rollout", {"rollout": 2, "kind": "deploy", "from": 1}) == "deploy from release 1"
+    assert detail_line("rollout", {"rollout": 2, "kind": "deploy", "from": None}) == "deploy"
+    back = {"rollout": 2, "kind": "rollback", "from": 3, "forced": "the data has version 2"}
+    assert detail_line("rollout", back) == "rollback from release 3: the data has version 2"
+    assert detail_line("step", {"rollout": 2, "step": 1, "percent": 20}) == "20 % (step 1)"
+    assert detail_line("verdict", {"rollout": 2, "step": 1, "passed": True, "cause": ""}) == "step 1 passed"
+    failed = {"rollout": 2, "step": 1, "passed": False, "cause": "it answers in 75.0 ms"}
+    assert detail_line("verdict", failed) == "step 1 not passed: it answers in 75.0 ms"
+    assert detail_line("rollout-failed", {"rollout": 2, "reason": "aborted"}) == "aborted"
+    done = {"rollout": 2, "switch_ms": 0.2, "drained": 3, "cut": 0, "drain_ms": 2100}
+    assert detail_line("rollout-done", done) == "moved in 0.2 ms · 3 requests finished, 0 cut"
+    assert detail_line("shift", {"from": 2, "instances": ["a"], "reason": None}) == "from release 2"
+    assert detail_line("destroyed", {"instance": "a", "reason": "it ended"}) == "a: it ended"
+    assert detail_line("created", {"instance": "a"}) == "a" == detail_line("started", {"instance": "a"})
 
 
 def test_what_another_version_wrote_is_said_to_be_so_and_damage_is_not() -> None:

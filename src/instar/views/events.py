@@ -31,8 +31,11 @@ from instar.model.happenings import (
 )
 from instar.model.instance_happenings import (
     DriftFound,
+    InstanceCreated,
     InstanceDestroyed,
     InstanceEnded,
+    InstancesPlanned,
+    InstanceStarted,
     InstanceStopping,
     InstanceTainted,
     MemberRemoved,
@@ -44,7 +47,20 @@ from instar.model.instance_happenings import (
 )
 from instar.model.printable import printable
 from instar.model.release import TaintKind
-from instar.model.rollout_happenings import RolloutDone, RolloutFailed, StepJudged, TaskEnded, WatchFailed
+from instar.model.rollout_happenings import (
+    RolloutAborted,
+    RolloutBegun,
+    RolloutDone,
+    RolloutFailed,
+    RolloutPaused,
+    RolloutResumed,
+    SmokePassed,
+    StepJudged,
+    StepTaken,
+    TaskEnded,
+    TrafficShifted,
+    WatchFailed,
+)
 from instar.views.page import Page, Table
 from instar.views.releases import origin_line
 
@@ -54,6 +70,14 @@ _NOT_NOTIFIED: Final = ("last_lines",)  # what an instance printed may hold anyt
 _UNREADABLE: Final[Mapping[type[Happening], str]] = {
     UnknownHappening: "written by another version of Instar",
     DamagedHappening: "not of the form of such an event: damaged",
+}
+_REPLACED: Final = {
+    "ended": "others had ended",
+    "unwell": "others no longer answered",
+    "tainted": "others were tainted",
+    "drifted": "others had drifted",
+    "old": "others were too old",
+    "hot": "a hot release lacked it",
 }
 _TAINTED_BY: Final[Mapping[TaintKind, str]] = {"person": "by hand", "shell": "a shell", "drift": "drift"}
 
@@ -163,6 +187,39 @@ def _task(what: TaskEnded) -> str:
     return f"{what.task} · {what.outcome}{_cause(said)}"
 
 
+def _planned(what: InstancesPlanned) -> str:
+    of = ", ".join(f"{name} ({what.role})" if what.role else name for name in what.instances)
+    runs = f": {what.task}" if what.task else ""
+    return f"{of}{runs}{f', since {_REPLACED[what.replacing]}' if what.replacing in _REPLACED else ''}"
+
+
+def _begun(what: RolloutBegun) -> str:
+    source = f" from release {what.source}" if what.source is not None else ""
+    secrets = f" · other secrets: {', '.join(what.secrets)}" if what.secrets else ""
+    promotion = " · in spite of 'promote_from'" if what.break_promotion else ""
+    return f"{what.kind}{source}{secrets}{promotion}{_cause(what.reason or what.forced or '')}"
+
+
+def _done(what: RolloutDone) -> str:
+    found = what.measured
+    words = (
+        ("switch_ms", lambda value: f"moved in {value} ms"),
+        ("gap_ms", lambda value: f"gap of {value} ms"),
+        ("drained", lambda value: f"{value} requests finished, {found.get('cut')} cut"),
+        ("warning", str),
+    )
+    return " · ".join(text(found[name]) for name, text in words if found.get(name) is not None)
+
+
+def _verdict(what: StepJudged) -> str:
+    return f"step {what.step} {'passed' if what.passed else 'not passed'}{_cause(what.cause)}"
+
+
+def _shifted(what: TrafficShifted) -> str:
+    source = f"from release {what.source}" if what.source is not None else ""
+    return f"{source}{_cause(what.reason or '')}".removeprefix(": ")
+
+
 def _drift(what: DriftFound) -> str:
     return f"{what.instance or 'the environment'}{_cause(_first_finding(what))}"
 
@@ -250,6 +307,20 @@ _WORDS: Final[Mapping[type[Happening], Callable[[Any], str]]] = {
     InstanceEnded: _ended,
     InstanceStopping: _ended,
     TaskEnded: _task,
+    InstancesPlanned: _planned,
+    InstanceCreated: lambda what: what.instance,
+    InstanceStarted: lambda what: what.instance,
+    InstanceDestroyed: lambda what: f"{what.instance}{_cause(what.reason)}",
+    RolloutBegun: _begun,
+    RolloutDone: _done,
+    RolloutFailed: lambda what: _cause(str(what.measured.get("reason") or "")).removeprefix(": "),
+    SmokePassed: lambda what: ", ".join(what.instances),
+    StepTaken: lambda what: f"{what.percent} % (step {what.step})",
+    StepJudged: _verdict,
+    RolloutPaused: lambda what: _cause(what.reason).removeprefix(": "),
+    RolloutResumed: lambda what: f"at step {what.step}",
+    RolloutAborted: lambda what: _cause(what.reason).removeprefix(": "),
+    TrafficShifted: _shifted,
     OccurrencesMissed: lambda what: f"'{what.entry}' did not begin: {_times(what)}",
 }
 _SENTENCES: Final[Mapping[type[Happening], str]] = {
