@@ -188,7 +188,7 @@ def _task(what: TaskEnded) -> str:
 
 
 def _planned(what: InstancesPlanned) -> str:
-    of = ", ".join(f"{name} ({what.role})" if what.role else name for name in what.instances)
+    of = ", ".join(f"{name} ({what.role})" if what.role else name for name in what.instances or ())
     runs = f": {what.task}" if what.task else ""
     return f"{of}{runs}{f', since {_REPLACED[what.replacing]}' if what.replacing in _REPLACED else ''}"
 
