@@ -1,8 +1,7 @@
 """apt-get as a solver: which packages, in which versions, satisfy a wish in one release.
 
-apt runs over a private tree (lists, an empty dpkg status, this machine's sources of one release), so that it needs
-no root, changes nothing of the machine, and is not led by what is installed or pinned there. Its proxies,
-credentials and keyrings stay the machine's. The lists are kept between locks and refreshed at each.
+apt runs over a private tree (``apt_tree.py``), so that it needs no root, changes nothing of the machine, and is not led
+by what is installed or pinned there. The lists are refreshed at each lock.
 
 Nothing is installed or downloaded here besides lists: what apt answers is name, version, size, SHA-256 and place.
 """
@@ -11,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
-import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,9 +18,10 @@ from typing import Literal
 from urllib.parse import quote, unquote
 
 from instar import process
-from instar.errors import FetchError, ResolveError
+from instar.errors import ResolveError
 from instar.fetch.apt_errors import OTHER_RELEASE, explanation, text_of, update_error
 from instar.fetch.apt_status import BrokenPackage, broken, status_text
+from instar.fetch.apt_tree import open_tree
 from instar.fetch.archives import Given, label_of
 from instar.fetch.cache import Cache
 from instar.fetch.lists import PackageList, dates, require_size
@@ -32,72 +30,11 @@ from instar.fetch.sources import Sources
 from instar.model.control import fields
 from instar.model.digest import Digest
 from instar.model.lock import Package, Suite
-from instar.waiting import Deadline, until
 
 _UPDATE_TIMEOUT_S = 600
 _SOLVE_TIMEOUT_S = 120
-_WAIT_S = 300
 _URI = re.compile(r"'([^']+)' (\S+) (\d+) SHA256:([0-9a-f]{64})\Z")
 _NAME = re.compile(r"(?<![\w+.-])[\w+-]+(?:\.\w[\w+-]*)*")  # of a package, in a sentence
-
-# AllowReleaseInfoChange: what an archive calls itself is in the lock, for its reviewers; no machine is asked to agree.
-# ForceEssential: apt counts itself as essential unless told otherwise, and images have no apt.
-# Sandbox::User: apt would become a user that cannot enter a folder of mode 0700.
-_CONFIGURATION = """\
-#clear APT::Architectures;
-#clear APT::Update::Pre-Invoke;
-#clear APT::Update::Post-Invoke;
-#clear APT::Update::Post-Invoke-Success;
-#clear Acquire::IndexTargets;
-APT::Architecture "{architecture}";
-APT::Architectures:: "{architecture}";
-APT::Cmd::Pattern-Only "true";
-APT::Default-Release "";
-APT::Get::AllowUnauthenticated "false";
-APT::Install-Recommends "false";
-APT::Install-Suggests "false";
-APT::Sandbox::User "root";
-APT::Update::Error-Mode "any";
-Acquire::AllowInsecureRepositories "false";
-Acquire::AllowReleaseInfoChange "false";
-Acquire::AllowReleaseInfoChange::DefaultPin "true";
-Acquire::AllowReleaseInfoChange::Label "true";
-Acquire::AllowReleaseInfoChange::Origin "true";
-Acquire::AllowReleaseInfoChange::Suite "true";
-Acquire::AllowReleaseInfoChange::Version "true";
-Acquire::ForceHash "SHA256";
-Acquire::GzipIndexes "false";
-Acquire::IndexTargets::deb::Packages {{
-  MetaKey "$(COMPONENT)/binary-$(ARCHITECTURE)/Packages";
-  flatMetaKey "Packages";
-  ShortDescription "Packages";
-  Description "$(RELEASE)/$(COMPONENT) $(ARCHITECTURE) Packages";
-  flatDescription "$(RELEASE) Packages";
-  Optional "0";
-}};
-Acquire::Languages "none";
-Dir::Cache "{folder}/cache";
-Dir::Cache::pkgcache "pkgcache.bin";
-Dir::Cache::srcpkgcache "";
-Dir::Etc::preferences "{folder}/preferences";
-Dir::Etc::preferencesparts "/dev/null";
-Dir::Etc::sourcelist "/dev/null";
-Dir::Etc::sourceparts "{folder}/sources.d";
-Dir::State "{folder}/state";
-Dir::State::lists "{folder}/lists";
-Dir::State::status "{folder}/status";
-pkgCacheGen::ForceEssential ",";
-"""
-
-# of an archive that a definition names: whatever this machine lets its own do
-_OF_OTHERS = """\
-Acquire::AllowDowngradeToInsecureRepositories "false";
-Acquire::AllowWeakRepositories "false";
-Acquire::Check-Date "true";
-Acquire::Check-Valid-Until "true";
-Dir::Etc::trusted "/dev/null";
-Dir::Etc::trustedparts "{folder}/keys";
-"""
 
 
 def transfer_options() -> list[str]:
@@ -121,12 +58,7 @@ def open_apt(cache: Cache, sources: Sources, architecture: str) -> Iterator[Apt]
         SourceUnreachable: an archive does not answer.
         FetchError: an archive's answer is not one that this machine trusts.
     """
-    whole = f"{architecture}\n{sources.lines}\n{sources.stanzas}".encode() + sources.key
-    folder = cache.folder("apt") / hashlib.sha256(whole).hexdigest()[:16]
-    for name in ("keys", "sources.d", "lists/partial", "cache/archives/partial", "state"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    with _held(folder / "in-use") as holding:
-        _write_tree(folder, sources, architecture)
+    with open_tree(cache, sources, architecture) as (folder, holding):
         apt = Apt(folder, sources, holding)
         apt.refresh()
         yield apt
@@ -353,48 +285,6 @@ class Apt:
         program, *rest = words
         argv = [program, "-c", str(self._folder / "apt.conf"), *rest]
         return process.run(argv, timeout_s=timeout_s, env=network_environment(), check=False, pass_fds=(self._holding,))
-
-
-def _write_tree(folder: Path, sources: Sources, architecture: str) -> None:
-    files = {
-        "apt.conf": (_CONFIGURATION + (_OF_OTHERS if sources.key else "")).format(
-            folder=folder, architecture=architecture
-        ),
-        "preferences": "",
-        "status": "",
-        "sources.d/instar.list": sources.lines,
-        "sources.d/instar.sources": sources.stanzas,
-    }
-    (folder / "sources.d/given.list").unlink(missing_ok=True)
-    if sources.key:
-        (folder / f"keys/archive.{'asc' if sources.key.startswith(b'-') else 'gpg'}").write_bytes(sources.key)
-    for name, text in files.items():
-        path = folder / name
-        if (
-            not path.is_file() or path.read_text(errors="replace") != text
-        ):  # apt rebuilds its cache when a file is newer
-            path.write_text(text)
-    os.utime(folder)
-
-
-@contextlib.contextmanager
-def _held(path: Path) -> Iterator[int]:
-    """Hold the lock at ``path``; give its descriptor, for children: an apt that outlives a killed Instar keeps it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        if not until(lambda: _acquired(descriptor), Deadline.after(_WAIT_S), every_s=0.05):
-            raise FetchError(f"cannot use '{path.parent}': another process has had it for {_WAIT_S} s")
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _acquired(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _parts(file: str) -> tuple[str, str, str]:
