@@ -47,19 +47,20 @@ def test_each_door_is_told_of_the_first_one_too() -> None:
     doors = {".admin": Door(listen=("127.0.0.1:9000",)), ".public": Door(sites=("shop.example", "www.shop.example"))}
     settings = Settings(listen=("127.0.0.1:8080",), names=NAMES, doors=doors)
     made = configuration(ports={"admin": Port(port=9000), "public": Port(port=9001)})
-    assert doors_reached(settings, made, NAMES, EdgeSettings(), None) == {
+    assert doors_reached(settings, made, NAMES, EdgeSettings(), {}) == {
         "service": ("127.0.0.1:8080", "http://shop.test/api"),
         "service.admin": ("127.0.0.1:9000",),
         "service.public": ("https://shop.example", "https://www.shop.example"),
     }
     alone = Settings(internal=True)
-    assert doors_reached(alone, configuration(), HostNames(), EdgeSettings(), "shop.internal") == {
+    assert doors_reached(alone, configuration(), HostNames(), EdgeSettings(), {"": "shop.internal"}) == {
         "service": ("shop.internal",)
     }
     role = Settings(listen=("127.0.0.1:80",), doors={"api": Door(internal=True)})
-    found = doors_reached(role, configuration(roles={"api": API}), HostNames(), EdgeSettings(), None, service="shop")
-    assert found["api"] == ("api.shop.internal",)
-    assert doors_reached(Settings(), configuration(), HostNames(), EdgeSettings(), None) == {}, "a worker has none"
+    inside = {"api": "shop-prod--api.shop.svc"}
+    found = doors_reached(role, configuration(roles={"api": API}), HostNames(), EdgeSettings(), inside)
+    assert found["api"] == ("shop-prod--api.shop.svc",)
+    assert doors_reached(Settings(), configuration(), HostNames(), EdgeSettings(), {}) == {}, "a worker has none"
 
 
 DEV = EnvironmentId(service="web", name="dev")

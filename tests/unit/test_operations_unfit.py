@@ -324,6 +324,15 @@ def test_a_role_that_is_internal_may_speak_tcp_behind_a_gateway(workspace: Machi
     assert told("deploy", workspace, file, "prod") == IN_LAYERS[1:2] + IN_LAYERS[3:]
 
 
+def test_what_would_have_a_group_s_name_for_its_service_is_told_where_a_role_is_internal(
+    workspace: MachineWorkspace, tmp_path: Path
+) -> None:
+    text = LAYERED.replace("  prod:", "  prod-1-1:").replace("'0.0.0.0:5432'", "internal")
+    (file := tmp_path / "instar.yaml").write_text(text)
+    (found,) = [line for line in told("deploy", workspace, file, "prod-1-1") if "ends with two numbers" in line]
+    assert "its Service would be 'shop-prod-1-1'" in found
+
+
 def test_roles_are_found_by_name_where_a_provider_says_so() -> None:
     settings = Settings(provider="own", doors={"db": Door(internal=True)})
     own = EnvironmentId(service="shop", name="prod")

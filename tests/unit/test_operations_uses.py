@@ -169,8 +169,8 @@ def test_what_became_of_it_is_told(workspace: SimulatedWorkspace) -> None:
     assert list(missing_warnings(workspace, "local", configuration)) == [
         "it uses db/dev, which is not there; nobody answers at db.internal:6379"
     ]
-    assert users_of(workspace, REDIS) == ("worker/dev",)
-    assert users_of(workspace, WORKER) == ()
+    assert users_of(workspace, REDIS) == {"worker/dev": (None,)}
+    assert users_of(workspace, WORKER) == {}
 
 
 def test_it_is_called_inside_as_its_engine_calls_it(
@@ -179,12 +179,14 @@ def test_it_is_called_inside_as_its_engine_calls_it(
     release(workspace, REDIS)
     state = workspace.ledger.get_environment(REDIS)
     assert host_inside(workspace, state) == "redis.internal"
+    assert host_inside(workspace, state, "api") == "api.redis.internal"
     monkeypatch.setattr(workspace, "provider_package", lambda name: KUBERNETES)
     section = {"namespace": "ns", "registry": "registry.example/redis"}
     there = dataclasses.replace(
         state, settings=Settings(provider="kubernetes", internal=True, provider_settings=section)
     )
     assert host_inside(workspace, there) == "redis-dev.ns.svc"
+    assert host_inside(workspace, there, "api") == "redis-dev--api.ns.svc"
 
 
 def test_a_destroy_says_the_name_that_nobody_answers_at(
@@ -192,7 +194,7 @@ def test_a_destroy_says_the_name_that_nobody_answers_at(
 ) -> None:
     release(workspace, REDIS)
     release(workspace, WORKER, "redis/dev")
-    monkeypatch.setattr("instar.operations.destroy.host_inside", lambda *_: "redis-dev.ns.svc")
+    monkeypatch.setattr("instar.operations.destroy.host_inside", lambda w, e, role: f"redis-dev{role or ''}.ns.svc")
     destroy(workspace, workspace.ledger.get_environment(REDIS), volumes=False)
     assert "nobody answers there at redis-dev.ns.svc until" in workspace.told[0].text
 

@@ -61,11 +61,6 @@ class Used:
         return {f"{word}_HOST": self.host, f"{word}_PORT": str(self.shown_port)}
 
 
-def inside_name(role: str, service: str) -> str:
-    """Return by which name another role of a service than the first is found."""
-    return f"{role}.{service}{INTERNAL}"
-
-
 def variable_word(service: str, role: str | None) -> str:
     """Return what the variables begin with that say where a service, or another role of it than the first, is."""
     return f"{service}_{role}".upper().replace("-", "_") if role else service.upper().replace("-", "_")

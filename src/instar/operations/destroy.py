@@ -22,9 +22,9 @@ def destroy(workspace: Workspace, environment: EnvironmentState, *, volumes: boo
     environment_id = environment.id
     provider = workspace.provider(environment.settings.provider)
     with hold_environment(workspace, environment_id, take_over=take_over):
-        for user in users_of(workspace, environment_id):
-            name = host_inside(workspace, environment)
-            text = f"{user} uses it: nobody answers there at {name} until it is deployed again"
+        for user, roles in users_of(workspace, environment_id).items():
+            names = " and ".join(host_inside(workspace, environment, role) for role in roles)
+            text = f"{user} uses it: nobody answers there at {names} until it is deployed again"
             workspace.report(Progress(stage="note", text=text, kind="warning"))
         workspace.ledger.set_destroying(environment_id)
         with half_way(workspace, f"the destruction of '{environment_id}'"):

@@ -25,7 +25,6 @@ from instar.model.status import (
     RolloutStatus,
     TaintStatus,
 )
-from instar.model.uses import inside_name
 from instar.operations.doors import door_warnings, without_ports
 from instar.operations.layers import guarantee
 from instar.operations.locks import agent_in_charge, agent_pid, is_here
@@ -74,15 +73,14 @@ def status(workspace: Workspace, environment: EnvironmentState, *, named: bool =
     percents = _percents({number: sum(group.weight for group in snapshot.of(one)) for number, one in releases.items()})
     configuration = snapshot.active.configuration if snapshot.active is not None else None
     names, edge = environment.settings.names.only(environment.names.held), _edge(workspace)
-    inner = host_inside(workspace, environment) if environment.settings.internal else None
+    internal = ([""] if environment.settings.internal else []) + list(environment.settings.internal_roles)
+    inside = {role: host_inside(workspace, environment, role or None) for role in internal}
     taken, taken_unknown = _taken(workspace, provider, environment)
     return EnvironmentStatus(
         environment=environment.id,
         listen=environment.settings.all_listen,
         names=reached_at(names, edge),
-        doors={}
-        if configuration is None
-        else doors_reached(environment.settings, configuration, names, edge, inner, environment.id.service),
+        doors={} if configuration is None else doors_reached(environment.settings, configuration, names, edge, inside),
         active=environment.active,
         unfinished=environment.rollout.target if environment.rollout else None,
         router=snapshot.router_plan is not None,
@@ -98,7 +96,7 @@ def status(workspace: Workspace, environment: EnvironmentState, *, named: bool =
         layers=guarantee(workspace, environment.id, provider.traits),
         maintenance=provider.maintains is not None and provider.maintains.maintenance(environment.id),
         internal=environment.settings.internal,
-        inner_name=inner,
+        inner_name=inside.get(""),
         uses=() if configuration is None else uses_status(workspace, environment.settings.provider, configuration),
         shut=tuple(_shut(snapshot.active, environment.settings)),
         circle=() if configuration is None else circle(workspace, environment.id, configuration.uses),
@@ -137,23 +135,22 @@ def doors_reached(
     configuration: Configuration,
     names: HostNames,
     edge: EdgeSettings,
-    inner: str | None,
-    service: str = "",
+    inside: Mapping[str, str],
 ) -> Mapping[str, tuple[str, ...]]:
     """Return where each door is reached, as the author names it, the first one's first; none of what has no port, as a
-    release from before there was a role has not."""
+    release from before there was a role has not. ``inside``: the names of what is internal, by role, "" the first."""
     first, shut = configuration.role or "service", {key for key, *_ in without_ports(settings, configuration)}
     others = {site for door in settings.doors.values() for site in door.sites}
     sites = [site for site in names.sites if site not in others]
-    own = Door(listen=(*settings.listen, *((inner,) if inner is not None else ())), sites=tuple(sites))
+    own = Door(listen=(*settings.listen, *([inside[""]] if "" in inside else [])), sites=tuple(sites))
     doors = {first: own} | {
         f"{first}{key}" if key.startswith(".") else key: door
         for key, door in sorted(settings.doors.items())
         if key not in shut
     }
-    inside = {name: (inside_name(name, service),) if door.internal else () for name, door in doors.items()}
     found = {
-        name: (*door.listen, *reached_at(names.only(door.sites), edge), *inside[name]) for name, door in doors.items()
+        name: (*door.listen, *reached_at(names.only(door.sites), edge), *([inside[name]] if name in inside else []))
+        for name, door in doors.items()
     }
     return {name: where for name, where in found.items() if where}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from instar.definition.problems import nearest
@@ -125,22 +125,22 @@ def circle_warnings(workspace: Workspace, environment: EnvironmentId, uses: Sequ
         yield circle_text(way)
 
 
-def host_inside(workspace: Workspace, state: EnvironmentState) -> str:
-    """Return by which name instances of the same provider find an environment."""
+def host_inside(workspace: Workspace, state: EnvironmentState, role: str | None = None) -> str:
+    """Return by which name instances of the same provider find an environment, or another ``role`` than its first."""
     package, at = workspace.provider_package(state.settings.provider), None
     with contextlib.suppress(Refused):  # behind a gateway by now, and used before
-        at = address_inside_of(package, state.settings, state.id, state.settings)
-    return Used(environment=str(state.id), port=0, at=at).host
+        at = address_inside_of(package, state.settings, state.id, state.settings, role)
+    return Used(environment=str(state.id), port=0, at=at, role=role).host
 
 
-def users_of(workspace: Workspace, environment: EnvironmentId) -> tuple[str, ...]:
-    """Return the environments whose active release uses ``environment``."""
+def users_of(workspace: Workspace, environment: EnvironmentId) -> Mapping[str, tuple[str | None, ...]]:
+    """Return the environments whose active release uses ``environment``, and which roles of it, None its first."""
     states, _ = workspace.ledger.readable_environments(None)
-    return tuple(
-        str(state.id)
+    each = {
+        str(state.id): [one.role for one in _uses_of_active(workspace, state) if one.environment == str(environment)]
         for state in states
-        if any(one.environment == str(environment) for one in _uses_of_active(workspace, state))
-    )
+    }
+    return {user: tuple(roles) for user, roles in each.items() if roles}
 
 
 def uses_status(workspace: Workspace, provider: str, configuration: Configuration) -> tuple[UseStatus, ...]:

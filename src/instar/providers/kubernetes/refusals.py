@@ -44,7 +44,7 @@ def unfit(
     there are. Raises Refused for what no definition could have said."""
     place, own = Place.of(settings), path_of(environment)
     yield from _moved(environment, known.get(environment), settings, place)
-    yield from _unfit_names(environment, settings)
+    yield from _unfit_names(environment, place)
     yield from _unfit_volumes(services)
     yield from _matters_of_gateway(own, settings)
     yield from _unfit_doors(own, environment, settings, place)
@@ -89,13 +89,13 @@ def _moved(environment: EnvironmentId, before: Settings | None, after: Settings,
     yield from _when((was.gateway is None) != (place.gateway is None), told, *section, "gateway")
 
 
-def _unfit_names(environment: EnvironmentId, settings: Settings) -> Iterator[Unfit]:
+def _unfit_names(environment: EnvironmentId, place: Place) -> Iterator[Unfit]:
     own = path_of(environment)
     for what, name, path in (("service", environment.service, ("name",)), ("environment", environment.name, own)):
         told = f"the name of the {what}, '{name}', ends with '-', and no label there does; name it otherwise"
         yield from _when(_ends_wrong(name), told, *path)
     own_name = f"{environment.service}-{environment.name}"
-    has_service = settings.provider_settings.get("gateway") is None or settings.provider_settings.get("inside")
+    has_service = place.gateway is None or place.inside
     told = (
         f"the name of the environment, '{environment.name}', ends with two numbers, and its Service would be "
         f"'{own_name}', as a release of '{environment_part(own_name)}' may have one: name it otherwise"
