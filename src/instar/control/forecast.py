@@ -52,7 +52,7 @@ def _waits(settings: Settings, service: Service, who: str) -> Iterator[str]:
     if policy is None or not judged or not policy.min_requests:
         return
     wait = f"{policy.wait_ms / 1000:g} s"
-    text = f"each step waits until {who} has answered {policy.min_requests} requests"
+    text = f"each step waits until {who} has answered {_requests(policy.min_requests)}"
     if policy.quiet == "pass":
         yield f"{text}, at most {wait} beyond its pause; then those that came decide (quiet: pass)"
     else:
@@ -60,6 +60,10 @@ def _waits(settings: Settings, service: Service, who: str) -> Iterator[str]:
             f"{text}; without them the rollout is given up {wait} after the step's pause "
             "(where no traffic is fine, say so: rollout.analysis.quiet: pass)"
         )
+
+
+def _requests(count: int) -> str:
+    return "1 request" if count == 1 else f"{count} requests"
 
 
 def _is_exclusive(volume: Volume) -> bool:
