@@ -8,11 +8,14 @@ late, or answered outside of 200–399; nothing is tried twice. With ``https`` t
 ``--name`` that ``--ca`` vouches for. Ends after ``--seconds``, or earlier at SIGTERM or
 SIGINT, and prints one JSON object:
 
-    {"requests", "served", "failed", "reasons": {"503": 2}, "first_failures": [{"at_s", "reason"}], "seconds",
-     "latency_ms": {"p50", "p90", "p99", "max"}, "longest_gap_ms", "tally": {VALUE: COUNT}}
+    {"requests", "served", "failed", "reasons": {"503": 2}, "first_failures": [{"at_s", "at", "reason", "took_ms",
+     "closes", "headers", "body"}], "seconds", "latency_ms": {"p50", "p90", "p99", "max"}, "longest_gap_ms",
+     "tally": {VALUE: COUNT}}
 
-``tally`` counts the values of the response header that ``--tally`` names. Only what is on this machine is asked:
-loopback addresses, and those behind a bridge that leads into namespaces alone.
+A failure says when the request began, whether it was one of a connection that closes after it, and what the answer was
+(a gateway says in its body why it answered itself). ``tally`` counts the values of the response header that
+``--tally`` names. Only what is on this machine is asked: loopback addresses, and those behind a bridge that leads into
+namespaces alone.
 Exit status: 0 all were served, 1 some were not, 64 wrong usage.
 """
 
@@ -32,6 +35,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -39,10 +43,15 @@ from urllib.parse import urlsplit
 LONGEST_S = 6 * 3600
 MOST_CONNECTIONS = 256
 KEPT_FAILURES = 20
+KEPT_BODY = 200  # bytes of a failed answer
 
 
 class Failed(Exception):
-    """A request was not served; its text is the reason."""
+    """A request was not served; its text is the reason. ``said``: headers and body, if it was answered."""
+
+    def __init__(self, reason: str, **said: Any) -> None:
+        super().__init__(reason)
+        self.said = said
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,10 +99,13 @@ class Record:
         if value is not None:
             self.tally[value] += 1
 
-    def failed(self, reason: str) -> None:
-        self.reasons[reason] += 1
+    def failed(self, began: float, failure: Failed, *, closes: bool) -> None:
+        self.reasons[str(failure)] += 1
         if len(self.first_failures) < KEPT_FAILURES:
-            self.first_failures.append({"at_s": round(time.monotonic() - self.started, 3), "reason": reason})
+            took_s = time.monotonic() - began
+            when = {"at_s": round(began - self.started, 3), "at": _clock(time.time() - took_s)}
+            how = {"reason": str(failure), "took_ms": round(took_s * 1000, 1), "closes": closes}
+            self.first_failures.append({**when, **how, **failure.said})
 
     def report(self) -> dict[str, Any]:
         ordered = sorted(self.latencies_ms)
@@ -109,6 +121,11 @@ class Record:
             "longest_gap_ms": round(self.longest_gap_s * 1000, 1),
             "tally": dict(sorted(self.tally.items())),
         }
+
+
+def _clock(at: float) -> str:
+    """Return a time as logs of others have it, in UTC."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
 
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
@@ -135,7 +152,7 @@ class Client:
 
     def __init__(self, plan: Plan, *, close: bool) -> None:
         self._plan = plan
-        self._close = close
+        self.closes = close
         self._request = plan.request(close=close)
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
@@ -146,7 +163,7 @@ class Client:
                 return await self._exchange()
         except (Failed, OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
             self.disconnect()
-            raise Failed(self._reason(error)) from error
+            raise Failed(self._reason(error), **getattr(error, "said", {})) from error
 
     def _reason(self, error: Exception) -> str:
         for kind, reason in REASONS.items():
@@ -169,11 +186,11 @@ class Client:
         writer.write(self._request)
         head = await self._read_head(reader)
         status, headers = parse_head(head)
-        await read_body(reader, status, headers)
-        if self._close or headers["connection"] == "close":
+        body = await read_body(reader, status, headers)
+        if self.closes or headers["connection"] == "close":
             self.disconnect()
         if not 200 <= status < 400:
-            raise Failed(str(status))
+            raise Failed(str(status), headers=headers, body=body[:KEPT_BODY].decode("latin-1"))
         return headers.get(self._plan.tally, "(none)") if self._plan.tally else None
 
     @staticmethod
@@ -199,19 +216,20 @@ def parse_head(head: bytes) -> tuple[int, dict[str, str]]:
     return int(status), headers
 
 
-async def read_body(reader: asyncio.StreamReader, status: int, headers: dict[str, str]) -> None:
-    """Read an answer's body to its end. Source: RFC 9112, section 6.3."""
+async def read_body(reader: asyncio.StreamReader, status: int, headers: dict[str, str]) -> bytes:
+    """Read an answer's body to its end, and return it. Source: RFC 9112, section 6.3."""
     if status < 200 or status in (204, 304):
-        return
+        return b""
     if headers.get("transfer-encoding", "").lower() == "chunked":
+        parts = []
         while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
-            await reader.readexactly(size + 2)
+            parts.append((await reader.readexactly(size + 2))[:-2])
         while await reader.readuntil(b"\r\n") != b"\r\n":
             pass
-    elif "content-length" in headers:
-        await reader.readexactly(int(headers["content-length"]))
-    else:
-        await reader.read()
+        return b"".join(parts)
+    if "content-length" in headers:
+        return await reader.readexactly(int(headers["content-length"]))
+    return await reader.read()
 
 
 async def work(client: Client, plan: Plan, record: Record, first_at: float, stop: asyncio.Event) -> None:
@@ -230,7 +248,7 @@ async def work(client: Client, plan: Plan, record: Record, first_at: float, stop
         try:
             record.served(began, await client.ask())
         except Failed as failure:
-            record.failed(str(failure))
+            record.failed(began, failure, closes=client.closes)
             await asyncio.sleep(0.01)  # a refused connection costs nothing: do not count it a million times
     client.disconnect()
 

@@ -24,7 +24,7 @@ def write_cluster(layout: Layout) -> None:
         folder.mkdir(exist_ok=True)
         folder.chmod(0o1777)  # pods are not root
     _write(node.folder / "registry.json", _registry(layout))
-    _write(node.folder / "contour.json", {"gateway": {"gatewayRef": GATEWAY}})
+    _write(node.folder / "contour.json", _contour())
     _write_text(node.folder / "Corefile", _corefile(node))
     for name in (layout.registry, "registry.test"):
         folder = layout.state / "registries" / name
@@ -79,6 +79,20 @@ def _registry(layout: Layout) -> dict[str, Any]:
         "storage": {"filesystem": {"rootdirectory": str(layout.state / "registry")}, "delete": {"enabled": True}},
         "http": {"addr": layout.registry},
     }
+
+
+def _contour() -> dict[str, Any]:
+    """Have answers of 5xx alone written down, with Envoy's own words for why."""
+    said = {"accesslog-level": "critical", "accesslog-format-string": _ACCESS}
+    return {"gateway": {"gatewayRef": GATEWAY}, **said}
+
+
+_ACCESS = (
+    "%START_TIME% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% "
+    '"%REQ(:METHOD)% %REQ(:AUTHORITY)%%REQ(:PATH)%" '
+    "%UPSTREAM_CLUSTER% %UPSTREAM_HOST% from %UPSTREAM_LOCAL_ADDRESS% after %DURATION% ms, "
+    "failure %UPSTREAM_TRANSPORT_FAILURE_REASON%\n"
+)
 
 
 def _corefile(node: Node) -> str:

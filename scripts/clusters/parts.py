@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from clusters.layout import Node, Unusable
 
@@ -25,7 +26,7 @@ GATEWAY_HTTP, GATEWAY_HTTPS = 8080, 8443  # where the gateway's listeners 80 and
 ENVOY_ADMIN = "/run/envoy-admin.sock"
 CONTAINERD = "/run/containerd/containerd.sock"
 _CSI = "/run/csi.sock"
-NODE_IS_LOST_S = 20
+NODE_IS_LOST_S = 40  # as long as the engine takes unless told otherwise, or nearly: a busy machine is not a lost one
 FEATURE_GATES = {"ContainerStopSignals": True}  # of the API server and of each node: alpha, and of use to `stop.signal`
 SIMULATED = "instar.test/simulated"
 
@@ -90,7 +91,7 @@ def _api_server(node: Node) -> list[str]:
         "allow-privileged": "true",
         "feature-gates": ",".join(f"{name}={str(on).lower()}" for name, on in FEATURE_GATES.items()),
         "authorization-mode": "Node,RBAC",
-        "enable-admission-plugins": "NodeRestriction",
+        "enable-admission-plugins": "NodeRestriction,OwnerReferencesPermissionEnforcement",  # as some clusters have
         "client-ca-file": keys / "ca.crt",
         "tls-cert-file": keys / "apiserver.crt",
         "tls-private-key-file": keys / "apiserver.key",
@@ -170,14 +171,19 @@ def _contour(node: Node) -> list[str]:
                 "xds-port": 8001,
                 "http-address": "127.0.0.1",
                 "health-address": "127.0.0.1",
-                "envoy-http-access-log": "/dev/null",
-                "envoy-https-access-log": "/dev/null",
+                "envoy-http-access-log": access_log(node),
+                "envoy-https-access-log": access_log(node),
                 "envoy-service-http-port": GATEWAY_HTTP,
                 "envoy-service-https-port": GATEWAY_HTTPS,
                 "ingress-status-address": node.address,
             }
         ),
     ]
+
+
+def access_log(node: Node) -> Path:
+    """Return where the gateway writes which requests it has answered with 5xx, and why (configuration.py)."""
+    return node.layout.logs / f"envoy-{node.number}-access.log"
 
 
 def _envoy(node: Node) -> list[str]:

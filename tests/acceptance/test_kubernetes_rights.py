@@ -33,6 +33,7 @@ SETTINGS = (
     "    replace_within: 1s"
 )
 ASKED_BESIDES = {  # by the API itself, of whoever execs by a websocket, or applies what is not there yet
+    ("", "configmaps/finalizers", "update"),  # of whoever makes what its owner waits for, by an admission plugin
     ("", "pods/exec", "create"),
     ("gateway.networking.k8s.io", "httproutes", "create"),
     ("gateway.networking.k8s.io", "tcproutes", "list"),  # which this cluster has not

@@ -180,3 +180,39 @@ def test_what_a_claim_is_filled_from_is_signed(world: World, stub: ClusterStub, 
     annotations.update({} if said is None else {"instar/filled-from": said})
     with pytest.raises(Refused, match="cannot tell"):
         deploy(world, stub, 3)
+
+
+@pytest.mark.parametrize("verb", ["destroy", "remove"])
+def test_a_claim_that_only_says_that_it_is_a_restored_one_is_not_removed(
+    world: World, stub: ClusterStub, verb: str
+) -> None:
+    """Anybody who may make claims can give one our labels and a name like ours; what Instar has signed, nobody."""
+    restore(world)
+    own = claim(stub)
+    labels = {**own["labels"], "instar/turn": "7", "instar/whole": "yes"}
+    signature = {"instar/signature": own["annotations"]["instar/signature"]}
+    theirs = {"metadata": {"name": "shop-prod-data.7", "labels": labels, "annotations": signature}}
+    stub.put("persistentvolumeclaims", "shop", theirs)
+    remove(world, verb)
+    assert stub.names("persistentvolumeclaims") == ["shop-prod-data.7"]
+    if verb == "destroy":
+        (told,) = [one.text for one in world.told if one.kind == "warning" and "stays" in one.text]
+        assert "the claim 'shop-prod-data.7' stays" in told and "kubectl delete pvc shop-prod-data.7" in told
+
+
+@pytest.mark.parametrize("verb", ["destroy", "remove"])
+@pytest.mark.parametrize("label", LABELS)
+def test_a_restored_claim_goes_whatever_somebody_has_written_on_it(
+    world: World, stub: ClusterStub, label: str, verb: str
+) -> None:
+    restore(world)
+    claim(stub)["labels"][f"instar/{label}"] = "other"
+    remove(world, verb)
+    assert stub.names("persistentvolumeclaims") == []
+
+
+def remove(world: World, verb: str) -> None:
+    if verb == "destroy":
+        world.provider.forget(ENV, (), volumes=True)
+    else:
+        world.provider.volumes.remove_volume(ENV, "data")

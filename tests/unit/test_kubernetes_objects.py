@@ -20,6 +20,7 @@ from instar.providers.kubernetes.names import Names, environment_part
 from instar.providers.kubernetes.objects import anchor, claim, digest_of, group_objects, owned
 from instar.providers.kubernetes.pod import Order
 from instar.providers.kubernetes.pod_settings import PodSettings, release_settings
+from instar.providers.kubernetes.rights import NEEDED, roles
 from instar.providers.kubernetes.settings import Place
 
 NAMES = Names(environment=ENV, ledger="0a1b2c3d")
@@ -201,6 +202,14 @@ def test_what_is_made_is_owned_by_its_anchor_and_has_its_labels() -> None:
         (owner,) = owned(found, "shop-prod-7-12", "u-1")["metadata"]["ownerReferences"]
         assert (owner["kind"], owner["uid"], owner["blockOwnerDeletion"]) == ("ConfigMap", "u-1", True)
         assert digest_of(found) == digest_of(json.loads(json.dumps(found)))
+
+
+def test_who_has_the_printed_roles_may_make_what_an_anchor_waits_for() -> None:
+    """Some clusters ask for the right to change the owner's finalizers (OwnerReferencesPermissionEnforcement)."""
+    (own,) = (one for one in roles("shop", None) if (one["kind"], one["metadata"]["name"]) == ("Role", "instar"))
+    rule = {"apiGroups": [""], "resources": ["configmaps/finalizers"], "verbs": ["update"]}
+    assert rule in own["rules"]
+    assert not any(one.resource == "configmaps/finalizers" for one in NEEDED), "elsewhere nobody lacks it"
 
 
 def test_keys_of_the_section_reach_the_pod() -> None:

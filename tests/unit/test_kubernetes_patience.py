@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import socket
 from collections import Counter
@@ -9,10 +10,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from kubernetes_values import World
+from kubernetes_values import ENV, SERVICE, World
 
 from cluster_stub import ClusterStub, Fault
 from instar.errors import ProviderUnavailable
+from instar.model.definition import Volume
+from instar.model.lease import HeldLease
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.kinds import NAMESPACE
 from instar.providers.kubernetes.kubeconfig import find_config
@@ -85,3 +88,26 @@ def test_a_server_that_takes_a_call_and_never_answers_is_not_waited_for_without_
         environ = {"KUBECONFIG": str(tmp_path / "kubeconfig")}
         with pytest.raises(ProviderUnavailable, match="does not answer"):
             Api(find_config("a", environ), environ).find(NAMESPACE, None, "shop")
+
+
+@pytest.mark.parametrize("plural", ["pods", "deployments", "persistentvolumeclaims", "leases"])
+def test_the_end_of_an_environment_goes_on_after_a_question_without_an_answer(
+    world: World, stub: ClusterStub, pauses: list[float], plural: str
+) -> None:
+    data = Volume(name="data", path="/data", access="shared")
+    world.create(world.release(service=dataclasses.replace(SERVICE, volumes=(data,))))
+    world.held = HeldLease(holder="one", number=1)
+    stub.faults = [Fault(503, {"message": "busy"}, times=3, fits=lambda _, path: f"/{plural}" in path)]
+    world.provider.forget(ENV, (), volumes=True)
+    assert stub.names("persistentvolumeclaims") == [] and stub.names("leases") == []
+    assert len(pauses) == 3
+
+
+def test_an_environment_ends_not_for_ever_where_the_cluster_gives_no_answer(
+    world: World, stub: ClusterStub, pauses: list[float]
+) -> None:
+    world.create(world.release())
+    stub.faults = [Fault(503, {"message": "busy"}, times=9999, fits=lambda method, path: "/pods" in path)]
+    with pytest.raises(ProviderUnavailable, match="busy"):
+        world.provider.forget(ENV, (), volumes=False)
+    assert 110 < sum(pauses) < 130

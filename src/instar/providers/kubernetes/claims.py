@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from instar.errors import ProviderError, Refused
@@ -140,6 +140,37 @@ def claims_near(api: Api, namespace: str, volumes: Sequence[Any]) -> Sequence[Ob
 def claim_names(found: Iterable[Object], signing: Signing) -> Mapping[str, str]:
     """Return the name of the claim that each volume has that is there, of one environment's claims."""
     return {volume: str(one["metadata"]["name"]) for (_, volume), one in counting(found, signing).items()}
+
+
+def removable(near: Iterable[Object], names: Names, signing: Signing) -> Iterator[tuple[str, Object]]:
+    """Yield the claims of a namespace that go with an environment's volumes, and of which volume each is: what anybody
+    may write on a claim, its labels, makes it none. A first one is known by its name and its labels; a restored one by
+    its name, and by what Instar has signed of it, whatever its labels say now."""
+    own = re.compile(rf"{re.escape(names.claim(''))}({LABEL})(?:\.[1-9][0-9]{{0,8}})?")
+    for found in near:
+        named = own.fullmatch(str(found["metadata"]["name"]))
+        if named is None or found["metadata"].get("deletionTimestamp"):
+            continue
+        if _turn_by_name(found, names, named[1]):
+            is_own = signing.is_signed(_as_made(found, names, named[1]), "whole")
+        else:
+            is_own = names.owns(found) and volume_of(found) == (names.environment, named[1])
+        if is_own:
+            yield named[1], found
+
+
+def not_removable(near: Iterable[Object], names: Names, signing: Signing) -> Iterator[str]:
+    """Yield, for each claim that says that it is the environment's and stays, why it does."""
+    there = [one for one in near if not one["metadata"].get("deletionTimestamp")]
+    gone = {str(one["metadata"]["name"]) for _, one in removable(there, names, signing)}
+    for found in filter(names.owns, there):
+        name = str(found["metadata"]["name"])
+        if name not in gone:
+            yield (
+                f"the claim '{name}' stays: it says that it is a volume of '{names.environment}', and neither its name "
+                "and labels nor a signature of this ledger's key say so too; somebody else made it, or a restore was "
+                f"killed: where nobody needs it, kubectl delete pvc {name}"
+            )
 
 
 def require_sources(api: Api, namespace: str, found: Iterable[Object], names: Collection[str]) -> None:

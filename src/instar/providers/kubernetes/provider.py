@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Final
 
 from instar.errors import InstarError, NotFound, ProviderError
 from instar.model.definition import Service
@@ -27,10 +28,11 @@ from instar.providers.kubernetes.attachment import ClusterAttachment, attach
 from instar.providers.kubernetes.claims import (
     claim_names,
     claims_near,
+    not_removable,
+    removable,
     remove_replaced,
     require_none_hidden,
     require_sources,
-    volume_of,
 )
 from instar.providers.kubernetes.doors import Doors
 from instar.providers.kubernetes.exposure import exposed, parts_of
@@ -65,6 +67,10 @@ from instar.providers.package import Site
 from instar.providers.router_plan import RouterPlan
 from instar.providers.secrets import secret_value
 from instar.providers.traits import Traits
+from instar.waiting import Deadline, retry
+
+_ENDING_S: Final = 120  # each step of an environment's end is asked for again so long, as that of a group is
+_PAUSE_S: Final = 5
 
 
 class KubernetesProvider:
@@ -285,15 +291,23 @@ class KubernetesProvider:
         self._traffic(environment).close()
 
     def forget(self, environment: EnvironmentId, names: Sequence[str], *, volumes: bool) -> None:
-        self.members.end_all(environment)
-        self._logs.forget(names)
-        if volumes:
-            api, own, place = self.place_of(environment)
-            for found in filter(volume_of, api.list(VOLUME_CLAIM, place.namespace, own.labels)):
-                self._delete(environment, VOLUME_CLAIM, found["metadata"]["name"])
         fence = self._fence(environment)
-        fence.claim()
-        fence.remove()
+        for step in (
+            lambda: self.members.end_all(environment),
+            lambda: self._logs.forget(names),
+            lambda: self._remove_claims(environment) if volumes else None,
+            fence.claim,
+            fence.remove,
+        ):
+            retry(step, Deadline.after(_ENDING_S), longest_pause_s=_PAUSE_S)
+
+    def _remove_claims(self, environment: EnvironmentId) -> None:
+        api, own, place = self.place_of(environment)
+        near = api.list(VOLUME_CLAIM, place.namespace, {})  # whatever somebody has written on them
+        for _, found in removable(near, own, self.signing):
+            self._delete(environment, VOLUME_CLAIM, found["metadata"]["name"])
+        for text in not_removable(near, own, self.signing):
+            self._site.report(Progress(stage="note", text=text, kind="warning"))
 
     def open_shell(
         self, instance: Instance, release: Release, *, toolbox: bool, member: Member | None = None

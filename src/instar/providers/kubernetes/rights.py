@@ -88,6 +88,9 @@ SNAPSHOTS: Final = tuple(  # needed by who keeps what volumes hold alone: what h
     Right(verb=verb, resource=VOLUME_SNAPSHOT.plural, group=VOLUME_SNAPSHOT.group)
     for verb in ("create", "get", "list", "delete", "patch")
 )
+# An object waits for the end of what it owns where each of these says so, which some clusters let only those say who
+# may change the owner's finalizers (the admission plugin OwnerReferencesPermissionEnforcement); elsewhere none asks.
+_OWNING: Final = Right(verb="update", resource=f"{CONFIG_MAP.plural}/finalizers", group=CONFIG_MAP.group)
 _MEASURING: Final = Right(verb="list", resource=POD_METRICS.plural, group=POD_METRICS.group)  # without, nothing is said
 LISTING: Final = tuple(  # without, others' are not found
     Right(verb="list", resource=kind.plural, group=kind.group)
@@ -114,7 +117,7 @@ def roles(namespace: str, gateway: tuple[str, str] | None, account: str = "insta
     watching = (Right(verb="watch", resource=kind.plural, group=kind.group) for kind in _WATCHED)
     inner = [
         one
-        for one in (*NEEDED, *watching, *SNAPSHOTS, _MEASURING, *LISTING)
+        for one in (*NEEDED, _OWNING, *watching, *SNAPSHOTS, _MEASURING, *LISTING)
         if not one.of_gateway and (gateway is not None or one.group != GATEWAY.group)
     ]
     who = {"kind": "ServiceAccount", "name": account, "namespace": namespace}

@@ -13,9 +13,9 @@ from instar.model.progress import Progress
 from instar.model.release import EnvironmentId
 from instar.providers.base import StoredVolume
 from instar.providers.kubernetes.api import Api, Object
-from instar.providers.kubernetes.claims import counting, volume_of
+from instar.providers.kubernetes.claims import counting, removable
 from instar.providers.kubernetes.kinds import VOLUME_CLAIM
-from instar.providers.kubernetes.names import LEDGER
+from instar.providers.kubernetes.names import LEDGER, Names
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.signing import Signing
 from instar.providers.kubernetes.snapshots import ClusterSnapshots
@@ -50,10 +50,11 @@ class ClusterVolumes:
         self.require_lease(environment)
         removed = False
         for place in self.places():
-            for claim in self._claims(place):
-                if volume_of(claim) == (environment, name) and not claim["metadata"].get("deletionTimestamp"):
-                    self.api_of(place).delete(VOLUME_CLAIM, place.namespace, claim["metadata"]["name"], only=claim)
-                    removed = True
+            names = Names(environment=environment, ledger=self.ledger())
+            near = self.api_of(place).list(VOLUME_CLAIM, place.namespace, {})  # whatever somebody has written on them
+            for _, claim in (one for one in removable(near, names, self.signing) if one[0] == name):
+                self.api_of(place).delete(VOLUME_CLAIM, place.namespace, claim["metadata"]["name"], only=claim)
+                removed = True
         if not removed:
             raise NotFound(
                 f"cannot remove the volume '{name}' of '{environment}': there is none in the namespaces of this ledger",
