@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -56,6 +58,24 @@ def test_a_command_that_reads_nothing_and_prints_without_end_costs_no_memory_and
     with pytest.raises(Undelivered, match="no end after"):
         Command(["sh", "-c", "while :; do echo and on and on >&2; done"], timeout_s=0.3).send([RECORD] * 5_000)
     assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("status", [0, 1])
+@pytest.mark.parametrize("goes_on", ["sleep 60", "yes"])
+def test_a_child_that_outlives_its_command_holds_no_thread_and_no_pipe(
+    tmp_path: Path, status: int, goes_on: str
+) -> None:
+    """It has the command's standard error, says nothing or says it without end, and is a session of its own."""
+    pid = tmp_path / "pid"
+    script = f"setsid sh -c 'echo $$ >{pid}; exec {goes_on} >&2' & while [ ! -s {pid} ]; do :; done; exit {status}"
+    before = (threading.active_count(), len(list(Path("/proc/self/fd").iterdir())))
+    try:
+        with contextlib.suppress(Undelivered):
+            Command(["sh", "-c", script]).send([RECORD])
+        assert (threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))) == before
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid.read_text()), signal.SIGKILL)
 
 
 def test_a_file_is_appended_to_and_may_be_moved_away(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import stat
 import subprocess
@@ -85,29 +86,42 @@ class Command:
 
 
 class _LastWords:
-    """What a program wrote to its standard error last, however much that was."""
+    """What a program wrote to its standard error last, however much that was. A child of its own that holds the pipe
+    for longer is not listened to: when this is closed the thread and both ends are gone."""
 
     def __init__(self) -> None:
         self._reading, self.pipe = os.pipe()
-        self._tail, self._is_open = b"", True
+        self._stop, self._tail, self._is_open = os.eventfd(0), b"", True
         self._thread = threading.Thread(target=self._read, name="last words", daemon=True)
         self._thread.start()
 
     def text(self) -> str:
         """Return ": LINE", the last that is not empty; nothing where there is none."""
-        self.close()
+        self._let_go()
         self._thread.join(timeout=_WORDS_S)  # a child of its own may hold the pipe for longer
         lines = [line for line in self._tail.decode(errors="replace").splitlines() if line.strip()]
         return f": {printable(lines[-1].strip())[:_WORDS]}" if lines else ""
 
     def close(self) -> None:
+        self._let_go()
+        os.eventfd_write(self._stop, 1)
+        self._thread.join()
+        os.close(self._stop)
+
+    def _let_go(self) -> None:
         if self._is_open:
             os.close(self.pipe)
             self._is_open = False
 
     def _read(self) -> None:
+        looked = select.poll()
+        for one in (self._stop, self._reading):
+            looked.register(one, select.POLLIN)
         with os.fdopen(self._reading, "rb", buffering=0) as pipe:
-            while data := pipe.read(65_536):
+            while self._stop not in dict(looked.poll()):
+                data = pipe.read(65_536)
+                if not data:
+                    return
                 self._tail = (self._tail + data)[-_TAIL_BYTES:]
 
 
