@@ -7,26 +7,23 @@ leads on from wherever it stopped.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 
 from instar.control import actions, checks
 from instar.control.data_actions import DataActions
 from instar.control.endings import ending_of
 from instar.control.report import RolloutReport
-from instar.control.roles import held_alone, names_by_release, without_traffic
-from instar.control.shift import whole
-from instar.control.snapshot import GroupView, Snapshot, in_flight, wanted_plan
-from instar.errors import InstarError, LedgerError, ProviderError, RouterError
+from instar.control.snapshot import Snapshot
+from instar.control.traffic_actions import TrafficActions
+from instar.errors import InstarError, LedgerError
 from instar.ledger import Ledger
 from instar.model.digest import Digest
 from instar.model.environment import Settings
 from instar.model.happenings import NetworkRestored
 from instar.model.image import Image
 from instar.model.release import BY_ITSELF, Command, Instance, Release, Rollout
-from instar.model.rollout_happenings import SmokePassed, StepJudged, StepTaken, WatchFailed
+from instar.model.rollout_happenings import SmokePassed, StepJudged, WatchFailed
 from instar.providers.base import NetworkPlan, Provider
 from instar.providers.facets import require
 from instar.threads import at_once
@@ -53,6 +50,7 @@ class Executor:
         self._bring_secrets = bring_secrets
         self._report = report
         self._data = DataActions(ledger=ledger, provider=provider, report=report)
+        self._traffic = TrafficActions(ledger=ledger, provider=provider, report=report)
 
     def execute(self, snapshot: Snapshot, action: actions.Action) -> None:
         """Do ``action``. Raises ProviderError, RouterError, StoreError or HostError when it can't be done."""
@@ -67,22 +65,21 @@ class Executor:
             case actions.SetNetwork():
                 self._set_network(snapshot)
             case actions.OpenRouter():
-                self._open_router(snapshot, snapshot.releases[action.release])
+                self._traffic.open_router(snapshot, snapshot.releases[action.release])
             case actions.Attach():
-                self._attach(snapshot, action)
+                self._traffic.attach(snapshot, action)
             case actions.Preview():
-                previews = require(self._provider.previews, f"preview '{environment}'")
-                previews.preview(environment, dict(action.targets), names_by_release(action.beside))
+                self._traffic.preview(environment, action)
             case actions.Share():
-                self._share(snapshot, dict(action.weights))
+                self._traffic.share(snapshot, dict(action.weights))
             case actions.Route():
-                self._route(snapshot, action.instances)
+                self._traffic.route(snapshot, action.instances)
             case actions.Cut():
                 self._report.withdrawn(self._provider.withdraw(environment, action.instances))
             case actions.Retire():
                 self._retire(snapshot, action)
             case actions.TakeNames():
-                self._take_names(snapshot, snapshot.releases[action.release])
+                self._traffic.take_names(snapshot, snapshot.releases[action.release])
             case actions.CloseRouter():
                 self._provider.close(environment)
             case actions.Alarm():
@@ -117,11 +114,11 @@ class Executor:
             case actions.Smoke():
                 self._smoke(snapshot, action)
             case actions.TakeStep():
-                self._take_step(snapshot, action)
+                self._traffic.take_step(self._rollout(snapshot), snapshot, action)
             case actions.Judge():
                 self._judge(snapshot, action)
             case actions.Shift():
-                self._shift(snapshot, action)
+                self._traffic.shift(snapshot, action)
             case actions.Finish():
                 self._finish(snapshot, action)
             case actions.Fail():
@@ -138,7 +135,7 @@ class Executor:
         if self._data.give_up(rollout, action):
             return
         self._end_failed(snapshot, action.reason, self._last_words_of(action.instances))
-        self._give_back(snapshot, self._rollout(snapshot))
+        self._traffic.give_back(snapshot, self._rollout(snapshot))
 
     def _end_failed(self, snapshot: Snapshot, reason: str, words: Mapping[str, Sequence[str]]) -> None:
         rollout, environment = self._rollout(snapshot), snapshot.environment.id
@@ -155,18 +152,6 @@ class Executor:
             self._report.settings_back(changed)
         if rollout.stage.kept and not rollout.stage.data:
             self._report.still_kept(environment, rollout.stage.kept)
-
-    def _give_back(self, snapshot: Snapshot, rollout: Rollout) -> None:
-        """Let the source have all traffic at once, if it is there; the rest is put right once no rollout runs."""
-        mine = [one for one in snapshot.groups if one.release == rollout.source and one.state == "running" and one.up]
-        weights = whole(mine)
-        others = [group for group in snapshot.groups if group.weight and group.release == rollout.target]
-        roles = {one.role for one in mine}
-        source = snapshot.source.services if snapshot.source is not None else {}
-        kept = {one.id: one.weight for one in others if len(source) > 1 and one.role in source.keys() - roles}
-        if weights and others:
-            with contextlib.suppress(ProviderError, RouterError):
-                self._provider.route(snapshot.environment.id, {**weights, **kept})
 
     def _plan(self, snapshot: Snapshot, action: actions.Plan) -> None:
         if action.release == snapshot.environment.active:
@@ -205,7 +190,7 @@ class Executor:
         self._report.task(action.occurrence.name)
 
     def _run_task(self, snapshot: Snapshot, action: actions.RunTask) -> None:
-        (group,) = self._views(snapshot, (action.instance,))
+        (group,) = snapshot.named((action.instance,))
         try:
             if group.state == "created":
                 self._start([group.instance])
@@ -247,20 +232,6 @@ class Executor:
         if networks.set_network(NetworkPlan.of(environment.id, environment.settings, snapshot.with_instances)):
             self._ledger.record(NetworkRestored(), environment.id, environment.active)
 
-    def _open_router(self, snapshot: Snapshot, release: Release) -> None:
-        self._provider.expose(release, (), wanted_plan(snapshot, release))
-
-    def _take_names(self, snapshot: Snapshot, release: Release) -> None:
-        taken = self._ledger.names.take_expected(snapshot.environment.id)
-        plan = wanted_plan(dataclasses.replace(snapshot, environment=taken), release)
-        self._provider.expose(release, (), plan)
-
-    def _attach(self, snapshot: Snapshot, action: actions.Attach) -> None:
-        self._report.launched(snapshot, moves=False)
-        release, instances = snapshot.releases[action.release], self._instances(snapshot, action.instances)
-        of_first = all(one.role == release.role for one in instances)
-        self._provider.expose(release.of_role(release.role) if of_first else release, instances)
-
     def _smoke(self, snapshot: Snapshot, action: actions.Smoke) -> None:
         instances = self._instances(snapshot, action.instances)
         release = snapshot.releases[action.release].of_role(instances[0].role)
@@ -275,17 +246,6 @@ class Executor:
         passed = SmokePassed(rollout=self._rollout(snapshot).id, instances=tuple(action.instances))
         self._ledger.change_stage(passed)
         self._report.smoke_checked(f"release {release.number} · {_counted(len(release.service.smoke), 'check')} passed")
-
-    def _take_step(self, snapshot: Snapshot, action: actions.TakeStep) -> None:
-        environment = snapshot.environment.id
-        served = {group.id: group.routed.served for group in snapshot.groups if group.routed is not None}
-        counted = {name: one for name, one in served.items() if one is not None}
-        self._report.launched(snapshot)
-        rollout = self._rollout(snapshot).id
-        taken = StepTaken(rollout=rollout, step=action.step, percent=action.percent, counted=counted)
-        self._ledger.change_stage(taken)
-        seconds = self._provider.route(environment, dict(action.weights))
-        self._report.stepped(action.percent, seconds)
 
     def _judge(self, snapshot: Snapshot, action: actions.Judge) -> None:
         rollout, verdict = self._rollout(snapshot), action.verdict
@@ -308,47 +268,10 @@ class Executor:
                 self._end_failed(snapshot, f"its analysis: {verdict.cause}", words)
         self._report.judged(verdict, action.role, action.others)
         if not verdict.passed:
-            self._give_back(snapshot, rollout)
-
-    def _shift(self, snapshot: Snapshot, action: actions.Shift) -> None:
-        environment = snapshot.environment.id
-        self._report.launched(snapshot)
-        self._ledger.set_active(environment, action.release, instances=action.instances)
-        if action.instances:
-            self._give_traffic(snapshot, action.instances, dict(action.beside))
-
-    def _route(self, snapshot: Snapshot, names: tuple[str, ...]) -> None:
-        if names:
-            self._give_traffic(snapshot, names)
-        else:
-            self._report.closed()
-            self._provider.route(snapshot.environment.id, {})
-
-    def _share(self, snapshot: Snapshot, weights: Mapping[str, int]) -> None:
-        self._report.shifting(snapshot, [name for name, weight in weights.items() if weight])
-        stopping = held_alone(snapshot) & without_traffic(snapshot, weights)
-        if stopping:
-            self._report.closed(sorted(stopping))
-        self._provider.route(snapshot.environment.id, weights)
-
-    def _give_traffic(
-        self, snapshot: Snapshot, names: tuple[str, ...], beside: Mapping[str, int] = MappingProxyType({})
-    ) -> None:
-        environment = snapshot.environment.id
-        self._report.shifting(snapshot, names)
-        weights = {**beside, **whole(self._views(snapshot, names))}
-        seconds = self._provider.route(environment, weights)
-        self._report.shifted(seconds, self._left_with(snapshot, weights))
-
-    def _left_with(self, snapshot: Snapshot, weights: Mapping[str, int]) -> int | None:
-        """Return how many requests are still with those that have none of ``weights``; None where nobody knows."""
-        if not snapshot.traits.sees_sessions:
-            return None if any(one.routed and one.id not in weights for one in snapshot.groups) else 0
-        exposed = self._provider.observe(snapshot.environment.id, ()).traffic.groups
-        return in_flight(one for name, one in exposed.items() if name not in weights)
+            self._traffic.give_back(snapshot, rollout)
 
     def _retire(self, snapshot: Snapshot, action: actions.Retire) -> None:
-        groups = self._views(snapshot, action.instances)
+        groups = snapshot.named(action.instances)
         endings = {group.id: ending_of(group, action, snapshot.now) for group in groups}
         with self._ledger.transaction():  # what is seen of one that has ended is gone with it
             for name, ending in endings.items():
@@ -383,11 +306,7 @@ class Executor:
         return rollout
 
     def _instances(self, snapshot: Snapshot, names: Sequence[str]) -> list[Instance]:
-        return [group.instance for group in self._views(snapshot, names)]
-
-    def _views(self, snapshot: Snapshot, names: Sequence[str]) -> list[GroupView]:
-        wanted = set(names)
-        return [group for group in (*snapshot.groups, *snapshot.task_groups) if group.id in wanted]
+        return [group.instance for group in snapshot.named(names)]
 
     def _last_words_of(self, culprits: Sequence[str]) -> Mapping[str, Sequence[str]]:
         """Return the last words of the first of them, by its name: they are enough to know more."""

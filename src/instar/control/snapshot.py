@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import field, replace
 from datetime import datetime, timedelta
 
@@ -221,6 +221,10 @@ class Snapshot:
     def of(self, release: Release | None) -> tuple[GroupView, ...]:
         """Return the groups of ``release``, oldest first."""
         return self._by_release.get(release.number, ()) if release is not None else ()
+
+    def named(self, names: Collection[str]) -> list[GroupView]:
+        """Return the groups that have one of these ids, tasks' too."""
+        return [group for group in (*self.groups, *self.task_groups) if group.id in names]
 
     def others(self, release: Release | None) -> tuple[GroupView, ...]:
         number = None if release is None else release.number
