@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -346,7 +347,8 @@ def _written(body: Mapping[str, Any], query: Mapping[str, list[str]]) -> dict[st
     at = "2026-11-29T12:00:00Z"
     entry = {"manager": query.get("fieldManager", ["curl"])[0], "operation": "Update", "time": at}
     fields = {"fieldsV1": {f"f:{part}": {} for part in ("spec", "data") if part in body}}
-    return {**body, "metadata": {**body["metadata"], "creationTimestamp": at, "managedFields": [entry | fields]}}
+    made_at = datetime.now(UTC).isoformat() if body.get("kind") == "VolumeSnapshot" else at  # which ages in a day
+    return {**body, "metadata": {**body["metadata"], "creationTimestamp": made_at, "managedFields": [entry | fields]}}
 
 
 def _without_signals(body: Mapping[str, Any]) -> dict[str, Any]:

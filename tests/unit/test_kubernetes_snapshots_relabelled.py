@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +134,25 @@ def test_what_cannot_be_signed_goes_again(world: World, stub: ClusterStub) -> No
     with pytest.raises(ProviderUnavailable):
         take(world)
     assert stub.names("volumesnapshots") == []
+
+
+@pytest.mark.parametrize(("hours", "stays"), [(1, False), (25, True)])
+def test_an_old_one_stays_though_its_first_signature_is_written_back_and_it_is_said_not_to_be_ready(
+    world: World, stub: ClusterStub, hours: int, stays: bool
+) -> None:
+    """Its status is the snapshot controller's to write, and of who may; when it was made, nobody but the API says."""
+    stub.ready_snapshots = False
+    with pytest.raises(ProviderUnavailable):
+        take(world, cause=CAUSE)
+    begun = snapshot(stub, 1)["annotations"]["instar/signature"]
+    stub.ready_snapshots = True
+    stub.one("volumesnapshots", "shop-prod-data.1")["status"] = {"readyToUse": True}
+    assert take(world, cause=CAUSE) == 1
+    metadata = snapshot(stub, 1)
+    metadata["annotations"]["instar/signature"] = begun
+    del metadata["labels"]["instar/whole"]
+    stub.one("volumesnapshots", "shop-prod-data.1")["status"] = {"readyToUse": False}
+    metadata["creationTimestamp"] = (datetime.now(UTC) - timedelta(hours=hours)).isoformat()
+    assert take(world) == 2
+    assert ("shop-prod-data.1" in stub.names("volumesnapshots")) == stays
+    assert any("kubectl delete volumesnapshot shop-prod-data.1" in one.text for one in world.told) == stays

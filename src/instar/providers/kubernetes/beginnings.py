@@ -2,12 +2,16 @@
 
 What is kept must not be lost to who may only write labels and annotations: a snapshot that is signed whole is none,
 whatever its labels say; and since whoever has read a snapshot's first signature can write it back later, one that has a
-number and is ready to use is none either, though it says that it was only begun.
+number and is ready to use is none either, though it says that it was only begun. Whether it is ready stands in its
+status, which others may write: so one that was made longer ago than any is waited for is none, whatever is said of it.
+When it was made, the API alone says.
 """
 
 from __future__ import annotations
 
 import re
+from datetime import datetime, timedelta
+from typing import Final
 
 from instar.errors import ProviderError
 from instar.model.volume import SnapshotCause
@@ -15,6 +19,8 @@ from instar.providers.kubernetes import snapshot_objects as made_of
 from instar.providers.kubernetes.api import Object
 from instar.providers.kubernetes.names import COPY, SIGNATURE, WHOLE, Names
 from instar.providers.kubernetes.signing import Signing
+
+_LONGEST: Final = timedelta(days=1)
 
 
 def is_copying(found: Object, names: Names, volume: str) -> bool:
@@ -30,10 +36,19 @@ def is_begun(found: Object, signing: Signing) -> bool:
     return WHOLE not in labels and signing.is_signed(found, "begun")
 
 
-def is_left(found: Object, names: Names, volume: str, signing: Signing) -> bool:
+def is_recent(found: Object, now: datetime) -> bool:
+    """Tell whether a snapshot was made so lately that somebody may be at it, by the API's clock and this one."""
+    try:
+        made_at = datetime.fromisoformat(str(found["metadata"].get("creationTimestamp")))
+        return now - made_at < _LONGEST
+    except (ValueError, TypeError):  # nothing is said, or a time of nowhere
+        return False
+
+
+def is_left(found: Object, names: Names, volume: str, signing: Signing, now: datetime) -> bool:
     """Tell whether a snapshot was begun, and goes where nobody goes on with it."""
     is_copy = is_copying(found, names, volume)
-    is_unready = bool(made_of.number_of(found)) and not made_of.is_ready(found)
+    is_unready = bool(made_of.number_of(found)) and not made_of.is_ready(found) and is_recent(found, now)
     return is_begun(found, signing) and (is_copy or is_unready)
 
 
@@ -43,7 +58,8 @@ def why_left_out(found: Object, signing: Signing) -> str:
         return ""
     if is_begun(found, signing):
         return (
-            "it was begun and is ready, and nothing says that it was seen so in time; it may have been kept, and be "
+            "it was begun and is ready, or was begun a day ago or earlier, and nothing says that it was seen ready in "
+            "time; it may have been kept, and be "
             f"changed since: where nobody needs it, kubectl delete volumesnapshot {found['metadata']['name']}"
         )
     return (

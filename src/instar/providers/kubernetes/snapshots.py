@@ -266,7 +266,8 @@ class ClusterSnapshots:
         """Remove snapshots that were begun, and that nobody goes on with or fills a claim from; warn of what only looks
         so, and stays."""
         signing, found = self._cluster.signing, self._there(api, names, place, volume)
-        left = [one for one in found if beginnings.is_left(one, names, volume, signing)]
+        now = datetime.now(UTC)
+        left = [one for one in found if beginnings.is_left(one, names, volume, signing, now)]
         for one in found:
             if one not in left:
                 self._leave_out(place, one)
@@ -280,8 +281,10 @@ class ClusterSnapshots:
                 api.delete(VOLUME_SNAPSHOT, place.namespace, one["metadata"]["name"], only=one)
 
     def _unfinished(self, api: Api, names: Names, place: Place, volume: str) -> list[Object]:
-        found = self._there(api, names, place, volume)
-        return [one for one in found if beginnings.is_begun(one, self._cluster.signing)]
+        found, now = self._there(api, names, place, volume), datetime.now(UTC)
+        return [
+            one for one in found if beginnings.is_begun(one, self._cluster.signing) and beginnings.is_recent(one, now)
+        ]
 
     def _there(self, api: Api, names: Names, place: Place, volume: str) -> list[Object]:
         """Return the snapshots that say that they are a volume's, whoever made them."""
