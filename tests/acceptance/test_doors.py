@@ -78,7 +78,7 @@ def test_a_door_comes_and_goes_without_a_release(shop: Project) -> None:
     shop.instar("deploy", "dev")
     with load.running(shop.url(), "--rate", "100", "--connections", "4") as traffic:
         open_door(shop)
-        assert f"settings.door.admin.listen  —  →  ['{admin}']" in shop.try_instar("deploy", "dev", "--plan").out
+        assert f"listen.service.admin  —  →  {admin}" in shop.try_instar("deploy", "dev", "--plan").out
         assert shop.json("deploy", "dev")["release"] == 1
         assert shop.get("admin") == "hello from version 1\n"
         shop.edit(f"{{service: '{first}', service.admin: '{admin}'}}", first)

@@ -130,7 +130,7 @@ def test_roles_are_looked_at_replaced_and_counted_each_for_itself(shop: Project)
     assert worker not in {one["id"] for one in after["releases"][0]["instances"]}
     shop.edit("{worker: {instances: 1}}", "{worker: {instances: 3}}")
     planned = shop.try_instar("deploy", "dev", "--plan")
-    assert planned.status == 2 and "settings.roles.worker.instances" in planned.out
+    assert planned.status == 2 and "  roles.worker.instances" in planned.out
     shop.instar("deploy", "dev")
     assert roles(shop.json("status", "dev"), 1) == {("web", "running"): 1, ("worker", "running"): 3}
 

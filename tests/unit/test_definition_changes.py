@@ -166,6 +166,14 @@ def test_what_environments_give_is_said_as_they_say_it() -> None:
     ]
 
 
+def test_a_door_that_is_added_is_the_only_change() -> None:
+    ports = PLAIN.replace("port: 8080}", "port: 8080, ports: {admin: 9000}}")
+    before = loaded(ports)
+    after = loaded(ports.replace("listen: '127.0.0.1:81'", "listen: {service: '127.0.0.1:81', service.admin: ':90'}"))
+    assert said(before, after) == {"listen.service.admin": (None, "0.0.0.0:90")}
+    assert said(after, before) == {"listen.service.admin": ("0.0.0.0:90", None)}
+
+
 def test_a_role_of_another_name_is_a_change_and_not_all_of_it_new() -> None:
     plain = loaded(PLAIN)
     role = PLAIN.replace("service: {", "roles:\n  web: {")
@@ -183,6 +191,9 @@ def test_settings_of_a_provider_are_said_by_its_own_section_or_as_they_are_kept(
         "kubernetes.namespace": "a", "kubernetes.requests.cpus": "0.5",
     }  # fmt: skip
     assert one.kind == "release"
+    odd = configured(loaded(PLAIN), provider_settings={"pre_stop_ms": "soon", "tolerations": 3})
+    changes = configuration_changes(configured(loaded(PLAIN)), odd, "kubernetes")
+    assert {each.what for each in changes} == {"kubernetes.pre_stop_ms", "kubernetes.tolerations"}
     (change,) = configuration_changes(
         configured(loaded(PLAIN)), configured(loaded(PLAIN), provider_settings={"nice": 3}), "elsewhere"
     )

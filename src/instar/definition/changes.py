@@ -31,8 +31,10 @@ def configuration_changes(
 def settings_changes(before: Settings | None, after: Settings, first: str | None) -> tuple[PlannedChange, ...]:
     """Return what is other in an environment's settings, all that leads to it where there were none before. ``first``:
     the role that its first door leads to."""
-    new = settings_words(after, first)
-    old = settings_words(before, first) if before else {key: one for key, one in new.items() if key != "listen"}
+    by_door = bool(after.doors or (before and before.doors))
+    new = settings_words(after, first, by_door=by_door)
+    nothing = {key: one for key, one in new.items() if key != "listen"}
+    old = settings_words(before, first, by_door=by_door) if before else nothing
     return tuple(_differences("settings", old, new))
 
 
@@ -69,14 +71,14 @@ def configuration_words(
     }
 
 
-def settings_words(settings: Settings, first: str | None) -> dict[str, Any]:
-    """Return them as a definition has them, all defaults in them."""
+def settings_words(settings: Settings, first: str | None, *, by_door: bool = True) -> dict[str, Any]:
+    """Return them as a definition has them, all defaults in them; ``by_door``: of a service too, which may have but
+    one."""
     found = _environment().written(settings)
     doors = {
         f"{first or SERVICE}{key}" if key[:1] in (FIRST, ".") else key: one for key, one in found["listen"].items()
     }
-    alone = first is None and len(doors) == 1
-    listen = doors[SERVICE] if alone else doors
+    listen = doors if by_door or first is not None else doors[SERVICE]
     return {**found, "listen": listen, settings.provider: _provided(settings.provider, settings.provider_settings)}
 
 
@@ -84,7 +86,10 @@ def _provided(provider: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what is the provider's own, as its section has it, or as it is kept where none is installed."""
     key = _environment().find_key(provider) if settings else None
     told: Mapping[str, Any] = _without_nothing(settings)
-    return told if key is None else key.shape.written(told)
+    try:
+        return told if key is None else key.shape.written(told)
+    except (TypeError, ValueError, AttributeError):  # a ledger's others write it too: whoever uses it refuses it
+        return told
 
 
 def _without_nothing(value: Any) -> Any:
