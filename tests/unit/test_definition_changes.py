@@ -198,3 +198,19 @@ def test_settings_of_a_provider_are_said_by_its_own_section_or_as_they_are_kept(
         configured(loaded(PLAIN)), configured(loaded(PLAIN), provider_settings={"nice": 3}), "elsewhere"
     )
     assert (change.what, change.after) == ("elsewhere.nice", "3")
+
+
+def test_what_a_release_has_of_a_provider_s_section_is_not_said_again_of_the_settings() -> None:
+    before = {"namespace": "a", "pull_secret": "old", "evidence_ms": 1000}
+    after = {"namespace": "a", "pull_secret": "new", "evidence_ms": 2000}
+    plain = loaded(PLAIN)
+    released = configuration_changes(
+        *(configured(plain, provider_settings={"pull_secret": one["pull_secret"]}) for one in (before, after)),
+        "kubernetes",
+    )
+    own = (Settings(provider="kubernetes", provider_settings=one) for one in (before, after))
+    found = (*released, *settings_changes(*own, None, released=released))
+    assert [(one.kind, one.what) for one in found] == [
+        ("release", "kubernetes.pull_secret"),
+        ("settings", "kubernetes.evidence"),
+    ]

@@ -249,6 +249,17 @@ def test_a_plan_says_what_would_change_and_changes_nothing(workspace: SimulatedW
     assert workspace.ledger.history(DEV) == events
 
 
+def test_a_plan_says_what_is_put_right_and_what_changes_of_the_same_name(
+    workspace: SimulatedWorkspace, loaded: Loaded
+) -> None:
+    one = deployed(workspace, loaded, "one").image
+    workspace.simulation.runtime.kill("web-dev-1-1")
+    file = Path(loaded.file)
+    file.write_text(file.read_text().replace("instances: 2", "instances: 3", 1))
+    found = [(each.kind, each.what, each.after) for each in plan(workspace, load(file), "dev", image=one).changes]
+    assert found == [("repair", "instances", "replaced"), ("settings", "instances", "3")]
+
+
 def test_status_tells_of_releases_instances_and_a_dead_one(workspace: SimulatedWorkspace, loaded: Loaded) -> None:
     deployed(workspace, loaded, "one")
     deployed(workspace, loaded, "two")

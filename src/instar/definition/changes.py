@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from instar.definition.door_forms import SERVICE
@@ -28,14 +28,18 @@ def configuration_changes(
     return (*(said if before.role != first else ()), *_differences("release", old, new))
 
 
-def settings_changes(before: Settings | None, after: Settings, first: str | None) -> tuple[PlannedChange, ...]:
+def settings_changes(
+    before: Settings | None, after: Settings, first: str | None, *, released: Sequence[PlannedChange] = ()
+) -> tuple[PlannedChange, ...]:
     """Return what is other in an environment's settings, all that leads to it where there were none before. ``first``:
-    the role that its first door leads to."""
+    the role that its first door leads to; ``released``: what is other in what instances start from, of which nothing is
+    said again: a provider's section is part of both."""
     by_door = bool(after.doors or (before and before.doors))
     new = settings_words(after, first, by_door=by_door)
     nothing = {key: one for key, one in new.items() if key != "listen"}
     old = settings_words(before, first, by_door=by_door) if before else nothing
-    return tuple(_differences("settings", old, new))
+    said = {one.what for one in released}
+    return tuple(one for one in _differences("settings", old, new) if one.what not in said)
 
 
 def text_of(value: object) -> str:

@@ -138,14 +138,13 @@ def _compared(
     refuse_other_first(environment_id, active.configuration if active else None, configuration)
     refuse_doors_without_ports(environment_id, settings, configuration)
     _require_free(workspace, environment_id, settings, configuration)
-    changes = _other_image(active, image)
+    released = _other_image(active, image)
     if active is not None:
-        changes += configuration_changes(active.configuration, configuration, settings.provider)
-    release = bool(changes)
-    if state is not None and not release:
-        changes += _not_as_wanted(workspace, state)
-    found = settings_changes(state.settings if state else None, settings, configuration.role)
-    changes += (one for one in found if all(one.what != other.what for other in changes))
+        released += configuration_changes(active.configuration, configuration, settings.provider)
+    release = bool(released)
+    changes = released + (_not_as_wanted(workspace, state) if state is not None and not release else [])
+    before = state.settings if state else None
+    changes += settings_changes(before, settings, configuration.role, released=released)
     certificate = planned_change(workspace, environment_id, read_files(loaded, environment))
     changes += [certificate] if certificate is not None else []
     return DeployPlan(

@@ -79,8 +79,9 @@ def _running(
         return None, ()
     release = workspace.ledger.get_release(environment_id, state.active)
     settings = with_left_roles(state, Settings.of(environment))
-    changes = settings_changes(state.settings, settings, loaded.definition.first_role)
-    return state.active, (*_running_otherwise(workspace, loaded, environment, release, uses), *changes)
+    released = _running_otherwise(workspace, loaded, environment, release, uses)
+    changes = settings_changes(state.settings, settings, loaded.definition.first_role, released=released)
+    return state.active, (*released, *changes)
 
 
 def settings_of(loaded: Loaded, name: str) -> Iterator[Setting]:
