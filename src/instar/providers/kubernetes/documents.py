@@ -132,10 +132,10 @@ def _doors(names: Names, place: Place, planned: PlannedEnvironment) -> Iterator[
         for name, ports, role in found
         if ports is not None and ports.door in open_
     }
-    inside, parts = place.gateway is not None and place.inside, Parts(names, place)
-    doors = NONE.planned(plan, lambda group, port: None, inside=inside).exposing(serving)
+    parts = Parts(names, place)
+    doors = NONE.planned(plan, lambda group, port: None, inside=place.inside).exposing(serving)
     doors = doors.routing(dict.fromkeys(serving, 100))
-    if place.gateway is None or inside:
+    if place.has_services:
         doors = doors.showing(shown_ports(release))
     for part, door in doors.parts.items():
         if place.gateway is None or parts.kind(part) == SERVICE:

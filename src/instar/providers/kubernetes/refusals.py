@@ -95,12 +95,11 @@ def _unfit_names(environment: EnvironmentId, place: Place) -> Iterator[Unfit]:
         told = f"the name of the {what}, '{name}', ends with '-', and no label there does; name it otherwise"
         yield from _when(_ends_wrong(name), told, *path)
     own_name = f"{environment.service}-{environment.name}"
-    has_service = place.gateway is None or place.inside
     told = (
         f"the name of the environment, '{environment.name}', ends with two numbers, and its Service would be "
         f"'{own_name}', as a release of '{environment_part(own_name)}' may have one: name it otherwise"
     )
-    yield from _when(has_service and environment_part(own_name) is not None, told, *own)
+    yield from _when(place.has_services and environment_part(own_name) is not None, told, *own)
 
 
 def _unfit_volumes(services: Mapping[str, Service]) -> Iterator[Unfit]:

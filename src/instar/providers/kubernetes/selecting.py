@@ -88,7 +88,7 @@ def address_inside(own: Settings, environment: EnvironmentId, settings: Settings
     """Return the name and port of the Service of ``environment``, or of another ``role`` of it than the first, as pods
     of an environment that is set as ``own`` find it. Raises Refused where they do not."""
     place = Place.of(settings)
-    if place.gateway is not None and not place.inside:
+    if not place.has_services:
         raise Refused(
             f"cannot find '{environment}' by name: it is behind a gateway, and has no Service beside its route",
             hint="say 'kubernetes: {inside: true}' there, and deploy it; or use a name of its 'listen', by 'config'",

@@ -169,7 +169,7 @@ class Place:
     namespace: str
     context: str | None
     gateway: tuple[str, str] | None  # namespace, name
-    inside: bool  # there is a Service of each role beside its routes
+    inside: bool  # there is a Service of each role beside its routes: behind a gateway only
     pull_secret: str | None  # of the next release
     storage_class: str | None
     evidence_ms: int
@@ -181,6 +181,11 @@ class Place:
     def cluster(self) -> tuple[str | None, str]:
         """Which cluster and namespace it is: what an environment keeps from its first deploy to its end."""
         return self.context, self.namespace
+
+    @property
+    def has_services(self) -> bool:
+        """Whether it is found in its cluster by name: without a gateway it always is."""
+        return self.gateway is None or self.inside
 
     @classmethod
     def of(cls, settings: Settings) -> Place:
@@ -198,7 +203,8 @@ class Place:
                 _name(gateway.get("namespace") or namespace, "gateway.namespace"),
                 _name(gateway.get("name"), "gateway.name"),
             ),
-            inside=found.get("inside") is True or settings.internal or bool(settings.internal_roles),
+            inside=gateway is not None
+            and (found.get("inside") is True or settings.internal or bool(settings.internal_roles)),
             pull_secret=checked_optional(found.get("pull_secret"), "pull_secret", OBJECT_NAME),
             storage_class=checked_optional(found.get("storage_class"), "storage_class", OBJECT_NAME),
             toolbox=checked_optional(found.get("toolbox"), "toolbox", BY_DIGEST),

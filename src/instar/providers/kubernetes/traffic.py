@@ -64,7 +64,6 @@ class EnvironmentTraffic:
         self._names = names
         self._place = place
         self._wanted = wanted
-        self._inside = place.gateway is not None and place.inside
         self._objects = DoorObjects(api, names, place, fence, sights, wanted)
 
     def look(self, ready: Mapping[str, int], count: Callable[[Mapping[str, int]], Counted] | None = None) -> Traffic:
@@ -92,7 +91,7 @@ class EnvironmentTraffic:
         """Return which plan is in force, None where that is not so of each part, and whether no request goes by older
         weights any more."""
         doors = standing.doors
-        plan, settled = doors.first.plan if doors.agree(self._wanted, inside=self._inside) else None, True
+        plan, settled = doors.first.plan if doors.agree(self._wanted, inside=self._place.inside) else None, True
         for part, found in standing.found.items():
             door = doors.parts[part]
             try:
@@ -125,14 +124,14 @@ class EnvironmentTraffic:
                 raise RouterError(f"cannot expose groups of '{self._names.environment}': nothing takes its requests")
             known = doors or NONE
             planned = known if plan is None else self._planned(known, plan, self._port_of)
-            if shown is not None and (self._place.gateway is None or self._inside):
+            if shown is not None and self._place.has_services:
                 planned = planned.showing(shown)
             return planned.exposing(groups)
 
         self._change(changed)
 
     def _planned(self, doors: Doors, plan: RouterPlan, find_port: Callable[[str, str], int | None]) -> Doors:
-        planned = doors.planned(plan, find_port, inside=self._inside)
+        planned = doors.planned(plan, find_port, inside=self._place.inside)
         return planned.as_services() if self._place.gateway is None else planned
 
     def route(self, weights: Mapping[str, int]) -> float | None:
