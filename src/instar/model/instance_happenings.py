@@ -9,7 +9,7 @@ from typing import Any
 from instar.frozen import dataclass
 from instar.model.codec import ADDED
 from instar.model.happenings import Happening
-from instar.model.release import Command, EndReason, TaintKind
+from instar.model.release import Command, EndReason, TaintKind, shown_instance
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +92,7 @@ class OfEnding(OfInstance):
 
     @property
     def shown(self) -> str:
-        return f"{self.instance} ({self.role})" if self.role else self.instance
+        return shown_instance(self.instance, self.role)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

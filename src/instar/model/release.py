@@ -141,6 +141,11 @@ class Command:
     toolbox: bool = field(default=False, metadata=ADDED)
 
 
+def shown_instance(name: str, role: str | None) -> str:
+    """Return the name of an instance for people, who know it by its role where there are several."""
+    return f"{name} ({role})" if role else name
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Instance:
     """A group of a release, as intended: one instance, or so many ``members`` where an engine runs several as one.
@@ -171,8 +176,8 @@ class Instance:
 
     @property
     def shown(self) -> str:
-        """Its name for people, who know it by its role where there are several."""
-        return f"{self.id} ({self.role})" if self.role else self.id
+        """Its name for people."""
+        return shown_instance(self.id, self.role)
 
     def member_taint(self, member: str) -> MemberTaint | None:
         """Return why one of its members is to be replaced; None of one that is not."""

@@ -46,7 +46,7 @@ from instar.model.instance_happenings import (
     ShellOpened,
 )
 from instar.model.printable import printable
-from instar.model.release import TaintKind
+from instar.model.release import TaintKind, shown_instance
 from instar.model.rollout_happenings import (
     RolloutAborted,
     RolloutBegun,
@@ -188,7 +188,7 @@ def _task(what: TaskEnded) -> str:
 
 
 def _planned(what: InstancesPlanned) -> str:
-    of = ", ".join(f"{name} ({what.role})" if what.role else name for name in what.instances or ())
+    of = ", ".join(shown_instance(name, what.role) for name in what.instances or ())
     runs = f": {what.task}" if what.task else ""
     return f"{of}{runs}{f', since {_REPLACED[what.replacing]}' if what.replacing in _REPLACED else ''}"
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
+from instar.model.release import shown_instance
 from instar.model.status import (
     EnvironmentStatus,
     InstanceStatus,
@@ -167,11 +168,8 @@ def _advice(status: EnvironmentStatus) -> Page:
         yield f"\n{status.environment}: not all who take requests for its names are known: {why}"
     if status.circle:
         yield f"\n{circle_text(status.circle)}"
-    troubles = (
-        [f"{one.id}{f' ({one.role})' * bool(one.role)}: {one.reason}" for one in active.instances if one.reason]
-        if active
-        else []
-    )
+    instances = active.instances if active else ()
+    troubles = [f"{shown_instance(one.id, one.role)}: {one.reason}" for one in instances if one.reason]
     if active and status.reached_at and not status.router:
         troubles.append("its router does not run as it should")
     if active and not active.instances:
