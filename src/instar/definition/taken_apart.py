@@ -48,9 +48,7 @@ def instances(value: RoleSettings | Settings) -> Mapping[str, Any]:
 def settings(value: Settings) -> Mapping[str, Any]:
     """``listen`` is by door as it is kept: the first one's is FIRST."""
     tls = value.tls if value.tls.kind == "files" else value.tls.kind
-    elsewhere = {site for door in value.doors.values() for site in door.sites}
-    own = tuple(site for site in value.names.sites if site not in elsewhere)
-    doors = {FIRST: Door(listen=value.listen, sites=own, internal=value.internal), **value.doors}
+    doors = {FIRST: Door(listen=value.listen, sites=value.first_sites, internal=value.internal), **value.doors}
     listen = {key: tuple(_listen(door, value.names, first=key == FIRST)) for key, door in doors.items()}
     return {**instances(value), "tls": tls, "listen": listen}
 

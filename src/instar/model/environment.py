@@ -287,6 +287,12 @@ class Settings:
         return bool(self.listen or self.names.sites or self.internal)
 
     @property
+    def first_sites(self) -> tuple[str, ...]:
+        """The names that lead to the first door, and not to another."""
+        others = {site for door in self.doors.values() for site in door.sites}
+        return tuple(one for one in self.names.sites if one not in others)
+
+    @property
     def internal_roles(self) -> tuple[str, ...]:
         """The roles, besides the first, that are reached by their names alone."""
         return tuple(sorted(key for key, door in self.doors.items() if door.internal))

@@ -140,9 +140,7 @@ def doors_reached(
     """Return where each door is reached, as the author names it, the first one's first; none of what has no port, as a
     release from before there was a role has not. ``inside``: the names of what is internal, by role, "" the first."""
     first, shut = configuration.role or "service", {key for key, *_ in without_ports(settings, configuration)}
-    others = {site for door in settings.doors.values() for site in door.sites}
-    sites = [site for site in names.sites if site not in others]
-    own = Door(listen=(*settings.listen, *([inside[""]] if "" in inside else [])), sites=tuple(sites))
+    own = Door(listen=(*settings.listen, *([inside[""]] if "" in inside else [])), sites=settings.first_sites)
     doors = {first: own} | {
         f"{first}{key}" if key.startswith(".") else key: door
         for key, door in sorted(settings.doors.items())

@@ -121,5 +121,6 @@ def door_plans(
 
 def first_sites(settings: Settings) -> tuple[str, ...]:
     """Return the names that lead to the first door, where some lead to another."""
-    others, names = {site for door in settings.doors.values() for site in door.sites}, settings.names
-    return tuple(one for one in (*names.http, *names.https) if one not in others) if others else ()
+    if not any(door.sites for door in settings.doors.values()):
+        return ()
+    return tuple(one for one in settings.first_sites if one not in settings.names.redirect)

@@ -195,9 +195,7 @@ def _unshared(own: Path, environment: EnvironmentId, settings: Settings, place: 
     told = "without a gateway a Service selects one release at a time: a canary needs 'kubernetes.gateway'"
     yield from _when(canary, told, *own, "rollout", "strategy")
     yield from _when(settings.preview, "a preview needs 'kubernetes.gateway'", *own, "preview")
-    of_doors = {site for door in settings.doors.values() for site in door.sites}
-    first = tuple(site for site in settings.names.sites if site not in of_doors)
-    for key, sites in {"": first, **{key: door.sites for key, door in settings.doors.items()}}.items():
+    for key, sites in {"": settings.first_sites, **{key: door.sites for key, door in settings.doors.items()}}.items():
         inner, door = inner_names(environment, place, key), key.lstrip(".")
         named, whose = f"{{http: [{inner[0]}]}}", f"the door '{door}'" if door else "it"
         for site in (one for one in sites if one not in inner or one in settings.names.redirect):
