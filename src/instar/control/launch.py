@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from instar.control.actions import Action, Create, Plan, Retire, Route, Start, Wait
-from instar.control.snapshot import GroupView, Snapshot, alone, routed, whose
+from instar.control.snapshot import GroupView, Snapshot, alone, role_prefix, routed
 from instar.frozen import dataclass
 from instar.model.definition import Service
 from instar.model.release import Release
@@ -169,7 +169,7 @@ def _until_healthy(
         there += sum(one.answering for one in late if one.observed.ready is not None)
         return Readiness(
             groups=well,
-            cause=f"{whose(snapshot, release)}{there} of {members} healthy after {seconds:g} s: {cause}",
+            cause=f"{role_prefix(snapshot, release)}{there} of {members} healthy after {seconds:g} s: {cause}",
             culprits=tuple(group.id for group in late),
         )
     launches = not all(group.healthy for group in waiting)  # else they have to stay so for a while

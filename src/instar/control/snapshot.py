@@ -264,7 +264,7 @@ class Snapshot:
         return since + timedelta(milliseconds=self.service_of(group).stop.drain_ms)
 
 
-def whose(snapshot: Snapshot, release: Release) -> str:
+def role_prefix(snapshot: Snapshot, release: Release) -> str:
     """Return the beginning of what is said of one role of ``release``; "" where it has but one."""
     return f"role '{release.role}': " if snapshot.whole is not None and release.role else ""
 

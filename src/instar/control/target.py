@@ -20,10 +20,10 @@ from instar.control.snapshot import (
     alone,
     hot_releases,
     is_open_for,
+    role_prefix,
     routed,
     sleeps_when_hot,
     wanted_plan,
-    whose,
 )
 from instar.control.tasks import TaskProgress, run_tasks
 from instar.model.release import Release, Rollout
@@ -192,7 +192,7 @@ def _prove(snapshot: Snapshot, rollout: Rollout, target: Release) -> tuple[Actio
     late = tuple(group.id for group in shaky if snapshot.now >= group.began_at + patience)
     if late:
         text = f"instance {late[0]} did not stay well for {health.steady_ms / 1000:g} s"
-        return (Fail(f"{whose(snapshot, target)}{text}", late),)
+        return (Fail(f"{role_prefix(snapshot, target)}{text}", late),)
     return (Wait(PAUSED_S),)
 
 
@@ -267,5 +267,5 @@ def _worn(snapshot: Snapshot, group: GroupView, rollout: Rollout) -> bool:
 
 
 def _failure(snapshot: Snapshot, target: Release, fallen: tuple[GroupView, ...]) -> Fail:
-    cause = f"{whose(snapshot, target)}instance {fallen[0].id} ended: {why_ended(fallen[0])}"
+    cause = f"{role_prefix(snapshot, target)}instance {fallen[0].id} ended: {why_ended(fallen[0])}"
     return Fail(cause, tuple(group.id for group in fallen))

@@ -32,8 +32,8 @@ class PlannedRole:
     doors: tuple[str, ...] = ()
 
 
-def besides(changes: Sequence[PlannedChange], roles: Sequence[PlannedRole]) -> tuple[PlannedChange, ...]:
-    """Return what is other besides ``roles``, which come or go as a whole."""
+def without_roles(changes: Sequence[PlannedChange], roles: Sequence[PlannedRole]) -> tuple[PlannedChange, ...]:
+    """Return the changes that are of none of ``roles``, which come or go as a whole."""
     whole = tuple(f"{under}.{one.role}." for one in roles for under in ("roles", "listen"))
     return tuple(one for one in changes if not f"{one.what}.".startswith(whole))
 

@@ -17,7 +17,7 @@ from instar.model.environment import Environment, Settings
 from instar.model.image import Image
 from instar.model.origin import Origin
 from instar.model.outcome import RolloutOutcome
-from instar.model.plan import PlannedChange, besides
+from instar.model.plan import PlannedChange, without_roles
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, EnvironmentState, Release, RolloutKind
 from instar.operations.converge import (
@@ -295,7 +295,7 @@ def _require_and_tell(
     _tell(workspace, state, settings, (*warnings, *shut, *circle_warnings(workspace, environment, configuration.uses)))
     if state is not None:
         roles = planned_roles(active.configuration, configuration, state.settings, settings) if active else ()
-        _tell_settings(workspace, besides(settings_changes(state.settings, settings, configuration.role), roles))
+        _tell_settings(workspace, without_roles(settings_changes(state.settings, settings, configuration.role), roles))
     for text in kept:
         workspace.report(Progress(stage="snapshot", text=text))
     if release is None and active is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from instar.model.plan import DeployPlan, RollbackPlan, besides
+from instar.model.plan import DeployPlan, RollbackPlan, without_roles
 from instar.views.diffs import image_page
 from instar.views.page import Page, Table
 from instar.views.volumes import data_back_lines, snapshots_json
@@ -56,7 +56,7 @@ def plan_page(plan: DeployPlan, *, verb: str = "deploy") -> Page:
 
 def _changes(plan: DeployPlan | RollbackPlan) -> Page:
     """Yield what is other, key by key; of a role that comes or goes as a whole, a line."""
-    changes = besides(plan.changes, plan.roles)
+    changes = without_roles(plan.changes, plan.roles)
     if changes:
         yield Table(rows=[("  " + one.what, one.before or "—", "→", one.after or "—") for one in changes])
     for one in plan.roles:
