@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from instar.ledger import Ledger
-    from instar.model.release import EnvironmentState, Instance
+    from instar.model.release import EnvironmentState, Instance, Release
 
 _PATIENCE_S = 2.0
 _LONGEST: Final = 120  # of what is said of a command
@@ -49,7 +49,8 @@ def environments(context: click.Context, _: click.Parameter, typed: str) -> list
     known = {str(one.id): "nothing runs" if one.active is None else f"runs release {one.active}" for one in states}
     own = {name.partition("/")[2]: about for name, about in known.items() if name.partition("/")[0] == service}
     declared = dict.fromkeys(_declared(file), "not deployed yet" if states else "")
-    return _beginning({**declared, **own, **known, **dict.fromkeys(set(_of_an_agent()) - known.keys(), "")}, typed)
+    of_agent = {name: "" for name in _of_an_agent() if name not in known}
+    return _beginning({**declared, **own, **known, **of_agent}, typed)
 
 
 def _of_an_agent() -> list[str]:
@@ -79,22 +80,14 @@ def releases_back(context: click.Context, _: click.Parameter, typed: str) -> lis
 
 def roles(context: click.Context, _: click.Parameter, typed: str) -> list[CompletionItem]:
     """Offer the roles of the active release, where there are several."""
-    found = dict[str, str]()
-    for ledger, state in _environment(context):
-        with contextlib.suppress(InstarError):
-            release = ledger.get_release(state.id, state.active or 0)
-            found |= dict.fromkeys(release.services if release.configuration.role else (), "")
-    return _beginning(found, typed)
+    found = [role for release in _active(context) if release.configuration.role for role in release.services]
+    return _beginning(dict.fromkeys(found, ""), typed)
 
 
 def entries(context: click.Context, _: click.Parameter, typed: str) -> list[CompletionItem]:
     """Offer what the schedule of the active release has."""
-    found = dict[str, str]()
-    for ledger, state in _environment(context):
-        with contextlib.suppress(InstarError):
-            schedule = ledger.get_release(state.id, state.active or 0).configuration.schedule
-            found |= {name: " ".join(one.command) for name, one in schedule.items()}
-    return _beginning(found, typed)
+    schedules = (release.configuration.schedule for release in _active(context))
+    return _beginning({name: " ".join(one.command) for each in schedules for name, one in each.items()}, typed)
 
 
 def environments_and_instances(context: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem]:
@@ -110,6 +103,14 @@ def _releases(context: click.Context, typed: str, *, back: bool) -> list[Complet
             if not back or how == "ran well":
                 found[str(one.number)] = f"{how}, {one.created_at:%Y-%m-%d %H:%M} UTC"
     return _beginning(found, typed)
+
+
+def _active(context: click.Context) -> Iterator[Release]:
+    """Yield the active release of the environment that was typed before, where it has one that can be read."""
+    for ledger, state in _environment(context):
+        with contextlib.suppress(InstarError):
+            if state.active is not None:
+                yield ledger.get_release(state.id, state.active)
 
 
 def _about(instance: Instance) -> str:
