@@ -168,4 +168,4 @@ def address_inside_of(
 ) -> str | None:
     """Return what a package says of it; None where it says nothing."""
     found: Callable[..., str] | None = getattr(package, "address_inside", None)
-    return None if found is None else found(own, environment, settings, *([role] if role is not None else []))
+    return None if found is None else found(own, environment, settings, role)
