@@ -18,7 +18,6 @@ from instar.model.occurrence import SCHEDULED, Missed, Occurrence
 from instar.model.release import Command, EnvironmentId, EnvironmentState, Instance, TaskRun
 
 _BY_NAME = "SELECT * FROM tasks WHERE environment = :environment AND name = :name"
-_NAMED = "SELECT 1 FROM tasks WHERE environment = :environment AND name = :name"
 _LAST = """
     SELECT * FROM tasks WHERE environment = :environment AND name >= :first AND name < :beyond
      ORDER BY name DESC LIMIT 1"""
@@ -108,6 +107,6 @@ class Schedules:
         begun before, of whichever release."""
         with self._events.transaction():
             environment = self._environments.changeable(environment_id)
-            if self._session.row(_NAMED, environment=environment, name=occurrence.name):
+            if self._session.row(_BY_NAME, environment=environment, name=occurrence.name):
                 return None
             return self._tasks.begin_task(environment_id, release, occurrence.name, role=role, command=command)
