@@ -40,7 +40,10 @@ def release(
 ) -> Configuration:
     """Have a release of an environment in the ledger."""
     service = Service(command=("serve",), port=port, health=Health(kind="none"))
-    configuration = Configuration(service=service, uses=tuple(Used(environment=one, port=port or 1) for one in uses))
+    used = (one.partition(":") for one in uses)
+    configuration = Configuration(
+        service=service, uses=tuple(Used(environment=name, port=port or 1, role=role or None) for name, _, role in used)
+    )
     ledger = workspace.ledger
     with ledger.transaction():
         ledger.save_settings(environment, Settings(listen=("127.0.0.1:8080",)))
@@ -189,14 +192,11 @@ def test_it_is_called_inside_as_its_engine_calls_it(
     assert host_inside(workspace, there, "api") == "redis-dev--api.ns.svc"
 
 
-def test_a_destroy_says_the_name_that_nobody_answers_at(
-    workspace: SimulatedWorkspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_destroy_says_the_names_that_nobody_answers_at(workspace: SimulatedWorkspace) -> None:
     release(workspace, REDIS)
-    release(workspace, WORKER, "redis/dev")
-    monkeypatch.setattr("instar.operations.destroy.host_inside", lambda w, e, role: f"redis-dev{role or ''}.ns.svc")
+    release(workspace, WORKER, "redis/dev", "redis/dev:api")
     destroy(workspace, workspace.ledger.get_environment(REDIS), volumes=False)
-    assert "nobody answers there at redis-dev.ns.svc until" in workspace.told[0].text
+    assert "worker/dev uses it: nobody answers there at redis.internal and api.redis.internal" in workspace.told[0].text
 
 
 def test_layers_are_told_of_this_machine_alone(workspace: SimulatedWorkspace) -> None:
