@@ -17,7 +17,6 @@ from instar.model.definition import Limits
 from instar.model.environment import Settings
 from instar.model.release import Instance, Release
 from instar.model.scaling import Scaling
-from instar.providers.facets import is_scaled
 from instar.providers.kubernetes import preflight
 from instar.providers.kubernetes.package import KUBERNETES
 from instar.providers.router_plan import RouterPlan
@@ -175,13 +174,13 @@ def of_roles(roles: str, worker: str = "workdir: /") -> Settings:
 
 def test_each_role_may_have_bounds_of_its_own() -> None:
     found = of_roles("worker: {instances: {min: 2, max: 8, cpu: 50}}")
-    assert is_scaled(found) and found.scaling is None
+    assert found.is_scaled and found.scaling is None
     worker, web = found.of_role("worker"), found.of_role("web")
     assert (worker.instances, worker.scaling) == (2, Scaling(min=2, max=8, cpu_percent=50))
     assert (web.instances, web.scaling) == (1, None)
     assert from_json(Settings, to_json(found)) == found
     plain = of_roles("worker: {instances: 3}")
-    assert not is_scaled(plain) and "scaling" not in str(to_json(plain))
+    assert not plain.is_scaled and "scaling" not in str(to_json(plain))
 
 
 @pytest.mark.parametrize(

@@ -287,6 +287,11 @@ class Settings:
         return bool(self.listen or self.names.sites or self.internal)
 
     @property
+    def is_scaled(self) -> bool:
+        """An autoscaler is to say how many instances run, of some role at least."""
+        return self.scaling is not None or any(one.scaling is not None for one in self.roles.values())
+
+    @property
     def first_sites(self) -> tuple[str, ...]:
         """The names that lead to the first door, and not to another."""
         others = {site for door in self.doors.values() for site in door.sites}

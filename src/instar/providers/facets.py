@@ -37,11 +37,6 @@ def require(facet: F | None, what: str) -> F:
     return facet
 
 
-def is_scaled(settings: Settings) -> bool:
-    """Tell whether an autoscaler is to say how many instances run, of some role at least."""
-    return settings.scaling is not None or any(one.scaling is not None for one in settings.roles.values())
-
-
 def refuse_what_is_missing(provider: Provider, environment: EnvironmentId, settings: Settings) -> None:
     """Raise Refused where ``settings`` ask for a facet, or a trait, that ``provider`` has not."""
     told = [one.told for one in lacking(provider.traits, environment, settings)]

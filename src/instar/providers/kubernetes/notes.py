@@ -10,7 +10,6 @@ from instar.definition.problems import listed
 from instar.errors import ProviderError
 from instar.model.drift import find_rule
 from instar.model.environment import Settings
-from instar.providers.facets import is_scaled
 from instar.providers.kubernetes import other_listing, other_routes
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.gateway import plain_listeners
@@ -26,7 +25,7 @@ def notes(api: Api, names: Names, settings: Settings) -> Iterator[str]:
     """Yield what a cluster does not say of itself, what it lacks, and who else has names of the environment. What it
     does not answer now is told of, and keeps nobody from a deploy."""
     place = Place.of(settings)
-    if is_scaled(settings):
+    if settings.is_scaled:
         yield from _figure_notes(api)
     if settings.rollout.analysis is not None and place.prometheus is None:
         yield (
