@@ -272,8 +272,9 @@ def _require_gateway(api: _Patient, gateway: tuple[str, str]) -> None:
 
 
 def _require_free(api: _Patient, names: Names, place: Place, part: str) -> None:
-    """The route's name is ours, or nobody's."""
-    kind, name = Parts(names, place).kind(part), Parts(names, place).name(part)
+    """The name of a route, or of a Service, is ours, or nobody's."""
+    parts = Parts(names, place)
+    kind, name = parts.kind(part), parts.name(part)
     found = api.find(kind, place.namespace, name)
     if found is not None and names.ledger:
         names.require_own(kind.name, found)

@@ -67,10 +67,10 @@ def inner_names(environment: EnvironmentId, place: Place, door: str = "") -> tup
     return (name, f"{name}.cluster.local")
 
 
-def _when(found: object, told: str, *path: str | int, word: str | None = None) -> Iterator[Unfit]:
+def _when(found: object, told: str, *path: str | int) -> Iterator[Unfit]:
     """Yield what is wrong where something is ``found``; nothing is where that is false."""
     if found:
-        yield Unfit(path=path, told=told, word=word)
+        yield Unfit(path=path, told=told)
 
 
 def _moved(environment: EnvironmentId, before: Settings | None, after: Settings, place: Place) -> Iterator[Unfit]:
@@ -132,7 +132,7 @@ def _matters_of_gateway(own: Path, settings: Settings) -> Iterator[Unfit]:
 def _unfit_doors(own: Path, environment: EnvironmentId, settings: Settings, place: Place) -> Iterator[Unfit]:
     for address in settings.listen:
         told = f"an address ('{address}') is of one machine; name it in 'listen'"
-        yield from _when(True, told, *own, "listen", word=address)
+        yield Unfit(path=(*own, "listen"), told=told, word=address)
     for key, door in settings.doors.items():
         name, advice = key.lstrip("."), "give it a name: '{https: […]}'"
         if place.gateway is None:
