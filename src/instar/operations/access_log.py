@@ -90,12 +90,12 @@ def _require(workspace: Workspace, environment: EnvironmentState, wanted: Wanted
         require_instance(workspace, environment.id, wanted.instance)
     if wanted.release is not None:
         workspace.ledger.get_release(environment.id, wanted.release)
-    if wanted.role is None or (wanted.release is None and _was_asked(workspace, environment, wanted.role)):
+    if wanted.role is None or (wanted.release is None and _had_port(workspace, environment, wanted.role)):
         return
-    require_role(workspace, environment, wanted.release, wanted.role, asked=True)
+    require_role(workspace, environment, wanted.release, wanted.role, with_port=True)
 
 
-def _was_asked(workspace: Workspace, environment: EnvironmentState, role: str) -> bool:
+def _had_port(workspace: Workspace, environment: EnvironmentState, role: str) -> bool:
     """Tell whether requests came to that role of any release: they may be kept."""
     services = (one.services.get(role) for one in workspace.ledger.releases(environment.id))
     return any(one is not None and one.port is not None for one in services)
