@@ -34,7 +34,8 @@ def go_back(snapshot: Snapshot) -> tuple[Action, ...]:
 def _trouble(snapshot: Snapshot, active: Release, watched: Probation) -> str:
     ended = [(one.role, one.why) for one in watched.endings]
     ended += [(group.role, why_ended(group)) for group in snapshot.of(active) if has_fallen(group)]
-    for role, why in ended:
+    if ended:
+        role, why = ended[0]
         return f"release {active.number} did not stay well: an instance of {_whose(role)} ended: {why}"
     unwell = [group for group in snapshot.of(active) if group.id in snapshot.unwell]
     if unwell:
