@@ -197,7 +197,7 @@ def test_a_claim_that_only_says_that_it_is_a_restored_one_is_not_removed(
     assert stub.names("persistentvolumeclaims") == ["shop-prod-data.7"]
     if verb == "destroy":
         (told,) = [one.text for one in world.told if one.kind == "warning" and "stays" in one.text]
-        assert "the claim 'shop-prod-data.7' stays" in told and "kubectl delete pvc shop-prod-data.7" in told
+        assert "the claim 'shop-prod-data.7' stays" in told and "kubectl delete pvc shop-prod-data.7 -n shop" in told
 
 
 @pytest.mark.parametrize("verb", ["destroy", "remove"])

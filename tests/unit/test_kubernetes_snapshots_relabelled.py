@@ -85,7 +85,7 @@ def test_a_kept_snapshot_stays_though_its_first_signature_is_written_back(world:
         take(world)
     assert "shop-prod-data.1" in stub.names("volumesnapshots")
     (said,) = world.told  # once
-    assert said.kind == "warning" and "kubectl delete volumesnapshot shop-prod-data.1" in said.text
+    assert said.kind == "warning" and "kubectl delete volumesnapshot shop-prod-data.1 -n shop" in said.text
 
 
 @pytest.mark.parametrize("name", ["pg-weekly-2026-11", "shop-prod-data.copy-0a1b2c3d", "shop-prod-data.copy-x"])
@@ -155,4 +155,14 @@ def test_an_old_one_stays_though_its_first_signature_is_written_back_and_it_is_s
     metadata["creationTimestamp"] = (datetime.now(UTC) - timedelta(hours=hours)).isoformat()
     assert take(world) == 2
     assert ("shop-prod-data.1" in stub.names("volumesnapshots")) == stays
-    assert any("kubectl delete volumesnapshot shop-prod-data.1" in one.text for one in world.told) == stays
+    assert any("kubectl delete volumesnapshot shop-prod-data.1 -n shop" in one.text for one in world.told) == stays
+
+
+def test_one_that_takes_longer_than_a_day_is_gone_on_with(world: World, stub: ClusterStub) -> None:
+    stub.ready_snapshots = False
+    with pytest.raises(ProviderUnavailable):
+        take(world, cause=CAUSE)
+    snapshot(stub, 1)["creationTimestamp"] = (datetime.now(UTC) - timedelta(hours=25)).isoformat()
+    with pytest.raises(ProviderUnavailable):
+        take(world, cause=CAUSE)
+    assert stub.names("volumesnapshots") == ["shop-prod-data.1"]

@@ -96,6 +96,15 @@ ROWS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
             "name it otherwise",
         },
     ),
+    "a name that ends with a dash, without a gateway": (
+        {**BARE, "environment": "prod-", "more": "access_log: true"},
+        {
+            "prod-:": "environments.prod-: the name of the environment, 'prod-', ends with '-', and no label there "
+            "does; name it otherwise",
+            "true": "environments.prod-.access_log: 'access_log' is the gateway's matter: it sees the requests, "
+            "and has a log of its own; remove it",
+        },
+    ),
     "names that are too long together": (
         {"name": "s" * 31, "environment": "e" * 18},
         {

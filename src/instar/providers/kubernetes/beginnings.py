@@ -56,11 +56,12 @@ def why_left_out(found: Object, signing: Signing) -> str:
     """Return why what looks like a snapshot of Instar's counts for nothing, and stays; "" of one that does count."""
     if made_of.number_of(found) and signing.is_signed(found, "whole"):
         return ""
+    metadata = found["metadata"]
     if is_begun(found, signing):
         return (
             "it was begun and is ready, or was begun a day ago or earlier, and nothing says that it was seen ready in "
-            "time; it may have been kept, and be "
-            f"changed since: where nobody needs it, kubectl delete volumesnapshot {found['metadata']['name']}"
+            "time; it may have been kept, and be changed since: where nobody needs it, "
+            f"kubectl delete volumesnapshot {metadata['name']} -n {metadata.get('namespace')}"
         )
     return (
         "it says that it is Instar's, and is not signed by this ledger's key: somebody else made it, or has changed it"

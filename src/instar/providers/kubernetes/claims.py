@@ -169,7 +169,7 @@ def not_removable(near: Iterable[Object], names: Names, signing: Signing) -> Ite
             yield (
                 f"the claim '{name}' stays: it says that it is a volume of '{names.environment}', and neither its name "
                 "and labels nor a signature of this ledger's key say so too; somebody else made it, or a restore was "
-                f"killed: where nobody needs it, kubectl delete pvc {name}"
+                f"killed: where nobody needs it, kubectl delete pvc {name} -n {found['metadata'].get('namespace')}"
             )
 
 
@@ -188,7 +188,7 @@ def require_sources(api: Api, namespace: str, found: Iterable[Object], names: Co
                 f"cannot have the claim '{namespace}/{one['metadata']['name']}' filled: the VolumeSnapshot "
                 f"'{namespace}/{name}' that it was made from {has}",
                 hint="restore another snapshot, or copy again; an older claim of the volume, if there is one, counts "
-                f"again after kubectl delete pvc {one['metadata']['name']}",
+                f"again after kubectl delete pvc {one['metadata']['name']} -n {namespace}",
             )
 
 
@@ -242,7 +242,8 @@ def _hidden(found: Object, names: Names, volume: str, turn: int) -> Refused:
     return Refused(
         f"cannot tell whether the claim '{found['metadata'].get('namespace')}/{own}' is that of the volume '{volume}' "
         f"of '{names.environment}': it is called so, and with its labels it is not signed by this ledger's key",
-        hint=f"if somebody has changed it, write its labels back: kubectl label --overwrite pvc {own} {said}; if a "
+        hint="if somebody has changed it, write its labels back: kubectl label --overwrite "
+        f"-n {found['metadata'].get('namespace')} pvc {own} {said}; if a "
         "restore was killed, restore again; if somebody else made it, remove it; if its data is yours all the same "
         "(the ledger was put back from a copy that has not that key, say), copy that into a claim "
         f"'{names.claim(volume)}' with the same labels but {TURN}",

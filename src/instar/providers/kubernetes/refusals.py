@@ -44,10 +44,12 @@ def unfit(
     there are. Raises Refused for what no definition could have said."""
     place, own = Place.of(settings), path_of(environment)
     yield from _moved(environment, known.get(environment), settings, place)
-    yield from _unfit_names(environment, place)
+    unfit_names = tuple(_unfit_names(environment, place))
+    yield from unfit_names
     yield from _unfit_volumes(services)
     yield from _matters_of_gateway(own, settings)
-    yield from _unfit_doors(own, environment, settings, place)
+    if not unfit_names:  # else no Service could be called so, whose name is advised
+        yield from _unfit_doors(own, environment, settings, place)
     yield from _unfit_network(own, settings, known)
     yield from _unfit_rollout(own, settings, place)
     for role, service in services.items():
@@ -55,7 +57,7 @@ def unfit(
             yield from _without_gateway(role, service)
         elif role not in settings.internal_roles:
             yield from _behind_gateway(role, service)
-    if place.gateway is None and any(service.port is not None for service in services.values()):
+    if not unfit_names and place.gateway is None and any(service.port is not None for service in services.values()):
         yield from _unshared(own, environment, settings, place)
     yield from _unfit_section((*own, "kubernetes"), settings)
 

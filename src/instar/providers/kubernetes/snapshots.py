@@ -282,9 +282,8 @@ class ClusterSnapshots:
 
     def _unfinished(self, api: Api, names: Names, place: Place, volume: str) -> list[Object]:
         found, now = self._there(api, names, place, volume), datetime.now(UTC)
-        return [
-            one for one in found if beginnings.is_begun(one, self._cluster.signing) and beginnings.is_recent(one, now)
-        ]
+        begun = (one for one in found if beginnings.is_begun(one, self._cluster.signing))
+        return [one for one in begun if beginnings.is_recent(one, now) or not made_of.is_ready(one)]
 
     def _there(self, api: Api, names: Names, place: Place, volume: str) -> list[Object]:
         """Return the snapshots that say that they are a volume's, whoever made them."""
