@@ -63,7 +63,7 @@ def test_settings_are_versioned_when_they_change_and_only_then(ledger: Ledger) -
 def test_an_unknown_place_names_the_near_ones(ledger: Ledger) -> None:
     with pytest.raises(NotFound, match="cannot find 'guestbook/dev'") as caught:
         ledger.get_environment(DEV)
-    assert caught.value.hint == "make it with: instar deploy dev"
+    assert caught.value.hint == "make it with: instar deploy dev, or instar promote FROM dev"
     ledger.save_settings(DEV, Settings())
     ledger.save_settings(PRODUCTION, Settings())
     with pytest.raises(NotFound) as caught:

@@ -36,7 +36,8 @@ def test_releases_that_never_ran_well_are_no_choice(workspace: SimulatedWorkspac
     deploy(workspace, loaded, "dev", image=workspace.bake("bad").digest)
     with pytest.raises(Refused, match="release 1 is the oldest that ran well") as told:
         reachable(workspace, workspace.ledger.get_environment(DEV), None)
-    assert told.value.hint == "no other release of it ran well: deploy what is to run: instar deploy dev"
+    hint = "no other release of it ran well; give it what is to run: instar deploy dev, or instar promote FROM dev"
+    assert told.value.hint == hint
     deploy(workspace, loaded, "dev", image=workspace.bake("three").digest)
     with pytest.raises(NotFound, match="cannot find release 9") as missing:
         reachable(workspace, workspace.ledger.get_environment(DEV), 9)

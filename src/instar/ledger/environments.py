@@ -254,9 +254,10 @@ def no_environment(word: str, known: Sequence[str]) -> EnvironmentNotFound:
     """Return the error that says which environments are ``known``, the nearest to ``word`` first."""
     from difflib import get_close_matches  # only here: its import is slow
 
+    own = word.rpartition("/")[2]
     names = {name.partition("/")[2]: name for name in known} | {name: name for name in known}
     near = list(dict.fromkeys(names[name] for name in get_close_matches(word, names, n=2)))[:1]
-    ask = f"did you mean {near[0]}?" if near else f"make it with: instar deploy {word.rpartition('/')[2]};"
+    ask = f"did you mean {near[0]}?" if near else f"make it with: instar deploy {own}, or instar promote FROM {own};"
     listed = f" there are: {', '.join(near + [name for name in known if name not in near])}" if known else ""
     return EnvironmentNotFound(
         f"cannot find '{word}': there is no such environment", hint=f"{ask}{listed}".removesuffix(";")

@@ -334,5 +334,7 @@ def _others(environment: EnvironmentState, releases: Sequence[Release]) -> str:
     """Say which releases one may want to go to besides the active one."""
     numbers = sorted(one.number for one in releases if one.ran_well and one.number != environment.active)
     if not numbers:
-        return f"no other release of it ran well: deploy what is to run: instar deploy {environment.id.name}"
+        name = environment.id.name
+        given = f"instar deploy {name}, or instar promote FROM {name}"
+        return f"no other release of it ran well; give it what is to run: {given}"
     return f"others ran well: {', '.join(map(str, numbers))}; --to N goes to one of them"

@@ -267,7 +267,7 @@ def _next_word(status: EnvironmentStatus) -> str:
         return f"continue with: instar rollout resume {environment}    give up with: instar rollout abort {environment}"
     if status.in_charge is not None:
         return f"{status.in_charge} or a command is carrying it out; give up with: instar rollout abort {environment}"
-    return f"a command is carrying it out, or was killed; if it was, continue with: instar deploy {environment.name}"
+    return "a command is carrying it out, or was killed; if it was, continue with: instar agent --once"
 
 
 def _active(status: EnvironmentStatus) -> ReleaseStatus | None:
