@@ -272,6 +272,10 @@ class MachineWorkspace:
         states, _ = self.ledger.readable_environments()
         return {state.id: state.settings for state in states}
 
+    def left_settings(self, environment: EnvironmentId) -> Settings | None:
+        state = self.ledger.find_environment(environment)
+        return None if state is None else state.left_settings
+
     def ledger_name(self) -> str:
         from instar.model.held import holder_of
 

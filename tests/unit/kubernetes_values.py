@@ -82,6 +82,7 @@ class World:
             state=StateDirectory(home, home / "run"),
             environ={"KUBECONFIG": str(stub.kubeconfig(home)), "HOME": str(home)},
             environments=lambda: self.settings,
+            left_settings=lambda environment: None,
             ledger_name=lambda: "0a1b2c3d",
             signing_key=lambda *, make=False: self.signing_key,
             held_lease=lambda environment: self.held,

@@ -197,3 +197,42 @@ def test_a_deploy_that_is_killed_at_any_call_ends_as_it_would_have(trial: Trial,
             trial.deploy(killed(point * 7 % count))
         trial.deploy(Effects())
         trial.check(f"killed at {point}")
+
+
+BESIDE = "canary of roles beside whose routes are Services"
+OUTSIDE = dataclasses.replace(SETTLED[BESIDE], doors={})
+INSIDE = dataclasses.replace(OUTSIDE, provider_settings={**SETTINGS.provider_settings, "inside": True})
+NAMED = {"shop-prod", "shop-prod--api"}
+Seen = list[tuple[dict[str, str], int | None]]  # what each Service leads to, and which release is active
+
+
+def selected(trial: Trial) -> dict[str, str]:
+    names = [name for name in trial.stub.names("services") if OWN_SERVICE.fullmatch(name)]
+    return {name: trial.stub.one("services", name)["spec"]["selector"]["instar/group"] for name in names}
+
+
+def watched(trial: Trial) -> Seen:
+    """Have what there is be noted after each write, and the settings be the ledger's from now on."""
+    ledger, seen, site = trial.workspace.ledger, Seen(), trial.world.site
+    site.environments = lambda: {ENV: ledger.get_environment(ENV).settings}
+    site.left_settings = lambda environment: ledger.get_environment(environment).left_settings
+    trial.require_served = lambda: seen.append((selected(trial), ledger.get_environment(ENV).active))  # type: ignore[method-assign]
+    return seen
+
+
+@pytest.mark.parametrize("trial", [BESIDE], indirect=True)
+@pytest.mark.parametrize("before", [SETTLED[BESIDE], INSIDE], ids=["a role is internal", "inside: true"])
+def test_services_that_a_rollout_takes_away_stay_until_the_traffic_has_moved(trial: Trial, before: Settings) -> None:
+    trial.settings = trial.world.settings[ENV] = before
+    trial.change()
+    trial.deploy(Effects())
+    whole, active = selected(trial), trial.workspace.ledger.get_environment(ENV).active
+    assert set(whole) == (NAMED if before.doors else {"shop-prod"})
+    seen = watched(trial)
+    trial.settings = OUTSIDE
+    trial.configuration = Configuration(service=SOON_GONE, config={"VERSION": "9"}, role="web", roles={})
+    trial.deploy(Effects())
+    held = [services for services, number in seen if number == active]
+    assert all(set(one) == set(whole) for one in held)
+    assert held[: len(held) // 2] == [whole] * (len(held) // 2) != [], "until it moves"
+    assert selected(trial) == {}

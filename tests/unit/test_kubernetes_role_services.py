@@ -195,6 +195,52 @@ def test_what_somebody_does_to_a_roles_service_is_found_and_taken_back(
     assert world.provider.observe(ENV, []).traffic.plan is None, "whoever acts next makes it"
 
 
+@pytest.mark.parametrize("lost", ["the first one", "what it says"])
+def test_a_lost_first_service_or_what_it_says_of_the_others_leaves_their_requests(
+    lost: str, world: World, stub: ClusterStub
+) -> None:
+    web, api = served(world, 1, ALONE)
+    if lost == "the first one":
+        del stub.objects["services", "shop", FIRST]
+    else:
+        del stub.one("services", FIRST)["metadata"]["annotations"]["instar/doors"]
+    assert world.provider.observe(ENV, []).traffic.plan is None, "whoever acts next makes it agree"
+    told = {(one.path, one.expected) for one in world.provider.inspects.inspect_router(ENV)}
+    where = f"Service {FIRST}: metadata.annotations.instar/doors"
+    assert {(where, f"it names Service {OF_API}"), (where, f"it names Service {OF_ADMIN}")} <= told
+    assert ((f"Service {FIRST}", "it is there") in told) is (lost == "the first one")
+    seen, answer = list[str](), stub.answer
+
+    def watched(method: str, *question: Any) -> Any:
+        found = answer(method, *question)
+        seen.append(selected(stub)[OF_API])
+        return found
+
+    stub.answer = watched  # type: ignore[method-assign]
+    fingerprint = planned(world, 1, ALONE)
+    assert set(seen) == {api.id}, "it had its requests all the time"
+    world.provider.expose(released(world, 1).of_role("web"), [web])
+    world.provider.route(ENV, {web.id: 100, api.id: 100})
+    assert selected(stub) == wanted(ALONE, web.id, api.id)
+    assert world.provider.observe(ENV, []).traffic.plan == fingerprint
+    assert world.provider.inspects.inspect_router(ENV) == ()
+
+
+def test_what_has_the_name_of_a_part_that_nobody_names_and_is_somebody_elses_is_not_taken(
+    world: World, stub: ClusterStub
+) -> None:
+    world.settings[ENV] = only = dataclasses.replace(ALONE, doors={}, names=WITHOUT_GATEWAY.names)
+    web = world.create(world.release(1, SERVICE))
+    world.provider.expose(world.release(1, SERVICE), [web], router_plan(ENV, only, world.release(1, SERVICE)))
+    world.provider.route(ENV, {web.id: 100})
+    stub.put("services", "shop", {"metadata": {"name": OF_API}, "spec": {"selector": {"instar/group": "x"}}})
+    world.settings[ENV] = ALONE
+    told = {one.path: one.observed for one in world.provider.inspects.inspect_router(ENV)}
+    assert told[f"Service {OF_API}"] == "the Service of role 'api' is yet to be made"
+    assert told[f"Service {OF_ADMIN}"] == "the Service of the first role and port 'admin' is yet to be made"
+    assert weights(world) == {web.id: 100}
+
+
 @EACH
 def test_a_service_of_that_name_that_is_somebody_elses_is_left_alone(
     settings: Settings, world: World, stub: ClusterStub

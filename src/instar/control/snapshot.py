@@ -296,9 +296,8 @@ def with_left_doors(environment: EnvironmentState, *, by_name: bool = False) -> 
     """Return its settings, with the doors that a rollout takes away: those stay open as long as the release has the
     traffic that they are of, where nothing else listens there. ``by_name``: the provider has requests come by names
     without a machine's edge, which gives each to one environment."""
-    rollout, settings = environment.rollout, environment.settings
-    before = rollout.stage.settings_before if rollout is not None else None
-    if rollout is None or before is None or environment.active in (None, rollout.target):
+    settings, before = environment.settings, environment.left_settings
+    if before is None:
         return settings
     taken = {_port(one) for one in (*settings.all_listen, settings.preview or "")}
     left = {

@@ -334,3 +334,11 @@ class EnvironmentState:
     names: OwnNames = OwnNames()
     maintenance: Maintenance = Maintenance()
     counted_since: datetime | None = None  # when the last alarm was over: replacements before that don't count
+
+    @property
+    def left_settings(self) -> Settings | None:
+        """Return the settings that a rollout takes away, for as long as the release has the traffic that they are of;
+        None where it takes none away."""
+        if self.rollout is None or self.active in (None, self.rollout.target):
+            return None
+        return self.rollout.stage.settings_before

@@ -61,6 +61,10 @@ class Site(Protocol):
         """Return the environments that the ledger has, and how each is set now: what a group, or the traffic, of one
         is made by. The settings of a deploy are there before anything of it is made."""
 
+    def left_settings(self, environment: EnvironmentId) -> Settings | None:
+        """Return the settings before those of a deploy, for as long as the release has the traffic that they are of:
+        what it is reached by stays until then. None where no rollout changes them, or its traffic has moved."""
+
     def ledger_name(self) -> str:
         """Return eight hexadecimal digits that mark what is made for this ledger where others make things too, the
         same whoever shares it; "" before its first event."""

@@ -16,10 +16,10 @@ from instar.errors import ProviderError, Refused, RouterError, RouterUnreachable
 from instar.frozen import dataclass
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.door import Door
-from instar.providers.kubernetes.doors import FIRST, Doors, write_order
+from instar.providers.kubernetes.doors import FIRST, Doors, keys_of, write_order
 from instar.providers.kubernetes.fence import Fence
 from instar.providers.kubernetes.kinds import ROUTE, SERVICE, SLICE, Kind
-from instar.providers.kubernetes.names import Names
+from instar.providers.kubernetes.names import Names, door_part
 from instar.providers.kubernetes.parts import Parts
 from instar.providers.kubernetes.route import read_route, require_settled, route, said_otherwise
 from instar.providers.kubernetes.selecting import read_service, require_selected, selecting_service
@@ -39,7 +39,7 @@ _AT_ONCE: Final = 8
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Standing:
-    """The objects that are there, by their parts, and what they say."""
+    """The objects that are there, by their parts, and what they say. A first one that was removed says nothing."""
 
     found: Mapping[str, Object]
     doors: Doors
@@ -59,15 +59,20 @@ class DoorObjects:
         self._sights = sights
         self._wanted = wanted
         self._parts = Parts(names, place)
+        self._to_be = {door_part(key): key for key in keys_of(wanted, inside=place.inside)}
 
-    def find(self) -> Standing | None:
-        """Return what is there; None where there is nothing."""
+    def find(self, *, lost: bool = False) -> Standing | None:
+        """Return what is there, and is to be, whether the first one names it or not; None where there is nothing.
+        ``lost``: also where the first one is gone."""
         first = self._find(FIRST)
-        if first is None:
+        if first is None and not lost:
             return None
-        parts = tuple(self._parts.further(first))
-        more = zip(parts, at_once(self._find, parts, at_most=_AT_ONCE), strict=True)
-        return self._standing({FIRST: first, **{part: one for part, one in more if one is not None}})
+        named = tuple(self._parts.further(first)) if first is not None else ()
+        others = tuple(part for part in self._to_be if part not in (FIRST, *named))
+        found = at_once(self._find, named, at_most=_AT_ONCE), at_once(self._find_own, others, at_most=_AT_ONCE)
+        each = zip((FIRST, *named, *others), (first, *found[0], *found[1]), strict=True)
+        there = {part: one for part, one in each if one is not None}
+        return self._standing(there) if there else None
 
     def kind(self, part: str) -> Kind:
         return self._parts.kind(part)
@@ -100,12 +105,14 @@ class DoorObjects:
             if there is not None:
                 self._fence.admit(there)
                 found[part] = there
-        more = {**(before[FIRST].more if before else {}), **after.first.more}
-        if before and more.keys() - before[FIRST].more.keys():
+        if FIRST not in found:  # it is written first then, and names all others
+            before.pop(FIRST, None)
+        more = {**(before[FIRST].more if FIRST in before else {}), **after.first.more}
+        if FIRST in before and more.keys() - before[FIRST].more.keys():
             before[FIRST] = replace(before[FIRST], more=more)
             found[FIRST] = self._apply(FIRST, before[FIRST], found)
         wanted = {**after.parts, FIRST: replace(after.first, more=more)}
-        for part in dict.fromkeys((*(() if before else (FIRST,)), *write_order(before, after))):
+        for part in dict.fromkeys((*(() if FIRST in before else (FIRST,)), *write_order(before, after))):
             if always or before.get(part) != wanted[part]:
                 found[part] = self._apply(part, wanted[part], found)
         gone = found.keys() - after.parts.keys()
@@ -197,16 +204,22 @@ class DoorObjects:
             self._names.require_own(self.kind(part).name, found)
         return found
 
+    def _find_own(self, part: str) -> Object | None:
+        """Return a part that nobody names, if it is there and is not somebody else's."""
+        found = self._api.find(self.kind(part), self._place.namespace, self.name(part))
+        return found if found is not None and self._names.owns(found) else None
+
     def _standing(self, found: Mapping[str, Object]) -> Standing:
-        return Standing(found=found, doors=Doors(parts=dict(self._read(found))))
+        return Standing(found=found, doors=Doors(parts={FIRST: Door(), **dict(self._read(found))}))
 
     def _read(self, found: Mapping[str, Object]) -> Iterator[tuple[str, Door]]:
         keys = self._keys(found)
         yield from ((part, self._door(part, one, keys[part])) for part, one in found.items())
 
     def _keys(self, found: Mapping[str, Object]) -> Mapping[str, str]:
-        """Return of which door each part is, as the first one says."""
-        known = self._parts.further(found[FIRST])
+        """Return of which door each part is, as the first one says, and else as it is to be."""
+        named = self._parts.further(found[FIRST]) if FIRST in found else {}
+        known = {**self._to_be, **named}
         return {part: known.get(part, "") for part in found}
 
     def _door(self, part: str, found: Object, key: str) -> Door:

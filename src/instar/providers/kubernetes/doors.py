@@ -58,15 +58,19 @@ class Doors:
         return {name: one.weight for name, one in self.backends.items() if one.weight}
 
     def agree(self, wanted: Collection[str], *, inside: bool) -> bool:
-        """Tell whether all parts that the first one names are there, of one plan, one of each door that is ``wanted``
-        at least (what the first one says may be removed), and Services beside them if there are to be."""
-        beside = map(inside_key, (FIRST, *role_keys(wanted)) if inside else ())
+        """Tell whether all parts that the first one names are there, and no others, of one plan, one of each door that
+        is ``wanted`` at least (what the first one says may be removed), and Services beside them if there are to be."""
         if any(one.is_wiped for one in self.parts.values()) or (not inside and any(map(is_inside, self.parts))):
             return False
-        if not {FIRST, *wanted, *beside} <= {one.key for one in self.parts.values()}:
+        if self.missing(wanted, inside=inside):
             return False
         known = {FIRST: FIRST, **self.first.more}
-        return known.keys() <= self.parts.keys() and {one.plan for one in self.parts.values()} == {self.first.plan}
+        return known.keys() == self.parts.keys() and {one.plan for one in self.parts.values()} == {self.first.plan}
+
+    def missing(self, wanted: Collection[str], *, inside: bool) -> tuple[str, ...]:
+        """Return the keys of what there is to be, and is not: doors that are ``wanted``, Services beside routes."""
+        there = {one.key for one in self.parts.values()}
+        return tuple(key for key in keys_of(wanted, inside=inside) if key not in there)
 
     def serving(self, role: str) -> Mapping[str, int]:
         """Return the groups of a role that have its traffic, with their weights."""
@@ -208,6 +212,12 @@ class Doors:
             return {release: name for release, name in self.first.previews.items() if name in backends}
         newest = {release_of(name): name for name in sorted(backends, key=group_numbers)}
         return {release: newest[release] for release in self.first.previews if release in newest}
+
+
+def keys_of(wanted: Collection[str], *, inside: bool) -> tuple[str, ...]:
+    """Return the keys of all that there is to be: the first door, those that are ``wanted`` besides, and (``inside``) a
+    Service of each role beside them."""
+    return (FIRST, *wanted, *map(inside_key, (FIRST, *role_keys(wanted)) if inside else ()))
 
 
 NONE: Final = Doors(parts={FIRST: Door()})

@@ -386,6 +386,8 @@ class KubernetesProvider:
             known = self._sights.get(environment)
             if known is None or known[0] != place:  # a deploy may name another gateway
                 known = self._sights[environment] = (place, Sights(names, lambda: find_gateway(api, place)))
+        if not place.has_services:
+            place = place.keeping(self._site.left_settings(environment))
         return EnvironmentTraffic(api, names, place, fence, known[1], self._settings(environment).doors)
 
     def _doors(self, environment: EnvironmentId) -> Doors | None:

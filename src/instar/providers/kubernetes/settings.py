@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Any, Final, Literal, TypeVar
 
 from instar.definition.cluster_forms import BY_DIGEST, CONTEXT, NAMESPACE, OBJECT_NAME, PROMETHEUS
@@ -186,6 +186,10 @@ class Place:
     def has_services(self) -> bool:
         """Whether it is found in its cluster by name: without a gateway it always is."""
         return self.gateway is None or self.inside
+
+    def keeping(self, left: Settings | None) -> Place:
+        """Return it with the Services beside routes that a rollout takes away, which stay until the traffic moved."""
+        return self if left is None else replace(self, inside=self.gateway is not None and Place.of(left).inside)
 
     @classmethod
     def of(cls, settings: Settings) -> Place:

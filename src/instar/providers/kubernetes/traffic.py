@@ -25,7 +25,7 @@ from instar.providers.kubernetes.doors import FIRST, NONE, Doors, Exposed
 from instar.providers.kubernetes.fence import Fence
 from instar.providers.kubernetes.figures import Counted
 from instar.providers.kubernetes.kinds import POD, ROUTE, SERVICE
-from instar.providers.kubernetes.names import DOORS, GROUP, Names, is_inside, port_name
+from instar.providers.kubernetes.names import DOORS, GROUP, Names, door_part, is_inside, port_name
 from instar.providers.kubernetes.originals import altered
 from instar.providers.kubernetes.route import as_asked, is_unresolved, said_parts
 from instar.providers.kubernetes.settings import Place
@@ -128,7 +128,7 @@ class EnvironmentTraffic:
                 planned = planned.showing(shown)
             return planned.exposing(groups)
 
-        self._change(changed)
+        self._change(changed, lost=plan is not None)
 
     def _planned(self, doors: Doors, plan: RouterPlan, find_port: Callable[[str, str], int | None]) -> Doors:
         planned = doors.planned(plan, find_port, inside=self._place.inside)
@@ -185,13 +185,21 @@ class EnvironmentTraffic:
     def differences(self, sites: Sequence[str], keys: Sequence[str] = ("",)) -> Iterator[Difference]:
         """Yield what of the objects is not what Instar makes of what they say, and who else has written to them;
         ``sites``: the names that doors of these ``keys`` may have. Another is open for as long as a rollout runs."""
-        standing = self._objects.find()
+        standing = self._objects.find(lost=True)
         if standing is None:
             return
-        said = said_parts(standing.found[FIRST])
+        doors = standing.doors
+        said = said_parts(standing.found[FIRST]) if FIRST in standing.found else ""
         if said and not standing.doors.first.more:  # what cannot be read, or is of too many, is of none
             where = f"{self._objects.named(FIRST)}: metadata.annotations.{DOORS}"
             yield Difference(path=where, expected="nothing", observed=f"{str(said)[:100]}…")
+        for part in (one for one in standing.found if one not in (FIRST, *doors.first.more)):
+            where = f"{self._objects.named(FIRST)}: metadata.annotations.{DOORS}"
+            yield Difference(path=where, expected=f"it names {self._objects.named(part)}", observed="it does not")
+        for key in doors.missing(self._wanted, inside=self._place.inside):
+            if door_part(key) not in (FIRST, *doors.first.more):
+                observed = f"the {self._objects.kind(door_part(key)).name} {_whose(key)} is yet to be made"
+                yield Difference(path=self._objects.named(door_part(key)), expected="it is there", observed=observed)
         hosts = {*(site.partition("/")[0] for site in sites), NOBODY}
         for part in (FIRST, *standing.doors.first.more):
             where, found = self._objects.named(part), standing.found.get(part)
@@ -235,11 +243,11 @@ class EnvironmentTraffic:
             except Changed:  # its gateway writes to its status just then
                 if last:
                     raise
-        self._change(changed, always=True)
+        self._change(changed, always=True, lost=True)
 
     def _take_back(self, changed: Callable[[Doors | None], Doors]) -> None:
         """Take back what hands wrote, of all that is there. Raises Changed when it was written to meanwhile."""
-        standing = self._objects.find()
+        standing = self._objects.find(lost=True)
         self._objects.admit(standing)
         if standing is None:
             self._fence.admit(None)
@@ -270,24 +278,27 @@ class EnvironmentTraffic:
         wait: bool = True,
         always: bool = False,
         moves: bool = False,
+        lost: bool = False,
     ) -> bool:
         """Apply a change, and return when it is in force; None is left as it is: there is nothing, and False is
         returned. Who else changed it in between makes it be read again.
 
         What only takes away does not ``wait``: a gateway that is gone keeps no environment from being destroyed. Only
-        what ``moves`` requests waits for pods that take them: who serves may have none that is ready."""
+        what ``moves`` requests waits for pods that take them: who serves may have none that is ready. ``lost``: where
+        the first object is gone, it begins with what is there of the others."""
         seen: list[Standing | None] = []
         for last in (*[False] * (_TRIES - 1), True):
-            standing = self._objects.find()
+            standing = self._objects.find(lost=lost)
             seen.append(standing)
             self._objects.admit(standing)
             before = None if standing is None else standing.doors
             after = changed(before)
             if after is None:
                 return False
-            if standing is None:
+            if standing is None or FIRST not in standing.found:
                 self._fence.admit(None)
-            elif self._place.gateway is not None and any(map(is_unresolved, standing.found.values())):
+            there = () if standing is None or self._place.gateway is None else standing.found.values()
+            if any(map(is_unresolved, there)):
                 after = after.without(tuple(self._missing(after.backends.keys() - after.weights.keys())))
             self._require_known(after)
             if after == before and standing is not None and not always:
@@ -357,3 +368,9 @@ class EnvironmentTraffic:
             return checks.status(self._api, f"{proxied}{path}", headers) in _ERRORS
 
         return answers_so
+
+
+def _whose(key: str) -> str:
+    """Return how people are told of a door, or of a Service beside the routes of a role."""
+    role, _, port = (key if not is_inside(key) else key.partition(".")[2]).partition(".")
+    return " ".join((f"of role '{role}'" if role else "of the first role", *((f"and port '{port}'",) if port else ())))
