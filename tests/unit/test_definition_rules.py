@@ -241,6 +241,8 @@ def test_service(rest: str, expected: str) -> None:
     ("command", "advice"),
     [
         ("python3 -m app --port 8080", 'write it as a list: [python3, -m, app, --port, "8080"]'),
+        ("'serve, --all a,b'", 'write it as a list: [serve, --all, "a,b"]'),
+        ("'serve,all'", "write it as a list: [serve, all]"),
         ("a && b", "found 'a && b'"),
         ("[]", "found an empty list"),
         ("[a, 8080]", 'found the number 8080; as a text it stands in quotes: "8080"'),

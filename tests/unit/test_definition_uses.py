@@ -59,6 +59,7 @@ def test_what_all_environments_use_is_said_once() -> None:
     [
         ("uses: redis", "expected a list such as [redis, db/production]"),
         ("uses: [redis.internal]", "did you mean 'redis'?"),
+        ("uses: 'redis, db:api'", 'write it as a list: [redis, "db:api"]'),
         ("uses: [Redis]", "what is no environment of Instar's is reached by its address"),
         ("uses: [10.0.0.7]", "what is no environment of Instar's is reached by its address"),
         ("uses: [redis/]", "what is no environment of Instar's is reached by its address"),

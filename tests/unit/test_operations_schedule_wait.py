@@ -76,6 +76,11 @@ def test_who_names_an_entry_is_told_how_it_is_begun() -> None:
     assert told.exit_code == 2 and "instar schedule dev run nightly" in told.output
 
 
+def test_who_mistypes_run_is_told_the_nearest_word() -> None:
+    told = CliRunner().invoke(instar, ["schedule", "dev", "runn", "report"])
+    assert told.exit_code == 2 and "there is no 'runn'; did you mean: instar schedule dev run report?" in told.output
+
+
 def test_logs_that_are_followed_end_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     def ended(*_: object, **__: object) -> int:
         raise KeyboardInterrupt

@@ -6,21 +6,37 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from instar.cli.main import instar
 from instar.errors import Refused
 from instar.model.configuration import Configuration
 from instar.model.definition import Health, Service
 from instar.model.digest import Digest
 from instar.model.doors import Door
 from instar.model.environment import Environment, Settings
+from instar.model.origin import Origin
 from instar.model.release import EnvironmentId
 from instar.model.uses import Used
+from instar.operations.deploy import begin
 from instar.operations.destroy import destroy
 from instar.operations.layers import guarantee
+from instar.operations.plan import PlannedImage, _compared
+from instar.operations.rollback import rollback
+from instar.operations.rollback_plan import plan_rollback
 from instar.operations.status import status
-from instar.operations.uses import circle, host_inside, missing_warnings, users_of, uses_of, uses_status
+from instar.operations.uses import (
+    circle,
+    host_inside,
+    lost_role_warnings,
+    missing_warnings,
+    users_of,
+    uses_of,
+    uses_status,
+)
 from instar.providers.kubernetes.package import KUBERNETES
 from instar.providers.traits import Traits
 from instar.views.status import status_json, status_page
@@ -74,10 +90,10 @@ def with_roles(workspace: SimulatedWorkspace, **roles: int | None) -> None:
         service=Service(command=("serve",), port=80, health=health), role="web", roles=services
     )
     doors = {name: Door(listen=("127.0.0.1:9",)) for name in ("api",)}
-    ledger = workspace.ledger
+    ledger, image = workspace.ledger, workspace.bake("roles")
     with ledger.transaction():
         ledger.save_settings(REDIS, Settings(listen=("127.0.0.1:8080",), doors=doors))
-        made = ledger.add_release(REDIS, Digest.of(b"roles"), configuration, None)
+        made = ledger.add_release(REDIS, image.digest, configuration, None)
         ledger.set_active(REDIS, made.number)
 
 
@@ -152,6 +168,8 @@ def test_what_cannot_be_used_is_refused_with_what_to_do(workspace: SimulatedWork
     assert "it uses 'redis/dev', which is not there; deploy that first" in refused(workspace)
     release(workspace, EnvironmentId(service="redsi", name="dev"))
     assert "which is not there; did you mean 'redsi/dev'? else deploy that first" in refused(workspace)
+    release(workspace, EnvironmentId(service="redis", name="development"))
+    assert "did you mean 'redis/development'? else deploy that first" in refused(workspace)
     release(workspace, REDIS, active=False)
     assert "of which no release runs yet; deploy that first" in refused(workspace)
     release(workspace, REDIS, port=None)
@@ -197,6 +215,68 @@ def test_a_destroy_says_the_names_that_nobody_answers_at(workspace: SimulatedWor
     release(workspace, WORKER, "redis/dev", "redis/dev:api")
     destroy(workspace, workspace.ledger.get_environment(REDIS), volumes=False)
     assert "worker/dev uses it: nobody answers there at redis.internal and api.redis.internal" in workspace.told[0].text
+
+
+def test_a_destroy_asks_with_the_names_of_who_uses_it(
+    workspace: SimulatedWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release(workspace, REDIS)
+    release(workspace, WORKER, "redis/dev:api")
+    monkeypatch.setattr("instar.cli.releases.open_workspace", lambda: workspace)
+    told = CliRunner().invoke(instar, ["destroy", "redis/dev"], input="no\n")
+    asked = told.output.partition("Type 'redis/dev'")[0]
+    assert asked.endswith("worker/dev uses it: nobody answers there at api.redis.internal until it is deployed again. ")
+    assert told.exit_code == 2 and workspace.ledger.find_environment(REDIS) is not None
+
+
+LOST = "worker/dev uses its role 'api', which {} has not: nobody answers there at api.redis.internal until a release"
+
+
+def test_a_role_that_others_use_does_not_go_without_a_word(workspace: SimulatedWorkspace) -> None:
+    with_roles(workspace, api=9000)
+    release(workspace, WORKER, "redis/dev", "redis/dev:api")
+    settings, configuration = workspace.ledger.get_environment(REDIS).settings, active(workspace)
+    assert not list(lost_role_warnings(workspace, REDIS, settings, configuration))
+    (shut,) = lost_role_warnings(workspace, REDIS, dataclasses.replace(settings, doors={}), configuration)
+    assert "which has no door then: nobody answers there at api.redis.internal until one leads to it" in shut
+    without = dataclasses.replace(configuration, roles={})
+    (lost,) = lost_role_warnings(workspace, REDIS, settings, without)
+    assert lost.startswith(LOST.format("this release"))
+
+
+def test_a_plan_and_a_deploy_say_who_uses_a_role_that_goes(workspace: SimulatedWorkspace) -> None:
+    with_roles(workspace, api=9000)
+    release(workspace, WORKER, "redis/dev:api")
+    without, image = dataclasses.replace(active(workspace), roles={}), workspace.bake("roles")
+    loaded: Any = SimpleNamespace(definition=SimpleNamespace(name="redis"), folder=Path("/"))
+    own = Environment(name="dev", listen=("127.0.0.1:8080",))
+    planned = _compared(workspace, loaded, own, PlannedImage(digest=None, locked=False), without)
+    assert any(text.startswith(LOST.format("this release")) for text in planned.warnings)
+    begin(
+        workspace,
+        REDIS,
+        Settings.of(own),
+        image,
+        without,
+        "deploy",
+        project=None,
+        origin=Origin(by="ops", machine="here"),
+    )
+    assert [one.kind for one in workspace.told if one.text.startswith(LOST.format("this release"))] == ["warning"]
+
+
+def test_a_rollback_says_who_uses_a_role_that_goes(workspace: SimulatedWorkspace) -> None:
+    with_roles(workspace)
+    with_roles(workspace, api=9000)
+    release(workspace, WORKER, "redis/dev:api")
+    state = workspace.ledger.get_environment(REDIS)
+    assert any(text.startswith(LOST.format("release 1")) for text in plan_rollback(workspace, state, to=1).warnings)
+    rollback(workspace, state, to=1)
+    assert [one.kind for one in workspace.told if one.text.startswith(LOST.format("release 1"))] == ["warning"]
+
+
+def active(workspace: SimulatedWorkspace) -> Configuration:
+    return workspace.ledger.get_release(REDIS, 1).configuration
 
 
 def test_layers_are_told_of_this_machine_alone(workspace: SimulatedWorkspace) -> None:

@@ -252,6 +252,7 @@ def destroy(environment: str, file: Path, take_over: bool, volumes: bool, lost_m
     from instar.operations.destroy import destroy as run
     from instar.operations.destroy import give_up
     from instar.operations.snapshots import snapshots
+    from instar.operations.uses import users_texts
 
     if lost_machine is not None and (volumes or take_over):
         raise click.UsageError("--lost-machine does nothing on that machine: leave --volumes and --take-over away")
@@ -260,7 +261,8 @@ def destroy(environment: str, file: Path, take_over: bool, volumes: bool, lost_m
     if not yes:
         what = "and its volumes, with all data in them" if volumes else "(its volumes stay)"
         what = what if lost_machine is None else f"from the ledger, and does nothing on {lost_machine}"
-        have_typed(f"This removes {found.id} {what}.", environment)
+        used = "".join(f" {text}." for text in users_texts(workspace, found))
+        have_typed(f"This removes {found.id} {what}.{used}", environment)
     if lost_machine is not None:
         give_up(workspace, found, lost_machine)
         back = "should that come back, its agent ends what still runs of it there"

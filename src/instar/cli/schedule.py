@@ -35,6 +35,8 @@ def schedule(environment: str, verb: str | None, name: str | None, wait: bool, f
     from instar.operations.schedule import await_end, begin_now
     from instar.views.schedules import begun_json, begun_page, ended_page
 
+    if verb not in (None, "run") and name is not None:
+        raise click.UsageError(f"there is no '{verb}'; did you mean: instar schedule {environment} run {name}?")
     if verb not in (None, "run"):
         raise click.UsageError(f"write instar schedule {environment} run {verb} to have it begin now")
     if wait and verb is None:

@@ -89,6 +89,11 @@ def words(text: str) -> list[str]:
     return [part if reads_as_text(part) else f'"{part}"' for part in text.split()]
 
 
+def listed_words(text: str) -> list[str]:
+    """Return like ``words`` the items of a list that was written as one text: 'a b', 'a, b' or 'a,b'."""
+    return words(re.sub(r",+(\s|$)", " ", text) if re.search(r"\s", text) else text.replace(",", " "))
+
+
 def package(text: str) -> str:
     if fits(PACKAGE, text):
         return text

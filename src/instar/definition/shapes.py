@@ -391,7 +391,7 @@ def _as_list(node: Node, item: Shape) -> str:
     if not isinstance(node, Scalar) or node.kind == "nothing" or len(node.text) > 60:
         return ""
     if isinstance(item, Text | Choice):
-        words = forms.words(node.text)
+        words = forms.listed_words(node.text)
     else:
         words = re.split("[, ]+", node.text) if forms.fits(r"\d+([, ]+\d+)*", node.text) else []
     return f"write it as a list: [{', '.join(words)}]" if words else ""

@@ -42,7 +42,7 @@ from instar.operations.origin import origin_of
 from instar.operations.privilege import require_root_for
 from instar.operations.secret_values import encrypted_values
 from instar.operations.unfit import require_fit
-from instar.operations.uses import circle_warnings, uses_of
+from instar.operations.uses import circle_warnings, lost_role_warnings, uses_of
 from instar.operations.watch import require_watch
 from instar.operations.workspace import Workspace
 from instar.providers.facets import refuse_what_is_missing
@@ -292,7 +292,9 @@ def _require_and_tell(
     if launching:
         refuse_held_volumes(workspace, environment)
     shut = shut_port_warnings(settings, configuration)
-    _tell(workspace, state, settings, (*warnings, *shut, *circle_warnings(workspace, environment, configuration.uses)))
+    lost = lost_role_warnings(workspace, environment, settings, configuration)
+    circles = circle_warnings(workspace, environment, configuration.uses)
+    _tell(workspace, state, settings, (*warnings, *shut, *circles, *lost))
     if state is not None:
         roles = planned_roles(active.configuration, configuration, state.settings, settings) if active else ()
         _tell_settings(workspace, without_roles(settings_changes(state.settings, settings, configuration.role), roles))

@@ -11,7 +11,7 @@ from instar.operations.ledger import require_none_unread
 from instar.operations.locks import hold_environment
 from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.privilege import require_root_for
-from instar.operations.uses import host_inside, users_of
+from instar.operations.uses import users_texts
 from instar.operations.workspace import Workspace
 
 
@@ -22,9 +22,7 @@ def destroy(workspace: Workspace, environment: EnvironmentState, *, volumes: boo
     environment_id = environment.id
     provider = workspace.provider(environment.settings.provider)
     with hold_environment(workspace, environment_id, take_over=take_over):
-        for user, roles in users_of(workspace, environment_id).items():
-            names = " and ".join(host_inside(workspace, environment, role) for role in roles)
-            text = f"{user} uses it: nobody answers there at {names} until it is deployed again"
+        for text in users_texts(workspace, environment):
             workspace.report(Progress(stage="note", text=text, kind="warning"))
         workspace.ledger.set_destroying(environment_id)
         with half_way(workspace, f"the destruction of '{environment_id}'"):

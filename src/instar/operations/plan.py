@@ -39,7 +39,7 @@ from instar.operations.promote import image_of as promoted_image
 from instar.operations.secret_values import digests_of
 from instar.operations.transfers import digest_for_release
 from instar.operations.unfit import require_fit
-from instar.operations.uses import circle_warnings, uses_of
+from instar.operations.uses import circle_warnings, lost_role_warnings, uses_of
 from instar.operations.workspace import Workspace
 from instar.providers.facets import refuse_what_is_missing
 
@@ -161,6 +161,7 @@ def _compared(
             *(_unasked(workspace, settings.provider) if release else ()),
             *(*cut_connections(workspace, state, settings), *shut_port_warnings(settings, configuration)),
             *circle_warnings(workspace, environment_id, configuration.uses),
+            *lost_role_warnings(workspace, environment_id, settings, configuration),
         ),
         locked=image.locked,
         roles=planned_roles(active.configuration, configuration, state.settings, settings) if state and active else (),

@@ -28,7 +28,7 @@ from instar.operations.locks import hold_environment, hold_needs, keep_from_gc
 from instar.operations.origin import origin_of_again
 from instar.operations.privilege import require_root_for
 from instar.operations.secret_values import encrypted_values, require_values
-from instar.operations.uses import missing_warnings
+from instar.operations.uses import lost_role_warnings, missing_warnings
 from instar.operations.workspace import Workspace
 
 
@@ -71,6 +71,7 @@ def rollback(
             for text in (
                 *missing_warnings(workspace, settings.provider, configuration),
                 *door_warnings(settings, configuration, target.number),
+                *lost_role_warnings(workspace, environment_id, settings, configuration, f"release {target.number}"),
             ):
                 workspace.report(Progress(stage="note", text=text, kind="warning"))
             gone_on_with(workspace, lambda: _begin(workspace, environment_id, target, forced, data))

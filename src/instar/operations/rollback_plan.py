@@ -18,7 +18,7 @@ from instar.operations.rollback import (
     unread,
     with_todays_secrets,
 )
-from instar.operations.uses import missing_warnings
+from instar.operations.uses import lost_role_warnings, missing_warnings
 from instar.operations.workspace import Workspace
 
 
@@ -54,6 +54,7 @@ def plan_rollback(
         *([] if with_data else data_hints(workspace, environment, target, None, planned=True)),
         *missing_warnings(workspace, settings.provider, wanted),
         *door_warnings(settings, wanted, target.number),
+        *lost_role_warnings(workspace, environment_id, settings, wanted, f"release {target.number}"),
     ]
     return RollbackPlan(
         environment=environment_id,

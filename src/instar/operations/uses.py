@@ -97,10 +97,16 @@ def _advice(workspace: Workspace, word: str, state: EnvironmentState | None, env
     if state is None or state.destroying or state.active is None:
         name, known = word.partition("/")[2], workspace.ledger.readable_environments(None)[0]
         usable = [str(one.id) for one in known if one.active is not None]
-        near = nearest(word, usable, cutoff=_NEAR) if state is None else None
+        near = _near(word, usable) if state is None else None
         ask = f"did you mean '{near}'? else " if near else ""
         return f"{ask}deploy that first, from its own definition: instar deploy {name}; or take it out of 'uses'"
     return f"say its address in 'config', and open it by environments.{environment.name}.network.allow"
+
+
+def _near(word: str, usable: Sequence[str]) -> str | None:
+    """Return which environment was probably meant: also the only one whose name goes on (prod: production)."""
+    longer = [one for one in usable if one.startswith(word)]
+    return longer[0] if len(longer) == 1 else nearest(word, usable, cutoff=_NEAR)
 
 
 def circle(workspace: Workspace, environment: EnvironmentId, uses: Sequence[Used]) -> tuple[str, ...]:
@@ -141,6 +147,36 @@ def users_of(workspace: Workspace, environment: EnvironmentId) -> Mapping[str, t
         for state in states
     }
     return {user: tuple(roles) for user, roles in each.items() if roles}
+
+
+def users_texts(workspace: Workspace, state: EnvironmentState) -> Iterator[str]:
+    """Yield who uses an environment, and at which names nobody answers there once it is destroyed."""
+    for user, roles in users_of(workspace, state.id).items():
+        names = " and ".join(host_inside(workspace, state, role) for role in roles)
+        yield f"{user} uses it: nobody answers there at {names} until it is deployed again"
+
+
+def lost_role_warnings(
+    workspace: Workspace,
+    environment: EnvironmentId,
+    settings: Settings,
+    configuration: Configuration,
+    release: str = "this release",
+) -> Iterator[str]:
+    """Yield who uses a role of ``environment`` that is not found by name with these settings and configuration, which
+    are those of ``release``."""
+    roles = configuration.services if configuration.role is not None else {}
+    for state in workspace.ledger.readable_environments(None)[0]:
+        for one in _uses_of_active(workspace, state):
+            if one.environment != str(environment) or one.role is None:
+                continue
+            if one.role not in roles:
+                lost, until = f"which {release} has not", "a release with it is active"
+            elif one.role not in settings.doors:
+                lost, until = "which has no door then", "one leads to it"
+            else:
+                continue
+            yield f"{state.id} uses its role '{one.role}', {lost}: nobody answers there at {one.host} until {until}"
 
 
 def uses_status(workspace: Workspace, provider: str, configuration: Configuration) -> tuple[UseStatus, ...]:
