@@ -242,6 +242,29 @@ def test_what_has_the_name_of_a_part_that_nobody_names_and_is_somebody_elses_is_
 
 
 @EACH
+def test_a_service_that_was_removed_is_restored_as_it_was(settings: Settings, world: World, stub: ClusterStub) -> None:
+    (web, api), hot = served(world, 1, settings), launched(world, 2, settings)
+    planned(world, 1, settings)
+    whole, shown = selected(stub), {name: ports(stub, name) for name in SERVICES[id(settings)]}
+    release, inspects = released(world, 1), world.provider.inspects
+    known = {
+        (number, role): one
+        for number in (1, 2)
+        for role in ("web", "api")
+        if (one := Ports.of(released(world, number), role))
+    }
+    for lost in SERVICES[id(settings)]:
+        del stub.objects["services", "shop", lost]
+        assert [one.observed for one in inspects.inspect_router(ENV) if one.path == f"Service {lost}"] == ["nothing"]
+        plan = router_plan(ENV, settings, release)
+        inspects.restore_router(plan, inspects.targets([web, api, *hot], known), release, [web, api])
+        assert selected(stub) == whole, lost
+        assert {name: ports(stub, name) for name in whole} == shown, lost
+        assert inspects.inspect_router(ENV) == ()
+        assert world.provider.observe(ENV, []).traffic.plan == plan.fingerprint
+
+
+@EACH
 def test_a_service_of_that_name_that_is_somebody_elses_is_left_alone(
     settings: Settings, world: World, stub: ClusterStub
 ) -> None:

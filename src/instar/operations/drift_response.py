@@ -285,6 +285,7 @@ def _put_right(workspace: Workspace, state: EnvironmentState) -> None:
     plan = router_plan(state.id, settings, active, releases.values(), state.names)
     inspects = require(provider.inspects, f"put the router of '{state.id}' right")
     serving = routed_of([one for one in instances if one.task is None], releases)
-    inspects.restore_router(plan, inspects.targets(serving, ports(releases.values())))
+    own = [one for one in serving if one.release == active.number]
+    inspects.restore_router(plan, inspects.targets(serving, ports(releases.values())), active, own)
     restore_maintenance(provider, state)
     workspace.ledger.record(RouterRestored(), state.id, state.active)

@@ -107,9 +107,15 @@ class Inspects(Protocol):
     def targets(self, groups: Sequence[Instance], ports: Mapping[tuple[int, str], Ports]) -> tuple[Target, ...]:
         """Return where requests to ``groups`` go, as a router has to know it; ``ports`` are of their releases."""
 
-    def restore_router(self, plan: RouterPlan, targets: Sequence[Target]) -> None:
+    def restore_router(
+        self,
+        plan: RouterPlan,
+        targets: Sequence[Target],
+        active: Release | None = None,
+        groups: Sequence[Instance] = (),
+    ) -> None:
         """Make the router as it was made again, without losing a request: ``plan``, and of ``targets`` those that it
-        has, with their weights."""
+        has, with their weights. ``groups`` of the ``active`` release have the requests of what was lost as a whole."""
 
     def processes(self, instance: Instance) -> tuple[Mapping[str, Any], ...]:
         """Return what is known of the processes of an instance, for people who look into what happened."""

@@ -274,7 +274,13 @@ class MachineInspection:
     def targets(self, groups: Sequence[Instance], ports: Mapping[tuple[int, str], Ports]) -> tuple[Target, ...]:
         return _targets(self.runtime, groups, ports)
 
-    def restore_router(self, plan: RouterPlan, targets: Sequence[Target]) -> None:
+    def restore_router(
+        self,
+        plan: RouterPlan,
+        targets: Sequence[Target],
+        active: Release | None = None,
+        groups: Sequence[Instance] = (),
+    ) -> None:
         name = self.runtime.find_name(plan.environment)
         roles = [one.key for one in plan.role_doors]
         known = {role: self.runtime.find_name(plan.environment, role) for role in roles}

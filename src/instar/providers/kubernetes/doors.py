@@ -162,6 +162,16 @@ class Doors:
         }
         return Doors(parts=found)._aligned()
 
+    def serving_by(self, groups: Sequence[str]) -> Doors:
+        """Return them with all requests of a role for the first of ``groups`` that its door knows, where no group has
+        any: what was lost has nobody's weight."""
+        idle = {key: door for key, door in self.leads.items() if not door.weights}
+        chosen = {key: next((one for one in groups if one in door.backends), None) for key, door in idle.items()}
+        given = {door_part(key): name for key, name in chosen.items() if name is not None}
+        each = self.parts.items()
+        parts = {part: door.routing({given[part]: 100}) if part in given else door for part, door in each}
+        return Doors(parts=parts)._aligned()
+
     def previewing(self, targets: Mapping[int, str]) -> Doors:
         return Doors(parts={**self.parts, FIRST: self.first.previewing(targets)})._aligned()
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from instar.errors import RouterError
 from instar.model.environment import Settings
-from instar.model.release import Release
+from instar.model.release import Instance, Release
 from instar.providers.doors import Ports
 from instar.providers.kubernetes.door import Backend
 from instar.providers.kubernetes.doors import FIRST, NONE, Doors, Exposed, placed
@@ -59,7 +59,14 @@ def wanted(names: Sequence[str], ports: Mapping[str, Ports], doors: Doors | None
 
 
 def by_door(target: Target) -> Mapping[str, int]:
-    return {target.door: target.port, **target.ports}
+    """Return the ports of a target by the doors that lead to it; none where those are gone."""
+    return {door: port for door, port in {target.door: target.port, **target.ports}.items() if port}
+
+
+def ports_of(release: Release, groups: Sequence[Instance]) -> Mapping[str, Mapping[str, int]]:
+    """Return the ports of groups of a release by all doors that may lead to them, the oldest group of a role first."""
+    each = ((one.id, Ports.of(release, one.role)) for one in sorted(groups, key=lambda one: one.serial))
+    return {name: {own.door: own.port, **own.more} for name, own in each if own is not None}
 
 
 def _target(name: str, ports: Mapping[str, int]) -> Target:

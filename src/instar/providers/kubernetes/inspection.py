@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from instar.errors import InstarError, ProviderError, RouterError
 from instar.model.drift import Finding, TakenNames
-from instar.model.release import EnvironmentId, Instance
+from instar.model.release import EnvironmentId, Instance, Release
 from instar.providers.base import Subject
 from instar.providers.doors import Ports
 from instar.providers.kubernetes import audit, exposure, other_listing, other_routes
@@ -24,6 +24,7 @@ from instar.providers.kubernetes.names import GROUP, Names
 from instar.providers.kubernetes.objects import Made, digest_of, group_objects
 from instar.providers.kubernetes.pod import Order, template
 from instar.providers.kubernetes.pods import pod_facts, pod_findings, taken_out
+from instar.providers.kubernetes.selecting import shown_ports
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.signing import Signing
 from instar.providers.kubernetes.traffic import EnvironmentTraffic
@@ -89,10 +90,18 @@ class ClusterInspection:
         doors = self._cluster.traffic_of(groups[0].environment).doors() if groups else None
         return exposure.wanted([one.id for one in groups], known, doors)
 
-    def restore_router(self, plan: RouterPlan, targets: Sequence[Target]) -> None:
+    def restore_router(
+        self,
+        plan: RouterPlan,
+        targets: Sequence[Target],
+        active: Release | None = None,
+        groups: Sequence[Instance] = (),
+    ) -> None:
         try:
             ports = {one.name: exposure.by_door(one) for one in targets}
-            self._cluster.traffic_of(plan.environment).restore(plan, ports)
+            own = {} if active is None else exposure.ports_of(active, groups)
+            shown = None if active is None else shown_ports(active)
+            self._cluster.traffic_of(plan.environment).restore(plan, {**ports, **own}, tuple(own), shown)
         except RouterError:
             raise
         except InstarError as error:

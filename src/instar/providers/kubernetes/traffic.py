@@ -222,9 +222,16 @@ class EnvironmentTraffic:
                     path=f"{where}: managedFields", expected="nobody else writes to it", observed=f"'{who}' has"
                 )
 
-    def restore(self, plan: RouterPlan, ports: Mapping[str, Mapping[str, int]]) -> None:
+    def restore(
+        self,
+        plan: RouterPlan,
+        ports: Mapping[str, Mapping[str, int]],
+        serving: Sequence[str] = (),
+        shown: Mapping[str, Mapping[str, int]] | None = None,
+    ) -> None:
         """Have it be as ``plan`` has it, with those of ``ports`` (by door) that it has, and their weights; what hands
-        wrote to it is taken back. Raises RouterError where somebody else applies it."""
+        wrote to it is taken back. What was lost leads to one of ``serving``, its Service at the further ports that are
+        ``shown`` too. Raises RouterError where somebody else applies it."""
 
         def changed(doors: Doors | None) -> Doors:
             before = doors or NONE
@@ -233,7 +240,10 @@ class EnvironmentTraffic:
             ):  # of somebody else's making, for a Service of theirs
                 before = before.maintained(None)
             others = [name for name in before.backends if name not in ports]
-            return self._planned(before.without(others), plan, lambda group, port: None).at(ports)
+            planned = self._planned(before.without(others), plan, lambda group, port: None).at(ports)
+            if shown is not None and self._place.has_services:
+                planned = planned.showing(shown)
+            return planned.serving_by(serving)
 
         self._fence.claim()
         for last in (*[False] * (_TRIES - 1), True):
