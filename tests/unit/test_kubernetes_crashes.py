@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from instar.model.doors import Door
 from instar.model.environment import RolloutRules, RolloutStep, Settings
 from instar.operations.deploy import begin, carry_out
 from instar.operations.locks import hold_environment, keep_from_gc
+from instar.operations.status import status
 from instar.providers.base import Provider
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.gateway import ask
@@ -236,3 +238,23 @@ def test_services_that_a_rollout_takes_away_stay_until_the_traffic_has_moved(tri
     assert all(set(one) == set(whole) for one in held)
     assert held[: len(held) // 2] == [whole] * (len(held) // 2) != [], "until it moves"
     assert selected(trial) == {}
+
+
+@pytest.mark.parametrize("trial", [BESIDE], indirect=True)
+def test_a_service_that_an_older_instar_has_not_made_is_said_so_and_nothing_worse(trial: Trial) -> None:
+    trial.deploy(Effects())
+    del trial.stub.objects["services", "shop", "shop-prod--api"]
+    said = trial.stub.one("httproutes", "shop-prod")["metadata"]["annotations"]
+    parts = json.loads(said["instar/doors"])
+    said["instar/doors"] = json.dumps({name: key for name, key in parts.items() if name != "0-inside.api"})
+    told = "the Service of role 'api' is yet to be made"
+    assert [one.observed for one in trial.workspace.kubernetes.inspects.inspect_router(ENV)] == [told]
+    found = status(trial.workspace, trial.workspace.ledger.get_environment(ENV))
+    assert found.router and told in found.shut
+    trial.served.clear()
+    trial.change()
+    trial.deploy(Effects())
+    found = status(trial.workspace, trial.workspace.ledger.get_environment(ENV))
+    assert found.router and told not in found.shut
+    del trial.stub.objects["services", "shop", "shop-prod--api"]  # this one is named
+    assert not status(trial.workspace, trial.workspace.ledger.get_environment(ENV)).router

@@ -61,6 +61,7 @@ def observe(
         failures=failures,
         router_running=seen.traffic.running,
         router_plan=seen.traffic.plan,
+        unmade=seen.traffic.unmade,
         settled=seen.traffic.settled,
         endings=_endings(ledger, environment, failures),
         probation=probation,

@@ -161,6 +161,7 @@ class Snapshot:
     scheduled: Mapping[str, TaskRun] = field(default_factory=dict)
     router_running: bool = False
     router_plan: str | None = None  # its fingerprint
+    unmade: tuple[str, ...] = ()  # what of it is yet to be made, a sentence each; all else of it works
     settled: bool = True  # no request goes by older weights any more
     network_is_set: bool = True
     previewed: Mapping[int, str] = field(default_factory=dict)

@@ -83,7 +83,7 @@ def status(workspace: Workspace, environment: EnvironmentState, *, named: bool =
         doors={} if configuration is None else doors_reached(environment.settings, configuration, names, edge, inside),
         active=environment.active,
         unfinished=environment.rollout.target if environment.rollout else None,
-        router=snapshot.router_plan is not None,
+        router=snapshot.router_plan is not None or bool(snapshot.unmade),
         destroying=environment.destroying,
         releases=tuple(
             _release(snapshot, release, percents[number], members)
@@ -98,7 +98,7 @@ def status(workspace: Workspace, environment: EnvironmentState, *, named: bool =
         internal=environment.settings.internal,
         inner_name=inside.get(""),
         uses=() if configuration is None else uses_status(workspace, environment.settings.provider, configuration),
-        shut=tuple(_shut(snapshot.active, environment.settings)),
+        shut=(*_shut(snapshot.active, environment.settings), *snapshot.unmade),
         circle=() if configuration is None else circle(workspace, environment.id, configuration.uses),
         taken=taken,
         taken_unknown=taken_unknown,

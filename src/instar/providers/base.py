@@ -165,7 +165,8 @@ class Traffic:
     those that are exposed, by id; ``previewed``: release → the group that requests for that very release go to, and
     ``previewed_beside`` those of its other roles, by their doors; None where the provider sees to these by itself.
     ``settled``: no request goes by older weights any more; where it is False some may, for a while yet.
-    ``counts``: somebody counts requests here; ``uncounted``: and why it cannot be told just now how many there were."""
+    ``counts``: somebody counts requests here; ``uncounted``: and why it cannot be told just now how many there were.
+    ``unmade``: what is to be there too and is yet to be made, a sentence each: all that is there works as it should."""
 
     running: bool = False
     plan: str | None = None
@@ -175,6 +176,7 @@ class Traffic:
     settled: bool = True
     counts: bool = True
     uncounted: str | None = None
+    unmade: tuple[str, ...] = ()
     unanswered: frozenset[str] = frozenset()  # groups that are up, but for a further port
 
 

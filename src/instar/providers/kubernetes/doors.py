@@ -57,12 +57,9 @@ class Doors:
     def weights(self) -> Mapping[str, int]:
         return {name: one.weight for name, one in self.backends.items() if one.weight}
 
-    def agree(self, wanted: Collection[str], *, inside: bool) -> bool:
-        """Tell whether all parts that the first one names are there, and no others, of one plan, one of each door that
-        is ``wanted`` at least (what the first one says may be removed), and Services beside them if there are to be."""
+    def is_whole(self, *, inside: bool) -> bool:
+        """Tell whether what the first one names is there, no less and no more, of one plan, whatever else is to be."""
         if any(one.is_wiped for one in self.parts.values()) or (not inside and any(map(is_inside, self.parts))):
-            return False
-        if self.missing(wanted, inside=inside):
             return False
         known = {FIRST: FIRST, **self.first.more}
         return known.keys() == self.parts.keys() and {one.plan for one in self.parts.values()} == {self.first.plan}

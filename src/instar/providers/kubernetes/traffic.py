@@ -74,13 +74,16 @@ class EnvironmentTraffic:
             return Traffic()
         doors = standing.doors
         plan, settled = self._in_force(standing)
+        missing = doors.missing(self._wanted, inside=self._place.inside)
+        unmade = tuple(map(self._unmade, missing)) if plan is not None else ()
+        plan = None if unmade else plan
         groups = {
             name: Share(weight=one.weight, up=ready.get(name, 0) > 0, port=one.port)
             for name, one in doors.backends.items()
         }
         previewed = doors.first.previews
         traffic = Traffic(running=True, plan=plan, groups=groups, previewed=previewed, counts=count is not None)
-        traffic = replace(traffic, settled=settled)
+        traffic = replace(traffic, settled=settled, unmade=unmade)
         if count is None or not groups:
             return traffic
         counted = count({name: one.port for name, one in groups.items()})
@@ -88,10 +91,10 @@ class EnvironmentTraffic:
         return replace(traffic, groups=shares, uncounted=counted.trouble)
 
     def _in_force(self, standing: Standing) -> tuple[str | None, bool]:
-        """Return which plan is in force, None where that is not so of each part, and whether no request goes by older
-        weights any more."""
+        """Return which plan is in force, None where that is not so of each part that there is, and whether no request
+        goes by older weights any more."""
         doors = standing.doors
-        plan, settled = doors.first.plan if doors.agree(self._wanted, inside=self._place.inside) else None, True
+        plan, settled = doors.first.plan if doors.is_whole(inside=self._place.inside) else None, True
         for part, found in standing.found.items():
             door = doors.parts[part]
             try:
@@ -198,8 +201,8 @@ class EnvironmentTraffic:
             yield Difference(path=where, expected=f"it names {self._objects.named(part)}", observed="it does not")
         for key in doors.missing(self._wanted, inside=self._place.inside):
             if door_part(key) not in (FIRST, *doors.first.more):
-                observed = f"the {self._objects.kind(door_part(key)).name} {_whose(key)} is yet to be made"
-                yield Difference(path=self._objects.named(door_part(key)), expected="it is there", observed=observed)
+                where = self._objects.named(door_part(key))
+                yield Difference(path=where, expected="it is there", observed=self._unmade(key))
         hosts = {*(site.partition("/")[0] for site in sites), NOBODY}
         for part in (FIRST, *standing.doors.first.more):
             where, found = self._objects.named(part), standing.found.get(part)
@@ -221,6 +224,9 @@ class EnvironmentTraffic:
                 yield Difference(
                     path=f"{where}: managedFields", expected="nobody else writes to it", observed=f"'{who}' has"
                 )
+
+    def _unmade(self, key: str) -> str:
+        return f"the {self._objects.kind(door_part(key)).name} {_whose(key)} is yet to be made"
 
     def restore(
         self,
