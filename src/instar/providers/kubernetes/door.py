@@ -75,6 +75,12 @@ class Door:
         """Return it with further groups; those that it has stay as they are."""
         return replace(self, backends={**groups, **self.backends})
 
+    def showing(self, ports: Mapping[str, int], *, besides: bool) -> Door:
+        """Return it with these ports, or with those of them that are new by name and by number ``besides`` its own."""
+        taken = self.ports if besides else {}
+        new = {name: one for name, one in ports.items() if name not in taken and one not in taken.values()}
+        return replace(self, ports={**taken, **new})
+
     def routing(self, weights: Mapping[str, int]) -> Door:
         """Return it with these weights, and none for any other group."""
         shares = {name: replace(one, weight=weights.get(name, 0)) for name, one in self.backends.items()}

@@ -129,15 +129,14 @@ class Doors:
             parts={name: replace(one, hosts=(), paths=Door().paths, request_timeout_ms=0) for name, one in parts}
         )
 
-    def showing(self, ports: Mapping[str, Mapping[str, int]]) -> Doors:
-        """Return them with these further ports, by door, of the Services that there are. Behind a gateway those are
-        beside the routes, and a route shows none."""
+    def showing(self, ports: Mapping[str, Mapping[str, int]], *, besides: bool = False) -> Doors:
+        """Return them with these further ports, by door, of the Services that there are; ``besides`` those that they
+        have. Behind a gateway those are beside the routes, and a route shows none."""
         beside = any(map(is_inside, self.parts))
         shown = {(inside_key(key) if beside else key): those for key, those in ports.items()}
         each = self.parts.items()
-        return Doors(
-            parts={name: replace(one, ports=shown[one.key]) if one.key in shown else one for name, one in each}
-        )
+        parts = {name: one.showing(shown[one.key], besides=besides) if one.key in shown else one for name, one in each}
+        return Doors(parts=parts)
 
     def routing(self, weights: Mapping[str, int]) -> Doors:
         """Return them with these weights, and none for any other group. Raises RouterError for one that is unknown."""

@@ -243,8 +243,7 @@ class KubernetesProvider:
     def expose(self, release: Release, groups: Sequence[Instance], plan: RouterPlan | None = None) -> None:
         is_behind = self._place(release.environment).gateway is not None
         found = {one.id: exposed(release, one.role, asked=is_behind) for one in groups}
-        shown = shown_ports(release) if plan is not None else None
-        self._traffic(release.environment).expose(found, plan, shown)
+        self._traffic(release.environment).expose(found, plan, shown_ports(release))
 
     def route(self, environment: EnvironmentId, weights: Mapping[str, int]) -> float | None:
         return self._traffic(environment).route(weights)

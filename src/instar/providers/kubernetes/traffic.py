@@ -118,17 +118,18 @@ class EnvironmentTraffic:
         self,
         groups: Mapping[str, Exposed],
         plan: RouterPlan | None,
-        shown: Mapping[str, Mapping[str, int]] | None = None,
+        shown: Mapping[str, Mapping[str, int]],
     ) -> None:
-        """Have groups there without traffic; ``shown``: which further ports each door's Service has from now on."""
+        """Have groups there without traffic; ``shown``: which further ports each door's Service has from now on, by
+        ``plan``, and else besides those that it has, which whoever has the traffic may need."""
 
         def changed(doors: Doors | None) -> Doors:
             if doors is None and plan is None:
                 raise RouterError(f"cannot expose groups of '{self._names.environment}': nothing takes its requests")
             known = doors or NONE
             planned = known if plan is None else self._planned(known, plan, self._port_of)
-            if shown is not None and self._place.has_services:
-                planned = planned.showing(shown)
+            if self._place.has_services:
+                planned = planned.showing(shown, besides=plan is None)
             return planned.exposing(groups)
 
         self._change(changed, lost=plan is not None)
