@@ -28,9 +28,12 @@ from test_kubernetes_role_services import (
 )
 
 from cluster_stub import ClusterStub
+from instar.errors import Refused
 from instar.model.doors import Port
 from instar.model.environment import Settings
+from instar.model.release import EnvironmentId
 from instar.providers.doors import Ports
+from instar.providers.kubernetes.names import Names
 from instar.providers.router_plan import router_plan
 
 __all__ = ["quick"]  # a fixture of all tests here
@@ -118,3 +121,14 @@ def test_a_service_that_was_removed_is_restored_as_it_was(settings: Settings, wo
         assert {name: ports(stub, name) for name in whole} == shown, lost
         assert inspects.inspect_router(ENV) == ()
         assert world.provider.observe(ENV, []).traffic.plan == plan.fingerprint
+
+
+def test_nobody_is_told_to_move_a_service_of_another_environment_away(world: World, stub: ClusterStub) -> None:
+    other = EnvironmentId(service="shop", name="prod--api")
+    labels = dict(Names(environment=other, ledger="0a1b2c3d").all_labels)
+    for found, said in ((labels, "its labels say that it serves 'shop/prod--api'"), ({}, "or move that object away")):
+        stub.put("services", "shop", {"metadata": {"name": OF_API, "labels": found}, "spec": {}})
+        world.settings[ENV] = ALONE
+        with pytest.raises(Refused) as refused:
+            world.provider.preflight(ENV, ALONE, WEB, launching=True, others={"api": API})
+        assert said in str(refused.value.hint) and ("move" in str(refused.value.hint)) is not bool(found)

@@ -133,12 +133,15 @@ class Names:
         labels = metadata.get("labels") or {}
         if not self.owns(found):
             whose = f"it is managed by '{labels[MANAGED_BY]}'" if MANAGED_BY in labels else "nothing says that it is"
+            advice = "name the environment otherwise, or move that object away"
             if labels.get(MANAGED_BY) == "instar":
                 whose = "it is of another environment, or of another ledger"
+                other = f"{labels.get(SERVICE)}/{labels.get(ENVIRONMENT)}"
+                advice = f"its labels say that it serves '{other:.130}': name this environment, or its role, otherwise"
             raise Refused(
                 f"cannot use the {kind} '{metadata.get('namespace')}/{metadata.get('name')}': it is not Instar's for "
                 f"'{self.environment}' ({whose})",
-                hint="it was left as it is; name the environment otherwise, or move that object away",
+                hint=f"it was left as it is; {advice}",
             )
 
 
