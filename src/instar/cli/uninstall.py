@@ -79,7 +79,7 @@ def _what_goes(workspace: MachineWorkspace, plan: UninstallPlan, *, volumes: boo
 
 
 def _what_stays(workspace: MachineWorkspace, stays: Sequence[Path]) -> list[str]:
-    lines = ["nothing of Instar's runs here any more"]
+    lines = [f"nothing of the state directory '{workspace.state.root}' runs here any more"]
     lines += [f"stays: {path}" for path in stays]
     own = machine_file(workspace.environ)
     if own.exists() and own not in stays:

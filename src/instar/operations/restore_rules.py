@@ -68,12 +68,13 @@ def require_alone(workspace: Workspace, summary: Summary, machine: WhichMachine,
     with contextlib.suppress(OSError):
         if durable.read_text(original / "id").strip() == summary.state_id:
             raise Refused(
-                f"cannot restore with the identity of '{original}': it is on this machine",
-                hint="beside it: --machine new; or remove it first (instar uninstall)",
+                f"cannot restore it as the very machine that it was of: '{original}' is here still",
+                hint="beside that one: --machine new; what runs there goes on",
             )
     if (_MARKS / f"instar-{summary.state_id}").exists():
         raise Refused(
-            f"cannot restore with the identity {summary.state_id}: something on this machine carries it",
+            "cannot restore it as the very machine that it was of: something here carries its mark, "
+            f"{summary.state_id}",
             hint=f"ls -d {_MARKS}/instar-{summary.state_id}; beside it: --machine new",
         )
 
