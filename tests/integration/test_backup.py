@@ -363,7 +363,7 @@ def test_a_machine_that_was_only_looked_at_is_restored(home: Home, empty: Home, 
 
 
 def test_beside_its_original_it_is_another(home: Home, empty: Home, encrypted: Path) -> None:
-    with pytest.raises(Refused, match="it is on this machine"):
+    with pytest.raises(Refused, match="is here still"):
         empty.restore(encrypted)
     assert not empty.path.exists()
     empty.restore(encrypted, machine="new")
