@@ -183,7 +183,23 @@ def killed(point: int) -> Effects:
     return Effects(crash_after=step) if after else Effects(crash_before=step)
 
 
-@pytest.mark.parametrize("part", [pytest.param("some"), pytest.param("the others", marks=pytest.mark.thorough)])
+def points(count: int, part: str, *, roles: bool) -> list[int]:
+    """Return at which of so many points a process is killed, odd and even ones."""
+    if part == "some":
+        return list(range(0, count, PARTS))
+    if part == "each with roles":
+        return list(range(count)) if roles else []
+    return list(range(3, count, 7)) if roles else [one for one in range(count) if one % PARTS]
+
+
+PARTS_OF_TRIAL = {
+    "some": (),
+    "the others": pytest.mark.thorough,  # of those with roles, which have twice as many calls, each seventh
+    "each with roles": pytest.mark.long,
+}
+
+
+@pytest.mark.parametrize("part", [pytest.param(part, marks=marks) for part, marks in PARTS_OF_TRIAL.items()])
 def test_a_deploy_that_is_killed_at_any_call_ends_as_it_would_have(trial: Trial, part: str) -> None:
     for _ in range(3):  # the second one ends what is hot no more
         whole = Effects()
@@ -191,7 +207,7 @@ def test_a_deploy_that_is_killed_at_any_call_ends_as_it_would_have(trial: Trial,
         trial.deploy(whole)
     count = 2 * len(whole.names)
     assert count > 80
-    for point in [one for one in range(count) if (one % PARTS == 0) == (part == "some")]:
+    for point in points(count, part, roles=bool(trial.settings.doors)):
         trial.change()
         with pytest.raises(Crash):
             trial.deploy(killed(point))
