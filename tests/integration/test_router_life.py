@@ -142,6 +142,11 @@ def test_a_home_with_a_long_path_works(tmp_path: Path) -> None:
         here.start("a")
         assert here.client().get()[1] == b"a"
         assert here.router.observe(ENV).running
+        since = here.router.counters(ENV).since
+        here.router.ensure(here.plan(health_path=None))  # another HAProxy
+        here.client().get()
+        until(lambda: here.router.counters(ENV).requests == 2)
+        assert here.router.counters(ENV).since == since, "what the one before had answered counts"
 
 
 def test_nothing_is_left_after_remove(here: World) -> None:

@@ -48,7 +48,7 @@ _STEADY_S = 10.0  # an HAProxy that lived so long is started again at once
 _SLOWEST_S = 5.0
 _AWAITED = {signal.SIGCHLD, signal.SIGTERM}
 _TOTALS = "show stat -1 3 -1"  # no servers: what these have said can have HAProxy's prompt in it
-_ANSWER_S = 5.0  # of the HAProxy before, which is not waited for where it hangs
+_ANSWER_S = 2.0  # of the HAProxy before, which is not waited for where it hangs
 _LOOKS_S = ((2.0, 0.05), (10.0, 0.5), (float("inf"), 5.0))  # up to which age how often; HAProxy itself waits for ten
 
 
@@ -154,7 +154,10 @@ class _Before:
                 self._connection.settimeout(_ANSWER_S)
                 self._connection.connect(Path(order["socket"]).name)  # in this directory: a path may be too long
                 self._ask("prompt")
-            except OSError:  # there is none, or it hangs
+            except (FileNotFoundError, ConnectionRefusedError):  # there is none
+                self._connection = None
+            except OSError as error:
+                _say(f"the haproxy before cannot be asked what it has answered: {error!r}")
                 self._connection = None
 
     def followed(self, pid: int) -> None:
@@ -279,12 +282,7 @@ def _start(label: str, directory: Path, order: dict[str, Any], retires: dict[int
     if retires:
         argv += ["-sf", *map(str, retires)]
     return os.posix_spawn(
-        argv[0],
-        argv,
-        order["environment"],
-        setsid=True,
-        setsigmask=[],
-        setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+        argv[0], argv, order["environment"], setsid=True, setsigmask=[], setsigdef=[signal.SIGPIPE, signal.SIGXFSZ]
     )
 
 
