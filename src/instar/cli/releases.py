@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,6 @@ from instar.cli.options import (
     workspace_for,
 )
 from instar.cli.screen import say, say_json, show
-from instar.errors import InstarError
 from instar.model.progress import Progress, Report
 
 if TYPE_CHECKING:
@@ -251,7 +249,6 @@ def destroy(environment: str, file: Path, take_over: bool, volumes: bool, lost_m
     happened stays written."""
     from instar.operations.destroy import destroy as run
     from instar.operations.destroy import give_up
-    from instar.operations.snapshots import snapshots
     from instar.operations.uses import users_texts
 
     if lost_machine is not None and (volumes or take_over):
@@ -268,10 +265,7 @@ def destroy(environment: str, file: Path, take_over: bool, volumes: bool, lost_m
         back = "should that come back, its agent ends what still runs of it there"
         workspace.report(Progress(stage="done", text=f"{found.id} is gone with {found.machine}; {back}"))
         return
-    kept = 0
-    with contextlib.suppress(InstarError):  # who keeps none, or cannot say: that is no reason to stay
-        kept = len(snapshots(workspace, found.id))
-    run(workspace, found, volumes=volumes, take_over=take_over)
+    kept = run(workspace, found, volumes=volumes, take_over=take_over)
     folder = workspace.state.volumes / found.id.service / found.id.name
     stays = f"; its volumes stay in {folder}" if folder.exists() else ""
     stays += f"; {kept} of their snapshots stay: instar volumes snapshots" if kept else ""

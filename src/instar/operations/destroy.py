@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from instar.control.lease import with_lease
-from instar.errors import Refused
+from instar.errors import InstarError, Refused
 from instar.model.progress import Progress
-from instar.model.release import EnvironmentState
+from instar.model.release import EnvironmentId, EnvironmentState
 from instar.operations.converge import clear_orphans, half_way, make_loop
 from instar.operations.ledger import require_none_unread
 from instar.operations.locks import hold_environment
 from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.privilege import require_root_for
+from instar.operations.snapshots import snapshots
 from instar.operations.uses import users_texts
 from instar.operations.workspace import Workspace
 
 
-def destroy(workspace: Workspace, environment: EnvironmentState, *, volumes: bool, take_over: bool = False) -> None:
-    """Remove ``environment``. Killed in the middle, it is gone on with by asking again."""
+def destroy(workspace: Workspace, environment: EnvironmentState, *, volumes: bool, take_over: bool = False) -> int:
+    """Remove ``environment``; return how many snapshots of its volumes stay. Killed in the middle, it is gone on with
+    by asking again."""
     require_root_for(workspace, environment.settings.provider, "destroy")
     require_none_unread(workspace)
     environment_id = environment.id
@@ -29,9 +31,19 @@ def destroy(workspace: Workspace, environment: EnvironmentState, *, volumes: boo
             make_loop(workspace, provider).run(environment_id)
             leased = with_lease(workspace.ledger, provider, environment_id)
             leased.forget(environment_id, workspace.ledger.instance_names(environment_id), volumes=volumes)
+            kept = _snapshots_kept(workspace, environment_id)
             workspace.ledger.remove_environment(environment_id)
         clear_orphans(workspace, provider)
     remove_old_secrets_if_free(workspace)
+    return kept
+
+
+def _snapshots_kept(workspace: Workspace, environment: EnvironmentId) -> int:
+    """Return 0 also where nobody keeps any, or can say: that is no reason to stay."""
+    try:
+        return len(snapshots(workspace, environment))
+    except InstarError:
+        return 0
 
 
 def give_up(workspace: Workspace, environment: EnvironmentState, machine: str) -> None:
