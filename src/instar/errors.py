@@ -211,6 +211,10 @@ class SourceUnreachable(FetchError):
     retry_after_s = 5.0
 
 
+class PartsUnknown(FetchError):
+    """A registry that is given a manifest says that it does not know what that names."""
+
+
 class HashMismatch(FetchError):
     code = "hash-mismatch"
 

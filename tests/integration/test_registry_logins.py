@@ -84,6 +84,44 @@ def test_a_registry_that_takes_a_manifest_and_loses_it(registry: LyingRegistry, 
     assert "does not have it" in caught.value.message
 
 
+def forgetting(image: Image, times: int) -> Callable[[Handler], bool]:
+    """Have a registry forget a layer that it has, so often, when it is given the manifest, and say so."""
+    left = [times]
+
+    def lie(handler: Handler) -> bool:
+        if handler.command != "PUT" or "/manifests/" not in handler.path or not left[0]:
+            return False
+        left[0] -= 1
+        handler.body()
+        handler.registry.blobs.pop(image.layers[0].digest)
+        handler.reply(400, b'{"errors": [{"code": "DIGEST_INVALID"}, {"code": "MANIFEST_BLOB_UNKNOWN"}]}')
+        return True
+
+    return lie
+
+
+def test_a_registry_that_lacks_a_layer_when_it_gets_the_manifest_is_brought_it_again(
+    registry: LyingRegistry, store: Store, image: Image
+) -> None:
+    """Another push was bringing it, and it was half there; or it was removed, since no image named it yet."""
+    registry.manifests.clear()
+    registry.lie = forgetting(image, 2)
+    door = Door()
+    done = door.registries.push(store, image.digest, at(registry.host, image).repository)
+    assert registry.manifests[image.digest] == store.manifest(image.digest)
+    assert set(registry.blobs) == {image.config_digest, *(layer.digest for layer in image.layers)}
+    layer_bytes = len(registry.blobs[image.layers[0].digest])
+    assert (done.moved, done.moved_bytes) == (2, 2 * layer_bytes)
+
+
+def test_a_registry_that_never_knows_a_layer(registry: LyingRegistry, store: Store, image: Image) -> None:
+    registry.lie = forgetting(image, 99)
+    with pytest.raises(FetchError) as caught:
+        Door().registries.push(store, image.digest, at(registry.host, image).repository)
+    assert "MANIFEST_BLOB_UNKNOWN" in caught.value.message
+    assert len(registry.methods("PUT")) < 20
+
+
 def test_a_registry_that_does_not_take_a_blob(registry: LyingRegistry, store: Store, image: Image) -> None:
     registry.blobs.clear()
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urljoin
 
 from instar.cancellation import Cancellation
-from instar.errors import FetchError, HashMismatch, ImageNotFound, SourceUnreachable
+from instar.errors import FetchError, HashMismatch, ImageNotFound, PartsUnknown, SourceUnreachable
 from instar.model.codec import parse
 from instar.model.digest import Digest
 from instar.model.reference import Repository
@@ -38,6 +38,7 @@ _MOST_LOGINS: Final = 4  # of one request: a token may have ended, and another t
 _CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{1,60}")
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")
 _RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
+_PARTS_UNKNOWN: Final = frozenset({"BLOB_UNKNOWN", "MANIFEST_BLOB_UNKNOWN", "MANIFEST_UNKNOWN"})
 DIGEST_HEADER: Final = "Docker-Content-Digest"
 ACCEPT: Final = {"Accept": ", ".join((*MANIFEST_TYPES, *INDEX_TYPES))}
 R = TypeVar("R")
@@ -56,7 +57,7 @@ class Tries:
         if count >= _SOME_BYTES:
             self._failed = 0
 
-    def after(self, error: SourceUnreachable) -> None:
+    def after(self, error: FetchError) -> None:
         """Wait until it makes sense to try again. Raises ``error`` when it was tried often enough, and Cancelled."""
         self._failed += 1
         patience = self._patience
@@ -153,7 +154,7 @@ class Client:
 
     def put_manifest(self, name: str, data: bytes) -> str | None:
         """Have a manifest in the registry, under its digest or as a tag; return which image's list of attachments it
-        has been entered in, if it has."""
+        has been entered in, if it has. Raises PartsUnknown, SourceUnreachable, FetchError."""
         headers = {"Content-Type": media_type(data)}
 
         def put() -> str | None:
@@ -260,10 +261,11 @@ class Client:
             cause = f"cannot use '{self.repository}': it answers {response.status}"
             return SourceUnreachable(cause, retry_after_s=_retry_after_s(response))
         codes = _codes(response, self.repository.host, self.patience)
-        cause = f"it answers {response.status}{f' ({codes})' if codes else ''}"
+        cause = f"it answers {response.status}" + (f" ({', '.join(codes)})" if codes else "")
         if response.status in (401, 403):
             return denied(self.repository, cause, self._authorisation.stranger)
-        return FetchError(f"cannot use '{self.repository}': {cause}")
+        kind = FetchError if _PARTS_UNKNOWN.isdisjoint(codes) else PartsUnknown
+        return kind(f"cannot use '{self.repository}': {cause}")
 
 
 def _require_kind(data: bytes, told: str, what: str) -> bytes:
@@ -310,11 +312,11 @@ def _retry_after_s(response: BaseHTTPResponse) -> float | None:
     return None
 
 
-def _codes(response: BaseHTTPResponse, host: str, patience: Patience) -> str:
+def _codes(response: BaseHTTPResponse, host: str, patience: Patience) -> list[str]:
     """Return the codes in an error of a registry's. What it says in words may be anything."""
     try:
         errors = parse(whole(response, host, patience, 1 << 16))["errors"]
         found = [str(one.get("code", "")) for one in errors[:5]]
     except (SourceUnreachable, FetchError, ValueError, KeyError, TypeError, AttributeError):
-        return ""
-    return ", ".join(code for code in found if _CODE.fullmatch(code))
+        return []
+    return [code for code in found if _CODE.fullmatch(code)]

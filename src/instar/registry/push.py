@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final
 
 from instar.cancellation import Cancellation
-from instar.errors import FetchError, SourceUnreachable
+from instar.errors import FetchError, PartsUnknown, SourceUnreachable
 from instar.model.digest import Digest
 from instar.model.progress import Report
 from instar.model.transfer import Transfer
@@ -64,9 +64,7 @@ class Push:
         except ValueError as error:
             raise FetchError(f"cannot push '{self._digest.short}': {error}") from error
         self._meter = Meter(sum(one.size_bytes for one in parts))
-        largest_first = sorted(parts, key=lambda one: -one.size_bytes)
-        Workers(self._bring, largest_first, self._meter).run(self._cancellation, self._show)
-        self._enter(data)
+        self._deliver(parts, lambda: self._enter(data))
         done, attached = self._meter, self._attach()
         return Transfer(
             repository=self._target.repository,
@@ -87,9 +85,21 @@ class Push:
             return 0
         pieces = {one.digest: one for data in manifests for one in attachments.parts(data, self._digest)}
         self._meter = Meter(sum(one.size_bytes for one in pieces.values()))
-        Workers(self._bring, pieces.values(), self._meter).run(self._cancellation, self._show)
-        put_referrers(self._target, self._digest, manifests)
+        self._deliver(pieces.values(), lambda: put_referrers(self._target, self._digest, manifests))
         return len(manifests)
+
+    def _deliver(self, parts: Collection[Descriptor], enter: Callable[[], None]) -> None:
+        """Have the parts in the registry, and then what names them; anew where it does not know a part by then: one
+        that another push was bringing at that moment is half there, one that nothing named may have been removed."""
+        largest_first = sorted(parts, key=lambda one: -one.size_bytes)
+        tries = self._target.tries()
+        while True:
+            Workers(self._bring, largest_first, self._meter).run(self._cancellation, self._show)
+            try:
+                return enter()
+            except PartsUnknown as error:
+                tries.after(error)
+                self._meter.begin_anew()
 
     def _parts(self, data: bytes) -> Collection[Descriptor]:
         """Return what an image points at; of an index, what its manifests do. Raises ValueError, FetchError where not

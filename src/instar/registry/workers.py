@@ -43,6 +43,10 @@ class Meter:
         if self.ended:
             raise Cancelled("interrupted")
 
+    def begin_anew(self) -> None:
+        """All is gone through once more; what was moved stays counted."""
+        self.bytes, self.ended = 0, False
+
     def count(self) -> None:
         """Count a blob that is there, or went."""
         with self._guard:
