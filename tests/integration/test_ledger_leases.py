@@ -129,13 +129,13 @@ def take(ledger: Ledger, seconds: float = 20.0) -> float:
 def test_who_only_looks_is_told_that_another_machine_acts_and_takes_nothing_from_it(address: str) -> None:
     with Ledger(address, actor="ann") as ledger, Ledger(address, actor="bob") as their:
         here, there = open_leases(ledger), open_leases(their)
-        assert not here.is_held_elsewhere(DEV, machine="web1")
+        assert not here.holder_elsewhere(DEV, machine="web1")
         with there.holding(DEV, "bob on web2", machine="web2"):
-            assert here.is_held_elsewhere(DEV, machine="web1")
-            assert not here.is_held_elsewhere(DEV, machine="web2"), "its own lock says more"
-            assert not here.is_held_elsewhere(PRODUCTION, machine="web1")
+            assert here.holder_elsewhere(DEV, machine="web1") == "bob on web2"
+            assert not here.holder_elsewhere(DEV, machine="web2"), "its own lock says more"
+            assert not here.holder_elsewhere(PRODUCTION, machine="web1")
             there.require(DEV)
-        assert not here.is_held_elsewhere(DEV, machine="web1")
+        assert not here.holder_elsewhere(DEV, machine="web1")
 
 
 def test_one_acts_and_the_other_is_told_who_and_since_when(address: str, holder: Holder) -> None:

@@ -92,14 +92,14 @@ def test_what_another_machine_acts_on_now_is_held_against_nothing_until_it_is_do
     workspace: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a shared ledger: its lock is on that machine, and its lease in the ledger."""
-    held = [True]
+    held: list[str | None] = ["bob on web2"]
     workspace.machine = "here, which has no lock on it"
-    leases = SimpleNamespace(is_held_elsewhere=lambda environment, machine: held[0])
+    leases = SimpleNamespace(holder_elsewhere=lambda environment, machine: held[0])
     monkeypatch.setattr(workspace.ledger, "leases", leases)
     memory = DriftMemory()
     assert check_when_due(workspace, ENV, memory) is None
     assert memory.checked is None, "it is due still"
-    held[0] = False
+    held[0] = None
     assert check_when_due(workspace, ENV, memory) is not None
 
 

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from control_values import ago, group, release, serving, snapshot
 
+from instar import locks
 from instar.control import words
 from instar.control.actions import Action
+from instar.control.outlook import waits
 from instar.definition import Loaded, load
 from instar.model.explanation import Explanation
 from instar.model.release import EnvironmentId
 from instar.operations.agent import Agent
 from instar.operations.deploy import deploy
-from instar.operations.explain import _of_group, explain
+from instar.operations.explain import explain
+from instar.operations.locks import agent_lock, environment_lock
+from instar.operations.status import status
 from instar.operations.taint import taint
 from instar.views.explanations import explanation_json, explanation_page
+from instar.views.status import status_page
 from simulated.behaviour import Behaviour
 from simulated.listener import Heard
 from simulated.workspace import SimulatedWorkspace
@@ -67,7 +75,48 @@ def test_what_is_as_wanted_is_said_to_be(workspace: SimulatedWorkspace, loaded: 
     found = explained(workspace)
     assert (found.waits, found.next) == ((), ())
     assert found.decisions[-1].kind == "rollout-done"
-    assert "it is as wanted: nothing is to be done" in page(workspace, found)
+    assert "it is as wanted: nothing is to be done; no agent runs, so nobody sees to it" in page(workspace, found)
+    with an_agent(workspace):
+        assert page(workspace, explained(workspace)).endswith("it is as wanted: nothing is to be done")
+
+
+@contextlib.contextmanager
+def an_agent(workspace: SimulatedWorkspace) -> Iterator[None]:
+    with locks.hold(agent_lock(workspace), "the agent"):
+        yield
+
+
+def test_who_carries_a_rollout_out_is_said_and_that_nobody_does(workspace: SimulatedWorkspace, loaded: Loaded) -> None:
+    """As a deploy that was killed leaves it."""
+    deploy(workspace, loaded, "dev", image=workspace.bake("one").digest)
+    configuration = workspace.ledger.get_release(DEV, 1).configuration
+    release = workspace.ledger.add_release(DEV, workspace.bake("two").digest, configuration)
+    workspace.ledger.begin_rollout(DEV, "deploy", release.number)
+    for _ in range(2):  # then its instances are started, and only waited for
+        text = page(workspace, explained(workspace))
+        assert "nobody carries it out: no process works on it, and no agent runs\ngo on with: instar agent (" in text
+        assert "give up with: instar rollout abort web/dev" in text and "as wanted" not in text
+        workspace.simulation.runtime.behave(2, Behaviour(healthy_after_probes=None))
+        Agent(workspace, Heard()).once()
+    with an_agent(workspace):
+        assert f"the agent (process {os.getpid()}) carries it out; give up" in page(workspace, explained(workspace))
+    with locks.hold(environment_lock(workspace, DEV), "web/dev"):
+        found = status_page(status(workspace, workspace.ledger.get_environment(DEV)), workspace.ledger.now())
+        assert f"process {os.getpid()} carries it out; give up with: instar rollout abort web/dev" in found
+
+
+def test_what_is_not_as_wanted_is_never_said_to_be(workspace: SimulatedWorkspace, loaded: Loaded) -> None:
+    deploy(workspace, loaded, "dev", image=workspace.bake("one").digest)
+    workspace.simulation.runtime.behave(1, Behaviour(healthy_after_probes=None))
+    agent = Agent(workspace, Heard())
+    for _ in range(60):
+        for one in workspace.ledger.instances(DEV):
+            workspace.simulation.runtime.kill(one.id)
+        agent.once()
+        text = page(workspace, explained(workspace))
+        assert "as wanted: nothing" not in text, text
+        workspace.simulation.clock.sleep(5)
+    assert "somebody's word: nothing is replaced until a deploy or rollback of web/dev" in text
 
 
 def test_what_the_clock_begins_next_is_named_and_what_is_due_is_next(
@@ -163,13 +212,13 @@ def test_last_requests_that_nobody_counts_are_awaited_where_their_release_goes_a
     old = group(1, healthy=True, weight=0, sessions=None)
     releases = [release(1, ran_well=True, last=60), release(2, ran_well=True)]
     made = snapshot(releases, [old, *serving(2, 1)], active=2, hot=hot, quiet_since={old.id: ago(since_s)})
-    assert bool(_of_group(made, old)) == is_told
+    assert bool(list(waits(made))) == is_told
 
 
 def test_who_does_not_answer_is_waited_for_and_no_end_of_it_is_promised() -> None:
     silent = group(1, healthy=False, weight=100, up=False, age_s=600)
     made = snapshot([release(1, ran_well=True)], [silent], active=1, failures=())
-    assert _of_group(made, silent) == f"{silent.id} to get healthy: GET /healthz answered 500"
+    assert list(waits(made)) == [f"{silent.id} to get healthy: GET /healthz answered 500"]
 
 
 def test_nothing_is_said_to_be_next_that_the_agent_does_not_do_yet(
@@ -181,4 +230,8 @@ def test_nothing_is_said_to_be_next_that_the_agent_does_not_do_yet(
         workspace.simulation.runtime.kill(workspace.ledger.instances(DEV)[-1].id)
         agent.once()
     missing = 2 - len(workspace.ledger.instances(DEV))
-    assert missing and explained(workspace).next == ()  # a pause comes first, which grows with each replacement
+    found = explained(workspace)
+    assert missing and found.next == ()  # a pause comes first, which grows with each replacement
+    (text,) = found.waits
+    assert text.startswith("the end of the pause after the last replacement, at ")
+    assert page(workspace, found).endswith("nothing is to be done before that")

@@ -8,7 +8,7 @@ loop. Otherwise each one waits twice as long as the one before, and when ``repla
 from __future__ import annotations
 
 import dataclasses
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from instar.control.actions import Action, Alarm, Attach, OpenRouter, Plan, Retire, Route, Wait
 from instar.control.launch import Readiness, launch
@@ -100,6 +100,18 @@ def is_aside(snapshot: Snapshot, group: GroupView) -> bool:
     return isolated and group.state == "running" and not is_due(snapshot, group)
 
 
+def is_held(snapshot: Snapshot) -> bool:
+    """Nothing is replaced until somebody comes: an alarm says so, and nobody stands by."""
+    return snapshot.failures is not None and snapshot.environment.alarm is not None and snapshot.environment.alarm_holds
+
+
+def paused_until(snapshot: Snapshot) -> datetime | None:
+    """Return until when nothing is replaced, since others were lately; None: it may be now."""
+    failures = snapshot.failures
+    until = failures[-1] + timedelta(seconds=pause_after_s(len(failures))) if failures else None
+    return until if until is not None and snapshot.now < until else None
+
+
 def pause_after_s(failures: int) -> float:
     """Return for how long nothing is replaced after so many replacements were needed."""
     return min(2.0 ** (failures - 1), LONGEST_PAUSE_S)
@@ -166,14 +178,14 @@ def _stop_first(snapshot: Snapshot, outgoing: tuple[GroupView, ...]) -> tuple[Ac
 def _launched(snapshot: Snapshot, release: Release, why: str, actions: tuple[Action, ...]) -> tuple[Action, ...]:
     """Return what launches groups: at once such as are wanted beyond those there were, successors when they may be."""
     if not why:
-        return () if _is_held(snapshot) else actions
+        return () if is_held(snapshot) else actions
     (plan,) = actions
     assert isinstance(plan, Plan)
     ended = _ended(snapshot, release, why, len(plan.members))
     of_ended, others = plan.members[:ended], plan.members[ended:]
     successors = _successors(snapshot, release, "ended", of_ended)
     if why == "ended":
-        more = () if not others or _is_held(snapshot) else (Plan(release.number, others, role=release.role),)
+        more = () if not others or is_held(snapshot) else (Plan(release.number, others, role=release.role),)
         return (*more, *successors)
     return tuple(dict.fromkeys((*successors, *_successors(snapshot, release, why, others))))  # both wait for the same
 
@@ -189,17 +201,12 @@ def _successors(snapshot: Snapshot, release: Release, why: str, members: tuple[i
     return _allowed(snapshot, release, why, (Plan(release.number, members, why, release.role),)) if members else ()
 
 
-def _is_held(snapshot: Snapshot) -> bool:
-    """Nothing is replaced until somebody comes: an alarm says so, and nobody stands by."""
-    return snapshot.failures is not None and snapshot.environment.alarm is not None and snapshot.environment.alarm_holds
-
-
 def _allowed(snapshot: Snapshot, release: Release, why: str, actions: tuple[Action, ...]) -> tuple[Action, ...]:
     """Return ``actions``, or what comes instead as long as nothing may be replaced."""
     if snapshot.failures is None:
         return () if snapshot.tried_for(release, why) else actions
     policy, failures = snapshot.environment.settings.replace, snapshot.failures
-    if _is_held(snapshot):
+    if is_held(snapshot):
         return ()
     if len(failures) >= policy.budget:
         seconds = counted_for(policy, release).total_seconds()
@@ -208,8 +215,5 @@ def _allowed(snapshot: Snapshot, release: Release, why: str, actions: tuple[Acti
         whose = f" of role '{ending.role}'" if ending is not None and ending.role else ""
         last = f" (the last{whose}: {ending})" if ending is not None else ""
         return (Alarm(f"{lately}{last}: replacement has stopped until you deploy or roll back"),)
-    if failures:
-        due = failures[-1] + timedelta(seconds=pause_after_s(len(failures)))
-        if snapshot.now < due:
-            return (Wait((due - snapshot.now).total_seconds()),)
-    return actions
+    until = paused_until(snapshot)
+    return actions if until is None else (Wait((until - snapshot.now).total_seconds()),)

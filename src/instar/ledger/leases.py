@@ -124,8 +124,7 @@ class Leases:
 
     def leader_elsewhere(self, *, machine: str) -> str | None:
         """Return which agent leads, where it is another's than ``machine``'s."""
-        found = self._session.rows(_HOLDER, place=AGENTS)
-        return str(found[0]["holder"]) if found and found[0]["machine"] != machine else None
+        return self._held_elsewhere(AGENTS, machine)
 
     def held(self, environment: EnvironmentId) -> HeldLease | None:
         """Return the lease that this process took on ``environment``, None where it has none."""
@@ -133,9 +132,13 @@ class Leases:
         number, holder = self._session.leases.get(place), self._holders.get(place)
         return None if number is None or holder is None else HeldLease(number=number, holder=holder)
 
-    def is_held_elsewhere(self, environment: EnvironmentId, *, machine: str) -> bool:
-        """Tell whether another than ``machine``, whose own lock says more than its lease, acts on ``environment``."""
-        return any(row["machine"] != machine for row in self._session.rows(_HOLDER, place=str(environment)))
+    def holder_elsewhere(self, environment: EnvironmentId, *, machine: str) -> str | None:
+        """Return who acts on ``environment`` from another than ``machine``, whose own lock says more than its lease."""
+        return self._held_elsewhere(str(environment), machine)
+
+    def _held_elsewhere(self, place: str, machine: str) -> str | None:
+        found = self._session.rows(_HOLDER, place=place)
+        return str(found[0]["holder"]) if found and found[0]["machine"] != machine else None
 
     def require(self, environment: EnvironmentId) -> None:
         """Raise LeaseLost unless this process still holds ``environment``; nothing where it never did."""

@@ -127,7 +127,8 @@ class EnvironmentStatus:
 
     ``router``: it runs, and under its holder. ``maintenance``: its requests are answered with a page. ``layers``: what
     keeps what it runs on as it was baked. ``alarm``: why the agent replaces nothing any more; ``agent``: the pid
-    of this machine's; ``in_charge``: which agent acts there by itself, for people, wherever it is. ``names``: where it
+    of this machine's; ``in_charge``: which agent acts there by itself, for people, wherever it is;
+    ``worked_on_by``: who acts on it just now, for people; None: nobody does. ``names``: where it
     is reached through the machine's edge. ``internal``: only environments that use it reach it, by its
     ``inner_name``. ``uses``: which ones it finds by name itself; ``circle``: the way over what those use back to
     itself, both ends included, () where there is none. ``doors``: where each is, by ROLE or ROLE.PORT;
@@ -147,6 +148,7 @@ class EnvironmentStatus:
     alarm: str | None = None
     agent: int | None = None
     in_charge: str | None = None
+    worked_on_by: str | None = None
     layers: LayerGuarantee | None = None
     maintenance: bool = False
     names: tuple[str, ...] = ()

@@ -13,7 +13,7 @@ from instar.errors import InstarError, NotFound
 from instar.model.drift import Finding
 from instar.model.release import EnvironmentId, EnvironmentState
 from instar.operations.layers import guarantee
-from instar.operations.locks import environment_lock, is_acted_on
+from instar.operations.locks import environment_lock, who_acts_on
 from instar.operations.privilege import require_root_for
 from instar.operations.release_images import prepare_check
 from instar.operations.workspace import Workspace
@@ -73,7 +73,7 @@ def _foreign_holder(workspace: Workspace, environment: EnvironmentId) -> Finding
 def resting(workspace: Workspace, environment: EnvironmentId) -> int | None:
     """Return the number of the last event if nobody acts on ``environment`` now, from any machine, else None. Takes no
     lock: a deploy that comes meanwhile is not to be told that somebody is there."""
-    return None if is_acted_on(workspace, environment) else last_event(workspace, environment)
+    return None if who_acts_on(workspace, environment) else last_event(workspace, environment)
 
 
 def last_event(workspace: Workspace, environment: EnvironmentId) -> int:

@@ -167,7 +167,8 @@ def is_attended(workspace: Workspace, instance: str) -> bool:
     if locks.find_holder(_attendance(workspace, instance)) is not None:
         return True
     leases = workspace.ledger.leases
-    return leases is not None and leases.is_held_elsewhere(_of_run(instance), machine=_lessee(workspace, boot_id()))
+    lessee = _lessee(workspace, boot_id())
+    return leases is not None and leases.holder_elsewhere(_of_run(instance), machine=lessee) is not None
 
 
 def _attendance(workspace: Workspace, instance: str) -> Path:
@@ -181,12 +182,12 @@ def _of_run(instance: str) -> EnvironmentId:
     return EnvironmentId(service="*", name=instance)
 
 
-def is_acted_on(workspace: Workspace, environment: EnvironmentId) -> bool:
-    """Tell whether anybody acts on ``environment`` now, here or elsewhere. Takes neither a lock nor a lease."""
-    if locks.find_holder(environment_lock(workspace, environment)) is not None:
-        return True
-    leases = workspace.ledger.leases
-    return leases is not None and leases.is_held_elsewhere(environment, machine=_lessee(workspace, boot_id()))
+def who_acts_on(workspace: Workspace, environment: EnvironmentId) -> str | None:
+    """Return, for people, who acts on ``environment`` now, here or elsewhere. Takes neither a lock nor a lease."""
+    pid, leases = locks.find_holder(environment_lock(workspace, environment)), workspace.ledger.leases
+    if pid is not None:
+        return f"the agent (process {pid})" if pid == agent_pid(workspace) else f"process {pid}"
+    return None if leases is None else leases.holder_elsewhere(environment, machine=_lessee(workspace, boot_id()))
 
 
 def lead(workspace: Workspace) -> bool:

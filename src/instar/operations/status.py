@@ -27,7 +27,7 @@ from instar.model.status import (
 )
 from instar.operations.doors import door_warnings, without_ports
 from instar.operations.layers import guarantee
-from instar.operations.locks import agent_in_charge, agent_pid, is_here
+from instar.operations.locks import agent_in_charge, agent_pid, is_here, who_acts_on
 from instar.operations.uses import circle, host_inside, uses_status
 from instar.operations.workspace import Workspace
 from instar.providers.base import Provider
@@ -93,6 +93,7 @@ def status(workspace: Workspace, environment: EnvironmentState, *, named: bool =
         alarm=environment.alarm,
         agent=agent_pid(workspace),
         in_charge=agent_in_charge(workspace, provider.traits),
+        worked_on_by=who_acts_on(workspace, environment.id),
         layers=guarantee(workspace, environment.id, provider.traits),
         maintenance=provider.maintains is not None and provider.maintains.maintenance(environment.id),
         internal=environment.settings.internal,

@@ -9,7 +9,7 @@ from instar.model.explanation import Explanation
 from instar.model.release import Rollout
 from instar.views.events import WIDTH, event_json, history_page
 from instar.views.page import Page
-from instar.views.status import status_json, troubles_page, under_way
+from instar.views.status import carried_out, status_json, troubles_page, under_way
 
 
 def explanation_json(found: Explanation) -> dict[str, Any]:
@@ -38,11 +38,13 @@ def explanation_page(found: Explanation, now: datetime, *, width: int | None = W
     yield f"{status.environment}: {active} is active"
     if status.rollout is not None:
         yield under_way(status.rollout)
+        yield carried_out(status)
     if found.failed is not None:
         yield _failed(found.failed)
     yield f"\nwhat happened last (all of it: instar history {status.environment})"
     yield from history_page(found.decisions, width=width)
-    yield from troubles_page(status, now)
+    troubles = tuple(troubles_page(status, now))
+    yield from troubles
     if found.waits:
         yield "\nit waits for"
         yield from (f"  {text}" for text in found.waits)
@@ -50,11 +52,26 @@ def explanation_page(found: Explanation, now: datetime, *, width: int | None = W
         name, at = found.scheduled
         yield f"\nby the clock next: '{name}', at {at:%Y-%m-%d %H:%M:%S} UTC (instar schedule {status.environment})"
     if not found.next:
-        as_wanted = f"{active} is as wanted" if found.failed is not None and status.active else "it is as wanted"
-        yield "\nnothing is to be done before that" if found.waits else f"\n{as_wanted}: nothing is to be done"
+        yield f"\n{_rests(found, active, troubled=bool(troubles))}"
         return
     yield f"\nnext, {_who(found)}"
     yield from (f"  {text}" for text in found.next)
+
+
+def _rests(found: Explanation, active: str, *, troubled: bool) -> str:
+    """Say why nothing is next."""
+    status = found.status
+    if found.waits:
+        return "nothing is to be done before that"
+    if status.rollout is not None:
+        return "what was begun is not over yet: look again in a moment"
+    if troubled:
+        return "nothing else is done by itself now: what is not as wanted stands above"
+    if status.active is None:
+        return "no release of it is active: nothing is to be done"
+    as_wanted = f"{active if found.failed is not None else 'it'} is as wanted: nothing is to be done"
+    unseen = "; no agent runs, so nobody sees to it when that changes: instar agent"
+    return as_wanted + (unseen if status.in_charge is None else "")
 
 
 def _failed(rollout: Rollout) -> str:

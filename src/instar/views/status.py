@@ -22,6 +22,7 @@ from instar.views.releases import origin_line
 from instar.views.units import age
 
 _SHOWN_MEMBERS: Final = 6
+_GO_ON: Final = "go on with: instar agent (instar agent --once: a single pass)"
 
 
 def status_json(status: EnvironmentStatus) -> dict[str, Any]:
@@ -45,6 +46,7 @@ def status_json(status: EnvironmentStatus) -> dict[str, Any]:
         "shut": status.shut,
         "taken": status.taken,
         "taken_unknown": status.taken_unknown,
+        "worked_on_by": status.worked_on_by,
     }
 
 
@@ -89,7 +91,7 @@ def status_page(status: EnvironmentStatus, now: datetime) -> Page:
     yield from troubles_page(status, now)
     if status.rollout is not None:
         yield f"\n{under_way(status.rollout)}"
-        yield _next_word(status)
+        yield carried_out(status)
 
 
 def _members(status: EnvironmentStatus) -> Page:
@@ -261,13 +263,15 @@ def under_way(rollout: RolloutStatus) -> str:
     return " · ".join(words)
 
 
-def _next_word(status: EnvironmentStatus) -> str:
+def carried_out(status: EnvironmentStatus) -> str:
+    """Say who carries the rollout out that is under way, or how it goes on where nobody does."""
     environment, rollout = status.environment, status.rollout
     if rollout is not None and rollout.paused:
         return f"continue with: instar rollout resume {environment}    give up with: instar rollout abort {environment}"
-    if status.in_charge is not None:
-        return f"{status.in_charge} or a command is carrying it out; give up with: instar rollout abort {environment}"
-    return "a command is carrying it out, or was killed; if it was, continue with: instar agent --once"
+    give_up, who = f"give up with: instar rollout abort {environment}", status.worked_on_by or status.in_charge
+    if who is not None:
+        return f"{who} carries it out; {give_up}"
+    return f"nobody carries it out: no process works on it, and no agent runs\n{_GO_ON}    {give_up}"
 
 
 def _active(status: EnvironmentStatus) -> ReleaseStatus | None:
