@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 
 from provider_benches import ProviderBench, patiently
 
-from instar.model.configuration import ONLY_ROLE, Configuration
+from instar.model.configuration import Configuration
 from instar.model.definition import Service
 from instar.model.release import Command, EnvironmentId, Instance, Release
+from instar.model.roles import UNNAMED_ROLE
 from instar.providers.base import Observed, Traffic
 from instar.providers.router_plan import RouterPlan
 
@@ -38,7 +39,7 @@ class Stage:
         )
 
     def group(
-        self, members: int, *, role: str = ONLY_ROLE, task: str | None = None, command: Command | None = None
+        self, members: int, *, role: str = UNNAMED_ROLE, task: str | None = None, command: Command | None = None
     ) -> Instance:
         serial = next(_serials)
         return Instance(

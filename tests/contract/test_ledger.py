@@ -11,9 +11,9 @@ from ledger_benches import LedgerBench
 
 from instar.errors import NotFound, Refused
 from instar.ledger import Ledger
-from instar.model.configuration import ONLY_ROLE
 from instar.model.environment import Keep, Settings
 from instar.model.release import EnvironmentId
+from instar.model.roles import UNNAMED_ROLE
 from simulated.values import NOTE, OTHER, configuration, image, note, other
 
 DEV = EnvironmentId(service="guestbook", name="dev")
@@ -167,7 +167,7 @@ def test_the_recent_ones_ran_well_and_had_the_traffic_last(released: Ledger) -> 
 def test_an_instance_from_its_plan_to_its_end(released: Ledger) -> None:
     one, two = released.add_instances(DEV, 1, 2)
     assert (one.id, two.id) == ("guestbook-dev-1-1", "guestbook-dev-1-2")
-    assert one.serial < two.serial and not one.made and one.started_at is None and one.role == ONLY_ROLE
+    assert one.serial < two.serial and not one.made and one.started_at is None and one.role == UNNAMED_ROLE
     assert released.set_made(one.id).made
     assert released.set_started(one.id).started_at
     assert [instance.id for instance in released.instances(DEV)] == [one.id, two.id]

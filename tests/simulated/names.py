@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from instar.model.release import EnvironmentId
+from instar.model.roles import FIRST_DOOR
 from simulated.effects import Effects
 
 
@@ -13,16 +14,16 @@ class SimulatedNames:
         self.effects = effects
         self.names: dict[tuple[EnvironmentId, str], str] = {}
 
-    def name(self, environment: EnvironmentId, port: int | None, role: str = "") -> str:
-        key = (environment, role)
+    def name(self, environment: EnvironmentId, port: int | None, door: str = FIRST_DOOR) -> str:
+        key = (environment, door)
         with self.effects.guard:
             if key not in self.names:
-                with self.effects.step(f"name {environment} {role}".rstrip()):
+                with self.effects.step(f"name {environment} {door}".rstrip()):
                     self.names[key] = f"10.98.0.{len(self.names) + 2}:1"
         return self.names[key]
 
-    def find_name(self, environment: EnvironmentId, role: str = "") -> str | None:
-        return self.names.get((environment, role))
+    def find_name(self, environment: EnvironmentId, door: str = FIRST_DOOR) -> str | None:
+        return self.names.get((environment, door))
 
     def let_go_of_names(self, known: Collection[EnvironmentId]) -> None:
         for key in [key for key in self.names if key[0] not in set(known)]:

@@ -13,6 +13,7 @@ from instar.model.configuration import Configuration
 from instar.model.definition import Health, Service
 from instar.model.digest import Digest
 from instar.model.environment import Settings
+from instar.model.roles import UNNAMED_ROLE
 from instar.model.uses import Used
 
 HEAD = "name: shop\nimage: {base: debian:bookworm}\n"
@@ -102,10 +103,10 @@ def test_words_are_read_as_what_they_were_made_of(runs: str, here: str) -> None:
     usual = Configuration(service=Service(command=(), health=Health(kind="none")))
     of_roles = {"roles": {key: {"instances": 1, "with": "traffic"} for key in found.definition.roles}}
     of_one, of_all = (
-        configuration_words(usual, None, "local")["service"],
+        configuration_words(usual, UNNAMED_ROLE, "local")["service"],
         {**settings_words(Settings(), first), **of_roles},
     )
-    runs_as = {"service": besides(own.get("service", {}), of_one)} if first is None else {
+    runs_as = {"service": besides(own.get("service", {}), of_one)} if first == UNNAMED_ROLE else {
         "roles": {name: besides(one, of_one) for name, one in own["roles"].items()}
     }  # fmt: skip
     again = loaded(
@@ -209,7 +210,7 @@ def test_what_a_release_has_of_a_provider_s_section_is_not_said_again_of_the_set
         "kubernetes",
     )
     own = (Settings(provider="kubernetes", provider_settings=one) for one in (before, after))
-    found = (*released, *settings_changes(*own, None, released=released))
+    found = (*released, *settings_changes(*own, UNNAMED_ROLE, released=released))
     assert [(one.kind, one.what) for one in found] == [
         ("release", "kubernetes.pull_secret"),
         ("settings", "kubernetes.evidence"),

@@ -12,6 +12,7 @@ from instar.definition.layers import OVERRIDABLE
 from instar.errors import DefinitionError
 from instar.model.configuration import Configuration
 from instar.model.definition import Definition, Service
+from instar.model.roles import UNNAMED_ROLE
 
 TOP = """\
 name: shop
@@ -40,7 +41,7 @@ def problems_in(rest: str, top: str = TOP) -> list[str]:
 
 
 def service_in(definition: Definition, environment: str) -> Service:
-    return definition.services_in(environment)[None]
+    return definition.services_in(environment)[UNNAMED_ROLE]
 
 
 def test_the_environment_holds_over_defaults_and_these_over_the_service() -> None:

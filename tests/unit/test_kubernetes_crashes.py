@@ -20,7 +20,7 @@ import pytest
 from kubernetes_values import ENV, SERVICE, SETTINGS, WITHOUT_GATEWAY, World
 
 from cluster_stub import ClusterStub
-from instar.model.configuration import ONLY_ROLE, Configuration
+from instar.model.configuration import Configuration
 from instar.model.definition import Stop
 from instar.model.doors import Door
 from instar.model.environment import RolloutRules, RolloutStep, Settings
@@ -123,7 +123,7 @@ class Trial:
         assert (state.active, state.rollout) == (newest, None), when
         known = sorted(one.id for one in ledger.instances(ENV))
         active = {one.role: {one.id: 100} for one in ledger.instances(ENV) if one.release == newest}
-        first, api = active.pop(self.configuration.role or ONLY_ROLE), active.pop("api", None)
+        first, api = active.pop(self.configuration.first_role), active.pop("api", None)
         assert not active, when
         for where, each in self.weights().items():
             assert each == (api if where.endswith("api") else first), f"{when}: {where}"

@@ -33,7 +33,7 @@ def test_an_address_stays_and_its_ports_only_join(names: Names) -> None:
 
 
 def test_another_role_has_an_address_of_its_own_at_the_same_port(names: Names) -> None:
-    web, api = internal.ensure(names, DB, NETWORK, [80]), internal.ensure(names, DB, NETWORK, [80], role="api")
+    web, api = internal.ensure(names, DB, NETWORK, [80]), internal.ensure(names, DB, NETWORK, [80], door="api")
     assert web.address != api.address
     assert internal_record.find(names, DB) == web and internal_record.find(names, DB, "api") == api
     assert internal_record.doors_of(names, DB) == (f"{web.address}:80", f"{api.address}:80")

@@ -13,6 +13,7 @@ from instar.errors import DefinitionError, InstarError
 from instar.model.doors import Door
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
+from instar.model.roles import UNNAMED_ROLE
 from instar.operations import deploy, documents, plan, unfit, validate
 from instar.providers.kubernetes.package import KUBERNETES
 from instar.providers.traits import Traits
@@ -396,7 +397,7 @@ def test_what_a_ledger_knows_is_held_against_it_but_by_validate(workspace: Machi
 def test_how_a_promoted_release_runs_is_told_at_its_environment(workspace: MachineWorkspace, tmp_path: Path) -> None:
     (file := tmp_path / "instar.yaml").write_text(CLUSTER.format(**USUAL))
     loaded = load(file)
-    environment, service = loaded.definition.environments["prod"], loaded.definition.services[None]
+    environment, service = loaded.definition.environments["prod"], loaded.definition.services[UNNAMED_ROLE]
     unfit.require_fit(workspace, loaded, environment, {"": service})
     tcp = dataclasses.replace(service, protocol="tcp")
     with pytest.raises(DefinitionError, match=r":8:3: environments.prod: of the release that is promoted, a "):

@@ -80,7 +80,7 @@ def releases_back(context: click.Context, _: click.Parameter, typed: str) -> lis
 
 def roles(context: click.Context, _: click.Parameter, typed: str) -> list[CompletionItem]:
     """Offer the roles of the active release, where there are several."""
-    found = [role for release in _active(context) if release.configuration.role for role in release.services]
+    found = [role for release in _active(context) if release.role for role in release.services]
     return _beginning(dict.fromkeys(found, ""), typed)
 
 

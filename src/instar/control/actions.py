@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from instar.control.analysis import Verdict
 from instar.frozen import dataclass
-from instar.model.configuration import ONLY_ROLE
 from instar.model.occurrence import Missed, Occurrence
+from instar.model.roles import UNNAMED_ROLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class Plan:
     release: int
     members: tuple[int, ...]
     replacing: str | None = None
-    role: str = ONLY_ROLE
+    role: str = UNNAMED_ROLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class BeginTask:
 
     release: int
     task: str
-    role: str = ONLY_ROLE
+    role: str = UNNAMED_ROLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class BeginScheduled:
 
     release: int
     occurrence: Occurrence
-    role: str = ONLY_ROLE
+    role: str = UNNAMED_ROLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from instar.model.environment import Settings
 from instar.model.happenings import NetworkRestored
 from instar.model.image import Image
 from instar.model.release import BY_ITSELF, Command, Instance, Release, Rollout
+from instar.model.roles import UNNAMED_ROLE
 from instar.model.rollout_happenings import SmokePassed, StepJudged, WatchFailed
 from instar.providers.base import NetworkPlan, Provider
 from instar.providers.facets import require
@@ -323,7 +324,7 @@ def _different(before: Settings, snapshot: Snapshot) -> tuple[str, ...]:
     """Return what of the settings was other, as a definition calls it."""
     from instar.definition.changes import settings_changes
 
-    first = None if snapshot.source is None else snapshot.source.configuration.role
+    first = UNNAMED_ROLE if snapshot.source is None else snapshot.source.role
     changes = settings_changes(snapshot.environment.settings, before, first)
     return tuple(dict.fromkeys(one.what.partition(".")[0] for one in changes))
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from instar.control import actions as do
-from instar.model.configuration import ONLY_ROLE
 from instar.model.occurrence import Missed
+from instar.model.roles import UNNAMED_ROLE
 
 _Words = Callable[..., str]
 
@@ -49,7 +49,7 @@ def _times(missed: Missed) -> str:
 
 
 def _release(number: int, role: str) -> str:
-    return f"release {number}" if role == ONLY_ROLE else f"role '{role}' of release {number}"
+    return f"release {number}" if role == UNNAMED_ROLE else f"role '{role}' of release {number}"
 
 
 def _all(names: Iterable[str]) -> str:

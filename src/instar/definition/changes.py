@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
-from instar.definition.door_forms import SERVICE
 from instar.definition.schema import DEFINITION
 from instar.definition.section import Section
 from instar.definition.shapes import MapOf
-from instar.definition.taken_apart import FIRST
 from instar.model.configuration import Configuration
 from instar.model.environment import Settings
 from instar.model.plan import PlannedChange
+from instar.model.roles import FIRST_DOOR, SERVICE, written
 
 _NOT_SHOWN: Final = "(a secret)"
 
@@ -22,14 +21,14 @@ def configuration_changes(
 ) -> tuple[PlannedChange, ...]:
     """Return what is other in what instances start from. Without ``values`` no secret is compared, only which there
     are."""
-    first = after.role
+    first = after.first_role
     old, new = (configuration_words(one, first, provider, values=values) for one in (before, after))
-    said = (PlannedChange(kind="release", what="roles", before=before.role or SERVICE, after=first or SERVICE),)
-    return (*(said if before.role != first else ()), *_differences("release", old, new))
+    said = (PlannedChange(kind="release", what="roles", before=written(before.first_role), after=written(first)),)
+    return (*(said if before.first_role != first else ()), *_differences("release", old, new))
 
 
 def settings_changes(
-    before: Settings | None, after: Settings, first: str | None, *, released: Sequence[PlannedChange] = ()
+    before: Settings | None, after: Settings, first: str, *, released: Sequence[PlannedChange] = ()
 ) -> tuple[PlannedChange, ...]:
     """Return what is other in an environment's settings, all that leads to it where there were none before. ``first``:
     the role that its first door leads to; ``released``: what is other in what instances start from, of which nothing is
@@ -54,18 +53,18 @@ def text_of(value: object) -> str:
 
 
 def configuration_words(
-    configuration: Configuration, first: str | None, provider: str, *, values: bool = True
+    configuration: Configuration, first: str, provider: str, *, values: bool = True
 ) -> dict[str, Any]:
-    """Return it as a definition has it, all defaults in it. ``first``: what its first role is called, None: service."""
+    """Return it as a definition has it, all defaults in it. ``first``: what its first role is called."""
     role, schedule = _section("roles"), _environment().keys["schedule"].shape
     roles = {name: role.written(one) for name, one in configuration.roles.items()}
-    own = _section("service") if first is None else role
-    written = own.written(configuration.service)
+    own = role if first else _section(SERVICE)
+    said = own.written(configuration.service)
     secrets = {
         name: f"(a secret, {one.short})" if values else _NOT_SHOWN for name, one in configuration.secrets.items()
     }
     return {
-        **({SERVICE: written, "roles": roles} if first is None else {"roles": {first: written, **roles}}),
+        **({"roles": {first: said, **roles}} if first else {SERVICE: said, "roles": roles}),
         "config": dict(configuration.config),
         "secrets": secrets,
         **{f"secrets.{name}.variable": True for name in configuration.secret_variables},
@@ -75,14 +74,14 @@ def configuration_words(
     }
 
 
-def settings_words(settings: Settings, first: str | None, *, by_door: bool = True) -> dict[str, Any]:
+def settings_words(settings: Settings, first: str, *, by_door: bool = True) -> dict[str, Any]:
     """Return them as a definition has them, all defaults in them; ``by_door``: of a service too, which may have but
     one."""
     found = _environment().written(settings)
     doors = {
-        f"{first or SERVICE}{key}" if key[:1] in (FIRST, ".") else key: one for key, one in found["listen"].items()
+        f"{written(first)}{key}" if key[:1] in (FIRST_DOOR, ".") else key: one for key, one in found["listen"].items()
     }
-    listen = doors if by_door or first is not None else doors[SERVICE]
+    listen = doors if by_door or first else doors[SERVICE]
     return {**found, "listen": listen, settings.provider: _provided(settings.provider, settings.provider_settings)}
 
 

@@ -8,8 +8,8 @@ from instar.definition.forms import NAME, Misfit, fits
 from instar.definition.problems import Problems, nearest
 from instar.definition.shapes import OneOrMore, Shape, Text
 from instar.definition.source import Mapping, Node
+from instar.model.roles import SERVICE
 
-SERVICE: Final = "service"  # what stands for the role where there are none
 DOOR: Final = rf"{NAME}(?:\.{NAME})?"
 KEPT: Final = rf"\.{NAME}|{DOOR}"
 

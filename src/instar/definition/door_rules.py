@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from instar.definition.address_forms import HEADER, INTERNAL
-from instar.definition.door_forms import SERVICE
 from instar.definition.problems import Mark, Problems, listed, nearest
 from instar.definition.section import Reading, blame, readings
 from instar.definition.shapes import FAILED
 from instar.definition.source import Listing, Node
 from instar.definition.source import Mapping as MapNode
+from instar.model.roles import SERVICE
 
 ALONE: Final = ""  # of what is written without a door
 

@@ -16,6 +16,7 @@ from instar.definition.source import SIZE_LIMIT_BYTES, Listing, Mapping, Node, S
 from instar.errors import DefinitionError, DefinitionUnreadable
 from instar.frozen import dataclass
 from instar.model.definition import Definition
+from instar.model.roles import UNNAMED_ROLE
 
 if TYPE_CHECKING:
     from instar.definition.env_file import Entry
@@ -158,12 +159,12 @@ def _built(reading: Reading, layers: Layers | None) -> Definition:
     """Return the definition, with how instances run in environments that say something of it."""
     definition: Definition = reading.build()
     environments = {name: one.own for name, one in reading.get("environments").items() if one.own is not None}
-    own: dict[str, dict[str | None, Service]] = {}
+    own: dict[str, dict[str, Service]] = {}
     for name, one in environments.items():
         if "roles" in one.values:
             own[name] = {role: said.build().service for role, said in one.get("roles").items()}
         else:
-            own[name] = {None: one.get("service").build()}
+            own[name] = {UNNAMED_ROLE: one.get("service").build()}
     return replace(definition, own_services=own, config_files=tuple(layers.files) if layers else ())
 
 

@@ -12,7 +12,6 @@ from typing import Any, Final, Literal
 
 from instar.definition import (
     address_forms,
-    door_forms,
     image_rules,
     origin_rules,
     rollout_rules,
@@ -33,6 +32,7 @@ from instar.model.doors import Door, Port
 from instar.model.overrides import Overrides
 from instar.model.projects import MavenProject, NpmPackages, PythonProjects
 from instar.model.requests import Compression, Rate, Requests
+from instar.model.roles import SERVICE
 from instar.model.scaling import Scaling
 from instar.model.slim import Slim
 
@@ -99,12 +99,12 @@ def _definition(
         for name, fields in (environments or {}).items()
     }
     made = model.Definition(environments=named, roles=known, **values)
-    return made if made.first_role is None else dataclasses.replace(made, service=known[made.first_role].service)
+    return dataclasses.replace(made, service=made.services[made.first_role])
 
 
 def _first(roles: dict[str, model.Role]) -> str:
     """Return how the role is called that the first door leads to."""
-    return next((name for name, role in roles.items() if role.port is not None), door_forms.SERVICE)
+    return next((name for name, role in roles.items() if role.port is not None), SERVICE)
 
 
 def _roles(roles: dict[str, model.Role], own: dict[str, dict[str, Any]]) -> dict[str, environment.RoleSettings]:

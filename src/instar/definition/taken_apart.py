@@ -15,8 +15,7 @@ from instar.model.digest import Digest
 from instar.model.doors import Door
 from instar.model.environment import RoleSettings, RolloutRules, Settings
 from instar.model.host_names import HostNames
-
-FIRST = ""  # the door of the first port, in what :func:`settings` gives for ``listen``
+from instar.model.roles import FIRST_DOOR
 
 
 def health(value: Health) -> Mapping[str, Any]:
@@ -46,10 +45,10 @@ def instances(value: RoleSettings | Settings) -> Mapping[str, Any]:
 
 
 def settings(value: Settings) -> Mapping[str, Any]:
-    """``listen`` is by door as it is kept: the first one's is FIRST."""
+    """``listen`` is by the key of its door."""
     tls = value.tls if value.tls.kind == "files" else value.tls.kind
-    doors = {FIRST: Door(listen=value.listen, sites=value.first_sites, internal=value.internal), **value.doors}
-    listen = {key: tuple(_listen(door, value.names, first=key == FIRST)) for key, door in doors.items()}
+    doors = {FIRST_DOOR: Door(listen=value.listen, sites=value.first_sites, internal=value.internal), **value.doors}
+    listen = {key: tuple(_listen(door, value.names, first=key == FIRST_DOOR)) for key, door in doors.items()}
     return {**instances(value), "tls": tls, "listen": listen}
 
 

@@ -25,7 +25,6 @@ from instar.ledger.rows import (
 )
 from instar.ledger.session import Row, Session
 from instar.model.codec import to_json
-from instar.model.configuration import ONLY_ROLE
 from instar.model.digest import Digest
 from instar.model.instance_happenings import (
     InstanceCreated,
@@ -38,6 +37,7 @@ from instar.model.instance_happenings import (
     OfInstance,
 )
 from instar.model.release import BY_ITSELF, Command, Ending, EnvironmentId, Instance, Taint, TaintKind
+from instar.model.roles import UNNAMED_ROLE
 
 _SELECT = f"SELECT {INSTANCE}"
 _SELECT_PLACED = f"{_SELECT}, e.service || '/' || e.environment AS place"
@@ -118,7 +118,7 @@ class Instances:
         release: int,
         count: int,
         *,
-        role: str = ONLY_ROLE,
+        role: str = UNNAMED_ROLE,
         task: str | None = None,
         replacing: str | None = None,
         members: Sequence[int] = (),
@@ -301,7 +301,7 @@ class Instances:
         rows = self._session.rows(_ENDINGS, environment=present["id"], release=release, since=time_text(since))
         return tuple(ending_value(row) for row in rows)
 
-    def owed(self, environment: EnvironmentId, release: int, role: str = ONLY_ROLE) -> int:
+    def owed(self, environment: EnvironmentId, release: int, role: str = UNNAMED_ROLE) -> int:
         """Return how many instances of a role of a release ended, or were given up, and have no successor yet."""
         values = {"environment": self._environments.row_id(environment), "release": release, "role": role}
         row = self._session.row(_OWED, **values)

@@ -15,9 +15,9 @@ from typing import Any, Final
 from instar.ledger.session import Engine, Row
 from instar.ledger.tables import Tables, maintenance_columns, read_tables, stage_columns, text_digest
 from instar.model.codec import canonical, from_json, parse
-from instar.model.configuration import ONLY_ROLE
 from instar.model.events import read
 from instar.model.release import Maintenance, Stage
+from instar.model.roles import UNNAMED_ROLE
 from instar.model.rollout_happenings import StageChanged
 from instar.model.stages import stage_after
 
@@ -198,7 +198,7 @@ def _launch(tables: Tables, event: Row, detail: Mapping[str, Any]) -> None:
             "tainted_members": None,
             "made": 0,
             "release": event["release"],
-            "role": detail.get("role", ONLY_ROLE),
+            "role": detail.get("role", UNNAMED_ROLE),
             "created_at": event["at"],
             "task": detail.get("task"),
             "replacing": detail.get("replacing"),

@@ -11,11 +11,11 @@ from instar.ledger.rows import task_value, time_text, time_value
 from instar.ledger.session import Session
 from instar.ledger.tasks import Tasks
 from instar.model.codec import parse, to_json
-from instar.model.configuration import ONLY_ROLE
 from instar.model.events import read
 from instar.model.happenings import OccurrencesMissed
 from instar.model.occurrence import SCHEDULED, Missed, Occurrence
 from instar.model.release import Command, EnvironmentId, EnvironmentState, Instance, TaskRun
+from instar.model.roles import UNNAMED_ROLE
 
 _BY_NAME = "SELECT * FROM tasks WHERE environment = :environment AND name = :name"
 _LAST = """
@@ -101,7 +101,7 @@ class Schedules:
         occurrence: Occurrence,
         command: Command,
         *,
-        role: str = ONLY_ROLE,
+        role: str = UNNAMED_ROLE,
     ) -> Instance | None:
         """Write that what is due begins, and the instance that runs it. None, and nothing is written, where it was
         begun before, of whichever release."""

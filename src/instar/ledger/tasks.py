@@ -12,8 +12,8 @@ from instar.ledger.instances import Instances
 from instar.ledger.releases import Releases
 from instar.ledger.rows import task_value
 from instar.ledger.session import Session
-from instar.model.configuration import ONLY_ROLE
 from instar.model.release import RUN, Command, EnvironmentId, Instance, TaskRun
+from instar.model.roles import UNNAMED_ROLE
 from instar.model.rollout_happenings import TaskEnded
 
 _OF = "SELECT * FROM tasks WHERE environment = :environment AND release = :release ORDER BY began_at, name"
@@ -70,7 +70,7 @@ class Tasks:
         return tuple(task_value(found) for found in self._session.rows(_PRESENT, environment=row["id"]))
 
     def begin_run(
-        self, environment_id: EnvironmentId, release: int, command: Command, *, role: str = ONLY_ROLE
+        self, environment_id: EnvironmentId, release: int, command: Command, *, role: str = UNNAMED_ROLE
     ) -> Instance:
         """Write that somebody's ``command`` begins as a task of its own, and the instance that runs it."""
         with self._events.transaction():
@@ -85,7 +85,7 @@ class Tasks:
         release: int,
         name: str,
         *,
-        role: str = ONLY_ROLE,
+        role: str = UNNAMED_ROLE,
         command: Command | None = None,
     ) -> Instance:
         """Write that task ``name`` of a role begins, and the instance that runs it: ``command``, where it is none of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field, fields, replace
-from typing import Any, Final
+from typing import Any
 
 from instar.frozen import dataclass
 from instar.model.codec import ADDED, canonical
@@ -12,17 +12,17 @@ from instar.model.definition import Definition, Service
 from instar.model.digest import Digest
 from instar.model.environment import ScheduledTask
 from instar.model.overrides import Overrides
+from instar.model.roles import UNNAMED_ROLE
 from instar.model.uses import Used
-
-ONLY_ROLE: Final = ""  # of a release whose definition names none
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Configuration:
     """All that an instance starts from besides its image. Its canonical JSON is kept; its digest names it.
 
-    ``service`` is how instances run, of several roles those of the first, whose name is ``role``: the one behind the
-    first door, if requests go to any. ``roles`` are the others; one that has a port has a door of its own.
+    ``service`` is how instances run, of several roles those of the first, whose name is ``role`` (None:
+    UNNAMED_ROLE): the one behind the first door, if requests go to any. ``roles`` are the others; one that has a port
+    has a door of its own.
     ``provider_settings``: what of the environment's settings its provider makes instances from, as JSON has it.
     ``secret_variables``: which of the secrets are environment variables as well. ``uses``: which other environments
     instances find by name. ``schedule``: commands by the clock.
@@ -53,13 +53,13 @@ class Configuration:
     ) -> Configuration:
         """Return how instances of ``definition`` are started in ``environment``, with what else they are given."""
         first, services = definition.first_role, definition.services_in(environment)
-        others = {name: service for name, service in services.items() if name is not None and name != first}
+        others = {name: service for name, service in services.items() if name != first}
         return cls(
             service=services[first],
             config=config,
             secrets=secrets,
             provider_settings=provider_settings,
-            role=first,
+            role=first or None,
             roles=others,
             secret_variables=secret_variables,
             uses=uses,
@@ -95,13 +95,13 @@ class Configuration:
             return self
         said = definition.services_in(environment)
 
-        def overridden(role: str | None, service: Service) -> Service:
+        def overridden(role: str, service: Service) -> Service:
             own = said.get(role)
             values = {} if own is None else {one.name: getattr(own, one.name) for one in fields(Overrides)}
             return replace(service, **values)
 
         others = {role: overridden(role, service) for role, service in self.roles.items()}
-        return replace(self, service=overridden(self.role, self.service), roles=others)
+        return replace(self, service=overridden(self.first_role, self.service), roles=others)
 
     @property
     def variables(self) -> Mapping[str, str]:
@@ -110,9 +110,14 @@ class Configuration:
         return {name: value for one in self.uses for name, value in one.variables.items()} | dict(self.config)
 
     @property
+    def first_role(self) -> str:
+        """The name of the first role; UNNAMED_ROLE where there are none."""
+        return self.role or UNNAMED_ROLE
+
+    @property
     def services(self) -> Mapping[str, Service]:
         """How instances run, by role: the first, then the others by name."""
-        return {self.role or ONLY_ROLE: self.service, **dict(sorted(self.roles.items()))}
+        return {self.first_role: self.service, **dict(sorted(self.roles.items()))}
 
     @property
     def digest(self) -> Digest:

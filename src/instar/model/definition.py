@@ -16,6 +16,7 @@ from instar.model.declaration import key
 from instar.model.doors import Port
 from instar.model.environment import Check, Environment, When
 from instar.model.image_spec import BuildStage, ImageSpec
+from instar.model.roles import UNNAMED_ROLE
 
 # A key reads as a paragraph: its type, its default, its words.
 # fmt: off
@@ -252,23 +253,23 @@ class Definition:
         "`null` takes away.", "defaults of environments", default=None, default_about="none")
     environments: Mapping[str, Environment] = field(metadata=key("Where releases run, by name.", default={},
         names="name", expected="a section with one section for each environment, such as 'dev'"))
-    own_services: Mapping[str, Mapping[str | None, Service]] = field(default_factory=dict)  # of `services_in`
+    own_services: Mapping[str, Mapping[str, Service]] = field(default_factory=dict)  # of `services_in`
     config_files: tuple[str, ...] = ()  # the author's, which configuration comes from
 
     @property
-    def first_role(self) -> str | None:
-        """The role that requests go to, or where none has a port, the one that is written first; None: there are no
-        roles."""
+    def first_role(self) -> str:
+        """The role that requests go to, or where none has a port, the one that is written first; UNNAMED_ROLE where
+        there are none."""
         routed = (name for name, role in self.roles.items() if role.port is not None)
-        return next(routed, next(iter(self.roles), None))
+        return next(routed, next(iter(self.roles), UNNAMED_ROLE))
 
     @property
-    def services(self) -> Mapping[str | None, Service]:
-        """How instances run, by role; by None where there are no roles."""
-        return {name: role.service for name, role in self.roles.items()} or {None: self.service}
+    def services(self) -> Mapping[str, Service]:
+        """How instances run, by role; by UNNAMED_ROLE where there are none."""
+        return {name: role.service for name, role in self.roles.items()} or {UNNAMED_ROLE: self.service}
 
-    def services_in(self, environment: str) -> Mapping[str | None, Service]:
-        """How instances run in an environment, by role; by None where there are no roles."""
+    def services_in(self, environment: str) -> Mapping[str, Service]:
+        """How instances run in an environment, by role; by UNNAMED_ROLE where there are none."""
         return self.own_services.get(environment, self.services)
 
     @property

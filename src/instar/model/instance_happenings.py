@@ -10,6 +10,7 @@ from instar.frozen import dataclass
 from instar.model.codec import ADDED
 from instar.model.happenings import Happening
 from instar.model.release import Command, EndReason, TaintKind, shown_instance
+from instar.model.roles import UNNAMED_ROLE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +89,7 @@ class OfEnding(OfInstance):
     why: str
     exit_status: int | None = field(default=None, metadata=ADDED)
     signal: str | None = field(default=None, metadata=ADDED)
-    role: str = field(default="", metadata=ADDED)
+    role: str = field(default=UNNAMED_ROLE, metadata=ADDED)
 
     @property
     def shown(self) -> str:

@@ -9,11 +9,12 @@ from typing import Any, Final, Literal
 
 from instar.frozen import dataclass
 from instar.model.codec import ADDED
-from instar.model.configuration import ONLY_ROLE, Configuration
+from instar.model.configuration import Configuration
 from instar.model.definition import Data, Service
 from instar.model.digest import Digest
 from instar.model.environment import Settings
 from instar.model.origin import Origin
+from instar.model.roles import UNNAMED_ROLE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +51,7 @@ class Release:
     @property
     def role(self) -> str:
         """The name of its first role."""
-        return self.configuration.role or ONLY_ROLE
+        return self.configuration.first_role
 
     @property
     def services(self) -> Mapping[str, Service]:
@@ -122,7 +123,7 @@ class Ending:
     why: str
     exit_status: int | None = None
     signal: str | None = None
-    role: str = field(default=ONLY_ROLE, metadata=ADDED)
+    role: str = field(default=UNNAMED_ROLE, metadata=ADDED)
 
     def __str__(self) -> str:
         return f"ended by Instar: {self.why}" if self.reason in ("unwell", "instar") else self.why
@@ -170,7 +171,7 @@ class Instance:
     taint: Taint | None = None
     ending: Ending | None = None  # written before anything of it is removed
     members: int = 1
-    role: str = ONLY_ROLE
+    role: str = UNNAMED_ROLE
     tainted_members: tuple[MemberTaint, ...] = ()  # in the order in which they were tainted
     command: Command | None = None
 

@@ -13,6 +13,7 @@ from instar.model.digest import Digest
 from instar.model.drift import Finding
 from instar.model.origin import Origin
 from instar.model.release import EnvironmentId, TaintKind
+from instar.model.roles import UNNAMED_ROLE
 
 LayerGuarantee = Literal["verity", "immutable", "hashed"]
 """verity: the kernel checks every block as it reads it; immutable: the file system refuses every write to them
@@ -68,7 +69,7 @@ class InstanceStatus:
     members: int = field(default=1, metadata=ADDED)
     ready: int | None = field(default=None, metadata=ADDED)
     tainted_members: tuple[MemberStatus, ...] = field(default=(), metadata=ADDED)
-    role: str = field(default="", metadata=ADDED)
+    role: str = field(default=UNNAMED_ROLE, metadata=ADDED)
     member_names: tuple[str, ...] = field(default=(), metadata=ADDED)
 
 

@@ -297,7 +297,8 @@ def _require_and_tell(
     _tell(workspace, state, settings, (*warnings, *shut, *circles, *lost))
     if state is not None:
         roles = planned_roles(active.configuration, configuration, state.settings, settings) if active else ()
-        _tell_settings(workspace, without_roles(settings_changes(state.settings, settings, configuration.role), roles))
+        changes = settings_changes(state.settings, settings, configuration.first_role)
+        _tell_settings(workspace, without_roles(changes, roles))
     for text in kept:
         workspace.report(Progress(stage="snapshot", text=text))
     if release is None and active is not None:

@@ -79,7 +79,7 @@ def refuse_other_first(environment: EnvironmentId, before: Configuration | None,
     if before is None:
         return
     for one, other in ((before, wanted), (wanted, before)):
-        moved = other.roles.get(one.role or "")
+        moved = other.roles.get(one.first_role)
         if moved is not None and moved.port is not None:
             raise Refused(
                 f"cannot run that in '{environment}': the first role with a port is '{before.role}' now, and would be"
@@ -92,7 +92,7 @@ def refuse_first_not_defined(environment: EnvironmentId, defined: Configuration,
     """Raise Refused where what is promoted has another first role than is ``defined``, while either has both: the first
     door is said for the one, and requests for it would get to the other."""
     for one, other in ((defined, wanted), (wanted, defined)):
-        moved = other.roles.get(one.role or "")
+        moved = other.roles.get(one.first_role)
         if moved is not None and moved.port is not None:
             raise Refused(
                 f"cannot run that in '{environment}': its first role is '{wanted.role}', and the definition has another"

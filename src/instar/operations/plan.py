@@ -144,7 +144,7 @@ def _compared(
     release = bool(released)
     changes = released + (_not_as_wanted(workspace, state) if state is not None and not release else [])
     before = state.settings if state else None
-    changes += settings_changes(before, settings, configuration.role, released=released)
+    changes += settings_changes(before, settings, configuration.first_role, released=released)
     certificate = planned_change(workspace, environment_id, read_files(loaded, environment))
     changes += [certificate] if certificate is not None else []
     return DeployPlan(

@@ -17,6 +17,7 @@ from instar.model.environment import Settings
 from instar.model.host_names import HostNames
 from instar.model.machine import EdgeSettings, MachineSettings
 from instar.model.release import EnvironmentState, MemberTaint, Release
+from instar.model.roles import FIRST_DOOR, written
 from instar.model.status import (
     EnvironmentStatus,
     InstanceStatus,
@@ -73,8 +74,8 @@ def status(workspace: Workspace, environment: EnvironmentState, *, named: bool =
     percents = _percents({number: sum(group.weight for group in snapshot.of(one)) for number, one in releases.items()})
     configuration = snapshot.active.configuration if snapshot.active is not None else None
     names, edge = environment.settings.names.only(environment.names.held), _edge(workspace)
-    internal = ([""] if environment.settings.internal else []) + list(environment.settings.internal_roles)
-    inside = {role: host_inside(workspace, environment, role or None) for role in internal}
+    internal = ([FIRST_DOOR] if environment.settings.internal else []) + list(environment.settings.internal_roles)
+    inside = {door: host_inside(workspace, environment, door or None) for door in internal}
     taken, taken_unknown = _taken(workspace, provider, environment)
     return EnvironmentStatus(
         environment=environment.id,
@@ -139,9 +140,11 @@ def doors_reached(
     inside: Mapping[str, str],
 ) -> Mapping[str, tuple[str, ...]]:
     """Return where each door is reached, as the author names it, the first one's first; none of what has no port, as a
-    release from before there was a role has not. ``inside``: the names of what is internal, by role, "" the first."""
-    first, shut = configuration.role or "service", {key for key, *_ in without_ports(settings, configuration)}
-    own = Door(listen=(*settings.listen, *([inside[""]] if "" in inside else [])), sites=settings.first_sites)
+    release from before there was a role has not. ``inside``: the names of what is internal, by door."""
+    first, shut = written(configuration.first_role), {key for key, *_ in without_ports(settings, configuration)}
+    own = Door(
+        listen=(*settings.listen, *([inside[FIRST_DOOR]] if FIRST_DOOR in inside else [])), sites=settings.first_sites
+    )
     doors = {first: own} | {
         f"{first}{key}" if key.startswith(".") else key: door
         for key, door in sorted(settings.doors.items())

@@ -19,7 +19,6 @@ from instar.definition.source import Listing, Node, Scalar
 from instar.definition.source import Mapping as MapNode
 from instar.entry_points import find_provider
 from instar.errors import Problem
-from instar.model.configuration import ONLY_ROLE
 from instar.model.definition import Service
 from instar.model.environment import Environment, Settings
 from instar.model.release import EnvironmentId
@@ -83,8 +82,7 @@ def _add(problems: Problems, loaded: Loaded, environment: Environment, services:
 def _services(loaded: Loaded, name: str) -> Services:
     """Return how instances run in an environment, by role, the first one first."""
     found, first = loaded.definition.services_in(name), loaded.definition.first_role
-    others = {role: one for role, one in found.items() if role is not None and role != first}
-    return {first or ONLY_ROLE: found[first], **others}
+    return {first: found[first], **found}
 
 
 def mark_of(places: Places, environment: str, keys: Path, word: str | None) -> Mark:

@@ -13,6 +13,7 @@ from instar.definition.base_definition import require_bases
 from instar.definition.parts import parts_of, unneeded_stages
 from instar.errors import DefinitionError, Problem
 from instar.model.definition import Service
+from instar.model.roles import path_of_role
 from instar.operations.certificates import read_files
 from instar.operations.lock import is_locked, whole_lock
 from instar.operations.unfit import problems_of
@@ -52,7 +53,7 @@ def _services(loaded: Loaded) -> Iterator[tuple[str, Service]]:
     """Yield how instances run, with where their command stands; of environments those that run another one."""
     places, definition = loaded.places, loaded.definition
     for role, service in definition.services.items():
-        yield places.place_text(*(("service",) if role is None else ("roles", role)), "command"), service
+        yield places.place_text(*path_of_role(role), "command"), service
     for name, services in definition.own_services.items():
         for role, service in services.items():
             if service.command != definition.services[role].command:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from instar.errors import ProviderError
 from instar.model.definition import Task, Volume
 from instar.model.release import Instance, Release
+from instar.model.roles import path_of_role
 
 _TASK = re.compile(r"(before|after) ([1-9][0-9]*)( of .+)?")
 
@@ -40,7 +41,7 @@ def task_of(instance: Instance, release: Release) -> Task | None:
 
 def key_of_command(instance: Instance) -> str:
     """Say where in the definition an author finds the command that ``instance`` runs ("service.before, task 1")."""
-    of = f"roles.{instance.role}" if instance.role else "service"
+    of = ".".join(path_of_role(instance.role))
     if instance.task is None:
         return f"{of}.command"
     when, number, *_ = instance.task.split(" ")

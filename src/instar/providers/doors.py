@@ -12,6 +12,7 @@ from instar.model.definition import Headers, Health, Service
 from instar.model.doors import Door
 from instar.model.environment import Settings
 from instar.model.release import Release
+from instar.model.roles import FIRST_DOOR, door_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,9 +26,8 @@ class Ports:
 
     @classmethod
     def of(cls, release: Release, role: str) -> Ports | None:
-        """Return what is listened on; None where requests go to no instance of that role. The first role's door is "",
-        and "ROLE" another's, whatever the first is called."""
-        service, door = release.services[role], "" if role == release.role else role
+        """Return what is listened on; None where requests go to no instance of that role."""
+        service, door = release.services[role], door_of(role, release.role)
         if service.port is None:
             return None
         return cls(
@@ -103,7 +103,7 @@ def widest(each: Sequence[Headers]) -> Headers:
 
 def roles_of(settings: Settings) -> tuple[str, ...]:
     """Return the roles that have a door of their own, besides the first."""
-    return tuple(sorted({key.partition(".")[0] for key in settings.doors} - {""}))
+    return tuple(sorted({key.partition(".")[0] for key in settings.doors} - {FIRST_DOOR}))
 
 
 def door_plans(

@@ -9,6 +9,7 @@ from instar.model.drift import Finding
 from instar.model.environment import Check
 from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, Release
+from instar.model.roles import FIRST_DOOR
 from instar.providers.base import Observed, Probe, Subject
 from instar.providers.facets import (
     Ends,
@@ -34,14 +35,14 @@ class Runtime(Networks, Volumes, Layers, Shells, Runs, Ends, Measures, Protocol)
         """Return the address of an instance: the same for as long as anything of it is left. None of one that has none
         yet, or where it is lost."""
 
-    def name(self, environment: EnvironmentId, port: int | None, role: str = "") -> str:
+    def name(self, environment: EnvironmentId, port: int | None, door: str = FIRST_DOOR) -> str:
         """Have instances find ``environment`` at an address of its own, at ``port`` too, where the router that they are
         led to is to listen; return where that is ("10.210.0.9:1"): the same for as long as the environment is there.
-        ``role``: another one than its first, which has an address of its own."""
+        ``door``: that of another role than its first, which has an address of its own."""
 
-    def find_name(self, environment: EnvironmentId, role: str = "") -> str | None:
-        """Return where the router listens for instances that find ``environment``, or a ``role`` of it, by name; None
-        before that is said."""
+    def find_name(self, environment: EnvironmentId, door: str = FIRST_DOOR) -> str | None:
+        """Return where the router listens for instances that find ``environment``, or by a ``door`` another role of
+        it, by name; None before that is said."""
 
     def let_go_of_names(self, known: Collection[EnvironmentId]) -> None:
         """Have others get the addresses of environments that are none of ``known``, unless instances know them."""

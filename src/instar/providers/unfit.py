@@ -35,11 +35,6 @@ def path_of(environment: EnvironmentId) -> Path:
     return ("environments", environment.name)
 
 
-def path_of_service(role: str) -> Path:
-    """Return where a definition says how instances of a role run, "" where it has none."""
-    return ("roles", role) if role else ("service",)
-
-
 def lacking(
     traits: Traits, environment: EnvironmentId, settings: Settings, uses: Sequence[str] = ()
 ) -> Iterator[Unfit]:

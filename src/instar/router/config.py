@@ -17,6 +17,7 @@ from typing import Final
 from instar.errors import RouterError
 from instar.model.codec import canonical, from_json, parse
 from instar.model.requests import Requests
+from instar.model.roles import FIRST_DOOR
 from instar.router import (
     access_log,
     address,
@@ -34,7 +35,7 @@ from instar.router import (
 )
 from instar.router.address import Address
 from instar.router.plan import FileDoor, RouterFilePlan, require
-from instar.router.slots import BACKEND, FALL, FIRST, FREE, HEAVIEST, RISE, Server, Slots, backend, letter, seen_from
+from instar.router.slots import BACKEND, FALL, FREE, HEAVIEST, RISE, Server, Slots, backend, letter, seen_from
 
 SOCKET: Final = "INSTAR_SOCKET"  # the holder's environment names HAProxy's socket and the listening descriptors
 LISTEN: Final = "INSTAR_LISTEN_"
@@ -149,7 +150,7 @@ def _held(match: re.Match[str]) -> Server | None:
         name=match["name"],
         address=found,
         weight=int(match["share"] or match["weight"]),
-        door=match["door"] or FIRST,
+        door=match["door"] or FIRST_DOOR,
         ports={key: int(port) for key, port in ports.items()},
     )
 
@@ -238,7 +239,9 @@ def _door(plan: RouterFilePlan, door: FileDoor, bound: Mapping[Address, str], sl
     yield from (_server_of_door(index, server) for index, server in enumerate(seen_from(key, slots)))
 
 
-def _frontends(plan: RouterFilePlan, bound: Mapping[Address, str], key: str = FIRST, *, maintained: bool = True) -> str:
+def _frontends(
+    plan: RouterFilePlan, bound: Mapping[Address, str], key: str = FIRST_DOOR, *, maintained: bool = True
+) -> str:
     """``bound``: the variables of the addresses."""
     asked = plan.requests if plan.http else Requests()
     limits = [*rates.rules(asked.rate), *bodies.rules(plan.form, asked, grpc=plan.protocol == "h2")]
@@ -265,13 +268,13 @@ def _binds(addresses: Iterable[Address], bound: Mapping[Address, str]) -> list[s
 
 def _by_name(plan: RouterFilePlan, chosen: Sequence[str], *, maintained: bool) -> Sequence[str]:
     """Return where the requests go that come by name. ``chosen``: where, if all do as those of the first door."""
-    sites = dict.fromkeys(plan.sites, backend(FIRST))
+    sites = dict.fromkeys(plan.sites, backend(FIRST_DOOR))
     sites |= {site: backend(door.key) for door in plan.doors for site in door.sites}
-    marks = selection.marks(sites, backend(FIRST))
+    marks = selection.marks(sites, backend(FIRST_DOOR))
     if not plan.alike or not marks:
-        return (*chosen[:-1], *selection.rules(sites, backend(FIRST)), chosen[-1])
+        return (*chosen[:-1], *selection.rules(sites, backend(FIRST_DOOR)), chosen[-1])
     others = {door.key: plan.of_door(door) for door in plan.doors if door.sites}
-    return (*marks, *_selection({FIRST: plan, **others}, FIRST, maintained=maintained))
+    return (*marks, *_selection({FIRST_DOOR: plan, **others}, FIRST_DOOR, maintained=maintained))
 
 
 def _selection(doors: Mapping[str, RouterFilePlan], default: str, *, maintained: bool) -> list[str]:
@@ -301,10 +304,10 @@ _DOOR: Final = (f'  bind "fd@${{{DOOR}}}" accept-proxy', f"  timeout http-keep-a
 def _shared(plan: RouterFilePlan) -> Iterator[str]:
     """Yield the backends besides those of the doors."""
     alone = not any(plan.previews_by(door) for door in plan.doors)
-    yield from _previewed(plan, FIRST, alone=alone)
+    yield from _previewed(plan, FIRST_DOOR, alone=alone)
     yield from rates.backend(plan.requests.rate)
     yield from maintenance.backend() if plan.maintained else ()
-    yield from _again(plan, FIRST, by_the_edge=True)
+    yield from _again(plan, FIRST_DOOR, by_the_edge=True)
 
 
 def _previewed(plan: RouterFilePlan, key: str, *, alone: bool) -> Sequence[str]:
@@ -323,7 +326,7 @@ def _again(plan: RouterFilePlan, key: str, *, by_the_edge: bool) -> Sequence[str
     return waiting.backend(first, answer_ms, plan.accept_proxy, key)
 
 
-def _backend(plan: RouterFilePlan, key: str = FIRST) -> str:
+def _backend(plan: RouterFilePlan, key: str = FIRST_DOOR) -> str:
     """The backend of a door; the ``server`` lines of its slots follow."""
     lines = [f"backend {backend(key)}", "  balance roundrobin", *([served.TABLE] if served.is_counted(key) else ())]
     if plan.http:
@@ -354,7 +357,7 @@ def _server(index: int, server: Server | None) -> str:
         return f"  server s{index + 1} {FREE} weight 0 disabled"
     checked = _checked(server)
     ports = "".join(f" {key}={port}" for key, port in sorted(checked.ports.items()))
-    if checked.door == FIRST:
+    if checked.door == FIRST_DOOR:
         return f"  server s{index + 1} {checked.address} weight {server.weight} # {checked.name}{ports}"
     own = f"{checked.door}={checked.address} weight {server.weight}"
     return f"  server s{index + 1} {FREE} weight 0 disabled # {checked.name} {own}{ports}"

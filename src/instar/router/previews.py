@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from instar.errors import RouterError
+from instar.model.roles import FIRST_DOOR
 from instar.router.address import Address
-from instar.router.slots import FIRST, Server, Slots, find, held
+from instar.router.slots import Server, Slots, find, held
 
 HEADER: Final = "header"
 MAP: Final = "preview.map"
@@ -46,7 +47,7 @@ def chosen(slots: Slots, names: Mapping[int, Sequence[str]], doors: Sequence[str
 
 
 def _addresses(server: Server, doors: Sequence[str]) -> Iterator[tuple[str, Address]]:
-    for door in (FIRST, *doors):
+    for door in (FIRST_DOOR, *doors):
         address = server.at(door)
         if address is not None:
             yield door, address
@@ -69,7 +70,7 @@ def named(slots: Slots, previews: Previews) -> Mapping[int, tuple[str, ...]]:
 
 def told(slots: Slots, previews: Previews) -> tuple[Mapping[int, str], Mapping[int, tuple[str, ...]]]:
     """Return the servers of the first door, by release, and those of other roles."""
-    first = {server.name for _, server in held(slots) if server.door == FIRST}
+    first = {server.name for _, server in held(slots) if server.door == FIRST_DOOR}
     names = named(slots, previews)
     own = {number: one for number, each in names.items() for one in each if one in first}
     beside = {number: tuple(one for one in each if one not in first) for number, each in names.items()}
@@ -106,7 +107,7 @@ def commands(kind: str, wanted: Previews, shown: str) -> Sequence[str]:
     return (*gone, *moved, *new)
 
 
-def selection(kind: str | None, door: str = FIRST, *, only: Sequence[str] = ()) -> Sequence[str]:
+def selection(kind: str | None, door: str = FIRST_DOOR, *, only: Sequence[str] = ()) -> Sequence[str]:
     """Return what a public frontend needs: without a preview by header, the header means nothing. ``only``: conditions
     of what comes by ``door``."""
     return [" ".join([f"  use_backend {_name(door)} if {{ {_ASKED} -m found }}", *only])] if kind == HEADER else []
@@ -116,7 +117,9 @@ def frontend(variable: str, address: Address, rules: Sequence[str]) -> Sequence[
     return ["frontend preview", f'  bind "fd@${{{variable}}}" # {address}', *rules, f"  default_backend {_BACKEND}"]
 
 
-def backend(kind: str, rules: Sequence[str], words: str, door: str = FIRST, *, alone: bool = True) -> Sequence[str]:
+def backend(
+    kind: str, rules: Sequence[str], words: str, door: str = FIRST_DOOR, *, alone: bool = True
+) -> Sequence[str]:
     """Return the backend, with ``rules`` and ``words`` for the server about connections. Who asks for a release that is
     not there must not be given another one. ``alone``: there is none of another door, which nobody can name here."""
     key, answer, said = f"str({_NEWEST})", "status 503", "no release to preview"
@@ -154,7 +157,7 @@ def _entries(kind: str, previews: Previews) -> Mapping[str, str]:
         for number, by_door in sorted(previews.items())
         for door, address in sorted(by_door.items())
     }
-    of_first = [number for number, by_door in previews.items() if FIRST in by_door]
+    of_first = [number for number, by_door in previews.items() if FIRST_DOOR in by_door]
     if of_first and kind != HEADER:
         entries[_NEWEST] = entries[str(max(of_first))]
     return entries

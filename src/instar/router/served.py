@@ -19,7 +19,8 @@ from typing import Final
 
 from instar.errors import RouterError
 from instar.model.release import Served
-from instar.router.slots import FIRST, backend, index_of
+from instar.model.roles import FIRST_DOOR
+from instar.router.slots import backend, index_of
 
 _BEFORE: Final = 100_000  # more than there can be slots
 _BITS: Final = 30
@@ -43,11 +44,11 @@ def is_counted(door: str) -> bool:
     return "." not in door
 
 
-def show(door: str = FIRST) -> str:
+def show(door: str = FIRST_DOOR) -> str:
     return f"show table {backend(door)}"
 
 
-def totals(statistics: Statistics, door: str = FIRST) -> Mapping[int, Served]:
+def totals(statistics: Statistics, door: str = FIRST_DOOR) -> Mapping[int, Served]:
     """Return what the servers of each slot (its index) have answered since HAProxy began, by its own counters."""
     return {
         index: _total(row)
@@ -56,7 +57,7 @@ def totals(statistics: Statistics, door: str = FIRST) -> Mapping[int, Served]:
     }
 
 
-def read(statistics: Statistics, table: str, door: str = FIRST) -> Mapping[int, Served]:
+def read(statistics: Statistics, table: str, door: str = FIRST_DOOR) -> Mapping[int, Served]:
     """Return what the server in each slot has answered."""
     if not _kept(table):
         return {}
@@ -70,7 +71,7 @@ def read(statistics: Statistics, table: str, door: str = FIRST) -> Mapping[int, 
     return found
 
 
-def beginnings(indices: Iterable[int], statistics: Statistics, table: str, door: str = FIRST) -> Sequence[str]:
+def beginnings(indices: Iterable[int], statistics: Statistics, table: str, door: str = FIRST_DOOR) -> Sequence[str]:
     """Return the commands that have the counting begin at nought for the slots that servers are about to come to."""
     if not _kept(table):
         return ()

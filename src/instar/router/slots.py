@@ -21,6 +21,7 @@ from typing import Final
 
 from instar.errors import RouterError
 from instar.frozen import dataclass
+from instar.model.roles import FIRST_DOOR
 from instar.router.address import Address
 
 BACKEND: Final = "instances"
@@ -29,7 +30,6 @@ FULL_HEALTH: Final = RISE + FALL - 1
 HEAVIEST: Final = 256
 FREE: Final = Address("127.0.0.1", 1)  # what a free slot names: nothing listens there, and nothing is sent there
 
-FIRST: Final = ""  # the key of the first door
 DOOR_KEY: Final = re.compile(r"[a-z0-9-]{0,63}\.[a-z0-9-]{1,63}|[a-z0-9-]{1,63}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _MAINTENANCE, _DRAIN = 0x01, 0x08  # bits of srv_admin_state. Source: HAProxy 2.6 management guide, "show servers state"
@@ -46,12 +46,12 @@ class Server:
     name: str
     address: Address
     weight: int = 0
-    door: str = FIRST
+    door: str = FIRST_DOOR
     ports: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, name: str, host: str, port: int, *, door: str = FIRST, ports: Mapping[str, int] | None = None
+        cls, name: str, host: str, port: int, *, door: str = FIRST_DOOR, ports: Mapping[str, int] | None = None
     ) -> Server:
         """Raises RouterError for anything that has no place in HAProxy's file."""
         if not _NAME.fullmatch(name):
@@ -220,7 +220,7 @@ def commands(wanted: Slots, live: Mapping[str, Sequence[Live]]) -> tuple[str, ..
     return (*raised, *drained, *freed)
 
 
-def arrivals(wanted: Slots, live: Sequence[Live], door: str = FIRST) -> tuple[int, ...]:
+def arrivals(wanted: Slots, live: Sequence[Live], door: str = FIRST_DOOR) -> tuple[int, ...]:
     """Return the slots of a door that :func:`commands` would bring another server to."""
     return tuple(index for index, server in held(seen_from(door, wanted)) if live[index].address != server.address)
 
@@ -235,7 +235,7 @@ def letter(door: str) -> str:
     return "d" if door else "s"
 
 
-def label(index: int, door: str = FIRST) -> str:
+def label(index: int, door: str = FIRST_DOOR) -> str:
     """Return the name that HAProxy knows a slot by."""
     return f"{backend(door)}/{letter(door)}{index + 1}"
 

@@ -16,8 +16,9 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from instar.model.roles import FIRST_DOOR
 from instar.router.address import Address
-from instar.router.slots import BACKEND, FIRST
+from instar.router.slots import BACKEND
 from instar.router.slots import backend as of_door
 
 SCRIPT: Final = "wait.lua"
@@ -71,7 +72,7 @@ def text(*, by_door: bool) -> str:
     return TEXT + _BY_DOOR if by_door else TEXT
 
 
-def hold(mode: str, wait_ms: int, *, door: str = FIRST, only: Sequence[str] = ()) -> Sequence[str]:
+def hold(mode: str, wait_ms: int, *, door: str = FIRST_DOOR, only: Sequence[str] = ()) -> Sequence[str]:
     """Return the rules of a public frontend. ``only``: conditions of what is for the servers of ``door``."""
     if not wait_ms:
         return ()
@@ -82,11 +83,11 @@ def hold(mode: str, wait_ms: int, *, door: str = FIRST, only: Sequence[str] = ()
     return (f"  tcp-request inspect-delay {wait_ms + 1_000}ms", f"  tcp-request content {held}")
 
 
-def selection(wait_ms: int, door: str = FIRST, *, only: Sequence[str] = ()) -> Sequence[str]:
+def selection(wait_ms: int, door: str = FIRST_DOOR, *, only: Sequence[str] = ()) -> Sequence[str]:
     return (" ".join([f"  use_backend {_name(door)} if {{ var(txn.again) -m bool }}", *only]),) if wait_ms else ()
 
 
-def backend(listen: Address, answer_ms: int, in_front: Sequence[str], door: str = FIRST) -> Sequence[str]:
+def backend(listen: Address, answer_ms: int, in_front: Sequence[str], door: str = FIRST_DOOR) -> Sequence[str]:
     """Return the backend that leads to where a door listens again. It comes from a loopback address, so that what was
     said at its first time is believed; with the PROXY protocol if that is asked of who comes from there."""
     loopback = "::1" if listen.version == 6 else "127.0.0.1"
@@ -96,7 +97,7 @@ def backend(listen: Address, answer_ms: int, in_front: Sequence[str], door: str 
     return (f"backend {_name(door)}", f"  timeout server {answer_ms}ms", server)
 
 
-def by_the_edge(answer_ms: int, door: str = FIRST) -> Sequence[str]:
+def by_the_edge(answer_ms: int, door: str = FIRST_DOOR) -> Sequence[str]:
     """The same, of a router that only the edge can ask: it sees the socket for that, and says who asked."""
     return (
         f"backend {_name(door)}",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from instar.bake.image import environment
 from instar.model.definition import Definition, Service
 from instar.model.image_spec import ImageSpec
+from instar.model.roles import path_of_role
 from instar.model.slim import AT_THE_END
 
 if TYPE_CHECKING:
@@ -59,10 +60,9 @@ def _commands(definition: Definition) -> Iterator[tuple[tuple[str | int, ...], t
     what environments run in its place."""
     known = set[tuple[str, ...]]()
     for role, service in definition.services.items():
-        where = ("service",) if role is None else ("roles", role)
         for path, words in _commands_of(service):
             known.add(words)
-            yield (*where, *path), words
+            yield (*path_of_role(role), *path), words
     for name, services in definition.own_services.items():
         for service in services.values():
             for _, words in _commands_of(service):

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from instar.errors import RouterError
 from instar.model.environment import Settings
 from instar.model.release import Instance, Release
+from instar.model.roles import FIRST_DOOR
 from instar.providers.doors import Ports
 from instar.providers.kubernetes.door import Backend
-from instar.providers.kubernetes.doors import FIRST, NONE, Doors, Exposed, placed
+from instar.providers.kubernetes.doors import NONE, Doors, Exposed, placed
 from instar.providers.kubernetes.names import door_part, inside_key, role_keys
 from instar.providers.kubernetes.route import asked_path
 from instar.providers.kubernetes.settings import Place
@@ -30,14 +31,14 @@ def parts_of(settings: Settings, place: Place, there: Callable[[], Doors | None]
     """Yield the parts that an environment is to have, as many of each door as it takes, by the names that they get
     beside those that are ``there``, which is asked when the first one is."""
     if place.gateway is None:
-        yield from map(door_part, (FIRST, *settings.doors))
+        yield from map(door_part, (FIRST_DOOR, *settings.doors))
         return
     known = there() or NONE
     for key, found in pieces_of(settings.names, {key: door.sites for key, door in settings.doors.items()}).items():
         before = {name: door for name, door in known.parts.items() if door.key == key}
         yield from (name for name, _ in placed(key, before, found))
     if place.inside:
-        yield from map(door_part, map(inside_key, (FIRST, *role_keys(settings.doors))))
+        yield from map(door_part, map(inside_key, (FIRST_DOOR, *role_keys(settings.doors))))
 
 
 def targets(doors: Doors | None) -> tuple[RoutedTarget, ...]:
@@ -52,7 +53,7 @@ def targets(doors: Doors | None) -> tuple[RoutedTarget, ...]:
 
 def wanted(names: Sequence[str], ports: Mapping[str, Ports], doors: Doors | None) -> tuple[Target, ...]:
     """Return how requests are to go to groups, by those of the doors that there are."""
-    there = {"": ""} if doors is None else {door.key: "" for door in doors.parts.values()}
+    there = {FIRST_DOOR} if doors is None else {door.key for door in doors.parts.values()}
     found = ((name, ports[name]) for name in names if name in ports)
     each = ((name, {own.door: own.port, **own.more}) for name, own in found)
     return tuple(_target(name, {key: number for key, number in those.items() if key in there}) for name, those in each)
@@ -71,6 +72,6 @@ def ports_of(release: Release, groups: Sequence[Instance]) -> Mapping[str, Mappi
 
 def _target(name: str, ports: Mapping[str, int]) -> Target:
     """A group's own door is that of its role."""
-    own = next((key for key in sorted(ports, key=lambda key: ("." in key, key))), "")
+    own = next((key for key in sorted(ports, key=lambda key: ("." in key, key))), FIRST_DOOR)
     more = {key: number for key, number in ports.items() if key != own}
     return Target(name=name, address=name, port=ports.get(own, 0), door=own, ports=more)

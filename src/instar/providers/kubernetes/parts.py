@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from instar.model.roles import FIRST_DOOR
 from instar.providers.kubernetes.kinds import ROUTE, SERVICE, Kind
 from instar.providers.kubernetes.names import Names, door_part, inside_key, is_inside, role_keys
 from instar.providers.kubernetes.route import further_parts
@@ -34,5 +35,5 @@ class Parts:
 
     def services(self, doors: Iterable[str]) -> Iterator[str]:
         """Yield all parts that can be Services of an environment which has ``doors`` besides its first."""
-        keys = map(inside_key, ("", *role_keys(doors))) if self._behind else ("", *doors)
+        keys = map(inside_key, (FIRST_DOOR, *role_keys(doors))) if self._behind else (FIRST_DOOR, *doors)
         return map(door_part, keys)

@@ -20,6 +20,7 @@ from instar.model.image import Image
 from instar.model.progress import Progress
 from instar.model.reference import Reference
 from instar.model.release import EnvironmentId, Instance, Release
+from instar.model.roles import FIRST_DOOR, UNNAMED_ROLE
 from instar.providers.base import Observation, Probe, Streams, Subject
 from instar.providers.facets import Member
 from instar.providers.kubernetes import checks, preflight
@@ -143,7 +144,7 @@ class KubernetesProvider:
         place, services = Place.of(settings), (service, *(others or {}).values())
         known = self._site.environments()
         before = known.get(environment)
-        preflight.require_fit(environment, settings, {"": service, **(others or {})}, known)
+        preflight.require_fit(environment, settings, {UNNAMED_ROLE: service, **(others or {})}, known)
         api, is_known = self._api(place), before is not None and before.provider == settings.provider
         parts = parts_of(settings, place, lambda: self._doors(environment) if is_known else None)
         warnings = preflight.look(api, self._names(environment), place, services, self.signing, parts)
@@ -339,7 +340,7 @@ class KubernetesProvider:
 
     def doors_of(self, environment: EnvironmentId) -> Sequence[str]:
         settings = self._site.environments().get(environment)
-        return ("",) if settings is None else ("", *settings.doors)
+        return (FIRST_DOOR,) if settings is None else (FIRST_DOOR, *settings.doors)
 
     def _counting(self, environment: EnvironmentId, place: Place) -> Callable[[Mapping[str, int]], Counted] | None:
         """Return what counts an environment's requests; None where nobody does, or wants to know."""

@@ -15,6 +15,7 @@ from instar.model.definition import Service
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
 from instar.model.requests import Requests
+from instar.model.roles import FIRST_DOOR, path_of_role
 from instar.providers.kubernetes.names import Names, door_part, environment_part
 from instar.providers.kubernetes.network import unreachable
 from instar.providers.kubernetes.route import MOST_ROUTES
@@ -27,7 +28,7 @@ from instar.providers.kubernetes.settings import (
     checked_section,
 )
 from instar.providers.kubernetes.sites import pieces_of
-from instar.providers.unfit import Path, Unfit, path_of, path_of_service
+from instar.providers.unfit import Path, Unfit, path_of
 
 _MOST_ANNOTATIONS_BYTES: Final = 256 << 10  # of all of a pod, with their names
 _OWN_BYTES: Final = 1 << 10  # of Instar's own among them
@@ -110,7 +111,7 @@ def _unfit_volumes(services: Mapping[str, Service]) -> Iterator[Unfit]:
             told = (
                 f"the name of the volume '{volume.name}' ends with '-', and no object's there does; name it otherwise"
             )
-            yield from _when(_ends_wrong(volume.name), told, *path_of_service(role), "volumes", position, "name")
+            yield from _when(_ends_wrong(volume.name), told, *path_of_role(role), "volumes", position, "name")
 
 
 def _matters_of_gateway(own: Path, settings: Settings) -> Iterator[Unfit]:
@@ -182,13 +183,13 @@ def _behind_gateway(role: str, service: Service) -> Iterator[Unfit]:
     told = "the Gateway API's v1 has no TCPRoute: leave 'kubernetes.gateway' away, and it is a Service of the cluster"
     tcp = service.port is not None and service.protocol == "tcp"
     told = f"a service of tcp has no route behind a gateway, since {told}"
-    yield from _when(tcp, told, *path_of_service(role), "protocol")
+    yield from _when(tcp, told, *path_of_role(role), "protocol")
 
 
 def _without_gateway(role: str, service: Service) -> Iterator[Unfit]:
     for name, one in service.ports.items() if service.port is not None else ():
         told = f"its port '{name}' is {SHOWN_PORT}, by which its Service shows the first one; give it another number"
-        yield from _when(one.port == SHOWN_PORT, told, *path_of_service(role), "ports", name)
+        yield from _when(one.port == SHOWN_PORT, told, *path_of_role(role), "ports", name)
 
 
 def _unshared(own: Path, environment: EnvironmentId, settings: Settings, place: Place) -> Iterator[Unfit]:
@@ -197,7 +198,8 @@ def _unshared(own: Path, environment: EnvironmentId, settings: Settings, place: 
     told = "without a gateway a Service selects one release at a time: a canary needs 'kubernetes.gateway'"
     yield from _when(canary, told, *own, "rollout", "strategy")
     yield from _when(settings.preview, "a preview needs 'kubernetes.gateway'", *own, "preview")
-    for key, sites in {"": settings.first_sites, **{key: door.sites for key, door in settings.doors.items()}}.items():
+    others = {key: door.sites for key, door in settings.doors.items()}
+    for key, sites in {FIRST_DOOR: settings.first_sites, **others}.items():
         inner, door = inner_names(environment, place, key), key.lstrip(".")
         named, whose = f"{{http: [{inner[0]}]}}", f"the door '{door}'" if door else "it"
         for site in (one for one in sites if one not in inner or one in settings.names.redirect):

@@ -11,6 +11,7 @@ from typing import Any, Final
 from instar.errors import Refused, RouterError, RouterUnreachable
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId, Release
+from instar.model.roles import FIRST_DOOR, door_of
 from instar.providers.kubernetes.annotations import annotation_json, whole
 from instar.providers.kubernetes.door import Backend, Door
 from instar.providers.kubernetes.names import (
@@ -70,7 +71,7 @@ def shown_ports(release: Release) -> Mapping[str, Mapping[str, int]]:
     to that one alone."""
     found = {}
     for role, service in release.services.items():
-        door = "" if role == release.role else role
+        door = door_of(role, release.role)
         own = {OWN_PORT: service.port} if service.protocol == "tcp" and service.port else {}
         further = {name: {port_name(name): one.port} for name, one in service.ports.items()}
         found[door] = own | {name: number for one in further.values() for name, number in one.items()}
@@ -99,7 +100,7 @@ def address_inside(own: Settings, environment: EnvironmentId, settings: Settings
             hint="use a name that both clusters know, and say it in 'config'",
         )
     names = Names(environment=environment, ledger="")
-    return f"{names.service_of(door_part(inside_key(role or '')))}.{place.namespace}.svc:{SHOWN_PORT}"
+    return f"{names.service_of(door_part(inside_key(role or FIRST_DOOR)))}.{place.namespace}.svc:{SHOWN_PORT}"
 
 
 def read_service(found: Mapping[str, Any], key: str = "", more: Mapping[str, str] | None = None) -> Door:

@@ -11,6 +11,7 @@ from typing import Final
 
 from instar.frozen import dataclass
 from instar.model.host_names import HostNames
+from instar.model.roles import FIRST_DOOR
 from instar.providers.kubernetes.names import REDIRECTS
 
 MOST_HOSTS: Final = 16
@@ -40,7 +41,7 @@ def pieces_of(
     until this one serves (``expected``) lead nowhere yet."""
     of_others = {site for sites in doors.values() for site in sites}
     first = [site for site in (*names.http, *names.https) if site not in of_others]
-    each = {"": first, **{key: [one for one in sites if one not in expected] for key, sites in doors.items()}}
+    each = {FIRST_DOOR: first, **{key: [one for one in sites if one not in expected] for key, sites in doors.items()}}
     found = {key: pieces(sites) or (Piece(hosts=(NOBODY,), paths=("/",)),) for key, sites in each.items()}
     return {**found, **({REDIRECTS: _redirects(names)} if names.redirect else {})}
 

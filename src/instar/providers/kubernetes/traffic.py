@@ -14,6 +14,7 @@ from typing import Any, Final
 from instar.errors import Refused, RouterError, RouterUnreachable
 from instar.frozen import dataclass
 from instar.model.release import Served
+from instar.model.roles import FIRST_DOOR
 from instar.providers.base import Traffic
 from instar.providers.kubernetes import checks
 from instar.providers.kubernetes.answers import Changed
@@ -186,7 +187,7 @@ class EnvironmentTraffic:
         standing = self._objects.find()
         return None if standing is None else standing.doors
 
-    def differences(self, sites: Sequence[str], keys: Sequence[str] = ("",)) -> Iterator[Difference]:
+    def differences(self, sites: Sequence[str], keys: Sequence[str] = (FIRST_DOOR,)) -> Iterator[Difference]:
         """Yield what of the objects is not what Instar makes of what they say, and who else has written to them;
         ``sites``: the names that doors of these ``keys`` may have. Another is open for as long as a rollout runs."""
         standing = self._objects.find(lost=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from instar.model.release import Served
+from instar.model.roles import FIRST_DOOR
 from instar.providers.local.proxy import Proxy
 from instar.router import admin_socket, served, slots
 from instar.router.plan import RouterFilePlan
@@ -16,7 +17,7 @@ def looked(
 ) -> tuple[Mapping[str, Sequence[Live]], served.Statistics, Mapping[str, Mapping[int, Served]]]:
     """Return the slots of each door, HAProxy's statistics, and what the servers in the slots of each door that counts
     answered."""
-    doors = [slots.FIRST, *(one.key for one in plan.doors)]
+    doors = [FIRST_DOOR, *(one.key for one in plan.doors)]
     counting = [door for door in doors if served.is_counted(door)]
     shown = [f"show servers state {slots.backend(door)}" for door in doors]
     *each, text = proxy.ask(*shown, *(served.show(door) for door in counting), "show stat")

@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv4Network
 from instar import durable
 from instar.errors import ProviderError
 from instar.model.release import EnvironmentId
+from instar.model.roles import FIRST_DOOR
 from instar.providers.local import allocations, internal_record, record
 from instar.providers.local.addresses import next_free
 from instar.providers.local.internal_record import InternalAddress
@@ -21,20 +22,20 @@ from instar.providers.local.names import Names
 
 
 def ensure(
-    names: Names, environment: EnvironmentId, network: IPv4Network, ports: Iterable[int] = (), *, role: str = ""
+    names: Names, environment: EnvironmentId, network: IPv4Network, ports: Iterable[int] = (), *, door: str = FIRST_DOOR
 ) -> InternalAddress:
-    """Return the address of an environment, or of another ``role`` of it than the first, with ``ports`` among its own,
+    """Return the address of an environment, or of another role of it by its ``door``, with ``ports`` among its own,
     written down. Raises ProviderError when none is free, EnvironmentBusy."""
-    found = _found(names, environment, network, role)
+    found = _found(names, environment, network, door)
     if found is not None and set(ports) <= set(found.ports):
         return found
     with allocations.changing(names):
-        found = _found(names, environment, network, role)
+        found = _found(names, environment, network, door)
         if found is None:
             free = next_free(network, allocations.held(names), allocations.last(names), 1)
             if not free:
                 raise ProviderError(f"no address of {network} is free", hint="instar status shows what runs here")
-            found = InternalAddress(environment=str(environment), address=free[0], role=role)
+            found = InternalAddress(environment=str(environment), address=free[0], role=door)
             allocations.write_last(names, free[0])
         more = tuple(port for port in dict.fromkeys(ports) if port not in found.ports)
         found = replace(found, ports=(*found.ports, *more))
@@ -55,9 +56,9 @@ def let_go(names: Names, known: Collection[EnvironmentId], drop: Callable[[IPv4A
                 path.unlink(missing_ok=True)
 
 
-def _found(names: Names, environment: EnvironmentId, network: IPv4Network, role: str) -> InternalAddress | None:
+def _found(names: Names, environment: EnvironmentId, network: IPv4Network, door: str) -> InternalAddress | None:
     """Return the address that an environment has in ``network``: one that came with another machine's state is none."""
-    found = internal_record.find(names, environment, role)
+    found = internal_record.find(names, environment, door)
     return found if found is not None and IPv4Address(found.address) in network else None
 
 

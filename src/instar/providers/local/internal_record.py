@@ -16,6 +16,7 @@ from instar.frozen import dataclass
 from instar.host.network.firewall import BEHIND
 from instar.model.codec import ADDED, from_json, parse, to_json
 from instar.model.release import EnvironmentId
+from instar.model.roles import FIRST_DOOR
 from instar.providers.local.names import Names
 
 _SUFFIX = ".json"
@@ -29,7 +30,7 @@ class InternalAddress:
     environment: str
     address: str
     ports: tuple[int, ...] = ()
-    role: str = field(default="", metadata=ADDED)
+    role: str = field(default=FIRST_DOOR, metadata=ADDED)
 
     def __post_init__(self) -> None:
         IPv4Address(self.address)
@@ -47,11 +48,11 @@ class InternalAddress:
         return f"{self.address}:{BEHIND}"
 
 
-def find(names: Names, environment: EnvironmentId, role: str = "") -> InternalAddress | None:
+def find(names: Names, environment: EnvironmentId, door: str = FIRST_DOOR) -> InternalAddress | None:
     """Return the address of an environment, or of another role of it than the first; None where it has none, or what is
     there is not readable."""
-    found = _read(_path(names, environment, role))
-    return found if found is not None and (found.environment, found.role) == (str(environment), role) else None
+    found = _read(_path(names, environment, door))
+    return found if found is not None and (found.environment, found.role) == (str(environment), door) else None
 
 
 def doors_of(names: Names, environment: EnvironmentId) -> tuple[str, ...]:
@@ -79,8 +80,8 @@ def write(names: Names, one: InternalAddress) -> None:
     durable.write(path, json.dumps(to_json(one)).encode())
 
 
-def _path(names: Names, environment: EnvironmentId, role: str = "") -> Path:
-    of_role = f".{role}" if role else ""
+def _path(names: Names, environment: EnvironmentId, door: str = FIRST_DOOR) -> Path:
+    of_role = f".{door}" if door else ""
     return names.internal_addresses / f"{environment.service}.{environment.name}{of_role}{_SUFFIX}"
 
 

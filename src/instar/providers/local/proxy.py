@@ -13,6 +13,7 @@ from instar.errors import RouterError
 from instar.host.kernel import cgroups
 from instar.host.processes import processes
 from instar.model.release import EnvironmentId
+from instar.model.roles import FIRST_DOOR
 from instar.model.state import StateDirectory
 from instar.process import Process
 from instar.providers.local import counting
@@ -63,7 +64,7 @@ class Proxy(HeldHaproxy):
         """Return the keys of the doors that HAProxy has."""
         return slots.doors_of(proxy for proxy, row in self.statistics() if row == "BACKEND")
 
-    def live(self, door: str = slots.FIRST) -> tuple[Live, ...]:
+    def live(self, door: str = FIRST_DOOR) -> tuple[Live, ...]:
         """Return the slots of a door."""
         return slots.read_state(self.ask(f"show servers state {slots.backend(door)}")[0])
 
@@ -98,7 +99,7 @@ class Proxy(HeldHaproxy):
 
     def _doors_in_file(self) -> tuple[str, ...]:
         text = self.files.read()
-        return self.doors() if text is None else (slots.FIRST, *(one.key for one in config.read_plan(text).doors))
+        return self.doors() if text is None else (FIRST_DOOR, *(one.key for one in config.read_plan(text).doors))
 
     # -- what retired HAProxies still serve ------------------------------------------------------------------------
 

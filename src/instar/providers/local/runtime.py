@@ -26,6 +26,7 @@ from instar.model.drift import Finding
 from instar.model.environment import Check
 from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, Release
+from instar.model.roles import FIRST_DOOR
 from instar.model.state import StateDirectory
 from instar.model.usage import Measured
 from instar.providers.base import NetworkPlan, Observed, Probe, Shell, StoredVolume, Streams, Subject
@@ -225,12 +226,12 @@ class LocalRuntime:
         reach = Reach(network=plan.network, doors=plan.listen)
         return self._subnet.tables.set(self._subnet.network(), plan.environment, reach)
 
-    def name(self, environment: EnvironmentId, port: int | None, role: str = "") -> str:
-        return self._subnet.name(environment, () if port is None else (port,), role).listener
+    def name(self, environment: EnvironmentId, port: int | None, door: str = FIRST_DOOR) -> str:
+        return self._subnet.name(environment, () if port is None else (port,), door).listener
 
-    def find_name(self, environment: EnvironmentId, role: str = "") -> str | None:
-        found = internal_record.find(self._names, environment, role)
-        return None if found is None or not (found.ports or role) else found.listener
+    def find_name(self, environment: EnvironmentId, door: str = FIRST_DOOR) -> str | None:
+        found = internal_record.find(self._names, environment, door)
+        return None if found is None or not (found.ports or door) else found.listener
 
     def let_go_of_names(self, known: Collection[EnvironmentId]) -> None:
         self._subnet.let_go(known)
@@ -280,7 +281,7 @@ class LocalRuntime:
         subnet = self._subnet.ensure(instance.environment)
         logs.ensure_keeper(self._names)
         uses = [(EnvironmentId(service=one.service, name=one.name), one) for one in release.configuration.uses]
-        named = {one.host: self._subnet.name(used, [one.port], one.role or "").address for used, one in uses}
+        named = {one.host: self._subnet.name(used, [one.port], one.role or FIRST_DOOR).address for used, one in uses}
         address = allocations.allocate(names, instance.environment, subnet)
         order = replace(self._order(Subject(instance=instance, release=release, image=image), address), named=named)
         try:

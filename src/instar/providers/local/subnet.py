@@ -14,6 +14,7 @@ from instar.errors import HostError
 from instar.host.network import network, resolver
 from instar.model.codec import parse
 from instar.model.release import EnvironmentId
+from instar.model.roles import FIRST_DOOR
 from instar.providers.local import internal, internal_record
 from instar.providers.local.internal_record import InternalAddress
 from instar.providers.local.names import Names, is_bridge
@@ -53,11 +54,11 @@ class Subnet:
         self.tables.ensure(subnet, environment)
         return subnet
 
-    def name(self, environment: EnvironmentId, ports: Iterable[int] = (), role: str = "") -> InternalAddress:
-        """Return the address by which instances find ``environment``, or a ``role`` of it besides the first, at
+    def name(self, environment: EnvironmentId, ports: Iterable[int] = (), door: str = FIRST_DOOR) -> InternalAddress:
+        """Return the address by which instances find ``environment``, or by a ``door`` of another role, at
         ``ports`` too, with all in place that leads to its router. Raises HostError, ProviderError."""
         subnet = self.network()
-        found = internal.ensure(self._names, environment, subnet, ports, role=role)
+        found = internal.ensure(self._names, environment, subnet, ports, door=door)
         self._ensure_bridge(subnet)
         self.tables.name(subnet, environment)
         return found
