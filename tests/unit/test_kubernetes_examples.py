@@ -14,8 +14,8 @@ from instar.definition.load import load
 from instar.errors import Refused
 from instar.model.environment import Settings
 from instar.model.host_names import HostNames
-from instar.providers.facets import refuse_what_is_missing
 from instar.providers.router_plan import RouterPlan
+from instar.providers.unfit import refuse_lacking
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*/instar.yaml"))
 NAMES = {True: "shop.example", False: "shop-prod.shop.svc"}
@@ -53,7 +53,7 @@ def refused(stub: ClusterStub, home: Path, settings: Settings, services: object)
     world.settings.clear()
     first, *others = services.items()
     try:
-        refuse_what_is_missing(world.provider, ENV, settings)
+        refuse_lacking(world.provider, ENV, settings)
         world.provider.preflight(ENV, settings, first[1], launching=True, others=dict(others))
     except Refused as error:
         return error.message

@@ -18,8 +18,8 @@ from instar.model.doors import Door
 from instar.model.environment import RolloutRules, Settings
 from instar.model.host_names import HostNames
 from instar.model.requests import Compression
-from instar.providers.facets import refuse_what_is_missing
 from instar.providers.kubernetes.rights import NEEDED, roles
+from instar.providers.unfit import refuse_lacking
 
 THEIRS: Any = {"metadata": {"name": "shop-prod"}, "spec": {"parentRefs": [{}]}}
 Change = Callable[[World], object]
@@ -33,7 +33,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def look(world: World, settings: Settings = SETTINGS, service: Service = SERVICE) -> tuple[str, ...]:
-    refuse_what_is_missing(world.provider, ENV, settings)
+    refuse_lacking(world.provider, ENV, settings)
     return world.provider.preflight(ENV, settings, service, launching=True)
 
 

@@ -16,6 +16,7 @@ from instar.cancellation import Cancellation
 from instar.errors import Refused, RouterUnreachable
 from instar.ledger import Ledger
 from instar.model.environment import Analysis, Network, Replace, RolloutRules, RolloutStep, Settings
+from instar.model.host_names import HostNames
 from instar.model.outcome import RolloutOutcome
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId
@@ -179,23 +180,36 @@ def test_what_a_provider_has_not_is_one_sentence() -> None:
     assert "docs/kubernetes.md" in (refused.value.hint or "")
 
 
-LACKS = ".* for 'guestbook/dev': provider 'local' does not do that"
+SO = "cannot run 'guestbook/dev' so: provider 'local'"
+PREVIEW = "does not show a release before it has traffic ('preview'); take that away"
+NETWORK = "does not hold what instances may reach ('network'); take that away"
 
 
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"preview": "header"}, f"cannot show a release before it has traffic {LACKS}"),
-        ({"network": Network(connections=100)}, f"cannot say what instances may reach {LACKS}"),
-        ({"scaling": Scaling(min=1, max=2)}, "cannot run 'guestbook/dev' so: provider 'local' has no autoscaler"),
-        ({"rollout": RolloutRules(strategy="canary", analysis=Analysis())}, f"cannot judge a canary {LACKS}"),
+        ({"preview": "header"}, f"{SO} {PREVIEW}"),
+        (
+            {"preview": "header", "network": Network(connections=100)},
+            f"{SO} {PREVIEW}; provider 'local' {NETWORK}",
+        ),
+        ({"scaling": Scaling(min=1, max=2)}, f"{SO} has no autoscaler ('instances: {{min, max}}'); write one number"),
+        (
+            {"rollout": RolloutRules(strategy="canary", analysis=Analysis())},
+            f"{SO} counts no requests to judge a canary by ('rollout.analysis'); take that away",
+        ),
+        (
+            {"names": HostNames(http=("shop.example",))},
+            f"{SO} does not pass requests by name ('listen'); write an address",
+        ),
     ],
 )
 def test_settings_that_an_engine_cannot_give_are_refused(tmp_path: Path, settings: dict[str, Any], told: str) -> None:
     world = EngineSimulation()
     with Ledger(tmp_path / "instar.db", actor="tester", clock=world.clock.now) as ledger:
-        with pytest.raises(Refused, match=told):
+        with pytest.raises(Refused) as refused:
             Bench(world, ledger, tmp_path).deploy("1", dataclasses.replace(THREE, **settings))
+        assert refused.value.message == told
         assert ledger.find_environment(ENV) is None
 
 

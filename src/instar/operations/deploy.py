@@ -45,7 +45,7 @@ from instar.operations.unfit import require_fit
 from instar.operations.uses import circle_warnings, lost_role_warnings, uses_of
 from instar.operations.watch import require_watch
 from instar.operations.workspace import Workspace
-from instar.providers.facets import refuse_what_is_missing
+from instar.providers.unfit import refuse_lacking
 
 if TYPE_CHECKING:
     from instar.certificates.pem import Pair
@@ -277,7 +277,7 @@ def _require_and_tell(
     refuse_destroying(state)
     refuse_other_provider(state, settings)
     refuse_other_protocol(workspace, environment, configuration.service)
-    refuse_what_is_missing(provider, environment, settings)
+    refuse_lacking(provider, environment, settings)
     active = workspace.ledger.get_release(environment, state.active) if state and state.active is not None else None
     refuse_other_first(environment, active.configuration if active else None, configuration)
     refuse_doors_without_ports(environment, settings, configuration)

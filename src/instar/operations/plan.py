@@ -41,7 +41,7 @@ from instar.operations.transfers import digest_for_release
 from instar.operations.unfit import require_fit
 from instar.operations.uses import circle_warnings, lost_role_warnings, uses_of
 from instar.operations.workspace import Workspace
-from instar.providers.facets import refuse_what_is_missing
+from instar.providers.unfit import refuse_lacking
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,7 +186,7 @@ def _require_free(
         (first, service), *others = configuration.services.items()
         beside = {"others": dict(others)} if others else {}
         provider = workspace.provider(settings.provider)
-        refuse_what_is_missing(provider, environment, settings)
+        refuse_lacking(provider, environment, settings)
         provider.preflight(environment, settings.of_role(first), service, launching=False, **beside)
 
 

@@ -13,16 +13,14 @@ from instar.errors import Refused
 from instar.frozen import dataclass
 from instar.model.digest import Digest
 from instar.model.drift import Finding, TakenNames
-from instar.model.environment import Network, Settings
 from instar.model.log_stream import LogStream
 from instar.model.release import EnvironmentId, Instance, Release
 from instar.model.usage import Measured
 from instar.model.volume import SnapshotCause, VolumeSnapshot
-from instar.providers.base import NetworkPlan, Provider, Shell, StoredVolume, Streams, Subject
+from instar.providers.base import NetworkPlan, Shell, StoredVolume, Streams, Subject
 from instar.providers.doors import Ports
 from instar.providers.router_plan import RouterPlan
 from instar.providers.router_state import Counters, RouterState, Target
-from instar.providers.unfit import lacking
 
 F = TypeVar("F")
 
@@ -35,34 +33,6 @@ def require(facet: F | None, what: str) -> F:
             hint="what one may lack is in docs/providers.md; what does not work on a cluster, in docs/kubernetes.md",
         )
     return facet
-
-
-def refuse_what_is_missing(provider: Provider, environment: EnvironmentId, settings: Settings) -> None:
-    """Raise Refused where ``settings`` ask for a facet, or a trait, that ``provider`` has not."""
-    told = [one.told for one in lacking(provider.traits, environment, settings)]
-    if told:
-        raise Refused(f"cannot run '{environment}' so: {'; '.join(told)}")
-    asked = {
-        "judge a canary ('rollout.analysis')": (
-            settings.rollout.analysis is not None,
-            provider.counts or provider.traits.judges or None,
-        ),
-        "show a release before it has traffic ('preview')": (settings.preview is not None, provider.previews),
-        "pass requests by name ('listen')": (
-            bool(settings.names.sites),
-            provider.edge or provider.traits.passes_names or None,
-        ),
-        "say what instances may reach ('network')": (
-            settings.network != Network(),
-            provider.networks or provider.traits.network_of_release or None,
-        ),
-    }
-    for what, (wanted, facet) in asked.items():
-        if wanted and facet is None:
-            raise Refused(
-                f"cannot {what} for '{environment}': provider '{settings.provider}' does not do that",
-                hint=f"leave it away under environments.{environment.name}",
-            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
