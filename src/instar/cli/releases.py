@@ -310,7 +310,7 @@ def _answer_plan(plan: DeployPlan, as_json: bool, *, verb: str = "deploy") -> in
         say_json(plan_json(plan))
     else:
         show(plan_page(plan, verb=verb))
-    return 2 if plan.changes else 0
+    return 0 if plan.is_nothing else 2
 
 
 def _pin(environment: str, number: int, file: Path, as_json: bool, *, pinned: bool) -> None:

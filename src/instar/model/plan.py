@@ -8,7 +8,7 @@ from typing import Literal
 from instar.frozen import dataclass
 from instar.model.digest import Digest
 from instar.model.image_diff import ImageDiff
-from instar.model.release import EnvironmentId
+from instar.model.release import EnvironmentId, RolloutKind
 from instar.model.volume import DataBack
 
 
@@ -39,11 +39,24 @@ def without_roles(changes: Sequence[PlannedChange], roles: Sequence[PlannedRole]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedRollout:
+    """A rollout that is under way, has given ``percent`` of the traffic, and what becomes of it: it is gone on with, is
+    given up, or refuses the verb, since it waits for a person. ``held_by``: who is at it now, and refuses others."""
+
+    kind: RolloutKind
+    release: int
+    actor: str
+    percent: int
+    becomes: Literal["goes on", "is given up", "refuses"]
+    held_by: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DeployPlan:
     """``steps`` are those that a bake would run, after making the lock where ``locked`` is false. ``release``: a new
     release would be made. No changes: nothing would be done. ``warnings``: what is worth knowing of the rollout before
     it begins. ``inside``: what is other in the image than in the active release's, as far as both are known.
-    ``roles``: those that come or go, of which ``changes`` has each key."""
+    ``roles``: those that come or go, of which ``changes`` has each key. ``rollout``: one that is under way."""
 
     environment: EnvironmentId
     active: int | None
@@ -55,13 +68,18 @@ class DeployPlan:
     locked: bool = True
     inside: ImageDiff | None = None
     roles: tuple[PlannedRole, ...] = ()
+    rollout: PlannedRollout | None = None
+
+    @property
+    def is_nothing(self) -> bool:
+        return not self.changes and self.rollout is None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RollbackPlan:
     """``target`` None: a new release, since the secrets are kept. ``under_way``: it is gone on with. ``hot``: its
     instances that are there, of which none is started anew. ``data``: what volumes get back; None: they stay.
-    ``roles``: those that come or go, of which ``changes`` has each key."""
+    ``roles``: those that come or go, of which ``changes`` has each key. ``rollout``: one that is under way."""
 
     environment: EnvironmentId
     active: int | None
@@ -72,7 +90,8 @@ class RollbackPlan:
     data: DataBack | None = None
     warnings: tuple[str, ...] = ()
     roles: tuple[PlannedRole, ...] = ()
+    rollout: PlannedRollout | None = None
 
     @property
     def is_nothing(self) -> bool:
-        return self.target == self.active and not self.under_way
+        return self.target == self.active and self.rollout is None

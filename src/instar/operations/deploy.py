@@ -167,7 +167,7 @@ def require_promotion(
     state = workspace.ledger.find_environment(EnvironmentId(service=loaded.definition.name, name=environment.name))
     digest = image_of(workspace, loaded, image).digest
     if digest is not None and state is not None and state.settings == Settings.of(environment):
-        release = _known_release(workspace, state, digest, configuration_of(workspace, loaded, environment))
+        release = known_release(workspace, state, digest, configuration_of(workspace, loaded, environment))
         if release is not None:
             return
     raise Refused(
@@ -242,7 +242,7 @@ def begin(
     def written() -> Release:
         with workspace.ledger.transaction():
             state = workspace.ledger.find_environment(environment)
-            release = _known_release(workspace, state, image.digest, configuration)
+            release = known_release(workspace, state, image.digest, configuration)
             if release is None:
                 _give_up_running(workspace, state)
             _write_environment(workspace, environment, settings, project, take_names=take_names)
@@ -282,7 +282,7 @@ def _require_and_tell(
     refuse_other_first(environment, active.configuration if active else None, configuration)
     refuse_doors_without_ports(environment, settings, configuration)
     clear_orphans(workspace, provider)
-    release = _known_release(workspace, state, image.digest, configuration)
+    release = known_release(workspace, state, image.digest, configuration)
     launching = release is None or state is None or state.active != release.number
     refuse_unfinished_data(state, None)
     kept = keeping(provider, environment, active, configuration) if launching else ()
@@ -342,7 +342,7 @@ def _tell_settings(workspace: Workspace, changes: Sequence[PlannedChange]) -> No
         workspace.report(Progress(stage="settings", text=f"changed: {', '.join(keys)}", detail=tuple(lines)))
 
 
-def _known_release(
+def known_release(
     workspace: Workspace, state: EnvironmentState | None, image: Digest, configuration: Configuration
 ) -> Release | None:
     """Return the active release, or the target of an unfinished rollout, if it is of this image and configuration."""

@@ -190,6 +190,14 @@ def who_acts_on(workspace: Workspace, environment: EnvironmentId) -> str | None:
     return None if leases is None else leases.holder_elsewhere(environment, machine=_lessee(workspace, boot_id()))
 
 
+def keeps_others_out(workspace: Workspace, environment: EnvironmentId) -> str | None:
+    """Return, for people, who acts on ``environment`` and lets nobody else in before the end, as this machine's agent
+    does before long."""
+    pid = locks.find_holder(environment_lock(workspace, environment))
+    passes = pid is not None and (pid == agent_pid(workspace) or locks.has_ended(pid))
+    return None if passes else who_acts_on(workspace, environment)
+
+
 def lead(workspace: Workspace) -> bool:
     """Be the agent that acts on what no machine has for itself, of all that share the ledger; False: another one is.
     The caller has the lock of agents. Where the ledger is one machine's own, there is no other."""

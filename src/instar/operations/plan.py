@@ -19,9 +19,9 @@ from instar.operations.bake import plan as plan_bake
 from instar.operations.certificates import planned_change, read_files
 from instar.operations.connections import cut_connections
 from instar.operations.converge import refuse_other_provider
-from instar.operations.data import keeping, keeps
+from instar.operations.data import keeping, keeps, refuse_unfinished_data
 from instar.operations.declared import get_declared, own_settings, with_left_roles
-from instar.operations.deploy import require_promotion
+from instar.operations.deploy import known_release, require_promotion
 from instar.operations.doors import (
     planned_roles,
     refuse_doors_without_ports,
@@ -38,6 +38,7 @@ from instar.operations.promote import given_as, promoted
 from instar.operations.promote import image_of as promoted_image
 from instar.operations.secret_values import digests_of
 from instar.operations.transfers import digest_for_release
+from instar.operations.under_way import planned_rollout
 from instar.operations.unfit import require_fit
 from instar.operations.uses import circle_warnings, lost_role_warnings, uses_of
 from instar.operations.workspace import Workspace
@@ -134,6 +135,7 @@ def _compared(
     state = workspace.ledger.find_environment(environment_id)
     settings = with_left_roles(state, Settings.of(environment))
     refuse_other_provider(state, settings)
+    refuse_unfinished_data(state, None)
     active = workspace.ledger.get_release(environment_id, state.active) if state and state.active is not None else None
     refuse_other_first(environment_id, active.configuration if active else None, configuration)
     refuse_doors_without_ports(environment_id, settings, configuration)
@@ -141,8 +143,10 @@ def _compared(
     released = _other_image(active, image)
     if active is not None:
         released += configuration_changes(active.configuration, configuration, settings.provider)
-    release = bool(released)
-    changes = released + (_not_as_wanted(workspace, state) if state is not None and not release else [])
+    known = None if image.digest is None else known_release(workspace, state, image.digest, configuration)
+    rollout = planned_rollout(workspace, state, goes_on=known is not None)
+    release = known is None if rollout is not None else bool(released)
+    changes = released + (_dead(workspace, state) if state is not None and not release and rollout is None else [])
     before = state.settings if state else None
     changes += settings_changes(before, settings, configuration.first_role, released=released)
     certificate = planned_change(workspace, environment_id, read_files(loaded, environment))
@@ -154,19 +158,35 @@ def _compared(
         image=image.digest,
         release=release,
         changes=tuple(changes),
-        warnings=(
-            *((f"the image is not here: it is pulled from {image.pulled_from} first",) if image.pulled_from else ()),
-            *(forecast(settings, active, configuration) if release else ()),
-            *(_kept(workspace, environment_id, settings, active, configuration) if release else ()),
-            *(_unasked(workspace, settings.provider) if release else ()),
-            *(*cut_connections(workspace, state, settings), *shut_port_warnings(settings, configuration)),
-            *circle_warnings(workspace, environment_id, configuration.uses),
-            *lost_role_warnings(workspace, environment_id, settings, configuration),
-        ),
+        warnings=tuple(_warnings(workspace, environment_id, settings, active, configuration, image, release=release)),
         locked=image.locked,
+        rollout=rollout,
         roles=planned_roles(active.configuration, configuration, state.settings, settings) if state and active else (),
         inside=_inside(workspace, loaded, active, image),
     )
+
+
+def _warnings(
+    workspace: Workspace,
+    environment: EnvironmentId,
+    settings: Settings,
+    active: Release | None,
+    configuration: Configuration,
+    image: PlannedImage,
+    *,
+    release: bool,
+) -> Iterator[str]:
+    """Yield what is worth knowing before it begins. ``release``: a new one would be made."""
+    if image.pulled_from:
+        yield f"the image is not here: it is pulled from {image.pulled_from} first"
+    if release:
+        yield from forecast(settings, active, configuration)
+        yield from _kept(workspace, environment, settings, active, configuration)
+        yield from _unasked(workspace, settings.provider)
+    yield from cut_connections(workspace, workspace.ledger.find_environment(environment), settings)
+    yield from shut_port_warnings(settings, configuration)
+    yield from circle_warnings(workspace, environment, configuration.uses)
+    yield from lost_role_warnings(workspace, environment, settings, configuration)
 
 
 def _other_image(active: Release | None, image: PlannedImage) -> list[PlannedChange]:
@@ -221,11 +241,8 @@ def _unasked(workspace: Workspace, provider: str) -> Iterator[str]:
         )
 
 
-def _not_as_wanted(workspace: Workspace, state: EnvironmentState) -> list[PlannedChange]:
+def _dead(workspace: Workspace, state: EnvironmentState) -> list[PlannedChange]:
     """Return what a deploy of the very same would put right."""
-    if state.rollout is not None:
-        to = f"to release {state.rollout.target}"
-        return [PlannedChange(kind="repair", what="rollout", before="unfinished", after=to)]
     found = (one for one in workspace.ledger.instances(state.id) if one.task is None)  # a command ends when it is done
     instances = [one for one in found if one.release == state.active]
     observed = workspace.provider(state.settings.provider).observe(state.id, instances).groups

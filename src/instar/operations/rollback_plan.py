@@ -18,6 +18,7 @@ from instar.operations.rollback import (
     unread,
     with_todays_secrets,
 )
+from instar.operations.under_way import planned_rollout
 from instar.operations.uses import lost_role_warnings, missing_warnings
 from instar.operations.workspace import Workspace
 
@@ -42,6 +43,7 @@ def plan_rollback(
     active = None if environment.active is None else workspace.ledger.get_release(environment_id, environment.active)
     wanted = with_todays_secrets(active, target) if anew and active is not None else target.configuration
     there = [one for one in workspace.ledger.instances(environment_id) if one.release == target.number and not one.task]
+    goes_on = environment.rollout is not None and environment.rollout.target == target.number
     texts = [
         *(
             [f"refused while {held[0].id} ({held[0].task}) runs: it has the exclusive volume '{held[1]}'"]
@@ -60,10 +62,11 @@ def plan_rollback(
         environment=environment_id,
         active=environment.active,
         target=None if anew else target.number,
-        under_way=environment.rollout is not None and environment.rollout.target == target.number,
+        under_way=goes_on,
         hot=() if anew else tuple(one.id for one in there if one.was_made and one.ending is None and one.taint is None),
         changes=() if active is None else _changes(active, target, wanted, settings.provider),
         data=data,
+        rollout=planned_rollout(workspace, environment, goes_on=goes_on, may_be_paused=True),
         roles=() if active is None else planned_roles(active.configuration, wanted, settings, settings),
         warnings=tuple(texts),
     )

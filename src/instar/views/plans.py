@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from instar.model.plan import DeployPlan, RollbackPlan, without_roles
+from instar.model.plan import DeployPlan, PlannedRollout, RollbackPlan, without_roles
+from instar.model.release import EnvironmentId
 from instar.views.diffs import image_page
 from instar.views.page import Page, Table
 from instar.views.volumes import data_back_lines, snapshots_json
@@ -23,11 +24,40 @@ def plan_json(plan: DeployPlan) -> dict[str, Any]:
         "locked": plan.locked,
         "packages": plan.inside and plan.inside.packages,
         "files": plan.inside and plan.inside.files,
+        "rollout": plan.rollout,
     }
+
+
+def _under_way(environment: EnvironmentId, found: PlannedRollout | None, verb: str) -> Page:
+    """Say that a rollout is under way, and what becomes of it, and of the verb."""
+    if found is None:
+        return
+    share = f"with {found.percent} % of the traffic" if found.percent else "without traffic yet"
+    yield f"rollout  the {found.kind} to release {found.release} by {found.actor} is under way, {share}"
+    becomes = {
+        "goes on": "it is gone on with",
+        "is given up": "it is given up for this one",
+        "refuses": f"it is paused, and a {verb} is refused until it is over: instar rollout resume {environment}, or "
+        f"instar rollout abort {environment}",
+    }
+    yield f"         {becomes[found.becomes]}"
+    if found.held_by is not None:
+        yield (
+            f"         {found.held_by} is at it now: until that has ended a {verb} is refused, unless --take-over ends "
+            "it first"
+        )
+
+
+def _then(plan: DeployPlan) -> str:
+    if plan.release:
+        return "a new release"
+    return f"no new release: {_kept(plan)}"
 
 
 def _kept(plan: DeployPlan) -> str:
     """Say what changes where no release does."""
+    if plan.rollout is not None:
+        return f"release {plan.rollout.release} is rolled out to the end"
     if any(change.kind == "settings" for change in plan.changes):
         return "settings of the environment change"
     certificate = all(change.kind == "certificate" for change in plan.changes)
@@ -36,7 +66,8 @@ def _kept(plan: DeployPlan) -> str:
 
 def plan_page(plan: DeployPlan, *, verb: str = "deploy") -> Page:
     """Yield what would happen, step by step, then what is worth knowing before."""
-    if not plan.changes:
+    yield from _under_way(plan.environment, plan.rollout, verb)
+    if plan.is_nothing:
         yield f"nothing to do: {plan.environment} runs release {plan.active} of this image and configuration"
         for warning in plan.warnings:
             yield f"note     {warning}"
@@ -45,8 +76,7 @@ def plan_page(plan: DeployPlan, *, verb: str = "deploy") -> Page:
             yield "lock     every outside input (there is no lock yet), then bake"
         if plan.steps:
             yield f"bake     {', '.join(plan.steps)}"
-        then = "a new release" if plan.release else f"no new release: {_kept(plan)}"
-        yield f"{verb:<9}{then}"
+        yield f"{verb:<9}{_then(plan)}"
         yield from _changes(plan)
         for warning in plan.warnings:
             yield f"note     {warning}"
@@ -78,7 +108,16 @@ def rollback_plan_json(plan: RollbackPlan) -> dict[str, Any]:
         "data": None if plan.data is None else snapshots_json(plan.data.snapshots),
         "stops": () if plan.data is None else plan.data.instances,
         "warnings": plan.warnings,
+        "rollout": plan.rollout,
     }
+
+
+def _back(plan: RollbackPlan) -> str:
+    if plan.target == plan.active:
+        return f"release {plan.active} keeps the traffic, or has all of it again"
+    goes_on = "goes on " if plan.under_way else ""
+    to = f"to release {plan.target}" if plan.target is not None else "to a new release, with the secrets of now"
+    return f"{goes_on}{to}, from release {plan.active}"
 
 
 def rollback_plan_page(plan: RollbackPlan) -> Page:
@@ -86,9 +125,8 @@ def rollback_plan_page(plan: RollbackPlan) -> Page:
     if plan.is_nothing:
         yield f"nothing to do: {plan.environment} runs release {plan.active}"
         return
-    goes_on = "goes on " if plan.under_way else ""
-    to = f"to release {plan.target}" if plan.target is not None else "to a new release, with the secrets of now"
-    yield f"rollback {goes_on}{to}, from release {plan.active}"
+    yield from _under_way(plan.environment, plan.rollout, "rollback")
+    yield f"rollback {_back(plan)}"
     if plan.data is not None:
         for line in data_back_lines(plan.data):
             yield f"data     {line}"
