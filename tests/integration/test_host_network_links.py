@@ -15,7 +15,8 @@ import pytest
 from instar.errors import HostError
 from instar.host.kernel import namespaces
 from instar.host.network import barriers, firewall, network
-from instar.host.network.firewall import Guest, Reach
+from instar.host.network.firewall import Reach
+from instar.host.network.guests import Guest
 
 pytestmark = pytest.mark.root
 INSIDE, WORLD = IPv4Network("10.99.0.0/20"), IPv4Network("198.51.100.0/24")

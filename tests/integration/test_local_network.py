@@ -21,7 +21,7 @@ from tiny_world import TinyWorld, wait_until
 
 from instar.errors import HostError
 from instar.host.kernel import namespaces
-from instar.host.network import firewall, network
+from instar.host.network import firewall, guests, network
 from instar.host.network.netlink import ALONE, Netlink
 from instar.model.definition import Health, Stop
 from instar.model.environment import Allow, Network
@@ -343,7 +343,7 @@ def test_what_an_older_instar_left_goes_on_and_passes_for_nobody(world: TinyWorl
     old, new = serve(world, "web", 1), serve(world, "db", 2)
     names = (f"instar_{world.id}", f"in{world.id}")
     link = f"iv{world.id}1"
-    address = firewall.dismiss(names[0], link, world.address(old))
+    address = guests.dismiss(names[0], link, world.address(old))
     assert address == world.address(old)
     with Netlink() as netlink:
         netlink.set_port(link, {name: not on for name, on in ALONE.items()})

@@ -10,7 +10,7 @@ import pytest
 from test_local_network import datagram, inside, mac, send, serve, web
 from tiny_world import TinyWorld
 
-from instar.host.network import firewall, network
+from instar.host.network import guests, network
 from instar.model.release import Instance
 
 pytestmark = pytest.mark.root
@@ -43,4 +43,4 @@ def test_who_makes_packets_himself_has_no_fragments_kept_for_him(world: TinyWorl
     assert begin(crafter) <= 0 < begin(other), "what a kernel divides itself passes"
     for one in (crafter, other):
         world.destroy(one, web(world, "web"))
-    assert firewall.strangers(f"instar_{world.id}", ()) == ()
+    assert guests.strangers(f"instar_{world.id}", ()) == ()

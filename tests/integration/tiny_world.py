@@ -14,7 +14,7 @@ from typing import Any
 
 from instar.host.filesystems.layers import LayerImages
 from instar.host.kernel import cgroups, mounts
-from instar.host.network.firewall import Entries, entries
+from instar.host.network.guests import Entries, entries
 from instar.host.processes import processes
 from instar.model.configuration import Configuration
 from instar.model.definition import Health, Service

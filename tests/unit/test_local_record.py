@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from instar.errors import HostError
-from instar.host.network.firewall import Guest
+from instar.host.network.guests import Guest
 from instar.host.processes import processes
 from instar.ledger import Ledger
 from instar.model.codec import to_json

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from instar.host.network.firewall import Guest
+from instar.host.network.guests import Guest
 from instar.model.codec import ADDED, canonical, from_json, hints, to_json, written_as
 from instar.model.configuration import Configuration
 from instar.model.definition import Data, Definition, Health, Limits, Service, Stop, Task, Timeouts, Tmp, Volume

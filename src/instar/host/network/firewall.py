@@ -1,4 +1,4 @@
-"""Who may talk to whom: Instar's own two tables of nftables for a state directory, and an instance's entries in them.
+"""Who may talk to whom: Instar's own two tables of nftables for a state directory.
 
 The table of family ``bridge`` ties each link to one address and one hardware address: whatever else comes out of an
 instance is dropped before the bridge learns of it, and nothing goes from one link to another. So all that instances
@@ -13,9 +13,9 @@ translates what leaves for the world, and lets nothing but answers back in.
                    named                            from the port of a name to where its router listens
                    postrouting, forward, arriving → from_PLACE → others → refused
 
-Rules are of environments and are made by ``nft``, all at once; a **guest** (an instance) is a few elements of sets, put
-in and taken out by netlink. What is no guest was made by an Instar that had none: it goes on as before, but passes
-neither for this machine nor for a guest, and reaches no guest. A removed element makes nobody freer than that.
+Rules are of environments and are made by ``nft``, all at once; a **guest** (an instance) is a few elements of sets
+(``guests.py``). What is no guest was made by an Instar that had none: it goes on as before, but passes neither for this
+machine nor for a guest, and reaches no guest.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Final
 
@@ -31,8 +31,10 @@ from instar import process
 from instar.errors import CommandFailed, HostError
 from instar.frozen import dataclass
 from instar.host.network import nftables, rules
-from instar.host.network.nftables import Element, Family
-from instar.model.codec import ADDED, written_as
+from instar.host.network.guests import entries
+from instar.host.network.nftables import Family
+from instar.host.network.rules import chain_of
+from instar.model.codec import ADDED
 from instar.model.environment import MACHINE, Allow, Network
 
 METADATA: Final = IPv4Network("169.254.0.0/16")
@@ -41,38 +43,6 @@ _SHARE, _PER_SECOND, _BURST = 16, 16, 2  # of this machine's table; of an instan
 _LEAST = 16
 _TIMEOUT_S = 20
 _CAUSE = re.compile(r"Error: (?:Could not process rule: )?(.*)")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Guest:
-    """One instance: its link on the bridge, how long its packets may be, what it may call itself, whom it asks for
-    names, and its environment. ``crafts``: it can make packets byte by byte, such as fragments of nothing, which this
-    machine would keep until it has no room for anybody's. An older Instar wrote down of nobody that he does."""
-
-    link: str
-    mtu: int
-    mac: str  # as hexadecimal digits
-    address: str
-    servers: tuple[str, ...]
-    environment: str = field(metadata=written_as("place"))
-    crafts: bool = field(default=False, metadata=ADDED)
-
-    @property
-    def elements(self) -> tuple[Element, ...]:
-        """Everything that the tables hold of it."""
-        address, mac, link = IPv4Address(self.address).packed, bytes.fromhex(self.mac), nftables.interface(self.link)
-        servers = (nftables.key(address, IPv4Address(server).packed) for server in self.servers)
-        return (
-            Element("bridge", "links", link),
-            Element("bridge", "own", nftables.key(link, mac, address)),
-            Element("bridge", "macs", mac),
-            Element("bridge", "addresses", address),
-            Element("ip", "guests", address),
-            Element("ip", members(self.environment), address),
-            Element("ip", "senders", address, chain_of(self.environment)),
-            *(Element("ip", "name_servers", server) for server in servers),
-            *([Element("bridge", "crafters", link)] if self.crafts else ()),
-        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,14 +60,6 @@ class Reach:
         return (*self.doors, *self.internal)
 
 
-def members(environment: str) -> str:
-    return f"members_{environment}"
-
-
-def chain_of(environment: str) -> str:
-    return f"from_{environment}"
-
-
 def environments(chains: Iterable[str]) -> tuple[str, ...]:
     """Return the environments that have a chain among ``chains``."""
     begin = f"ip {chain_of('')}"
@@ -109,7 +71,7 @@ def exists(table: str) -> bool:
     try:
         return nftables.has("bridge", table, "arriving") and nftables.has("ip", table, "arriving")
     except OSError as error:
-        raise _failed("look at", error) from error
+        raise nftables.failed("look at", error) from error
 
 
 def apply(
@@ -146,7 +108,10 @@ def forget(table: str, environment: str) -> None:
     even then."""
     doors = ["ip", table, f"doors_{environment}"]
     process.run(["nft", "flush", "set", *doors], timeout_s=_TIMEOUT_S, check=False)
-    names = (f"chain ip {table} {chain_of(environment)}", *(f"set ip {table} {kind}_{environment}" for kind in _KINDS))
+    names = (
+        f"chain ip {table} {chain_of(environment)}",
+        *(f"set ip {table} {kind}_{environment}" for kind in _KINDS),
+    )
     for name in names:
         process.run(["nft", "delete", *name.split()], timeout_s=_TIMEOUT_S, check=False)
 
@@ -156,63 +121,9 @@ def remove(table: str) -> None:
     try:
         families = [family for family in _FAMILIES if nftables.has(family, table)]
     except OSError as error:
-        raise _failed("remove", error) from error
+        raise nftables.failed("remove", error) from error
     if families:
         nft("".join(f"delete table {family} {table}\n" for family in families))
-
-
-def admit(table: str, guest: Guest) -> None:
-    """Enter a guest; one that is in already is fine. Raises HostError."""
-    try:
-        nftables.add(table, guest.elements)
-    except OSError as error:
-        raise _failed("enter an instance in", error) from error
-
-
-def dismiss(table: str, link: str, address: str | None) -> str | None:
-    """Take out all that is of a link and its address; return the address, where it is known. Raises HostError."""
-    for _ in range(_RACES):
-        try:
-            found = entries(table, counted=True)
-            known = address or next(_addresses(found, link), None)
-            nftables.remove(table, Entries(found).of(link, known))
-        except FileNotFoundError:  # somebody else takes it out just now
-            continue
-        except OSError as error:
-            raise _failed("take an instance out of", error) from error
-        return known
-    raise HostError(f"cannot take an instance out of nftables' table '{table}': it changes all the time")
-
-
-def entries(table: str, *, counted: bool = False) -> tuple[Element, ...]:
-    """Return every element of both tables that is of a guest; those that its packets make too if ``counted``. Raises
-    OSError."""
-    others = ("doors_",) if counted else ("doors_", "open_", "opened_")
-    names = [name for name in nftables.sets("ip", table) if not name.startswith(others)]
-    return (
-        *nftables.elements("bridge", table, ("links", "own", "macs", "addresses", "crafters")),
-        *nftables.elements("ip", table, names),
-    )
-
-
-def strangers(table: str, guests: Sequence[Guest]) -> tuple[Element, ...]:
-    """Return the elements of guests' sets that none of ``guests`` has. Raises HostError."""
-    known = {element for guest in guests for element in guest.elements}
-    try:
-        return tuple(element for element in entries(table) if element not in known)
-    except OSError as error:
-        raise _failed("look at", error) from error
-
-
-def expel(table: str, elements: Sequence[Element]) -> None:
-    """Take elements out, whoever put them in; one that is not there is fine. Raises HostError."""
-    for element in elements:
-        try:
-            nftables.remove(table, [element])
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise _failed("take entries out of", error) from error
 
 
 def has_doors(table: str, environment: str, reach: Reach) -> bool:
@@ -226,44 +137,7 @@ def has_doors(table: str, environment: str, reach: Reach) -> bool:
     except FileNotFoundError:
         return not wanted
     except OSError as error:
-        raise _failed("look at", error) from error
-
-
-def links(table: str) -> tuple[str, ...]:
-    """Return the links of all guests. Raises HostError."""
-    try:
-        found = tuple(nftables.elements("bridge", table, ("links",)))
-    except OSError as error:
-        raise _failed("look at", error) from error
-    return tuple(element.key.rstrip(b"\0").decode(errors="replace") for element in found)
-
-
-class Entries:
-    """The elements of a directory's tables, found by the guest that they are about."""
-
-    def __init__(self, elements: Iterable[Element]) -> None:
-        self._by_key: dict[bytes, list[Element]] = {}
-        for element in elements:
-            for key in _keys(element):
-                self._by_key.setdefault(key, []).append(element)
-
-    def of(self, link: str, address: str | None) -> tuple[Element, ...]:
-        """Return the elements that name a link or an address."""
-        name = nftables.interface(link)
-        by_link, packed = self._by_key.get(name, ()), IPv4Address(address).packed if address else None
-        macs = [one for own in by_link if own.set == "own" for one in self._by_key.get(own.key[16:22], ())]
-        by_address = self._by_key.get(packed, ()) if packed is not None else ()
-        return tuple(dict.fromkeys((*by_link, *macs, *by_address)))
-
-
-def _keys(element: Element) -> tuple[bytes, ...]:
-    match element.set:
-        case "links" | "own" | "crafters":
-            return element.key[:16], element.key[24:28]
-        case "macs":
-            return (element.key,)
-        case _:
-            return (element.key[:4],)
+        raise nftables.failed("look at", error) from error
 
 
 def chains(table: str) -> Mapping[str, tuple[str, ...]]:
@@ -271,7 +145,7 @@ def chains(table: str) -> Mapping[str, tuple[str, ...]]:
     try:
         found = {family: nftables.chains(family, table) for family in _FAMILIES}
     except OSError as error:
-        raise _failed("look at", error) from error
+        raise nftables.failed("look at", error) from error
     return {f"{family} {name}": lines for family, own in found.items() for name, lines in own.items()}
 
 
@@ -286,16 +160,10 @@ def _without_others(table: str, own: Sequence[str]) -> Iterator[str]:
     try:
         there = chains(table).keys() - set(own) - {f"ip {element.goto}" for element in entries(table)}
     except OSError as error:
-        raise _failed("look at", error) from error
+        raise nftables.failed("look at", error) from error
     foreign = [chain for chain in sorted(there) if _NAME.fullmatch(chain.partition(" ")[2])]  # ``nft`` is told in words
     yield from (f"flush chain {_in(chain)}" for chain in foreign)  # all of them first: one may lead to another
     yield from (f"delete chain {_in(chain)}" for chain in foreign)
-
-
-def _addresses(found: Sequence[Element], link: str) -> Iterator[str]:
-    for element in found:
-        if element.set == "own" and element.key[:16] == nftables.interface(link):
-            yield str(IPv4Address(element.key[24:28]))
 
 
 def _named(reach: Reach) -> Iterator[str]:
@@ -374,10 +242,6 @@ def _share() -> int:
         return 1 << 14
 
 
-def _failed(what: str, error: OSError) -> HostError:
-    return HostError(f"cannot {what} nftables' tables: {error.strerror}", hint=_HINT)
-
-
 def nft(rules: str) -> None:
     """Have ``nft`` do what ``rules`` say, all or nothing. Raises HostError, ComponentMissing."""
     try:
@@ -385,17 +249,15 @@ def nft(rules: str) -> None:
     except CommandFailed as error:
         said = error.output.strip().splitlines()
         cause = next((found[1] for line in said if (found := _CAUSE.search(line))), said[0] if said else "no word")
-        raise HostError(f"cannot set up the instances' firewall: nft: {cause}", hint=_HINT) from error
+        raise HostError(f"cannot set up the instances' firewall: nft: {cause}", hint=nftables.HINT) from error
 
 
 BEHIND: Final = 1  # the port where routers listen at the addresses of their names
 VERSION: Final = "3"  # of the rules: those of another one are made anew
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")
-_HINT = "instances need the kernel's nf_tables, for bridges too; instar doctor shows what is missing"
 _FAMILIES: Final[tuple[Family, ...]] = ("bridge", "ip")
 _CHAINS = (
     *("bridge arriving", "bridge guarded", "bridge between"),
     *("ip postrouting", "ip forward", "ip arriving", "ip named", "ip others", "ip refused"),
 )
 _KINDS = ("members", "doors", "open", "opened")
-_RACES = 20

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from instar.errors import HostError
 from instar.host.kernel import namespaces
-from instar.host.network import firewall
-from instar.host.network.firewall import Guest
+from instar.host.network import firewall, guests
+from instar.host.network.guests import Guest
 from instar.host.network.netlink import ALONE, Netlink
 
 INSIDE = "eth0"
@@ -134,7 +134,7 @@ def connect(table: str, bridge: str, namespace: Path, guest: Guest, network: IPv
             outside.set_port(guest.link, ALONE)
             outside.set_behind(guest.link, hardware)
             outside.set_neighbour(bridge, address, hardware)
-            firewall.admit(table, guest)
+            guests.admit(table, guest)
             outside.set_up(guest.link)
     except OSError as error:
         raise HostError(f"cannot make the link '{guest.link}': {error.strerror}") from error
@@ -144,7 +144,7 @@ def connect(table: str, bridge: str, namespace: Path, guest: Guest, network: IPv
 def disconnect(table: str, bridge: str, link: str, address: str | None) -> None:
     """Remove a link and all that ties it; what isn't there is fine. Raises HostError."""
     delete_link(link)
-    known = firewall.dismiss(table, link, address)
+    known = guests.dismiss(table, link, address)
     if known is None:
         return
     try:

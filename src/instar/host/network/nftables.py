@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
+from instar.errors import HostError
 from instar.host.network.netlink import ACK, CREATE, Netlink, attribute, attributes
 
 Family = Literal["ip", "bridge"]
@@ -172,3 +173,11 @@ def _name(value: bytes) -> str:
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
+
+
+def failed(what: str, error: OSError) -> HostError:
+    """Return what to raise where the kernel does not let ``what`` be done with the tables."""
+    return HostError(f"cannot {what} nftables' tables: {error.strerror}", hint=HINT)
+
+
+HINT: Final = "instances need the kernel's nf_tables, for bridges too; instar doctor shows what is missing"

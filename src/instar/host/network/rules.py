@@ -66,3 +66,11 @@ add rule ip T others ip daddr METADATA goto refused
 add rule ip T refused meta l4proto tcp reject with tcp reset
 add rule ip T refused reject with icmp type admin-prohibited
 """
+
+
+def members(environment: str) -> str:
+    return f"members_{environment}"
+
+
+def chain_of(environment: str) -> str:
+    return f"from_{environment}"

@@ -18,7 +18,7 @@ from instar.host.isolation.bundle import Bind, Bundle, Users
 from instar.host.kernel import cgroups, namespaces
 from instar.host.kernel.namespaces import ID_COUNT, IdRange
 from instar.host.network import network, resolver
-from instar.host.network.firewall import Guest
+from instar.host.network.guests import Guest
 from instar.host.processes import rlimits
 from instar.model.digest import Digest
 from instar.model.image import Image

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from instar import durable
 from instar.errors import HostError
 from instar.frozen import dataclass
-from instar.host.network.firewall import Guest
+from instar.host.network.guests import Guest
 from instar.host.processes import processes
 from instar.model.codec import from_json, parse, to_json
 from instar.model.digest import Digest

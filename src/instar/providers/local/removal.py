@@ -15,7 +15,7 @@ from instar.errors import HostError
 from instar.host.filesystems import base_plate, trees
 from instar.host.isolation import conmon, runc
 from instar.host.kernel import cgroups, mounts, namespaces
-from instar.host.network import firewall, network
+from instar.host.network import guests, network
 from instar.host.processes import processes
 from instar.model.definition import Stop
 from instar.model.release import Instance
@@ -110,7 +110,7 @@ def _found(names: Names) -> set[tuple[str, int]]:
     loose |= {Path(folder).name for folder in _kept_folders(names) if folder not in folders}
     found |= {(name, -1) for name in loose - named}
     serials = {names.serial_of_link(link) for link in network.link_names(names.link_prefix)}
-    serials |= {names.serial_of_link(link) for link in firewall.links(names.table)}
+    serials |= {names.serial_of_link(link) for link in guests.links(names.table)}
     serials |= {names.serial_of_network(name) for name in namespaces.names(names.network_prefix)}
     serials |= {int(room.name) for room in _rooms(names)}
     with_folder = {serial for _, serial in found}

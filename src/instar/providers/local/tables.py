@@ -19,8 +19,9 @@ from ipaddress import IPv4Network
 from instar import durable, locks
 from instar.errors import HostError
 from instar.frozen import dataclass
-from instar.host.network import firewall, network
-from instar.host.network.firewall import Guest, Reach
+from instar.host.network import firewall, guests, network
+from instar.host.network.firewall import Reach
+from instar.host.network.guests import Guest
 from instar.model.codec import from_json, parse, to_json
 from instar.model.release import EnvironmentId
 from instar.providers.local import internal_record, record
@@ -90,8 +91,8 @@ class Tables:
         """Make the tables anew as they were made last, for everybody who is in them. Raises HostError."""
         with self._lock():
             self._apply(subnet, {})
-            if (guests := self._guests()) is not None:
-                firewall.expel(self._names.table, firewall.strangers(self._names.table, guests))
+            if (known := self._guests()) is not None:
+                guests.expel(self._names.table, guests.strangers(self._names.table, known))
 
     def forget(self, environment: EnvironmentId) -> None:
         """Remove what is of a destroyed environment."""
@@ -150,8 +151,8 @@ class Tables:
         for environment in firewall.environments(made.chains):
             if not firewall.has_doors(table, environment, made.places.get(environment, Reach())):
                 yield f"table ip {table}, doors_{environment}", "where its router listens", "something else"
-        guests = self._guests()
-        for element in firewall.strangers(table, guests) if guests is not None else ():
+        known = self._guests()
+        for element in guests.strangers(table, known) if known is not None else ():
             told = f"an entry of nobody's ({element.key.hex()})"
             yield f"table {element.family} {table}, {element.set}", "entries of instances alone", told
 
@@ -178,16 +179,16 @@ class Tables:
 
     def _apply(self, subnet: IPv4Network, places: Mapping[str, Reach]) -> None:
         names, made = self._names, self._read()
-        guests = [intent.guest for intent in record.all_intents(names).values() if intent and intent.guest]
-        known = {guest.environment: Reach() for guest in guests} | (dict(made.places) if made else {}) | dict(places)
+        admitted = [intent.guest for intent in record.all_intents(names).values() if intent and intent.guest]
+        known = {guest.environment: Reach() for guest in admitted} | (dict(made.places) if made else {}) | dict(places)
         were_there = firewall.exists(names.table)
         gateway = network.mac(network.gateway(subnet).ip).hex(":")
         firewall.apply(names.table, subnet, names.bridge, names.link_prefix, gateway, known)
         if not were_there:
             links = set(network.link_names(names.link_prefix))
-            for guest in guests:
+            for guest in admitted:
                 if guest.link in links:
-                    firewall.admit(names.table, guest)
+                    guests.admit(names.table, guest)
         chains = firewall.chains(names.table)
         self._write(TablesRecord(boot_id=boot_id(), rules=firewall.VERSION, places=known, chains=chains))
 

@@ -14,7 +14,7 @@ from instar import durable
 from instar.frozen import dataclass
 from instar.host.kernel import cgroups, namespaces, settings
 from instar.host.network import network_view
-from instar.host.network.firewall import Guest
+from instar.host.network.guests import Guest
 from instar.host.network.network_view import NetworkView
 from instar.host.processes import marks, proc
 from instar.model.codec import ADDED, from_json, parse, to_json

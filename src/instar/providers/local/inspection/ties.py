@@ -12,8 +12,8 @@ from ipaddress import IPv4Address
 
 from instar.errors import HostError
 from instar.frozen import dataclass
-from instar.host.network import firewall
-from instar.host.network.firewall import Entries, Guest
+from instar.host.network import firewall, guests
+from instar.host.network.guests import Entries, Guest
 from instar.host.network.netlink import ALONE, Link, Neighbour, Netlink
 from instar.model.drift import Finding
 from instar.providers.local import creation
@@ -50,7 +50,7 @@ def _read(names: Names) -> Ties:
     with Netlink() as netlink:
         links = {link.name: link for link in netlink.links()}
         neighbours, behind = netlink.neighbours(), netlink.neighbours(socket.AF_BRIDGE)
-    entries = firewall.Entries(firewall.entries(names.table)) if firewall.exists(names.table) else None
+    entries = guests.Entries(guests.entries(names.table)) if firewall.exists(names.table) else None
     bridge = links.get(names.bridge)
     return Ties(
         links=links,
