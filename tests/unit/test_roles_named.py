@@ -14,7 +14,7 @@ from instar.operations.explain import explain
 from instar.operations.status import status
 from instar.views.events import history_page, sentence
 from instar.views.page import Table
-from instar.views.status import status_page
+from instar.views.status import overview_page, status_json, status_page
 from simulated.behaviour import Behaviour
 from simulated.listener import Heard
 from simulated.workspace import SimulatedWorkspace
@@ -74,7 +74,14 @@ def test_what_ended_is_told_with_its_role_in_status_history_and_notices(
         "make 1 instance of role 'api' of release 1, since others have ended"
         in explain(workspace, workspace.ledger.get_environment(DEV)).next
     )
+    page = list(status_page(found, workspace.ledger.now()))
+    assert any("nobody answers at 127.0.0.1:8081: no instance of role 'api' is well" in str(one) for one in page)
+    (releases, _) = (one for one in page if isinstance(one, Table))
+    (overview,) = (one for one in overview_page([found], workspace.ledger.now()) if isinstance(one, Table))
+    assert releases.rows[0][4] == overview.rows[0][2] == "2 of 3 healthy, none of api"
+    assert status_json(found)["unanswered"] == ("api",)
     Agent(workspace, Heard()).once()
+    assert status(workspace, workspace.ledger.get_environment(DEV)).unanswered == ()
     (ended,) = (one for one in workspace.ledger.history(DEV) if one.kind == "ended")
     assert sentence(ended) == f"web/dev: {name} (api) ended unexpectedly: killed: SIGKILL"
     (table,) = (one for one in history_page([ended]) if isinstance(one, Table))

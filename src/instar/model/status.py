@@ -135,7 +135,7 @@ class EnvironmentStatus:
     itself, both ends included, () where there is none. ``doors``: where each is, by ROLE or ROLE.PORT;
     ``shut``: which lead to nobody in the active release, a sentence each.
     ``taken``: who else's rules take requests for its names, as drift finds it; ``taken_unknown``: why that is not
-    known, or not of everybody, None where it is.
+    known, or not of everybody, None where it is. ``unanswered``: the roles ("" a service) that nobody is well of.
     """
 
     environment: EnvironmentId
@@ -161,6 +161,7 @@ class EnvironmentStatus:
     taken_unknown: str | None = field(default=None, metadata=ADDED)
     doors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     shut: tuple[str, ...] = ()
+    unanswered: tuple[str, ...] = ()
 
     @property
     def reached_at(self) -> tuple[str, ...]:

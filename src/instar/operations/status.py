@@ -74,8 +74,7 @@ def status(workspace: Workspace, environment: EnvironmentState, *, named: bool =
     percents = _percents({number: sum(group.weight for group in snapshot.of(one)) for number, one in releases.items()})
     configuration = snapshot.active.configuration if snapshot.active is not None else None
     names, edge = environment.settings.names.only(environment.names.held), _edge(workspace)
-    internal = ([FIRST_DOOR] if environment.settings.internal else []) + list(environment.settings.internal_roles)
-    inside = {door: host_inside(workspace, environment, door or None) for door in internal}
+    inside = _inside(workspace, environment)
     taken, taken_unknown = _taken(workspace, provider, environment)
     return EnvironmentStatus(
         environment=environment.id,
@@ -102,6 +101,7 @@ def status(workspace: Workspace, environment: EnvironmentState, *, named: bool =
         uses=() if configuration is None else uses_status(workspace, environment.settings.provider, configuration),
         shut=(*_shut(snapshot.active, environment.settings), *snapshot.unmade),
         circle=() if configuration is None else circle(workspace, environment.id, configuration.uses),
+        unanswered=tuple(_unanswered(snapshot)),
         taken=taken,
         taken_unknown=taken_unknown,
     )
@@ -110,6 +110,20 @@ def status(workspace: Workspace, environment: EnvironmentState, *, named: bool =
 def _shut(active: Release | None, settings: Settings) -> Iterator[str]:
     if active is not None:
         yield from door_warnings(settings, active.configuration, active.number)
+
+
+def _inside(workspace: Workspace, environment: EnvironmentState) -> Mapping[str, str]:
+    """Return the names of what is internal, by door."""
+    internal = ([FIRST_DOOR] if environment.settings.internal else []) + list(environment.settings.internal_roles)
+    return {door: host_inside(workspace, environment, door or None) for door in internal}
+
+
+def _unanswered(snapshot: Snapshot) -> Iterator[str]:
+    """Yield the roles of the active release that no instance is well of, nor one of the release that follows it."""
+    serving = (*snapshot.of(snapshot.active), *snapshot.of(snapshot.target))
+    for role in snapshot.active.services if snapshot.active is not None else ():
+        if not any(group.answering for group in serving if group.role == role):
+            yield role
 
 
 def _taken(workspace: Workspace, provider: Provider, state: EnvironmentState) -> tuple[tuple[Finding, ...], str | None]:

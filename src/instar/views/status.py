@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from instar.model.release import shown_instance
+from instar.model.roles import written
 from instar.model.status import (
     EnvironmentStatus,
     InstanceStatus,
@@ -47,6 +48,7 @@ def status_json(status: EnvironmentStatus) -> dict[str, Any]:
         "taken": status.taken,
         "taken_unknown": status.taken_unknown,
         "worked_on_by": status.worked_on_by,
+        "unanswered": status.unanswered,
     }
 
 
@@ -64,7 +66,7 @@ def status_page(status: EnvironmentStatus, now: datetime) -> Page:
             f"{one.state}, pinned" if one.pinned else one.state,
             f"{one.weight} %" if status.reached_at else "—",
             one.image.short,
-            _healthy(one) if one.instances else "—",
+            _healthy(one, status.unanswered if one.number == status.active else ()) if one.instances else "—",
             origin_line(one.origin) if one.origin else "",
         )
         for one in status.releases
@@ -115,7 +117,7 @@ def overview_page(everything: Sequence[EnvironmentStatus], now: datetime) -> Pag
             (
                 str(one.environment),
                 f"{active.number} · {active.image.short}" if active else "—",
-                _healthy(active) if active else "—",
+                _healthy(active, one.unanswered) if active else "—",
                 age(min((item.started_at for item in active.instances if item.started_at), default=None), now)
                 if active
                 else "—",
@@ -176,6 +178,8 @@ def _advice(status: EnvironmentStatus) -> Page:
         troubles.append("its router does not run as it should")
     if active and not active.instances:
         troubles.append("no instance of the active release runs")
+    else:
+        troubles += [_unanswered(status, role) for role in status.unanswered]
     if status.alarm:
         troubles.append(f"alarm: {status.alarm}")
     if troubles:
@@ -184,6 +188,14 @@ def _advice(status: EnvironmentStatus) -> Page:
         silent = active is not None and any(one.state == "running" and one.reason for one in active.instances)
         agent = "instar agent, once it has seen it so for long enough" if silent else "instar agent --once"
         yield f"repair it with: {agent}{own}"
+
+
+def _unanswered(status: EnvironmentStatus, role: str) -> str:
+    """Say that a role is down as a whole, and where that is noticed."""
+    where = [one for door, names in status.doors.items() if door.partition(".")[0] == written(role) for one in names]
+    nobody = f"nobody answers at {', '.join(where)}: " if where else ""
+    of_role = f" of role '{role}'" if role else ""
+    return f"{nobody}no instance{of_role} is well"
 
 
 def _taints(status: EnvironmentStatus, now: datetime) -> Page:
@@ -230,7 +242,7 @@ def _ready(item: InstanceStatus) -> int:
     return item.ready if item.ready is not None else item.members if item.healthy else 0
 
 
-def _healthy(release: ReleaseStatus) -> str:
+def _healthy(release: ReleaseStatus, unanswered: Sequence[str] = ()) -> str:
     ready = sum(1 for instance in release.instances if instance.state == "created")
     if ready and ready == len(release.instances):
         return f"{ready} ready to start"
@@ -238,7 +250,8 @@ def _healthy(release: ReleaseStatus) -> str:
     healthy, members = sum(map(_ready, begun)), sum(one.members for one in begun)
     unwell = f" of {members}" if healthy < members else ""
     waiting = f", {len(release.instances) - len(begun)} ready to start" if len(begun) < len(release.instances) else ""
-    return f"{healthy}{unwell} healthy{waiting}" if release.instances else "none runs"
+    down = f", none of {', '.join(unanswered)}" if any(unanswered) and healthy else ""
+    return f"{healthy}{unwell} healthy{down}{waiting}" if release.instances else "none runs"
 
 
 def under_way(rollout: RolloutStatus) -> str:
