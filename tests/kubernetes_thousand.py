@@ -98,7 +98,7 @@ def passes(author: Author, number: int) -> list[Pass]:
     assert isinstance(provider, KubernetesProvider)
     listener = Listener()
     agent = Agent(workspace, listener)
-    api, _, _ = provider.place_of(next(iter(workspace.ledger.environments())).id)  # the same for all
+    api, _, _ = provider.cluster.reach(next(iter(workspace.ledger.environments())).id)  # the same for all
     made: list[Pass] = []
     for _ in range(number):
         listener.checks.clear()

@@ -59,7 +59,7 @@ def served(world: World, stub: ClusterStub, settings: Settings = EVERY) -> tuple
 
 
 def doors(world: World) -> Doors:
-    found = world.provider._traffic(ENV).doors()
+    found = world.provider.cluster.traffic_of(ENV).doors()
     assert found is not None
     return found
 

@@ -55,7 +55,7 @@ def operators(stub: ClusterStub, tmp_path: Path) -> Operators:
 
 def stopped_before(monkeypatch: pytest.MonkeyPatch, world: World, call: str, meanwhile: Callable[[], None]) -> None:
     """Let ``meanwhile`` happen once ``world`` has read all that it needs, and is about to ``call`` the API."""
-    api = world.provider.place_of(ENV)[0]
+    api = world.provider.cluster.reach(ENV)[0]
     real, happened = getattr(Api, call), []
 
     def held_up(self: Api, *words: Any, **named: Any) -> Any:

@@ -96,7 +96,7 @@ def test_a_port_that_somebody_added_is_found_and_taken_back(world: World) -> Non
     (found,) = world.provider.inspects.inspect_router(ENV)
     assert "spec.ports" in found.path
     plan = RouterPlan.of(ENV, WITHOUT_GATEWAY, FURTHER)
-    world.provider.traffic_of(ENV).restore(plan, {name: {"": 8080}})
+    world.provider.cluster.traffic_of(ENV).restore(plan, {name: {"": 8080}})
     assert "x" not in shown(world, "shop-prod") and "admin" in shown(world, "shop-prod")
 
 

@@ -193,7 +193,7 @@ def test_a_server_that_is_away_is_transient(world: World, stub: ClusterStub) -> 
 
 
 def test_a_websocket_to_a_server_that_is_away_is_transient_too(world: World, stub: ClusterStub) -> None:
-    api, _, _ = world.provider.place_of(ENV)
+    api, _, _ = world.provider.cluster.reach(ENV)
     stub.close()
     with (
         pytest.raises(ProviderUnavailable, match=r"cannot open a shell in 'a': 'http://.*' does not answer"),

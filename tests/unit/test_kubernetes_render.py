@@ -58,8 +58,8 @@ def restored(world: World, stub: ClusterStub) -> str:
     name = f"{names.claim('data')}.1"
     labels = {**names.all_labels, VOLUME: "data", TURN: "1"}
     found = stub.put("persistentvolumeclaims", "shop", {"metadata": {"name": name, "labels": labels}})
-    api, _, _ = world.provider.place_of(ENV)
-    world.provider.signing.sign(api, VOLUME_CLAIM, "shop", found, "whole")
+    api, _, _ = world.provider.cluster.reach(ENV)
+    world.provider.cluster.signing.sign(api, VOLUME_CLAIM, "shop", found, "whole")
     return name
 
 

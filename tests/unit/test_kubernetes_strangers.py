@@ -203,9 +203,9 @@ def test_of_what_an_address_answers_to_a_check_only_the_beginning_is_read(world:
     group = world.create(release, members=1)
     stub.answer = lambda *_: (200, b"x" * (1 << 20) + b"the end", {})  # type: ignore[method-assign]
     asked = Check(kind="url", url=stub.url, contains="the end")
-    assert not checks.ask(world.provider.place_of(ENV)[0], "shop", [group.id], release.service, asked).healthy
+    assert not checks.ask(world.provider.cluster.reach(ENV)[0], "shop", [group.id], release.service, asked).healthy
     assert checks.ask(
-        world.provider.place_of(ENV)[0], "shop", [], release.service, dataclasses.replace(asked, contains="xx")
+        world.provider.cluster.reach(ENV)[0], "shop", [], release.service, dataclasses.replace(asked, contains="xx")
     ).healthy
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from instar.errors import InstarError, ProviderError, RouterError
 from instar.model.drift import Finding, TakenNames
@@ -18,42 +18,19 @@ from instar.providers.doors import Ports
 from instar.providers.kubernetes import audit, exposure, other_listing, other_routes
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.claims import claim_names, claims_there
+from instar.providers.kubernetes.cluster import Cluster
 from instar.providers.kubernetes.comparison import Difference, differences, other_writers
 from instar.providers.kubernetes.kinds import CONFIG_MAP, POD, SECRET
-from instar.providers.kubernetes.names import GROUP, Names
+from instar.providers.kubernetes.names import GROUP
 from instar.providers.kubernetes.objects import Made, digest_of, group_objects
 from instar.providers.kubernetes.pod import Order, template
 from instar.providers.kubernetes.pods import pod_facts, pod_findings, taken_out
 from instar.providers.kubernetes.selecting import shown_ports
-from instar.providers.kubernetes.settings import Place
-from instar.providers.kubernetes.signing import Signing
-from instar.providers.kubernetes.traffic import EnvironmentTraffic
 from instar.providers.router_plan import RouterPlan
 from instar.providers.router_state import RouterState, Target
 
 Object = Mapping[str, Any]
 _AS_MADE: Final = "as it was made"
-
-
-class Cluster(Protocol):
-    """What an inspection asks of the provider whose it is."""
-
-    def place_of(self, environment: EnvironmentId) -> tuple[Api, Names, Place]: ...
-
-    def secret_values(self, subject: Subject) -> Mapping[str, bytes]: ...
-
-    def traffic_of(self, environment: EnvironmentId) -> EnvironmentTraffic: ...
-
-    def sites_of(self, environment: EnvironmentId) -> Sequence[str]: ...
-
-    def doors_of(self, environment: EnvironmentId) -> Sequence[str]: ...
-
-    @property
-    def signing(self) -> Signing: ...
-
-    @property
-    def audit_log(self) -> str | None:
-        """Return where this machine has the cluster's, if it does."""
 
 
 class ClusterInspection:
@@ -71,7 +48,7 @@ class ClusterInspection:
         return (*own, *self.taken_names(environment).found)
 
     def taken_names(self, environment: EnvironmentId) -> TakenNames:
-        api, names, place = self._cluster.place_of(environment)
+        api, names, place = self._cluster.reach(environment)
         sites = self._cluster.sites_of(environment)
         if place.gateway is None or not sites:
             return TakenNames()
@@ -108,12 +85,12 @@ class ClusterInspection:
             raise RouterError(error.message, hint=error.hint) from error
 
     def processes(self, instance: Instance) -> tuple[Mapping[str, Any], ...]:
-        api, _, place = self._cluster.place_of(instance.environment)
+        api, _, place = self._cluster.reach(instance.environment)
         return tuple(pod_facts(one) for one in api.list(POD, place.namespace, {GROUP: instance.id}))
 
     def _group(self, subject: Subject) -> Iterator[Finding]:
         group = subject.instance
-        api, names, place = self._cluster.place_of(group.environment)
+        api, names, place = self._cluster.reach(group.environment)
         anchor = api.find(CONFIG_MAP, place.namespace, group.id)
         if anchor is None or anchor["metadata"].get("deletionTimestamp") is not None:
             return
@@ -126,7 +103,7 @@ class ClusterInspection:
                 names=names, group=group, release=subject.release, image=subject.image, place=place, claims=claims
             )
             try:
-                wanted = group_objects(order, self._cluster.secret_values(subject))
+                wanted = group_objects(order, self._cluster.secret_values(subject.release))
             except ProviderError as error:  # a secret that is not here any more is no other difference
                 expected = "kept on this machine"
                 yield Finding(instance=group.id, kind="secret", path="", expected=expected, observed=error.message)

@@ -22,10 +22,10 @@ class ClusterMaintenance:
 
     def __init__(
         self,
-        place_of: Callable[[EnvironmentId], tuple[Api, Names, Place]],
+        reach: Callable[[EnvironmentId], tuple[Api, Names, Place]],
         traffic_of: Callable[[EnvironmentId], EnvironmentTraffic],
     ) -> None:
-        self._place_of = place_of
+        self._reach = reach
         self._traffic_of = traffic_of
 
     def maintenance(self, environment: EnvironmentId) -> bool:
@@ -37,7 +37,7 @@ class ClusterMaintenance:
         return None
 
     def set_maintenance(self, environment: EnvironmentId, *, on: bool, page: str | None) -> None:
-        api, _, place = self._place_of(environment)
+        api, _, place = self._reach(environment)
         what = f"cannot put '{environment}' into maintenance"
         if not on:
             self._traffic_of(environment).maintain(None)

@@ -29,17 +29,17 @@ class ClusterMembers:
 
     def __init__(
         self,
-        place_of: Callable[[EnvironmentId], tuple[Api, Names, Place]],
+        reach: Callable[[EnvironmentId], tuple[Api, Names, Place]],
         claim: Callable[[EnvironmentId], object],
         logs: Logs,
     ) -> None:
         """``claim`` raises LeaseLost for who may not write there any more."""
-        self._place_of = place_of
+        self._reach = reach
         self._claim = claim
         self._logs = logs
 
     def members(self, environment: EnvironmentId) -> tuple[Member, ...]:
-        api, names, place = self._place_of(environment)
+        api, names, place = self._reach(environment)
         wanted = {
             str(one["metadata"]["name"]): int((one.get("spec") or {}).get("replicas") or 0)
             for one in api.list(DEPLOYMENT, place.namespace, names.labels)
@@ -65,7 +65,7 @@ class ClusterMembers:
 
     def end(self, environment: EnvironmentId, member: Member) -> None:
         self._claim(environment)
-        api, _, place = self._place_of(environment)
+        api, _, place = self._reach(environment)
         if not is_name_of(member.name, member.group):  # somebody else's with our labels: they go, and it stays
             self._label(environment, member, {TAINTED: None, GROUP: None})
             return
@@ -85,7 +85,7 @@ class ClusterMembers:
         labels: Mapping[str, str | None],
         annotations: Mapping[str, str] | None = None,
     ) -> None:
-        api, _, place = self._place_of(environment)
+        api, _, place = self._reach(environment)
         metadata = {"labels": labels, **({"annotations": annotations} if annotations else {})}
         api.merge(POD, place.namespace, member.name, {"metadata": metadata})
 

@@ -53,8 +53,8 @@ class _Answer:
 class ClusterMeasures:
     """Implements providers.facets.Measures. May be asked by several threads."""
 
-    def __init__(self, place_of: Callable[[EnvironmentId], tuple[Api, Names, Place]]) -> None:
-        self._place_of = place_of
+    def __init__(self, reach: Callable[[EnvironmentId], tuple[Api, Names, Place]]) -> None:
+        self._reach = reach
         self._guard = threading.Lock()
         self._answers: dict[EnvironmentId, _Answer] = {}
 
@@ -83,7 +83,7 @@ class ClusterMeasures:
         return answer
 
     def _asked(self, environment: EnvironmentId) -> _Answer:
-        api, names, place = self._place_of(environment)
+        api, names, place = self._reach(environment)
         now = time.monotonic()
         try:
             pods = api.find_list(POD_METRICS, place.namespace, names.labels)
