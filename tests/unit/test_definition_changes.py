@@ -8,7 +8,13 @@ import pytest
 import yaml
 
 from instar.definition import Loaded, parse
-from instar.definition.changes import configuration_changes, configuration_words, settings_changes, settings_words
+from instar.definition.changes import (
+    configuration_changes,
+    configuration_words,
+    first_changes,
+    settings_changes,
+    settings_words,
+)
 from instar.model.configuration import Configuration
 from instar.model.definition import Health, Service
 from instar.model.digest import Digest
@@ -52,6 +58,7 @@ ENVIRONMENT = """\
     network: {allow: [{to: db/production, ports: [5432, 53/udp]}, {to: machine}], connections: 100}
     keep: {hot: 2, releases: 9}
 """  # noqa: E501  a definition has lines of its own length
+STEPS = "[{weight: 5, pause: 2m}, {weight: 20, pause: manual}, {weight: 50, pause: 2m}]"
 ROLES = """\
 roles:
   web: {command: [serve], port: 80, health: {tcp: true}}
@@ -133,7 +140,7 @@ def test_a_change_is_said_in_the_units_of_the_definition() -> None:
         "listen.service.admin.https": ("admin.example", "b.example"),
         "listen.service.feed": ("['127.0.0.1:90', '[::1]:90']", "['127.0.0.1:99', '[::1]:90']"),
         "rollout.analysis.max_failed": ("0.5", "1.0"),
-        "rollout.steps": ("[5, {weight: 20, pause: manual}, 50]", "[5, {weight: 20, pause: 1m}, 50]"),
+        "rollout.steps": (STEPS, STEPS.replace("manual", "1m")),
         "service.data.reads": ("[3, 4]", "[4]"),
         "service.limits.cpus": ("0.25", "1.0"),
         "service.limits.memory": ("96M", "1G"),
@@ -215,3 +222,42 @@ def test_what_a_release_has_of_a_provider_s_section_is_not_said_again_of_the_set
         ("release", "kubernetes.pull_secret"),
         ("settings", "kubernetes.evidence"),
     ]
+
+
+def test_of_a_first_release_is_said_what_its_author_wrote_its_limits_and_how_many_instances() -> None:
+    text = f"""{HEAD}{ROLES}environments:
+  dev:
+    listen: {{web: 127.0.0.1:80, api: 127.0.0.1:81}}
+    roles: {{worker: {{instances: 3}}}}
+    rollout: {{strategy: canary, steps: [{{weight: 10, pause: 5m}}]}}
+    config: {{GREETING: hello}}
+    schedule: {{nightly: {{command: [report], cron: "0 3 * * *"}}}}
+"""
+    after = loaded(text)
+    released = first_changes(configured(after), "local")
+    found = (*released, *settings_changes(None, settings(after), after.definition.first_role, released=released))
+    limits = {f"roles.{role}.limits": None for role in ("web", "api", "worker")}
+    said = {one.what: one.after for one in found if one.what.rpartition(".")[0] not in limits}
+    assert all(one.before is None for one in found)
+    assert said == {
+        "config.GREETING": "hello",
+        "listen.api": "127.0.0.1:81",
+        "listen.web": "127.0.0.1:80",
+        "roles.api.command": "[serve]",
+        "roles.api.health.tcp": "true",
+        "roles.api.instances": "2",
+        "roles.api.port": "81",
+        "roles.web.command": "[serve]",
+        "roles.web.health.tcp": "true",
+        "roles.web.instances": "1",
+        "roles.web.port": "80",
+        "roles.worker.command": "[work]",
+        "roles.worker.health.command": "[test, -e, /tmp/ready]",
+        "roles.worker.instances": "3",
+        "roles.worker.with": "before",
+        "rollout.steps": "[{weight: 10, pause: 5m}]",
+        "rollout.strategy": "canary",
+        "schedule.nightly.command": "[report]",
+        "schedule.nightly.cron": "0 3 * * *",
+    }
+    assert sum("limits" in one.what for one in found) == 9  # memory, cpus and pids, which are as usual

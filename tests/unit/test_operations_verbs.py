@@ -34,6 +34,8 @@ from instar.operations.taint import taint
 from instar.views.events import sentence
 from instar.views.findings import drift_json, drift_page
 from instar.views.outcomes import maintenance_json, outcome_json, outcome_lines
+from instar.views.page import Table
+from instar.views.plans import plan_page
 from instar.views.status import status_json, status_page
 from simulated import Behaviour, Simulation
 from simulated.effects import FaultyLedger
@@ -232,6 +234,8 @@ def test_a_promotion_takes_the_very_image_and_the_target_s_own_configuration(
     first = deployed(workspace, loaded, "one")
     planned = plan_promotion(workspace, loaded, "dev", "production")
     assert planned.release and planned.image == first.image and planned.active is None
+    page = [line for table in plan_page(planned) if isinstance(table, Table) for line in table.lines()]
+    assert "  instances              1" in page and not any("→" in line for line in page), page
     promoted = promote(workspace, loaded, "dev", "production")
     assert (promoted.outcome, promoted.image) == ("done", first.image)
     release = workspace.ledger.get_release(PRODUCTION, 1)

@@ -9,11 +9,13 @@ from instar.definition.schema import DEFINITION
 from instar.definition.section import Section
 from instar.definition.shapes import MapOf
 from instar.model.configuration import Configuration
-from instar.model.environment import Settings
+from instar.model.definition import Health, Service
+from instar.model.environment import RoleSettings, ScheduledTask, Settings
 from instar.model.plan import PlannedChange
 from instar.model.roles import FIRST_DOOR, SERVICE, written
 
 _NOT_SHOWN: Final = "(a secret)"
+_ALWAYS_SAID: Final = {"instances", "limits"}  # of a first release
 
 
 def configuration_changes(
@@ -30,15 +32,40 @@ def configuration_changes(
 def settings_changes(
     before: Settings | None, after: Settings, first: str, *, released: Sequence[PlannedChange] = ()
 ) -> tuple[PlannedChange, ...]:
-    """Return what is other in an environment's settings, all that leads to it where there were none before. ``first``:
+    """Return what is other in an environment's settings; where there were none before, all that is not as usual, and
+    how many instances there are. ``first``:
     the role that its first door leads to; ``released``: what is other in what instances start from, of which nothing is
     said again: a provider's section is part of both."""
     by_door = bool(after.doors or (before and before.doors))
     new = settings_words(after, first, by_door=by_door)
-    nothing = {key: one for key, one in new.items() if key != "listen"}
-    old = settings_words(before, first, by_door=by_door) if before else nothing
     said = {one.what for one in released}
-    return tuple(one for one in _differences("settings", old, new) if one.what not in said)
+    found = (
+        _differences("settings", settings_words(before, first, by_door=by_door), new)
+        if before
+        else _first_settings(after, first, new)
+    )
+    return tuple(one for one in found if one.what not in said)
+
+
+def first_changes(after: Configuration, provider: str) -> tuple[PlannedChange, ...]:
+    """Return what a first release has that is not as usual."""
+    service, task = Service(command=(), health=Health(kind="none")), ScheduledTask(command=())
+    usual = Configuration(
+        service=service,
+        role=after.role,
+        roles=dict.fromkeys(after.roles, service),
+        schedule=dict.fromkeys(after.schedule, task),
+    )
+    old, new = (configuration_words(one, after.first_role, provider) for one in (usual, after))
+    return tuple(_first("release", old, new))
+
+
+def _first_settings(after: Settings, first: str, new: Mapping[str, Any]) -> Iterator[PlannedChange]:
+    """Yield what of an environment's settings is not as usual. Each role has its own number of instances."""
+    usual = settings_words(Settings(roles=dict.fromkeys(after.roles, RoleSettings())), first)
+    yield from _first(
+        "settings", usual, {key: one for key, one in new.items() if key != "instances" or not after.roles}
+    )
 
 
 def text_of(value: object) -> str:
@@ -119,6 +146,15 @@ def _differences(
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
             yield PlannedChange(kind=kind, what=name, before=old.get(name), after=new.get(name))
+
+
+def _first(
+    kind: Literal["release", "settings"], usual: Mapping[str, Any], after: Mapping[str, Any]
+) -> Iterator[PlannedChange]:
+    known = dict(_leaves(usual, ""))
+    for name, value in sorted(_leaves(after, "")):
+        if known.get(name) != value or _ALWAYS_SAID & set(name.split(".")):
+            yield PlannedChange(kind=kind, what=name, before=None, after=value)
 
 
 def _leaves(value: object, name: str) -> Iterator[tuple[str, str]]:

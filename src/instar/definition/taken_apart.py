@@ -5,7 +5,6 @@ By field, and only those that are other than the value's own. So ``Section.writt
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -27,17 +26,9 @@ def service(value: Service) -> Mapping[str, Any]:
 
 
 def rollout(value: RolloutRules) -> Mapping[str, Any]:
-    """The pause that most steps have is the rollout's."""
-    if not value.steps:
-        return {}
-    ((pause, _),) = Counter(step.pause_ms for step in value.steps).most_common(1)
-    steps = tuple(
-        step.weight_percent
-        if step.pause_ms == pause
-        else {"weight_percent": step.weight_percent, "pause_ms": step.pause_ms}
-        for step in value.steps
-    )
-    return {"steps": steps, "pause": pause}
+    """Each step has its own pause: which of them was said for all is not known, and holds for none that has its own."""
+    steps = ({"weight_percent": step.weight_percent, "pause_ms": step.pause_ms} for step in value.steps)
+    return {"steps": tuple(steps)} if value.steps else {}
 
 
 def instances(value: RoleSettings | Settings) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from instar.control.forecast import forecast
 from instar.definition import Loaded
-from instar.definition.changes import configuration_changes, settings_changes
+from instar.definition.changes import configuration_changes, first_changes, settings_changes
 from instar.frozen import dataclass
 from instar.model.configuration import Configuration
 from instar.model.digest import Digest
@@ -141,8 +141,11 @@ def _compared(
     refuse_doors_without_ports(environment_id, settings, configuration)
     _require_free(workspace, environment_id, settings, configuration)
     released = _other_image(active, image)
-    if active is not None:
-        released += configuration_changes(active.configuration, configuration, settings.provider)
+    released += (
+        configuration_changes(active.configuration, configuration, settings.provider)
+        if active is not None
+        else first_changes(configuration, settings.provider)
+    )
     known = None if image.digest is None else known_release(workspace, state, image.digest, configuration)
     rollout = planned_rollout(workspace, state, goes_on=known is not None)
     release = known is None if rollout is not None else bool(released)

@@ -87,7 +87,9 @@ def plan_page(plan: DeployPlan, *, verb: str = "deploy") -> Page:
 def _changes(plan: DeployPlan | RollbackPlan) -> Page:
     """Yield what is other, key by key; of a role that comes or goes as a whole, a line."""
     changes = without_roles(plan.changes, plan.roles)
-    if changes:
+    if changes and plan.active is None:
+        yield Table(rows=[("  " + one.what, one.after or "—") for one in changes])
+    elif changes:
         yield Table(rows=[("  " + one.what, one.before or "—", "→", one.after or "—") for one in changes])
     for one in plan.roles:
         goes, closes = ("comes", "open") if one.comes else ("goes", "close")
