@@ -9,9 +9,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from instar.definition import Loaded, address_forms, base_forms, forms, load, parse
+from instar.definition.composed import Either, ListOf, MapOf, OneOrMore
 from instar.definition.schema import DEFINITION
 from instar.definition.section import Section
-from instar.definition.shapes import Either, ListOf, MapOf, OneOrMore, Shape
+from instar.definition.shapes import Shape
 from instar.errors import DefinitionError
 from instar.model.environment import Analysis, Check, RolloutRules, RolloutStep
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
+from instar.definition.composed import MapOf
 from instar.definition.schema import DEFINITION
 from instar.definition.section import Section
-from instar.definition.shapes import MapOf
 from instar.model.configuration import Configuration
 from instar.model.definition import Health, Service
 from instar.model.environment import RoleSettings, ScheduledTask, Settings

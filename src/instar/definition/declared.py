@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from instar.definition import door_forms, forms
+from instar.definition.composed import Either, ListOf, MapOf, OneOrMore
 from instar.definition.problems import Problems
 from instar.definition.section import Key, Reading, Section, built
-from instar.definition.shapes import Choice, Decimal, Either, Flag, ListOf, MapOf, OneOrMore, Shape, Text, Whole
+from instar.definition.shapes import Choice, Decimal, Flag, Shape, Text, Whole
 from instar.definition.source import Mapping as MapNode
 from instar.definition.source import read
 from instar.definition.values import BY_UNIT, NAMES, VALUES

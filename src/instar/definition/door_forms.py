@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from instar.definition.composed import OneOrMore
 from instar.definition.forms import NAME, Misfit, fits
 from instar.definition.problems import Problems, nearest
-from instar.definition.shapes import OneOrMore, Shape, Text
+from instar.definition.shapes import Shape, Text
 from instar.definition.source import Mapping, Node
 from instar.model.roles import SERVICE
 

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from instar.definition import forms
-from instar.definition.shapes import Choice, Installed, ListOf, MapOf, Shape, Text
+from instar.definition.composed import ListOf, MapOf
+from instar.definition.shapes import Choice, Installed, Shape, Text
 from instar.definition.values import NAMES, VALUES
 from instar.model.configuration import Configuration
 from instar.model.declaration import Declaration

@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from instar.definition.composed import Either, ListOf, MapOf
 from instar.definition.layers import OVERRIDABLE
 from instar.definition.machine import MACHINE
 from instar.definition.schema import DEFINITION
 from instar.definition.section import REQUIRED, Key, Section
-from instar.definition.shapes import Either, ListOf, MapOf, Shape
+from instar.definition.shapes import Shape
 
 _FOLDER: Final = Path(__file__).parent
 

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
+from instar.definition.composed import Either, ListOf, MapOf, OneOrMore
 from instar.definition.problems import Problems, listed, nearest, shortened
-from instar.definition.shapes import FAILED, Either, ListOf, MapOf, OneOrMore, Shape, at_path
+from instar.definition.shapes import FAILED, Shape, at_path
 from instar.definition.source import Mapping as MapNode
 from instar.definition.source import Node, Scalar
 

@@ -19,8 +19,9 @@ from instar.definition import (
     sites,
     use_forms,
 )
+from instar.definition.composed import ListOf, MapOf
 from instar.definition.problems import listed
-from instar.definition.shapes import Choice, Decimal, Flag, Installed, ListOf, MapOf, Shape, Text, Whole
+from instar.definition.shapes import Choice, Decimal, Flag, Installed, Shape, Text, Whole
 from instar.entry_points import provider_names
 from instar.model import reference
 from instar.model.architectures import PLATFORMS

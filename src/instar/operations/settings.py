@@ -8,10 +8,10 @@ from typing import Any
 
 from instar.definition import Loaded
 from instar.definition.changes import configuration_changes, settings_changes, text_of
+from instar.definition.composed import MapOf
 from instar.definition.layers import FromFile, Settled
 from instar.definition.schema import DEFINITION
 from instar.definition.section import REQUIRED, Key, Section
-from instar.definition.shapes import MapOf
 from instar.definition.source import Listing, Mapping, Node, Scalar
 from instar.errors import LedgerError, NotRoot, ProviderMissing, Refused
 from instar.model.configuration import Configuration
