@@ -58,13 +58,6 @@ class Pushed:
         self.images.append(f"{to}@{digest}")
 
 
-def have_snapshots(stub: ClusterStub) -> None:
-    """Have the cluster's storage "fast" keep snapshots; nobody waits for one that is not there at once."""
-    stub.watch_ends_at_once = True
-    stub.put("storageclasses", "", {"metadata": {"name": "fast"}, "provisioner": "fast.example"})
-    stub.put("volumesnapshotclasses", "", {"metadata": {"name": "fast-kept"}, "driver": "fast.example"})
-
-
 class World:
     """A provider of its own ledger, on a cluster of its own."""
 

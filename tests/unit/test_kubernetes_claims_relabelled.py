@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes_values import DATA, ENV, KEPT, SERVICE, World, have_snapshots
+from kubernetes_snapshots import claim_of_pods, kept, snapshot_world, take, with_volume
+from kubernetes_values import ENV, World
 
 from cluster_stub import ClusterStub
 from instar.errors import InstarError, ProviderUnavailable, Refused
@@ -16,31 +16,19 @@ LABELS = ["service", "environment", "ledger", "volume", "turn"]
 
 
 @pytest.fixture
-def stub(stub: ClusterStub) -> ClusterStub:
-    stub.ends_at_once = True
-    have_snapshots(stub)
-    return stub
-
-
-@pytest.fixture
 def world(stub: ClusterStub, tmp_path: Path) -> World:
-    made = World(stub, tmp_path, KEPT)
-    deploy(made, stub, 1)
-    made.provider.volumes.snapshots.take_snapshot(ENV, "data", running=False)
+    made = snapshot_world(stub, tmp_path)
+    take(made)
     return made
 
 
 def deploy(world: World, stub: ClusterStub, number: int) -> str:
     """Return the claim that the pods of a new group have."""
-    release = world.release(number, service=dataclasses.replace(SERVICE, volumes=(DATA,)))
-    group = world.create(release, serial=number)
-    volumes = stub.one("deployments", group.id)["spec"]["template"]["spec"]["volumes"]
-    (found,) = (one["persistentVolumeClaim"]["claimName"] for one in volumes if "persistentVolumeClaim" in one)
-    return str(found)
+    return claim_of_pods(stub, world.create(with_volume(world, number), serial=number).id)
 
 
 def restore(world: World) -> None:
-    world.provider.volumes.snapshots.restore_snapshot(ENV, "data", 1)
+    kept(world).restore_snapshot(ENV, "data", 1)
 
 
 def wait_for_pods(stub: ClusterStub) -> None:

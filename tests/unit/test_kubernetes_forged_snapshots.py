@@ -3,41 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes_values import CAUSE, DATA, ENV, KEPT, SERVICE, World, have_snapshots
+from kubernetes_snapshots import kept, snapshot_world, take
+from kubernetes_values import CAUSE, DATA, ENV, KEPT, SERVICE, World
 
 from cluster_stub import ClusterStub, Fault
 from instar.errors import HalfDone, NotFound, ProviderError, ProviderUnavailable, Refused
 from instar.providers.kubernetes import snapshots as module
 from instar.providers.kubernetes.signing import Signing
-from instar.providers.kubernetes.snapshots import ClusterSnapshots
-
-
-@pytest.fixture
-def stub() -> Iterator[ClusterStub]:
-    made = ClusterStub()
-    have_snapshots(made)
-    yield made
-    made.close()
 
 
 @pytest.fixture
 def world(stub: ClusterStub, tmp_path: Path) -> World:
-    made = World(stub, tmp_path, KEPT)
-    made.create(made.release(1, service=dataclasses.replace(SERVICE, volumes=(DATA,))))
-    return made
-
-
-def kept(world: World) -> ClusterSnapshots:
-    return world.provider.volumes.snapshots
-
-
-def take(world: World, **more: Any) -> int:
-    return kept(world).take_snapshot(ENV, "data", running=False, **more).number
+    return snapshot_world(stub, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -39,13 +39,6 @@ def policy_of(settings: Settings, stub: ClusterStub, home: Path, service: Servic
     return stub.one("networkpolicies", "shop-prod-1-1")["spec"]
 
 
-@pytest.fixture
-def stub() -> Any:
-    made = ClusterStub()
-    yield made
-    made.close()
-
-
 def test_pods_reach_names_the_world_and_what_is_allowed(stub: ClusterStub, tmp_path: Path) -> None:
     spec = policy_of(with_network(), stub, tmp_path)
     assert spec["podSelector"] == {"matchLabels": {"instar/network": "shop-prod-1-1"}}, "also of one that was set aside"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -20,11 +19,9 @@ DUE = datetime(2026, 11, 30, 2, 0, tzinfo=UTC)
 
 
 @pytest.fixture
-def stub() -> Iterator[ClusterStub]:
-    made = ClusterStub()
-    made.ends_at_once = True
-    yield made
-    made.close()
+def stub(stub: ClusterStub) -> ClusterStub:
+    stub.ends_at_once = True
+    return stub
 
 
 def scheduled(world: World, serial: int = 1, entry: str = "nightly", number: int = 1) -> Instance:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from kubernetes_values import ENV, SERVICE, SETTINGS, WITHOUT_GATEWAY, World
 
-from cluster_stub import ClusterStub, Fault
+from cluster_stub import Fault
 from instar.errors import ProviderUnavailable
 from instar.model.drift import TakenNames
 from instar.model.environment import Drift, Ignore
@@ -194,13 +193,6 @@ def test_a_listener_of_the_very_name_beside_takes_it_and_a_tcproute_at_ones_own_
     (found,) = taking(listed, OWN, PLACE, ("*.shop.example",))
     assert (found.finding.path, found.takes) == ("Gateway theirs/second", ("a.shop.example",))
     assert not list(taking(listed, OWN, PLACE, SHOP))
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    stub = ClusterStub()
-    yield World(stub, tmp_path)
-    stub.close()
 
 
 def test_a_deploy_says_whose_route_takes_its_requests_and_touches_nothing(world: World) -> None:

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from kubernetes_values import ENV, SERVICE, SETTINGS, World
 
-from cluster_stub import ClusterStub
 from instar.model.host_names import HostNames
 from instar.providers.kubernetes.gateway import plain_listeners
 
 ALL = {"namespaces": {"from": "All"}}
 HTTP = {"name": "http", "protocol": "HTTP", "port": 80}
 SECURE = dataclasses.replace(SETTINGS, names=HostNames(https=("shop.example", "shop.example/api", "www.shop.example")))
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    stub = ClusterStub()
-    yield World(stub, tmp_path)
-    stub.close()
 
 
 def gateway(*listeners: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from kubernetes_values import ENV, SERVICE, SETTINGS, WITHOUT_GATEWAY, World
 
-from cluster_stub import ClusterStub
 from instar.errors import Refused
 from instar.model.definition import Health, Service
 from instar.model.doors import Port
@@ -24,13 +21,6 @@ FURTHER = dataclasses.replace(
     SERVICE,
     ports={"admin": Port(port=9000), "feed": Port(port=9001, protocol="h2"), "a-name-that-is-long": Port(port=7)},
 )
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    stub = ClusterStub()
-    yield World(stub, tmp_path)
-    stub.close()
 
 
 def look(world: World, settings: Settings, service: Service) -> tuple[str, ...]:

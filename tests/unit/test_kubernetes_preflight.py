@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from kubernetes_values import ENV, SECTION, SERVICE, SETTINGS, WITHOUT_GATEWAY, World
 
-from cluster_stub import ClusterStub, Fault
+from cluster_stub import Fault
 from instar.definition import address_forms
 from instar.errors import ComponentMissing, FetchError, InstarError, ProviderError, Refused
 from instar.model.definition import Health, Service, Stop
@@ -23,13 +22,6 @@ from instar.providers.unfit import refuse_lacking
 
 THEIRS: Any = {"metadata": {"name": "shop-prod"}, "spec": {"parentRefs": [{}]}}
 Change = Callable[[World], object]
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    stub = ClusterStub()
-    yield World(stub, tmp_path)
-    stub.close()
 
 
 def look(world: World, settings: Settings = SETTINGS, service: Service = SERVICE) -> tuple[str, ...]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from kubernetes_values import ENV, SERVICE, SETTINGS, World
 
@@ -15,11 +13,9 @@ PLAN = RouterPlan.of(ENV, SETTINGS, SERVICE)
 
 
 @pytest.fixture
-def stub() -> Iterator[ClusterStub]:
-    made = ClusterStub()
-    made.resolves = True
-    yield made
-    made.close()
+def stub(stub: ClusterStub) -> ClusterStub:
+    stub.resolves = True
+    return stub
 
 
 def served(world: World) -> tuple[Instance, Instance]:

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from kubernetes_values import CAUSE, DATA, ENV, KEPT, SECTION, SERVICE, SETTINGS, World, have_snapshots
+from kubernetes_snapshots import STAGING, claim_of_pods, kept, snapshot_world, take, with_volume
+from kubernetes_values import CAUSE, DATA, ENV, KEPT, SECTION, SERVICE, SETTINGS, World
 
 from cluster_stub import ClusterStub, Fault
 from instar.errors import (
@@ -22,40 +23,14 @@ from instar.errors import (
     ProviderUnavailable,
     Refused,
 )
-from instar.model.release import EnvironmentId, Release
 from instar.providers.kubernetes import snapshots as module
 from instar.providers.kubernetes.rights import roles
-from instar.providers.kubernetes.snapshots import ClusterSnapshots
 from instar.waiting import Deadline
-
-STAGING = EnvironmentId(service="shop", name="staging")
-
-
-@pytest.fixture
-def stub(stub: ClusterStub) -> ClusterStub:
-    stub.ends_at_once = True
-    have_snapshots(stub)
-    return stub
 
 
 @pytest.fixture
 def world(stub: ClusterStub, tmp_path: Path) -> World:
-    made = World(stub, tmp_path, KEPT)
-    made.settings[STAGING] = KEPT
-    made.create(release(made))
-    return made
-
-
-def release(world: World, number: int = 1) -> Release:
-    return world.release(number, service=dataclasses.replace(SERVICE, volumes=(DATA,)))
-
-
-def kept(world: World) -> ClusterSnapshots:
-    return world.provider.volumes.snapshots
-
-
-def take(world: World, **more: Any) -> int:
-    return kept(world).take_snapshot(ENV, "data", running=False, **more).number
+    return snapshot_world(stub, tmp_path)
 
 
 def given_up(ask: Any) -> InstarError:
@@ -66,12 +41,6 @@ def given_up(ask: Any) -> InstarError:
         if raised.value.retry_after_s is None:
             return raised.value
     raise AssertionError("it is tried again and again")
-
-
-def claim_of_pods(stub: ClusterStub, name: str) -> str:
-    volumes = stub.one("deployments", name)["spec"]["template"]["spec"]["volumes"]
-    (found,) = (one["persistentVolumeClaim"]["claimName"] for one in volumes if "persistentVolumeClaim" in one)
-    return str(found)
 
 
 def test_a_snapshot_says_itself_what_it_is(world: World, stub: ClusterStub) -> None:
@@ -144,7 +113,7 @@ def test_a_driver_that_fails_is_heard_and_nothing_is_left(
 
 def test_a_restored_volume_is_another_claim_that_new_pods_get(world: World, stub: ClusterStub) -> None:
     take(world)
-    world.provider.destroy(world.group(release(world)), release(world))
+    world.provider.destroy(world.group(with_volume(world)), with_volume(world))
     kept(world).restore_snapshot(ENV, "data", 1)
     assert stub.names("persistentvolumeclaims") == ["shop-prod-data.1"]
     spec = stub.one("persistentvolumeclaims", "shop-prod-data.1")["spec"]
@@ -153,7 +122,7 @@ def test_a_restored_volume_is_another_claim_that_new_pods_get(world: World, stub
     assert spec["resources"]["requests"]["storage"] == "2Gi"  # as large as what was kept
     (volume,) = world.provider.volumes.volumes()
     assert (volume.name, volume.where) == ("data", "shop/shop-prod-data.1")
-    again = world.create(release(world, 2), serial=2)
+    again = world.create(with_volume(world, 2), serial=2)
     assert claim_of_pods(stub, again.id) == "shop-prod-data.1"
     assert stub.names("persistentvolumeclaims") == ["shop-prod-data.1"]
 
@@ -165,7 +134,7 @@ def test_a_restore_that_fails_or_is_killed_leaves_what_the_volume_held(
     stub.bound_claims, stub.storage_says = False, "snapshot is damaged"
     with pytest.raises(ProviderUnavailable, match="damaged"):
         kept(world).restore_snapshot(ENV, "data", 1)
-    assert claim_of_pods(stub, world.create(release(world, 2), serial=2).id) == "shop-prod-data"
+    assert claim_of_pods(stub, world.create(with_volume(world, 2), serial=2).id) == "shop-prod-data"
     monkeypatch.setattr(module, "_ERRS_S", 0.0)
     another = World(stub, tmp_path, KEPT)
     assert [one.where for one in another.provider.volumes.volumes()] == ["shop/shop-prod-data"]
@@ -207,14 +176,14 @@ def test_data_stays_until_the_claim_that_counts_has_storage_of_its_own(world: Wo
     wait_for_pods(stub)
     kept(world).restore_snapshot(ENV, "data", 1)
     assert stub.names("persistentvolumeclaims") == ["shop-prod-data", "shop-prod-data.1"]
-    again = world.create(release(world, 2), serial=2)
+    again = world.create(with_volume(world, 2), serial=2)
     assert claim_of_pods(stub, again.id) == "shop-prod-data.1"
     kept(world).restore_snapshot(ENV, "data", 1)  # a rollout that is given up: what was never filled goes
     assert stub.names("persistentvolumeclaims") == ["shop-prod-data", "shop-prod-data.2"]
-    world.create(release(world, 3), serial=3)
+    world.create(with_volume(world, 3), serial=3)
     assert stub.names("persistentvolumeclaims") == ["shop-prod-data", "shop-prod-data.2"]
     phase(stub, "shop-prod-data.2", "Bound")
-    world.create(release(world, 4), serial=4)
+    world.create(with_volume(world, 4), serial=4)
     assert stub.names("persistentvolumeclaims") == ["shop-prod-data.2"]
 
 
@@ -224,9 +193,9 @@ def test_what_replaced_claims_leave_is_removed_without_holding_up_a_group(world:
     kept(world).restore_snapshot(ENV, "data", 1)
     phase(stub, "shop-prod-data.1", "Bound")
     stub.faults.append(Fault(500, fits=lambda method, path: method == "DELETE" and "claims" in path))
-    world.create(release(world, 2), serial=2)
+    world.create(with_volume(world, 2), serial=2)
     assert stub.names("persistentvolumeclaims") == ["shop-prod-data", "shop-prod-data.1"]
-    world.create(release(world, 3), serial=3)
+    world.create(with_volume(world, 3), serial=3)
     assert stub.names("persistentvolumeclaims") == ["shop-prod-data.1"]
 
 
@@ -234,7 +203,7 @@ def test_a_claim_that_only_looks_newer_has_nobodys_data_removed(world: World, st
     ours = stub.one("persistentvolumeclaims", "shop-prod-data")
     labels = {**ours["metadata"]["labels"], "instar/turn": "99", "instar/whole": "yes"}
     stub.put("persistentvolumeclaims", "shop", {**ours, "metadata": {"name": "shop-prod-data.99", "labels": labels}})
-    world.create(release(world, 2), serial=2)
+    world.create(with_volume(world, 2), serial=2)
     assert stub.names("persistentvolumeclaims") == ["shop-prod-data", "shop-prod-data.99"]
 
 

@@ -3,47 +3,21 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes_values import CAUSE, DATA, ENV, KEPT, SERVICE, World, have_snapshots
+from kubernetes_snapshots import STAGING, kept, numbers, snapshot_world, take
+from kubernetes_values import CAUSE, ENV, KEPT, World
 
 from cluster_stub import ClusterStub, Fault
 from instar.errors import InstarError, ProviderUnavailable
-from instar.model.release import EnvironmentId
-from instar.providers.kubernetes.snapshots import ClusterSnapshots
-
-STAGING = EnvironmentId(service="shop", name="staging")
-
-
-@pytest.fixture
-def stub(stub: ClusterStub) -> ClusterStub:
-    stub.ends_at_once = True
-    have_snapshots(stub)
-    return stub
 
 
 @pytest.fixture
 def world(stub: ClusterStub, tmp_path: Path) -> World:
-    made = World(stub, tmp_path, KEPT)
-    made.settings[STAGING] = KEPT
-    made.create(made.release(1, service=dataclasses.replace(SERVICE, volumes=(DATA,))))
-    return made
-
-
-def kept(world: World) -> ClusterSnapshots:
-    return world.provider.volumes.snapshots
-
-
-def take(world: World, **more: Any) -> int:
-    return kept(world).take_snapshot(ENV, "data", running=False, **more).number
-
-
-def numbers(world: World) -> list[int]:
-    return [one.number for one in kept(world).snapshots()]
+    return snapshot_world(stub, tmp_path)
 
 
 def snapshot(stub: ClusterStub, number: int) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,12 +19,10 @@ METRICS = "pods.metrics.k8s.io"
 
 
 @pytest.fixture
-def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClusterStub]:
+def stub(stub: ClusterStub, monkeypatch: pytest.MonkeyPatch) -> ClusterStub:
     monkeypatch.setattr(usage, "_FRESH_S", 0.0)
-    made = ClusterStub()
-    made.has_metrics = True
-    yield made
-    made.close()
+    stub.has_metrics = True
+    return stub
 
 
 def measured(world: World, *groups: Instance) -> Measured:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,9 @@ KEPT = dataclasses.replace(SETTINGS, provider_settings={**SECTION, "maintenance"
 
 
 @pytest.fixture
-def stub() -> Iterator[ClusterStub]:
-    made = ClusterStub()
-    made.put("services", "shop", {"metadata": {"name": "holiday"}, "spec": {"ports": [{"port": 8000}]}})
-    yield made
-    made.close()
+def stub(stub: ClusterStub) -> ClusterStub:
+    stub.put("services", "shop", {"metadata": {"name": "holiday"}, "spec": {"ports": [{"port": 8000}]}})
+    return stub
 
 
 @pytest.fixture
