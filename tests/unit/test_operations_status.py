@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from instar.errors import ProviderError, ProviderUnavailable
+from instar.errors import ProviderError, ProviderUnavailable, RouterError
 from instar.model.definition import Health, Service
 from instar.model.digest import Digest
 from instar.model.doors import Door, Port
@@ -82,6 +82,30 @@ def test_a_door_that_the_active_release_has_nobody_behind_is_said_to_be_shut(tmp
     assert found.doors == {"service": ("127.0.0.1:8080",)} and "api is reached" not in page
     assert "release 1 has no role 'api': nobody answers at 127.0.0.1:90 as long as it is the active one" in page
     assert status_json(found)["shut"] == found.shut
+
+
+def test_what_is_in_the_router_s_way_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = SimulatedWorkspace(tmp_path)
+    with workspace.ledger.transaction():
+        workspace.ledger.save_settings(DEV, Settings(listen=("127.0.0.1:8080",)))
+        made = workspace.ledger.add_release(DEV, Digest.of(b"an image"), configuration(), None)
+        workspace.ledger.set_active(DEV, made.number)
+    state = workspace.ledger.get_environment(DEV)
+
+    def page(found: EnvironmentStatus) -> str:
+        return "\n".join(map(str, status_page(found, workspace.ledger.now())))
+
+    assert "web/dev: its router does not run as it should\n" in page(status(workspace, state))
+
+    def check(*_: object) -> None:
+        raise RouterError("cannot listen on '127.0.0.1:8080': process 7 (nginx) has the port", hint="end it")
+
+    monkeypatch.setattr(workspace.simulation.router, "check", check)
+    found = status(workspace, state)
+    why = "cannot listen on '127.0.0.1:8080': process 7 (nginx) has the port; end it"
+    assert f"its router does not run as it should: {why}\n" in page(found)
+    assert "once nothing is in the router's way, repair it with: instar agent --once" in page(found)
+    assert status_json(found)["in_its_way"] == why
 
 
 def seen(folder: Path, *, path: str = "HTTPRoute ours/*") -> tuple[EnvironmentStatus, str]:

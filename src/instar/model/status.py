@@ -126,16 +126,16 @@ class UseStatus:
 class EnvironmentStatus:
     """``unfinished`` is the target of a rollout that no process is carrying on, or that runs just now.
 
-    ``router``: it runs, and under its holder. ``maintenance``: its requests are answered with a page. ``layers``: what
-    keeps what it runs on as it was baked. ``alarm``: why the agent replaces nothing any more; ``agent``: the pid
-    of this machine's; ``in_charge``: which agent acts there by itself, for people, wherever it is;
-    ``worked_on_by``: who acts on it just now, for people; None: nobody does. ``names``: where it
-    is reached through the machine's edge. ``internal``: only environments that use it reach it, by its
-    ``inner_name``. ``uses``: which ones it finds by name itself; ``circle``: the way over what those use back to
-    itself, both ends included, () where there is none. ``doors``: where each is, by ROLE or ROLE.PORT;
-    ``shut``: which lead to nobody in the active release, a sentence each.
-    ``taken``: who else's rules take requests for its names, as drift finds it; ``taken_unknown``: why that is not
-    known, or not of everybody, None where it is. ``unanswered``: the roles ("" a service) that nobody is well of.
+    ``router``: it runs, and under its holder; ``in_its_way``: what keeps it from that, where that is known.
+    ``maintenance``: its requests are answered with a page. ``layers``: what keeps what it runs on as it was baked.
+    ``alarm``: why the agent replaces nothing any more; ``agent``: the pid of this machine's; ``in_charge``: which agent
+    acts there by itself, for people, wherever it is; ``worked_on_by``: who acts on it just now, for people; None:
+    nobody does. ``names``: where it is reached through the machine's edge. ``internal``: only environments that use it
+    reach it, by its ``inner_name``. ``uses``: which ones it finds by name itself; ``circle``: the way over what those
+    use back to itself, both ends included, () where there is none. ``doors``: where each is, by ROLE or ROLE.PORT;
+    ``shut``: which lead to nobody in the active release, a sentence each. ``taken``: who else's rules take requests for
+    its names, as drift finds it; ``taken_unknown``: why that is not known, or not of everybody, None where it is.
+    ``unanswered``: the roles ("" a service) that nobody is well of.
     """
 
     environment: EnvironmentId
@@ -162,6 +162,7 @@ class EnvironmentStatus:
     doors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     shut: tuple[str, ...] = ()
     unanswered: tuple[str, ...] = ()
+    in_its_way: str | None = None
 
     @property
     def reached_at(self) -> tuple[str, ...]:

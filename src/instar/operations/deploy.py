@@ -39,6 +39,7 @@ from instar.operations.locks import agent_pid, hold_environment, hold_store, kee
 from instar.operations.names import require_names
 from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.origin import origin_of
+from instar.operations.preflight import preflight
 from instar.operations.privilege import require_root_for
 from instar.operations.secret_values import encrypted_values
 from instar.operations.unfit import require_fit
@@ -286,9 +287,7 @@ def _require_and_tell(
     launching = release is None or state is None or state.active != release.number
     refuse_unfinished_data(state, None)
     kept = keeping(provider, environment, active, configuration) if launching else ()
-    (first, service), *others = configuration.services.items()
-    beside = {"others": dict(others)} if others else {}
-    warnings = provider.preflight(environment, settings.of_role(first), service, launching=launching, **beside)
+    warnings = preflight(provider, environment, settings, configuration, launching=launching)
     if launching:
         refuse_held_volumes(workspace, environment)
     shut = shut_port_warnings(settings, configuration)

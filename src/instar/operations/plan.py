@@ -32,6 +32,7 @@ from instar.operations.image_diff import image_diff, planned_diff
 from instar.operations.lock import is_locked
 from instar.operations.locks import require_here
 from instar.operations.names import require_names
+from instar.operations.preflight import preflight
 from instar.operations.privilege import may_use
 from instar.operations.project import require_own
 from instar.operations.promote import given_as, promoted
@@ -206,11 +207,9 @@ def _require_free(
     asked, and by who may look who that is."""
     traits = workspace.provider_package(settings.provider).traits
     if traits.of_one_machine and may_use(workspace, settings.provider):
-        (first, service), *others = configuration.services.items()
-        beside = {"others": dict(others)} if others else {}
         provider = workspace.provider(settings.provider)
         refuse_lacking(provider, environment, settings)
-        provider.preflight(environment, settings.of_role(first), service, launching=False, **beside)
+        preflight(provider, environment, settings, configuration, launching=False)
 
 
 def _kept(

@@ -8,7 +8,7 @@ from instar.control.endings import why_ended
 from instar.control.observe import observe
 from instar.control.snapshot import GroupView, Snapshot
 from instar.control.steps import awaited, waits_for_somebody
-from instar.errors import Cancelled, InstarError, LedgerUnreachable, ProviderError
+from instar.errors import Cancelled, HostError, InstarError, LedgerUnreachable, ProviderError, RouterError
 from instar.frozen import dataclass
 from instar.model.configuration import Configuration
 from instar.model.doors import Door
@@ -29,6 +29,7 @@ from instar.model.status import (
 from instar.operations.doors import door_warnings, without_ports
 from instar.operations.layers import guarantee
 from instar.operations.locks import agent_in_charge, agent_pid, is_here, who_acts_on
+from instar.operations.preflight import preflight
 from instar.operations.uses import circle, host_inside, uses_status
 from instar.operations.workspace import Workspace
 from instar.providers.base import Provider
@@ -67,11 +68,10 @@ def status(workspace: Workspace, environment: EnvironmentState, *, named: bool =
     """
     provider = workspace.provider(environment.settings.provider)
     snapshot = observe(workspace.ledger, provider, environment.id, whole=True)
-    newest = workspace.ledger.releases(environment.id, last=environment.settings.keep.releases)
-    pinned = workspace.ledger.pinned(environment.id)
-    releases = {release.number: release for release in (*newest, *pinned)} | dict(snapshot.releases)
+    releases = _shown(workspace, snapshot)
     members = _members(provider, snapshot) if named else {}
-    percents = _percents({number: sum(group.weight for group in snapshot.of(one)) for number, one in releases.items()})
+    router = snapshot.router_plan is not None or bool(snapshot.unmade)
+    percents = _percents(snapshot, releases)
     configuration = snapshot.active.configuration if snapshot.active is not None else None
     names, edge = environment.settings.names.only(environment.names.held), _edge(workspace)
     inside = _inside(workspace, environment)
@@ -83,7 +83,8 @@ def status(workspace: Workspace, environment: EnvironmentState, *, named: bool =
         doors={} if configuration is None else doors_reached(environment.settings, configuration, names, edge, inside),
         active=environment.active,
         unfinished=environment.rollout.target if environment.rollout else None,
-        router=snapshot.router_plan is not None or bool(snapshot.unmade),
+        router=router,
+        in_its_way=None if router else _in_its_way(provider, snapshot),
         destroying=environment.destroying,
         releases=tuple(
             _release(snapshot, release, percents[number], members)
@@ -116,6 +117,25 @@ def _inside(workspace: Workspace, environment: EnvironmentState) -> Mapping[str,
     """Return the names of what is internal, by door."""
     internal = ([FIRST_DOOR] if environment.settings.internal else []) + list(environment.settings.internal_roles)
     return {door: host_inside(workspace, environment, door or None) for door in internal}
+
+
+def _shown(workspace: Workspace, snapshot: Snapshot) -> Mapping[int, Release]:
+    environment = snapshot.environment
+    newest = workspace.ledger.releases(environment.id, last=environment.settings.keep.releases)
+    pinned = workspace.ledger.pinned(environment.id)
+    return {release.number: release for release in (*newest, *pinned)} | dict(snapshot.releases)
+
+
+def _in_its_way(provider: Provider, snapshot: Snapshot) -> str | None:
+    """Return what keeps the router from running here, such as another process that has its port."""
+    active, settings = snapshot.active, snapshot.environment.settings
+    if active is None or not settings.is_reached or not provider.traits.of_one_machine:
+        return None
+    try:
+        preflight(provider, snapshot.environment.id, settings, active.configuration, launching=False)
+    except (HostError, ProviderError, RouterError) as error:
+        return f"{error.message}; {error.hint}" if error.hint else error.message
+    return None
 
 
 def _unanswered(snapshot: Snapshot) -> Iterator[str]:
@@ -184,8 +204,9 @@ def reached_at(names: HostNames, edge: EdgeSettings) -> tuple[str, ...]:
     return tuple(map(address, names.sites))
 
 
-def _percents(weights: Mapping[int, int]) -> Mapping[int, int]:
+def _percents(snapshot: Snapshot, releases: Mapping[int, Release]) -> Mapping[int, int]:
     """Return shares in whole percent that are 100 together, unless nothing has any weight."""
+    weights = {number: sum(group.weight for group in snapshot.of(one)) for number, one in releases.items()}
     total = sum(weights.values())
     if not total:
         return dict.fromkeys(weights, 0)

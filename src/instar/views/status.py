@@ -49,6 +49,7 @@ def status_json(status: EnvironmentStatus) -> dict[str, Any]:
         "taken_unknown": status.taken_unknown,
         "worked_on_by": status.worked_on_by,
         "unanswered": status.unanswered,
+        "in_its_way": status.in_its_way,
     }
 
 
@@ -175,7 +176,8 @@ def _advice(status: EnvironmentStatus) -> Page:
     instances = active.instances if active else ()
     troubles = [f"{shown_instance(one.id, one.role)}: {one.reason}" for one in instances if one.reason]
     if active and status.reached_at and not status.router:
-        troubles.append("its router does not run as it should")
+        why = f": {status.in_its_way}" if status.in_its_way is not None else ""
+        troubles.append(f"its router does not run as it should{why}")
     if active and not active.instances:
         troubles.append("no instance of the active release runs")
     else:
@@ -187,7 +189,8 @@ def _advice(status: EnvironmentStatus) -> Page:
         own = f" ({status.in_charge} does it on its own)" if status.in_charge and not status.alarm else ""
         silent = active is not None and any(one.state == "running" and one.reason for one in active.instances)
         agent = "instar agent, once it has seen it so for long enough" if silent else "instar agent --once"
-        yield f"repair it with: {agent}{own}"
+        first = "once nothing is in the router's way, " if status.in_its_way is not None else ""
+        yield f"{first}repair it with: {agent}{own}"
 
 
 def _unanswered(status: EnvironmentStatus, role: str) -> str:
