@@ -130,7 +130,7 @@ def run(
             out, err = child_output.of_all(child, words, timeout_s, input=input, most_bytes=most_bytes)
         except subprocess.TimeoutExpired as error:
             _kill_group(child)
-            printed = child_output.tail(*child_output.rest(child))
+            printed = child_output.tail(error.output, error.stderr, *child_output.rest(child))
             cause = f"cannot run {words[0]!r}: no end after {timeout_s:g} s"
             raise CommandFailed(cause, argv=words, returncode=None, output=printed) from error
         except BaseException:

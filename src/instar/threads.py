@@ -14,6 +14,7 @@ from typing import Generic, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
+_SLICE_S = 0.25  # no wait is longer: a signal that comes between two instructions and the wait does not end that wait
 
 
 def carried(work: Callable[P, R]) -> Callable[P, R]:
@@ -66,7 +67,8 @@ class _Batch(Generic[T, R]):
         try:
             while len(threads) < wanted:
                 threads.append(begin(self._work))
-            self._ended.wait()
+            while not self._ended.wait(_SLICE_S):
+                pass
         except BaseException:
             self._todo.clear()
             self._leave(wanted - len(threads))
