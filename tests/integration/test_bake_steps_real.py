@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,9 @@ from bake_kit import World, deb, shell_packages, wheel
 from instar import process
 from instar.bake import Baked, plan
 from instar.errors import HashMismatch, StepFailed
+from instar.host.filesystems.layers import LayerImages
 from instar.host.kernel import cgroups, mounts
+from instar.store.hashed_files import HashedFiles
 
 pytestmark = pytest.mark.root
 
@@ -264,6 +267,32 @@ def test_layers_are_ready_to_be_mounted_when_instances_will_start(world: World) 
     loaded, lock = world.load(IMAGE), world.lock(shell_packages(world))
     world.bake(loaded, lock, mountable=True)
     assert len(list(world.state.layers.glob("*.erofs"))) == 5
+
+
+def test_what_is_mounted_of_a_layer_is_the_same_to_the_byte_from_a_bake_and_from_the_store(world: World) -> None:
+    """Whoever makes it anew must not make another: an instance has noted what it hashed to when it began."""
+    world.bake(world.load(IMAGE), world.lock(shell_packages(world)), mountable=True)
+    again = LayerImages(world.store, world.path / "again", world.path / "mounts", HashedFiles(world.path / "notes"))
+    made = sorted(path.name for path in world.state.layers.glob("*.sha256"))
+    assert len(made) == 5
+    for digest in world.store.digests():
+        for layer in world.store.image(digest).layers:
+            again.provide(layer)
+    for name in made:
+        assert (world.path / "again" / name).read_text() == (world.state.layers / name).read_text()
+    again.prune((), tuple)
+
+
+def test_what_cannot_be_noted_is_read_again_and_is_sound(world: World) -> None:
+    world.bake(world.load(IMAGE), world.lock(shell_packages(world)), mountable=True)
+    (layer, *_) = world.store.image(world.store.digests()[0]).layers
+    before = (world.state.layers / f"{layer.diff_id.hex}.erofs").stat().st_ino
+    shutil.rmtree(world.state.sealed)
+    world.state.sealed.write_text("no folder")  # as where there is no room
+    world.layers.mount(layer)
+    assert (world.state.layers / f"{layer.diff_id.hex}.erofs").stat().st_ino == before
+    assert world.layers.examine(layer.diff_id) is None
+    world.state.sealed.unlink()
 
 
 def test_what_a_killed_bake_left_is_cleared_by_the_next(world: World) -> None:

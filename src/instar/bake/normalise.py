@@ -73,6 +73,15 @@ def normalise(upper: Path, *, epoch: int, strip: Strip, asked: Collection[str] =
             if strip == Strip.RIGHTS and stat.S_ISREG(status.st_mode):
                 _take_rights(path, status)
             _settle(path, inside, status, epoch)
+    _settle_root(upper, epoch)
+
+
+def _settle_root(upper: Path, epoch: int) -> None:
+    """Have the topmost directory as every layer has it: no layer says anything of it. (The kernel gives the one that it
+    writes to a number of its own, by chance, as an attribute.)"""
+    for name in os.listxattr(upper):
+        with contextlib.suppress(OSError):
+            os.removexattr(upper, name)
     upper.chmod(0o755)
     os.chown(upper, 0, 0)
     os.utime(upper, (epoch, epoch))

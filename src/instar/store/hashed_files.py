@@ -28,15 +28,17 @@ class HashedFiles:
 
     @contextlib.contextmanager
     def sealing(self, path: Path) -> Iterator[None]:
-        """Seal ``path``, which is read inside, as it was before it was read; forget it if the block raises."""
+        """Seal ``path``, which is read inside, as it was before it was read; forget it if the block raises. What cannot
+        be noted is read again the next time."""
         before = _identity(path)
         try:
             yield
         except BaseException:
             self.forget(path)
             raise
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        durable.write(self._note(path), before.encode(), lasting=False)
+        with contextlib.suppress(OSError):
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            durable.write(self._note(path), before.encode(), lasting=False)
 
     def note(self, path: Path) -> str:
         """Return what was noted of ``path``; "" where nothing was."""
