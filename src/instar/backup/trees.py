@@ -23,6 +23,7 @@ from instar.backup.writing import Member
 from instar.descent import FILE, FOLDER, Descent
 from instar.model.printable import printable
 from instar.model.sizes import size_text
+from instar.store.extraction import dress
 from instar.store.header import DIRECTORY, HARD_LINK, REGULAR, SYMLINK, Entry
 
 DEEPEST: Final = 4_096
@@ -238,12 +239,7 @@ class Planting:
     @staticmethod
     def _dressed(descriptor: int, entry: Entry) -> None:
         try:
-            os.fchown(descriptor, entry.uid, entry.gid)  # first: it takes set-user-ID and capabilities away
-            for name, value in entry.xattrs.items():
-                if name.startswith(_XATTRS):
-                    os.setxattr(descriptor, name, value)
-            os.fchmod(descriptor, entry.mode)
-            os.utime(descriptor, (entry.mtime, entry.mtime))
+            dress(descriptor, entry, carried=lambda name: name.startswith(_XATTRS))
         finally:
             os.close(descriptor)
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from instar import holes
@@ -165,11 +165,11 @@ class Extraction:
         return descriptor
 
 
-def dress(descriptor: int, entry: Entry) -> None:
-    """Give a file or directory its owner, attributes, mode and time. Raises OSError."""
+def dress(descriptor: int, entry: Entry, *, carried: Callable[[str], bool] = overlay.is_carried) -> None:
+    """Give a file or directory its owner, the attributes that are ``carried``, mode and time. Raises OSError."""
     os.fchown(descriptor, entry.uid, entry.gid)  # first: it takes set-user-ID and capabilities away
     for name, value in entry.xattrs.items():
-        if overlay.is_carried(name):
+        if carried(name):
             os.setxattr(descriptor, name, value)
     os.fchmod(descriptor, entry.mode)
     os.utime(descriptor, (entry.mtime, entry.mtime))
