@@ -20,18 +20,7 @@ from instar.model.outcome import RolloutOutcome
 from instar.model.plan import PlannedChange, without_roles
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, EnvironmentState, Release, RolloutKind
-from instar.operations.converge import (
-    clear_orphans,
-    converge,
-    gone_on_with,
-    leave,
-    refuse_destroying,
-    refuse_held_volumes,
-    refuse_other_protocol,
-    refuse_other_provider,
-    rollout_half_way,
-    start_rollout,
-)
+from instar.operations.converge import clear_orphans, converge, gone_on_with, leave, rollout_half_way, start_rollout
 from instar.operations.data import keeping, refuse_unfinished_data
 from instar.operations.declared import configure, get_declared, with_left_roles
 from instar.operations.doors import planned_roles, refuse_doors_without_ports, refuse_other_first, shut_port_warnings
@@ -41,6 +30,12 @@ from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.origin import origin_of
 from instar.operations.preflight import preflight
 from instar.operations.privilege import require_root_for
+from instar.operations.refusals import (
+    refuse_destroying,
+    refuse_held_volumes,
+    refuse_other_protocol,
+    refuse_other_provider,
+)
 from instar.operations.secret_values import encrypted_values
 from instar.operations.unfit import require_fit
 from instar.operations.uses import circle_warnings, lost_role_warnings, uses_of

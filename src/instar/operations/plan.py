@@ -18,7 +18,6 @@ from instar.model.release import EnvironmentId, EnvironmentState, Release
 from instar.operations.bake import plan as plan_bake
 from instar.operations.certificates import planned_change, read_files
 from instar.operations.connections import cut_connections
-from instar.operations.converge import refuse_other_provider
 from instar.operations.data import keeping, keeps, refuse_unfinished_data
 from instar.operations.declared import get_declared, own_settings, with_left_roles
 from instar.operations.deploy import known_release, require_promotion
@@ -37,6 +36,7 @@ from instar.operations.privilege import may_use
 from instar.operations.project import require_own
 from instar.operations.promote import given_as, promoted
 from instar.operations.promote import image_of as promoted_image
+from instar.operations.refusals import refuse_other_provider
 from instar.operations.secret_values import digests_of
 from instar.operations.transfers import digest_for_release
 from instar.operations.under_way import planned_rollout

@@ -13,20 +13,14 @@ from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, EnvironmentState, Release
 from instar.model.volume import DataBack
 from instar.operations import retention
-from instar.operations.converge import (
-    converge,
-    gone_on_with,
-    refuse_destroying,
-    refuse_held_volumes,
-    refuse_other_protocol,
-    start_rollout,
-)
+from instar.operations.converge import converge, gone_on_with, start_rollout
 from instar.operations.data import data_back, kept_before, refuse_unfinished_data
 from instar.operations.deploy import begin
 from instar.operations.doors import door_warnings, refuse_other_first
 from instar.operations.locks import hold_environment, hold_needs, keep_from_gc
 from instar.operations.origin import origin_of_again
 from instar.operations.privilege import require_root_for
+from instar.operations.refusals import refuse_destroying, refuse_held_volumes, refuse_other_protocol
 from instar.operations.secret_values import encrypted_values, require_values
 from instar.operations.uses import lost_role_warnings, missing_warnings
 from instar.operations.workspace import Workspace

@@ -7,8 +7,8 @@ from instar.definition.changes import configuration_changes
 from instar.model.configuration import Configuration
 from instar.model.plan import PlannedChange, RollbackPlan
 from instar.model.release import EnvironmentState, Instance, Release
-from instar.operations.converge import find_held_volume
 from instar.operations.doors import door_warnings, planned_roles
+from instar.operations.refusals import find_held_volume
 from instar.operations.rollback import (
     data_hints,
     data_of_rollback,

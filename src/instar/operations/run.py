@@ -24,9 +24,10 @@ from instar.ledger.roles import release_of
 from instar.model.outcome import RunResult
 from instar.model.progress import Progress
 from instar.model.release import Command, EnvironmentState, Instance, Release
-from instar.operations.converge import make_loop, refuse_destroying
+from instar.operations.converge import make_loop
 from instar.operations.locks import attend, hold_environment
 from instar.operations.privilege import require_root_for
+from instar.operations.refusals import refuse_destroying
 from instar.operations.roles import require_role
 from instar.operations.workspace import Workspace
 from instar.providers.base import NetworkPlan, Streams

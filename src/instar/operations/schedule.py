@@ -15,9 +15,10 @@ from instar.model.occurrence import SCHEDULED, Occurrence
 from instar.model.release import Command, EnvironmentState, Release, TaskRun
 from instar.model.rollout_happenings import TaskEnded
 from instar.model.schedule import Begun, Ended, Schedule, ScheduledEntry
-from instar.operations.converge import make_loop, refuse_destroying
+from instar.operations.converge import make_loop
 from instar.operations.locks import agent_in_charge, hold_environment
 from instar.operations.privilege import require_root_for
+from instar.operations.refusals import refuse_destroying
 from instar.operations.workspace import Workspace
 
 _LOOK_EACH_S: Final = 0.5
