@@ -18,6 +18,7 @@ from instar.control.outlook import waits
 from instar.definition import Loaded, load
 from instar.model.explanation import Explanation
 from instar.model.release import EnvironmentId
+from instar.model.rollout_happenings import TaskEnded
 from instar.operations.agent import Agent
 from instar.operations.deploy import deploy
 from instar.operations.explain import explain
@@ -25,6 +26,7 @@ from instar.operations.locks import agent_lock, environment_lock
 from instar.operations.status import status
 from instar.operations.taint import taint
 from instar.views.explanations import explanation_json, explanation_page
+from instar.views.page import Table
 from instar.views.status import status_page
 from simulated.behaviour import Behaviour
 from simulated.listener import Heard
@@ -117,6 +119,24 @@ def test_what_is_not_as_wanted_is_never_said_to_be(workspace: SimulatedWorkspace
         assert "as wanted: nothing" not in text, text
         workspace.simulation.clock.sleep(5)
     assert "somebody's word: nothing is replaced until a deploy or rollback of web/dev" in text
+
+
+def test_what_happened_last_is_what_was_decided_in_words_however_much_was_done_since(
+    workspace: SimulatedWorkspace, loaded: Loaded
+) -> None:
+    deploy(workspace, loaded, "dev", image=workspace.bake("one").digest)
+    for _ in range(60):
+        workspace.ledger.record(TaskEnded(task="schedule poll 2026-01-01T00:00:00Z", outcome="done"), DEV)
+    workspace.ledger.record(TaskEnded(task="schedule poll 2026-01-01T01:00:00Z", outcome="exit status 1"), DEV)
+    found = explained(workspace)
+    (table,) = (one for one in explanation_page(found, workspace.ledger.now()) if isinstance(one, Table))
+    assert [text for _, text in table.rows] == [
+        "ann made it",
+        "ann began the deploy to release 1",
+        "release 1 became the active one",
+        "web/dev runs release 1",
+        "task 'schedule poll 2026-01-01T01:00:00Z' of release None ended: exit status 1",
+    ]
 
 
 def test_what_the_clock_begins_next_is_named_and_what_is_due_is_next(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,8 +14,12 @@ from control_values import ENV
 
 from instar.cli.main import instar
 from instar.errors import EnvironmentBusy
+from instar.model.environment import Settings
+from instar.model.happenings import AlarmOver
+from instar.model.rollout_happenings import TaskEnded
 from instar.model.schedule import Begun
 from instar.operations import schedule
+from simulated.workspace import SimulatedWorkspace
 
 BEGUN = Begun(environment=ENV, release=3, task="nightly 1", instance="shop-production-3-9", agent=None)
 
@@ -25,7 +30,7 @@ class World:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, agent: str | None, busy: int = 0) -> None:
         self.looks, self.cleared, self.busy, self.outcome = 0, 0, busy, None if agent is None else "done"
         state = SimpleNamespace(id=ENV, settings=SimpleNamespace(provider="local"))
-        ledger = SimpleNamespace(tasks=self.tasks, get_environment=lambda one: state, history=lambda *_, **__: ())
+        ledger = SimpleNamespace(tasks=self.tasks, get_environment=lambda one: state, newest_first=lambda one: iter(()))
         pause = SimpleNamespace(pause=lambda seconds: None)
         self.workspace: Any = SimpleNamespace(ledger=ledger, cancellation=pause, provider=lambda name: None)
         monkeypatch.setattr(schedule, "_agent", lambda workspace, state: agent)
@@ -56,6 +61,17 @@ def test_an_agent_sees_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, agent="agent 7")
     assert schedule.await_end(world.workspace, BEGUN).outcome == "done"
     assert world.cleared == 0
+
+
+def test_what_it_printed_last_is_found_behind_whatever_happened_since(workspace: SimulatedWorkspace) -> None:
+    ledger, name = workspace.ledger, f"schedule {BEGUN.task}"
+    with ledger.transaction():
+        ledger.save_settings(ENV, Settings())
+        ledger.record(TaskEnded(task=name, outcome="done", last_lines=("a report",)), ENV)
+        for _ in range(120):
+            ledger.record(AlarmOver(), ENV)
+    assert schedule._last_lines(workspace, BEGUN) == ("a report",)
+    assert schedule._last_lines(workspace, replace(BEGUN, task="nightly 2")) == ()
 
 
 def test_without_an_agent_its_end_is_written_down_here_also_where_somebody_works_there(

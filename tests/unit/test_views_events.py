@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from instar.views.events import WIDTH, detail_line
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from instar.model.events import Event
+from instar.model.release import EnvironmentId
+from instar.views.events import WIDTH, decisions_table, detail_line
 
 
 def test_taints_and_shells_read_as_sentences() -> None:
@@ -89,3 +96,28 @@ def test_a_task_is_told_by_how_it_ended_and_one_that_failed_by_what_it_said_last
     assert detail_line("task", ended) == "before 1 · done"
     assert detail_line("task", {**ended, "outcome": "exit status 3"}) == "before 1 · exit status 3: two"
     assert detail_line("task", {"task": "run 1", "outcome": "exit status 3"}) == "run 1 · exit status 3"
+
+
+@pytest.mark.parametrize(
+    ("kind", "detail", "words"),
+    [
+        ("rollout", {"rollout": 2, "kind": "deploy", "from": 1}, "ann began the deploy to release 2, from release 1"),
+        ("step", {"rollout": 2, "step": 1, "percent": 20}, "release 2 got 20 % of the traffic (step 1)"),
+        ("verdict", {"rollout": 2, "step": 1, "passed": True, "cause": ""}, "the analysis of release 2 passed"),
+        (
+            "verdict",
+            {"rollout": 2, "step": 1, "passed": False, "cause": "late"},
+            "the analysis of release 2 failed: late",
+        ),
+        ("paused", {"rollout": 2, "reason": "lunch"}, "ann paused the rollout to release 2: lunch"),
+        ("launch", {"instances": ["a"], "replacing": "ended"}, "ann makes a, since others had ended"),
+        ("data-kept", {"rollout": 1, "volume": "v", "snapshot": 2, "running": True, "of": None}, "data-kept rollout=1"),
+    ],
+)
+def test_what_was_decided_reads_as_a_sentence(kind: str, detail: dict[str, Any], words: str) -> None:
+    event = Event(
+        seq=1, at=datetime(2026, 1, 1, tzinfo=UTC), actor="ann", kind=kind, release=2, image=None, detail=detail,
+        environment=EnvironmentId(service="shop", name="dev"), hash="",
+    )  # fmt: skip
+    (row,) = decisions_table([event]).rows
+    assert row[0] == "2026-01-01 00:00:00" and row[1].startswith(words), row

@@ -26,8 +26,10 @@ _ADD = """
     VALUES (:seq, :at, :actor, :kind, :place, :release, :image, :detail, :hash)"""
 _AFTER = "SELECT * FROM events WHERE seq > :seq ORDER BY seq LIMIT :most"
 _ALL = "SELECT * FROM events ORDER BY seq DESC LIMIT :last"
+_BEFORE = "SELECT * FROM events WHERE place = :place AND seq < :seq ORDER BY seq DESC LIMIT :most"
 _OF_ENVIRONMENT = "SELECT * FROM events WHERE place = :place ORDER BY seq DESC LIMIT :last"
 NO_LIMIT = 2**62
+_AT_ONCE = 50
 MOVED = "ledger-moved"  # the last event of a ledger that goes on elsewhere
 
 
@@ -132,6 +134,13 @@ class Events:
         else:
             rows = self._session.rows(_OF_ENVIRONMENT, place=str(environment), last=limit)
         return tuple(event_value(row) for row in reversed(rows))
+
+    def newest_first(self, environment: EnvironmentId) -> Iterator[Event]:
+        """Yield the events of ``environment``, the last one first, as far as somebody reads them."""
+        seq = NO_LIMIT
+        while rows := self._session.rows(_BEFORE, place=str(environment), seq=seq, most=_AT_ONCE):
+            yield from map(event_value, rows)
+            seq = rows[-1]["seq"]
 
     def after(self, seq: int, most: int) -> tuple[Event, ...]:
         """Return up to ``most`` events of everything that came after event ``seq``, oldest first; none of those that

@@ -89,8 +89,8 @@ class Ledger:
         self.schedules = Schedules(session, events, environments, tasks)
         members = Members(session, events, instances)
         secrets = Secrets(session, events, environments)
-        self.transaction, self.now = events.transaction, clock.now
-        self.record, self.history, self.events_after = events.record, events.history, events.after
+        self.transaction, self.now, self.record = events.transaction, clock.now, events.record
+        self.history, self.newest_first, self.events_after = events.history, events.newest_first, events.after
         self.environments, self.readable_environments = environments.environments, environments.readable
         self.find_environment = environments.find_environment
         self.get_environment, self.save_settings = environments.get_environment, environments.save_settings

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from itertools import islice
 
 from instar import locks
 from instar.control.health import HealthHistory
@@ -10,13 +12,25 @@ from instar.control.observe import observe
 from instar.control.outlook import next_actions, waits
 from instar.control.timetable import Timetable
 from instar.control.words import sentence
+from instar.model.events import Event
 from instar.model.explanation import Explanation
+from instar.model.happenings import ReleaseMade
+from instar.model.instance_happenings import (
+    InstanceCreated,
+    InstanceDestroyed,
+    InstancesPlanned,
+    InstanceStarted,
+    InstanceStopping,
+)
+from instar.model.occurrence import SCHEDULED
 from instar.model.release import EnvironmentState
+from instar.model.rollout_happenings import SmokePassed, TaskEnded
 from instar.operations.locks import environment_lock
 from instar.operations.status import status
 from instar.operations.workspace import Workspace
 
-_DECISIONS = 8  # so many of the last are told
+_DECISIONS, _LOOKED_AT = 8, 1000  # so many of the last are told, of so many events
+_ROUTINE = (InstanceCreated, InstanceStarted, InstanceStopping, InstanceDestroyed, SmokePassed, ReleaseMade)
 
 
 def explain(workspace: Workspace, environment: EnvironmentState) -> Explanation:
@@ -27,10 +41,26 @@ def explain(workspace: Workspace, environment: EnvironmentState) -> Explanation:
     snapshot = dataclasses.replace(snapshot, due=timetable.due(workspace.ledger, snapshot), scheduled=timetable.last)
     return Explanation(
         status=status(workspace, environment),
-        decisions=tuple(workspace.ledger.history(environment.id, last=_DECISIONS)),
+        decisions=tuple(reversed(_decisions(workspace, environment))),
         waits=tuple(waits(snapshot)),
         next=tuple(map(sentence, next_actions(snapshot))),
         scheduled=timetable.next(),
         failed=last if last is not None and last.state == "failed" and environment.rollout is None else None,
         working=locks.find_holder(environment_lock(workspace, environment.id)),
     )
+
+
+def _decisions(workspace: Workspace, environment: EnvironmentState) -> Sequence[Event]:
+    """Return the last events that tell what was decided, or befell it; not each step of carrying that out."""
+    events = islice(workspace.ledger.newest_first(environment.id), _LOOKED_AT)
+    return list(islice((one for one in events if _matters(one)), _DECISIONS))
+
+
+def _matters(event: Event) -> bool:
+    match event.what:
+        case InstancesPlanned(replacing=replacing):
+            return replacing is not None
+        case TaskEnded(task=task, outcome="done"):
+            return not task.startswith(f"{SCHEDULED} ")
+        case what:
+            return not isinstance(what, _ROUTINE)

@@ -22,7 +22,6 @@ from instar.operations.refusals import refuse_destroying
 from instar.operations.workspace import Workspace
 
 _LOOK_EACH_S: Final = 0.5
-_LOOKED_AT: Final = 50  # events, the last
 
 
 def schedule(workspace: Workspace, environment: EnvironmentState) -> Schedule:
@@ -125,10 +124,9 @@ def await_end(workspace: Workspace, begun: Begun) -> Ended:
 
 def _last_lines(workspace: Workspace, begun: Begun) -> tuple[str, ...]:
     """Return what it printed last, as the history has it."""
-    for event in reversed(workspace.ledger.history(begun.environment, last=_LOOKED_AT)):
-        if isinstance(event.what, TaskEnded) and event.what.task == f"{SCHEDULED} {begun.task}":
-            return event.what.last_lines or ()
-    return ()
+    events = (event.what for event in workspace.ledger.newest_first(begun.environment))
+    ends = (what for what in events if isinstance(what, TaskEnded) and what.task == f"{SCHEDULED} {begun.task}")
+    return next((what.last_lines or () for what in ends), ())
 
 
 def _not_there(name: str, release: Release) -> NotFound:

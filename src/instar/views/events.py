@@ -16,6 +16,7 @@ from instar.model.happenings import (
     CertificateHeld,
     DamagedHappening,
     DamageFound,
+    EnvironmentMade,
     Happening,
     MachineLost,
     MaintenanceSet,
@@ -26,6 +27,7 @@ from instar.model.happenings import (
     OccurrencesMissed,
     ReleaseMade,
     RouterRestored,
+    SettingsChanged,
     TakenOver,
     UnknownHappening,
 )
@@ -123,6 +125,20 @@ def notice_json(event: Event) -> dict[str, Any]:
     return told
 
 
+def decisions_table(events: Sequence[Event], *, width: int | None = WIDTH) -> Table:
+    """Return when what happened, an event a line, of one environment, which is named above. No sentence is wider than
+    ``width`` (None: each is whole)."""
+    rows = [(event.at.strftime("%Y-%m-%d %H:%M:%S"), _cut(_within(event), width)) for event in events]
+    return Table(rows=rows, header=("AT (UTC)", "WHAT"))
+
+
+def _within(event: Event) -> str:
+    text = sentence(event)
+    if text == f"{event.environment}: {event.kind}{_reason(event)}":  # it has no sentence
+        text = f"{event.kind} {detail_line(event.kind, event.detail, width=None)}"
+    return text.removeprefix(f"{event.environment}: ")
+
+
 def sentence(event: Event) -> str:
     """Return what happened, in one sentence for people."""
     what, reason = event.what, _reason(event)
@@ -137,6 +153,10 @@ def detail_line(kind: str, detail: Mapping[str, Any], *, width: int | None = WID
     words = _WORDS.get(type(what))
     text = words(what) if words is not None else _fields(detail)
     text = f"({_UNREADABLE[type(what)]}) {text}".rstrip() if type(what) in _UNREADABLE else text
+    return _cut(text, width)
+
+
+def _cut(text: str, width: int | None) -> str:
     return text if width is None or len(text) <= width else text[: width - 1] + "…"
 
 
@@ -250,6 +270,12 @@ def _more(what: Happening) -> Mapping[str, str]:
             return {"who": what.instance or "what its instances share", "first": _cause(_first_finding(what))}
         case NamesHeld():
             return {"more": _names(what)}
+        case RolloutBegun() | TrafficShifted():
+            return {"source": f", from release {what.source}" if what.source is not None else ""}
+        case StepJudged():
+            return {"how": "passed" if what.passed else "failed"}
+        case InstancesPlanned():
+            return {"planned": _planned(what)}
         case CertificateHeld() | CertificateFailed() | CertificateExpiring():
             return {"names": ", ".join(what.names)}
         case OccurrencesMissed():
@@ -326,7 +352,16 @@ _WORDS: Final[Mapping[type[Happening], Callable[[Any], str]]] = {
 _SENTENCES: Final[Mapping[type[Happening], str]] = {
     RolloutDone: "{where} runs release {event.release}",
     RolloutFailed: "{where}: the rollout to release {event.release} was undone{reason}",
-    StepJudged: "{where}: the analysis of release {event.release} failed{reason}",
+    RolloutBegun: "{where}: {event.actor} began the {what.kind} to release {event.release}{source}{reason}",
+    RolloutPaused: "{where}: {event.actor} paused the rollout to release {event.release}{reason}",
+    RolloutResumed: "{where}: {event.actor} had the rollout to release {event.release} go on",
+    RolloutAborted: "{where}: {event.actor} gave the rollout to release {event.release} up{reason}",
+    StepTaken: "{where}: release {event.release} got {what.percent} % of the traffic (step {what.step})",
+    StepJudged: "{where}: the analysis of release {event.release} {how}{reason}",
+    TrafficShifted: "{where}: release {event.release} became the active one{source}",
+    InstancesPlanned: "{where}: {event.actor} makes {planned}",
+    SettingsChanged: "{where}: {event.actor} changed its settings",
+    EnvironmentMade: "{where}: {event.actor} made it",
     AlarmRaised: "{where} needs attention{reason}",
     TaskEnded: "{where}: task '{what.task}' of release {event.release} ended: {what.outcome}",
     OccurrencesMissed: "{where}: '{what.entry}' of the schedule did not begin when it was due, {times}",
@@ -346,7 +381,7 @@ _SENTENCES: Final[Mapping[type[Happening], str]] = {
     WatchFailed: "{where} rolls back to release {what.back_to} automatically{reason}",
     InstanceEnded: "{where}: {what.shown} ended unexpectedly{why}",
     InstanceDestroyed: "{where}: {what.instance} is destroyed{reason}",
-    RouterRestored: "{where}: its router was changed, and has been restored",
+    RouterRestored: "{where}: its router was not as it was made, and is put right",
     NetworkRestored: "{where}: the machine's network rules for instances were changed, and have been restored",
     NoticeLost: "{where}: {lost}{reason}",
     **{type_: f"{{where}}: {{event.kind}}{{reason}} ({note})" for type_, note in _UNREADABLE.items()},

@@ -7,7 +7,7 @@ from typing import Any
 
 from instar.model.explanation import Explanation
 from instar.model.release import Rollout
-from instar.views.events import WIDTH, event_json, history_page
+from instar.views.events import WIDTH, decisions_table, event_json
 from instar.views.page import Page
 from instar.views.status import carried_out, status_json, troubles_page, under_way
 
@@ -42,7 +42,7 @@ def explanation_page(found: Explanation, now: datetime, *, width: int | None = W
     if found.failed is not None:
         yield _failed(found.failed)
     yield f"\nwhat happened last (all of it: instar history {status.environment})"
-    yield from history_page(found.decisions, width=width)
+    yield decisions_table(found.decisions, width=width)
     troubles = tuple(troubles_page(status, now))
     yield from troubles
     if found.waits:
