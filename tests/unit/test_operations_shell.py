@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from instar.model.survey import Seen, Survey
 from instar.operations import shell as operation
 from instar.operations.isolation import require_another
 from instar.operations.shell import ShellRequest, shell
+from instar.providers.facets import Member
 from simulated import Simulation
 from simulated.shell import SimulatedShell
 from simulated.values import ENV, configuration, image, release
@@ -184,3 +186,51 @@ def test_what_cannot_be_isolated(workspace: Any) -> None:
     with pytest.raises(Refused, match="the deploy to release 2 is under way"):
         have(workspace, dataclasses.replace(LOOK, isolated=True))
     assert kinds(workspace) == []
+
+
+class Several:
+    """A provider whose engine has two members of each group, and keeps one that is set aside."""
+
+    def __init__(self, provider: Any, group: str, began_at: datetime) -> None:
+        self._provider = provider
+        one = Member(
+            name=f"{group}-a",
+            group=group,
+            wanted=2,
+            own=True,
+            serves=True,
+            ready=True,
+            tainted=False,
+            began_at=began_at,
+        )
+        self.there = {one.name: one, f"{group}-b": dataclasses.replace(one, name=f"{group}-b")}
+        self.marked: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._provider, name)
+
+    @property
+    def members(self) -> SimpleNamespace:
+        return SimpleNamespace(
+            members=lambda environment: tuple(self.there.values()),
+            mark=lambda environment, member: self.marked.append(member.name),
+            set_aside=lambda environment, member, at: self._set_aside(member),
+        )
+
+    def _set_aside(self, member: Member) -> None:
+        self.there[member.name] = dataclasses.replace(member, own=False, serves=False)
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_of_a_group_one_member_alone_is_tainted(workspace: Any, isolated: bool) -> None:
+    group = workspace.ledger.instances(ENV)[0]
+    several = Several(workspace.provider("local"), group.id, workspace.ledger.now())
+    workspace.provider = lambda name: several
+    have(workspace, dataclasses.replace(LOOK, instance=f"{group.id}-a", isolated=isolated))
+    found = workspace.ledger.instances(ENV)[0]
+    (taint,) = found.tainted_members
+    assert found.taint is None and several.marked == [taint.member] == [f"{group.id}-a"]
+    assert (taint.due_at - taint.at).total_seconds() == (0 if isolated else 60)
+    assert (taint.aside_at is not None) is isolated
+    assert [one.name for one in several.there.values() if not one.serves] == ([taint.member] if isolated else [])
+    assert detail(workspace, "shell")["member"] == taint.member

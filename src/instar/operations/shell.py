@@ -9,12 +9,9 @@ The environment is held while the instance is set aside, and never while somebod
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
-from typing import IO
 
 from instar.control.snapshot import alone
 from instar.errors import InstarError, NotFound, ProviderError, UsageError
@@ -22,7 +19,7 @@ from instar.ledger.roles import release_of
 from instar.model.break_glass import ShellResult
 from instar.model.instance_happenings import OfInstance, ShellEnded, ShellOpened
 from instar.model.progress import Progress
-from instar.model.release import EnvironmentState, Instance, Release
+from instar.model.release import EnvironmentState, Instance, MemberTaint, Release, Taint
 from instar.model.survey import Survey, differences
 from instar.operations.isolation import isolate, patience_s, require_another
 from instar.operations.locks import agent_in_charge, hold_environment
@@ -30,12 +27,11 @@ from instar.operations.members import find_member, oldest_member, set_aside, tai
 from instar.operations.privilege import require_root_for
 from instar.operations.recordings import new_recording
 from instar.operations.roles import require_role
+from instar.operations.shell_streams import on_terminal, through_pipes
 from instar.operations.taint import get_instance, get_reason
 from instar.operations.workspace import Workspace
-from instar.providers.base import Shell, Streams
+from instar.providers.base import Shell
 from instar.providers.facets import Member, require
-from instar.terminal import terminal as terminals
-from instar.terminal.filter import ByteFilter
 from instar.terminal.recording import Header, Recorder
 from instar.terminal.terminal import Terminal
 
@@ -72,6 +68,11 @@ class _Visit:
     member: Member | None = None
     began: float = field(default_factory=time.monotonic)
 
+    @property
+    def tainted_member(self) -> Member | None:
+        """The member that is replaced by itself; None: the instance is, as a whole."""
+        return None if alone(self.release) else self.member
+
 
 def shell(
     workspace: Workspace, environment: EnvironmentState, request: ShellRequest, terminal: Terminal | None
@@ -106,10 +107,7 @@ def shell(
         member=member,
     )
     with contextlib.closing(recorder), contextlib.closing(way):
-        if member is None or alone(release):
-            _taint(workspace, environment, request, instance, reason, recorder)
-        else:
-            _taint_member(visit, environment, member, reason)
+        _taint(visit, environment, reason)
         return _visit(visit, reason, terminal)
 
 
@@ -167,61 +165,45 @@ def _recorder(
     return Recorder(new_recording(workspace.state, instance, now), header)
 
 
-def _taint(
-    workspace: Workspace,
-    environment: EnvironmentState,
-    request: ShellRequest,
-    instance: Instance,
-    reason: str,
-    recorder: Recorder,
-) -> None:
-    """Write that the instance is tainted, and set it aside where that is wanted. Until it is written, it isn't."""
-    environment_id = environment.id
+def _taint(visit: _Visit, environment: EnvironmentState, reason: str) -> None:
+    """Write that the instance, or its member, is tainted, and have it without traffic where that is wanted. Until it is
+    written, it isn't."""
+    workspace, isolated, member = visit.workspace, visit.request.isolated, visit.tainted_member
     with contextlib.ExitStack() as held:
         try:
-            if request.isolated:
-                held.enter_context(hold_environment(workspace, environment_id))
-                environment = workspace.ledger.get_environment(environment_id)
-                release = workspace.ledger.get_release(environment_id, instance.release)
-                require_another(environment, release_of(instance, release))
-            after_ms = environment.settings.replace_within_ms
-            taint = workspace.ledger.taint(
-                instance.id,
-                "shell",
-                reason,
-                after_ms=after_ms,
-                isolated=request.isolated,
-                recording=recorder.path.stem,
-                command=request.command,
-            )
-        except BaseException:
-            recorder.discard()
-            raise
-        _tell_taint(workspace, environment, instance.id, taint.due_at)
-        if request.isolated:
-            isolate(workspace, instance)
-            workspace.report(Progress(stage="isolate", text=f"{instance.id} has no traffic"))
-
-
-def _taint_member(visit: _Visit, environment: EnvironmentState, member: Member, reason: str) -> None:
-    """Write that a member of a group is tainted, have it say so itself, and take it out where that is wanted."""
-    workspace, request, instance = visit.workspace, visit.request, visit.instance
-    with contextlib.ExitStack() as held:
-        try:
-            if request.isolated:
+            if isolated:
                 held.enter_context(hold_environment(workspace, environment.id))
-            after_ms = 0 if request.isolated else environment.settings.replace_within_ms
-            recording, command = visit.recorder.path.stem, request.command
-            taint = taint_member(
-                workspace, instance, member, "shell", reason, after_ms=after_ms, recording=recording, command=command
-            )
+            due_at = _written_taint(visit, environment, reason).due_at
         except BaseException:
             visit.recorder.discard()
             raise
-        _tell_taint(workspace, environment, member.name, taint.due_at)
-        if request.isolated:
-            set_aside(workspace, instance, member, patience_s(visit.release))
-            workspace.report(Progress(stage="isolate", text=f"{member.name} has no traffic"))
+        name = visit.instance.id if member is None else member.name
+        _tell_taint(workspace, environment, name, due_at)
+        if not isolated:
+            return
+        if member is None:
+            isolate(workspace, visit.instance)
+        else:
+            set_aside(workspace, visit.instance, member, patience_s(visit.release))
+        workspace.report(Progress(stage="isolate", text=f"{name} has no traffic"))
+
+
+def _written_taint(visit: _Visit, environment: EnvironmentState, reason: str) -> Taint | MemberTaint:
+    workspace, instance, member = visit.workspace, visit.instance, visit.tainted_member
+    isolated, recording, command = visit.request.isolated, visit.recorder.path.stem, visit.request.command
+    if member is not None:
+        after_ms = 0 if isolated else environment.settings.replace_within_ms
+        return taint_member(
+            workspace, instance, member, "shell", reason, after_ms=after_ms, recording=recording, command=command
+        )
+    if isolated:  # it is held by now, and what it was before may be over
+        environment = workspace.ledger.get_environment(environment.id)
+        release = workspace.ledger.get_release(environment.id, instance.release)
+        require_another(environment, release_of(instance, release))
+    after_ms = environment.settings.replace_within_ms
+    return workspace.ledger.taint(
+        instance.id, "shell", reason, after_ms=after_ms, isolated=isolated, recording=recording, command=command
+    )
 
 
 def _tell_taint(workspace: Workspace, environment: EnvironmentState, name: str, due_at: datetime) -> None:
@@ -257,69 +239,13 @@ def _visit(visit: _Visit, reason: str, terminal: Terminal | None) -> ShellResult
 def _run(visit: _Visit, terminal: Terminal | None) -> int:
     """Have the shell, or the command, and return its exit status."""
     if visit.request.command is None and terminal is not None:
-        _on_terminal(visit, terminal)
+        on_terminal(visit.way, terminal, visit.recorder, term=visit.request.term)
     else:
-        _through_pipes(visit)
+        through_pipes(visit.way, visit.request.command, visit.recorder, term=visit.request.term)
     status = visit.way.wait()
     if status is None:
         raise ProviderError(f"cannot open a shell in '{visit.instance.id}': it did not begin")
     return status
-
-
-def _on_terminal(visit: _Visit, terminal: Terminal) -> None:
-    ours, theirs = os.openpty()
-    try:
-        try:
-            terminals.set_size(ours, *terminal.size())
-            streams = Streams(stdin=theirs, stdout=theirs, stderr=theirs)
-            visit.way.begin(None, streams, term=visit.request.term)
-        finally:
-            os.close(theirs)
-        with terminal.raw():
-            terminals.converse(
-                terminal,
-                ours,
-                shown=visit.recorder.output,
-                resized=visit.recorder.resize,
-                ended=visit.way.ended(),
-            )
-    finally:
-        os.close(ours)
-
-
-def _through_pipes(visit: _Visit) -> None:
-    """The command reads nothing; what it prints goes where this process prints, each stream to its own.
-
-    Into a file or a pipe as it is; to a terminal, which what is printed could steer, only what draws.
-    """
-    with contextlib.ExitStack() as opened:
-        nothing = opened.enter_context(Path(os.devnull).open("rb"))
-        (out, out_end), (err, err_end) = (_pipe(opened) for _ in range(2))
-        streams = Streams(stdin=nothing.fileno(), stdout=out_end.fileno(), stderr=err_end.fileno())
-        visit.way.begin(visit.request.command, streams, term=visit.request.term)
-        out_end.close()
-        err_end.close()
-        ways = {out.fileno(): 1, err.fileno(): 2}
-        filters = {source: ByteFilter() for source, target in ways.items() if os.isatty(target)}
-
-        def shown(source: int, piece: bytes) -> bytes:
-            visit.recorder.output(piece, stream=str(source), cooked=False)
-            return filters[source].feed(piece) if source in filters else piece
-
-        try:
-            terminals.relay(ways, shown)
-        finally:
-            for source, one in filters.items():
-                with contextlib.suppress(OSError):  # the terminal is gone
-                    terminals.write(ways[source], one.end())
-
-
-def _pipe(opened: contextlib.ExitStack) -> tuple[IO[bytes], IO[bytes]]:
-    reading, writing = os.pipe()
-    return (
-        opened.enter_context(os.fdopen(reading, "rb", buffering=0)),
-        opened.enter_context(os.fdopen(writing, "wb", buffering=0)),
-    )
 
 
 def _leave(visit: _Visit, before: Survey | None, status: int | None, cause: str | None) -> ShellResult:
