@@ -156,7 +156,7 @@ def test_a_file_of_keys_that_has_none_leaves_nothing_in_the_clear(home: Home, tm
     keys, file = tmp_path / "keys", tmp_path / "backup.age"
     for text in ("", "# nobody yet\n"):
         keys.write_text(text)
-        with pytest.raises(Refused, match="names no public key"):
+        with pytest.raises(UsageError, match="names no public key"):
             making.backup(home.open(), file, keys=(), key_files=[keys], secrets=False)
         assert not file.exists()
     keys.write_text(f"# ann\n{KEY.to_public()}\n{OTHER_KEY.to_public()}\n")

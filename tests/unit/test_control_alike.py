@@ -172,9 +172,9 @@ def test_a_verdict_says_whose_figures_it_has() -> None:
         RolloutReport(report=told.append).judged(judge.verdict, judge.role, judge.others)
         return told[0].text
 
-    assert said(0).startswith("passed · web: failed 0.00 % (stable 0.00 %) ·")
-    assert " · api: failed 0.00 % (stable 0.00 %) ·" in said(0)
-    assert said(50).startswith("not passed · api: failed 100.00 % (stable 0.00 %) ·")
+    assert said(0).startswith("passed · web: failed 0.00 % (before: 0.00 %) ·")
+    assert " · api: failed 0.00 % (before: 0.00 %) ·" in said(0)
+    assert said(50).startswith("not passed · api: failed 100.00 % (before: 0.00 %) ·")
 
 
 def test_the_last_words_are_of_the_role_that_failed() -> None:

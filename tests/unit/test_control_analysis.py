@@ -68,7 +68,7 @@ def test_gross_slowness_is_told_at_once() -> None:
 def test_causes_and_numbers_are_for_people_and_for_the_ledger() -> None:
     found = verdict(requests(100, 10), requests(400, 1))
     assert found.cause == "10.00 % of 100 requests failed, stable 0.25 % (at most 1 % more)"
-    assert str(found) == "failed 10.00 % (stable 0.25 %) · 5.0 ms (5.0 ms)"
+    assert str(found) == "failed 10.00 % (before: 0.25 %) · 5.0 ms (before: 5.0 ms)"
     assert json.loads(json.dumps(found.numbers()))["candidate"] == {"requests": 100, "failed": 10, "mean_ms": 5.0}
     slow = verdict(requests(10, mean_ms=90), requests(10, mean_ms=30))
     assert slow.cause == "it answers in 90.0 ms, stable in 30.0 ms (at most 2 times)"
@@ -88,4 +88,4 @@ def test_a_role_that_is_new_has_nothing_to_be_compared_with() -> None:
     new = verdict(requests(100, 50), Served())
     assert new.passed is False and "50.00 % of 100 requests failed, nothing to compare with" in new.cause
     assert str(verdict(requests(10), Served())) == "failed 0.00 % · 5.0 ms · nothing to compare with"
-    assert "(stable 0.00 %)" in str(verdict(requests(10), requests(1)))
+    assert "(before: 0.00 %)" in str(verdict(requests(10), requests(1)))

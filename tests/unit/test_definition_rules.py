@@ -219,6 +219,7 @@ def test_image(rest: str, expected: str) -> None:
         ("limits: {cpus: 0}", "expected a number from 0.01 to 1024, found the number 0"),
         ("limits: {cpus: 0.1234}", "it has at most three decimals"),
         ("limits: {cpus: two}", "found 'two'"),
+        ("limits: {cpus: 200m}", "found '200m'; write 0.2"),
         ("limits: {pids: 1}", "found the number 1"),
         ("volumes: [{name: a, path: /}]", "would hide the image"),
         ("volumes: [{name: a, path: /etc}]", "would hide the image"),
@@ -291,8 +292,8 @@ def test_low_ports_and_neighbouring_volumes_are_fine() -> None:
         ("  a: {listen: ':80', instances: 101}\n", "expected a whole number from 1 to 100"),
         ("  a: {listen: ':80', keep: {hot: 6}}\n", "expected a whole number from 0 to 5"),
         ("  a: {listen: ':80', keep: {releases: 0}}\n", "expected a whole number from 1 to 100"),
-        ("  a: {listen: ':80', promote_from: a}\n", "which is no other environment; there is none besides 'a'"),
-        ("  a: {listen: ':80', promote_from: c}\n  bb: {listen: ':81'}\n", "found 'c', which is no other environment"),
+        ("  a: {listen: ':80', promote_from: a}\n", "'a' is this very environment; there is none besides 'a'"),
+        ("  a: {listen: ':80', promote_from: c}\n  bb: {listen: ':81'}\n", "there is no environment 'c'; expected bb"),
         ("  a: {listen: ':80', secrets: {T: x}}\n", "expected a section such as {file: secrets/token}, found 'x'"),
         (
             "  a: {listen: ':80', config: {T: x}, secrets: {T: {file: x, variable: true}}}\n",

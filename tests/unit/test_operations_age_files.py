@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from instar.cli.backup import _identities
 from instar.cli.options import any_workspace
-from instar.errors import HostError, InstarError, Refused
+from instar.errors import HostError, InstarError, Refused, UsageError
 from instar.model.environment import Environment, SecretSource
 from instar.operations.age_files import (
     decrypted,
@@ -17,6 +18,7 @@ from instar.operations.age_files import (
     find_recipients,
     make_identity,
     public_keys,
+    recipients_of,
 )
 from instar.operations.secret_sources import Sources, read_secrets
 
@@ -141,3 +143,22 @@ def test_a_backup_is_read_with_the_identity_that_it_is_for_not_with_a_new_one(
     with pytest.raises(HostError, match="cannot read the backup, which is encrypted: cannot find") as caught:
         _identities(any_workspace(), ())
     assert caught.value.hint == "name the file with the identity that it was made for: instar restore -i FILE …"
+
+
+@pytest.mark.parametrize(
+    ("words", "content", "said"),
+    [
+        (["age1abc"], None, "the public key in --recipient: 'age1abc' is not whole"),
+        ([], "", "names no public key"),
+        ([], "age1abc\n", "line 1: 'age1abc' is not whole"),
+        ([], None, "No such file"),
+    ],
+)
+def test_a_key_that_is_wrong_on_the_command_line_is_wrong_usage(
+    tmp_path: Path, words: list[str], content: str | None, said: str
+) -> None:
+    path = tmp_path / "keys"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UsageError, match=re.escape(said)):
+        recipients_of(words, [] if words else [path])

@@ -97,6 +97,11 @@ def test_who_mistypes_run_is_told_the_nearest_word() -> None:
     assert told.exit_code == 2 and "there is no 'runn'; did you mean: instar schedule dev run report?" in told.output
 
 
+def test_who_mistypes_run_alone_is_told_so_too() -> None:
+    told = CliRunner().invoke(instar, ["schedule", "dev", "runn"])
+    assert told.exit_code == 2 and "there is no 'runn'; did you mean: instar schedule dev run NAME?" in told.output
+
+
 def test_logs_that_are_followed_end_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     def ended(*_: object, **__: object) -> int:
         raise KeyboardInterrupt

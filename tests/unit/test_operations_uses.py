@@ -164,6 +164,14 @@ def test_a_provider_that_finds_no_roles_refuses_them(
     assert "and provider 'local' finds the first role by name alone; say the role's address in 'config'" in said
 
 
+def test_all_that_cannot_be_used_is_told_at_once(workspace: SimulatedWorkspace) -> None:
+    release(workspace, REDIS, port=None)
+    said = refused(workspace, Environment(name="dev", uses=("redis/dev", "db/production", "mail/dev")))
+    assert "it uses 'db/production', which is not there; it uses 'mail/dev', which is not there; it uses" in said
+    assert "it uses 'redis/dev', whose service has no port" in said
+    assert "'db/production': deploy that first" in said and "'redis/dev': give it one ('service.port')" in said
+
+
 def test_what_cannot_be_used_is_refused_with_what_to_do(workspace: SimulatedWorkspace) -> None:
     assert "it uses 'redis/dev', which is not there; deploy that first" in refused(workspace)
     release(workspace, EnvironmentId(service="redsi", name="dev"))

@@ -179,7 +179,7 @@ def test_its_section_is_read_strictly_and_kept_as_json(toy: Path) -> None:
             "    provider: vm\n",
             "6:15: environments.dev.provider: 'vm' is not in this version; expected kubernetes, local or",
         ),
-        ("    provider: toy\n", "5:3: environments.dev: 'toy' is missing; expected a section {region, wait}"),
+        ("    provider: toy\n", "5:3: environments.dev: 'toy' is missing; it needs 'region', "),
         (
             "    provider: toy\n    toy: {regoin: x}\n",
             "7:11: environments.dev.toy: unknown key 'regoin'; did you mean 'reg",

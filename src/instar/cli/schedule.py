@@ -32,11 +32,14 @@ def schedule(environment: str, verb: str | None, name: str | None, wait: bool, f
     run NAME begins one now, beside what the clock begins. The definition says what runs: 'schedule' of an environment;
     the agent begins it, in an instance of its own of the active release.
     """
+    from instar.definition.problems import nearest
     from instar.operations.schedule import await_end, begin_now
     from instar.views.schedules import begun_json, begun_page, ended_page
 
     if verb not in (None, "run") and name is not None:
         raise click.UsageError(f"there is no '{verb}'; did you mean: instar schedule {environment} run {name}?")
+    if verb not in (None, "run") and nearest(verb, ["run"]):
+        raise click.UsageError(f"there is no '{verb}'; did you mean: instar schedule {environment} run NAME?")
     if verb not in (None, "run"):
         raise click.UsageError(f"write instar schedule {environment} run {verb} to have it begin now")
     if wait and verb is None:

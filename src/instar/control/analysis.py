@@ -35,11 +35,11 @@ class Verdict:
         }
 
     def __str__(self) -> str:
-        """Return "failed 0.00 % (stable 0.00 %) · 4.1 ms (3.9 ms)". Where a role is new there is no stable one."""
+        """Return "failed 0.00 % (before: 0.00 %) · 4.1 ms (before: 3.9 ms)". A new role has no release before."""
         if not self.stable.requests:
             return f"failed {_percent(self.candidate)} · {mean_ms(self.candidate):.1f} ms · nothing to compare with"
-        failed = f"failed {_percent(self.candidate)} (stable {_percent(self.stable)})"
-        return f"{failed} · {mean_ms(self.candidate):.1f} ms ({mean_ms(self.stable):.1f} ms)"
+        failed = f"failed {_percent(self.candidate)} (before: {_percent(self.stable)})"
+        return f"{failed} · {mean_ms(self.candidate):.1f} ms (before: {mean_ms(self.stable):.1f} ms)"
 
 
 def answered(groups: Iterable[GroupView], counted: Mapping[str, Served]) -> Served:

@@ -24,6 +24,7 @@ from instar.model.codec import hints
 from instar.model.declaration import Declaration
 
 _SUCH: Final = "a section such as "
+_SHOWN: Final = 8  # keys of a section that has no example
 
 
 class About:
@@ -76,7 +77,9 @@ class Sections:
 
     def _make(self, known: type[Any] | str, about: About) -> Section:
         model: type[Any] = about.of or typing.cast(type[Any], known)
-        expected = about.expected or f"a section {{{', '.join(name for name, *_ in _declared(model))}}}"
+        names = [name for name, *_ in _declared(model)]
+        shown = names if len(names) <= _SHOWN else [*names[:_SHOWN], "…"]
+        expected = about.expected or f"a section {{{', '.join(shown)}}}"
         return Section(expected, model, declared=self._keys(model, about), **about.more)
 
     def _keys(self, model: type[Any], about: About) -> Iterator[Key]:
@@ -135,7 +138,7 @@ class Sections:
         if declared.low is None or declared.high is None:
             raise TypeError(f"the number '{field}' is declared without its bounds")
         if field.endswith("_milli"):
-            return Decimal(3, declared.low, declared.high)
+            return Decimal(3, declared.low, declared.high, advise=forms.thousandths)
         advise = {"advise": forms.percent} if field.endswith("_percent") else {}
         return Whole(declared.low, declared.high, **advise)
 

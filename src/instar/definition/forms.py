@@ -304,6 +304,11 @@ def percent(text: str) -> str:
     return "the last step, to 100 %, comes by itself; remove it" if text == "100" else ""
 
 
+def thousandths(text: str) -> str:
+    """Return advice for what was written where a number with decimals is expected: 200m, as Kubernetes has it."""
+    return f"write {int(text[:-1]) / 1000:g}" if fits(r"\d{1,7}m", text) else ""
+
+
 def _clean(text: str) -> bool:
     return bool(text) and ".." not in text and not _control(text)
 

@@ -180,8 +180,9 @@ def _check_provider(one: Reading, problems: Problems) -> None:
     section = one.section.find_key(chosen)
     if section is None or not isinstance(section.shape, Section):
         return
-    if REQUIRED in (key.default for key in section.shape.keys.values()):
-        problems.add(one.node.mark, f"{one.path}: '{chosen}' is missing; expected {section.shape.expected}")
+    needed = [f"'{key.name}', {key.shape.expected}" for key in section.shape.keys.values() if key.default is REQUIRED]
+    if needed:
+        problems.add(one.node.mark, f"{one.path}: '{chosen}' is missing; it needs {', and '.join(needed)}")
 
 
 def _check_health(reading: Reading, problems: Problems) -> None:
@@ -243,7 +244,8 @@ def _check_promotions(environments: dict[str, Reading], names: set[str], problem
         near = nearest(source, others)
         advice = f"did you mean '{near}'?" if near else f"expected {listed(others)}"
         advice = advice if others else f"there is none besides '{name}'"
-        blame(one, "promote_from", problems, f"found '{source}', which is no other environment; {advice}")
+        missing = f"there is no environment '{source}'" if source != name else f"'{name}' is this very environment"
+        blame(one, "promote_from", problems, f"{missing}; {advice}")
     for circle in _circles(environments):
         first = environments[circle[0]]
         blame(first, "promote_from", problems, f"promotions go in a circle: {' from '.join((*circle, circle[0]))}")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from instar import durable
-from instar.errors import ComponentMissing, HostError, Refused
+from instar.errors import ComponentMissing, HostError, InstarError, Refused, UsageError
 from instar.model.state import machine_file
 
 if TYPE_CHECKING:
@@ -103,16 +103,16 @@ def find_recipients(folder: Path) -> tuple[str, ...]:
 
 def recipients_of(words: Sequence[str], files: Sequence[Path]) -> tuple[Any, ...]:
     """Return the recipients that ``words`` (public keys) are, and the lines of ``files``, as age's library takes them.
-    Raises Refused, ComponentMissing."""
-    found = {one: _recipient(one, "--recipient") for one in words}
+    Raises UsageError, ComponentMissing."""
+    found = {one: _recipient(one, "--recipient", UsageError) for one in words}
     for path in files:
         try:
             lines = _lines(durable.read(path, _MAX_KEYS_BYTES))
         except OSError as error:
-            raise Refused(f"cannot read '{path}': {error.strerror}") from error
+            raise UsageError(f"cannot read '{path}': {error.strerror}") from error
         if not lines:
-            raise Refused(f"cannot encrypt for nobody: '{path}' names no public key")
-        found.update((line, _recipient(line, f"'{path}', line {number}")) for number, line in lines)
+            raise UsageError(f"cannot encrypt for nobody: '{path}' names no public key")
+        found.update((line, _recipient(line, f"'{path}', line {number}", UsageError)) for number, line in lines)
     return tuple(found.values())
 
 
@@ -188,12 +188,12 @@ def _lines(data: bytes) -> list[tuple[int, str]]:
     return [(number, line.strip()) for number, line in lines if line.strip() and not line.startswith("#")]
 
 
-def _recipient(text: str, where: str) -> Any:
+def _recipient(text: str, where: str, refusal: type[InstarError] = Refused) -> Any:
     library = _pyrage()
     try:
         return library.x25519.Recipient.from_str(text)
     except library.RecipientError:
-        raise Refused(f"cannot use the public key in {where}: {_unfit(text)}", hint=_OF_AGE) from None
+        raise refusal(f"cannot use the public key in {where}: {_unfit(text)}", hint=_OF_AGE) from None
 
 
 def _unfit(text: str) -> str:

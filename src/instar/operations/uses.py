@@ -28,27 +28,47 @@ def uses_of(workspace: Workspace, service: str, environment: Environment) -> tup
             f"cannot find other environments by name from '{own}': provider '{environment.provider}' does not do that",
             hint="say their addresses in 'config', and take 'uses' away",
         )
-    return tuple(_used(workspace, own, environment, one) for one in sorted(environment.uses))
+    found, refused = list[Used](), list[Refused]()
+    for word in sorted(environment.uses):
+        try:
+            found.append(_used(workspace, environment, word))
+        except Refused as error:
+            refused.append(error)
+    if refused:
+        told = "; it uses ".join(error.message for error in refused)
+        raise Refused(f"cannot deploy '{own}': it uses {told}", hint=_advice_for_all(refused))
+    return tuple(found)
 
 
-def _used(workspace: Workspace, own: EnvironmentId, environment: Environment, word: str) -> Used:
+def _advice_for_all(refused: Sequence[Refused]) -> str:
+    """Return what to do about each, once where it is the same."""
+    whose = dict[str, list[str]]()
+    for error in refused:
+        whose.setdefault(str(error.hint), []).append(error.message.partition(",")[0])
+    if len(whose) == 1:
+        return next(iter(whose))
+    return "; ".join(f"{' and '.join(words)}: {hint}" for hint, words in whose.items())
+
+
+def _used(workspace: Workspace, environment: Environment, word: str) -> Used:
+    """Raises Refused, whose message says of ``word`` alone what is wrong with it."""
     where, _, role = word.partition(":")
     service, _, name = where.partition("/")
     state = workspace.ledger.find_environment(EnvironmentId(service=service, name=name))
     trouble = _trouble(workspace, state, environment.provider)
     if trouble is not None:
         advice = _advice(workspace, where, state, environment)
-        raise Refused(f"cannot deploy '{own}': it uses '{word}', {trouble}", hint=advice)
+        raise Refused(f"'{word}', {trouble}", hint=advice)
     assert state is not None and state.active is not None
     release = workspace.ledger.get_release(state.id, state.active)
     if role:
         trouble, advice = _trouble_of_role(workspace, environment.provider, state, release, role)
         if trouble is not None:
-            raise Refused(f"cannot deploy '{own}': it uses '{word}', {trouble}", hint=advice)
+            raise Refused(f"'{word}', {trouble}", hint=advice)
     port = release.services[role].port if role else release.service.port
     if port is None:
         raise Refused(
-            f"cannot deploy '{own}': it uses '{word}', whose service has no port",
+            f"'{word}', whose service has no port",
             hint="give it one ('service.port'), or take it out of 'uses'",
         )
     package = workspace.provider_package(environment.provider)

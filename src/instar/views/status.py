@@ -272,8 +272,8 @@ def under_way(rollout: RolloutStatus) -> str:
         figures = ", ".join(
             f"{name} {one['failed']} of {one['requests']} failed, {one['mean_ms']:.1f} ms"
             if one["requests"]
-            else f"no requests to the {name}"
-            for name, one in (("candidate", candidate), ("stable", stable))
+            else f"no requests to {name}"
+            for name, one in ((f"release {rollout.release}", candidate), ("the release before", stable))
         )
         words.append(f"last verdict {word}: {figures}")
     return " · ".join(words)
