@@ -134,8 +134,10 @@ def test_an_answer_that_needs_all_memory_is_given_up(monkeypatch: pytest.MonkeyP
     assert "too much for somebody who is not root" in received.decode()
 
 
-@pytest.mark.parametrize(("instance", "release"), [("web-dev-1-1", 1), (None, None)])
-def test_a_request_that_was_written_down_is_read_as_root_reads_it(instance: str | None, release: int | None) -> None:
+@pytest.mark.parametrize(("instance", "release", "role"), [("web-dev-1-1", 1, "web"), (None, None, None)])
+def test_a_request_that_was_written_down_is_read_as_root_reads_it(
+    instance: str | None, release: int | None, role: str | None
+) -> None:
     request = LoggedRequest(
         environment="web/dev",
         client="203.0.113.9",
@@ -148,6 +150,7 @@ def test_a_request_that_was_written_down_is_read_as_root_reads_it(instance: str 
         ms=None,
         instance=instance,
         release=release,
+        role=role,
     )
     line = LogLine.of("web/dev", f"2026-01-01T00:00:00Z access {request.text}")
     line = dataclasses.replace(line, request=request)

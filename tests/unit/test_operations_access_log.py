@@ -81,7 +81,8 @@ def test_a_request_is_told_with_its_release_and_a_damaged_line_is_not(follow: bo
         "2026-01-01T00:00:01.500+00:00 access 203.0.113.9 GET a.test/one HTTP/1.1 200 512 B 7 ms web-dev-1-1 release 1",
         KEPT[1],
         "2026-01-01T00:00:03.500+00:00 access 203.0.113.9 GET a.test/two HTTP/1.1 200 512 B 7 ms web-dev-2-1 release 2",
-        "2026-01-01T00:00:04.500+00:00 access 203.0.113.9 GET a.test/work HTTP/1.1 503 512 B - web-dev-2-2 release 2",
+        "2026-01-01T00:00:04.500+00:00 access 203.0.113.9 GET a.test/work HTTP/1.1 503 512 B - "
+        "web-dev-2-2 (worker) release 2",
         "2026-01-01T00:00:05.500+00:00 access 203.0.113.9 - - HTTP/1.1 - 0 B 7 ms -",
     ]
 
@@ -90,7 +91,7 @@ def test_programs_get_an_object_for_each() -> None:
     first, said, *_ = (json.loads(log_json(one)) for one in found())
     assert list(first) == [
         *("at", "environment", "client", "method", "host", "path", "protocol", "status", "bytes", "ms"),
-        *("instance", "release"),
+        *("instance", "release", "role"),
     ]
     assert (first["environment"], first["path"], first["instance"], first["release"]) == (
         "web/dev",
@@ -98,6 +99,7 @@ def test_programs_get_an_object_for_each() -> None:
         "web-dev-1-1",
         1,
     )
+    assert [json.loads(log_json(one))["role"] for one in found(role="worker") if one.request] == ["worker"]
     assert said["stream"] == "instar" and "missing" in said["line"]
 
 

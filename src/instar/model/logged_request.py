@@ -7,6 +7,7 @@ from typing import Any
 
 from instar.frozen import dataclass
 from instar.model.printable import printable
+from instar.model.release import shown_instance
 
 _TEXTS = ("client", "method", "host", "path", "protocol")
 
@@ -14,7 +15,8 @@ _TEXTS = ("client", "method", "host", "path", "protocol")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoggedRequest:
     """``bytes`` are those that the client was sent; ``status`` and ``ms``, how long it took, are None where it had no
-    answer or went before. ``instance`` and ``release``: which answered; None where none did. ``method``, ``host``,
+    answer or went before. ``instance``, ``release`` and ``role``: which answered; None where none did, and of a service
+    without roles. ``method``, ``host``,
     ``path`` and ``protocol`` are "-" where what came was no request; ``path`` is "*" of OPTIONS of a whole server,
     "-" of CONNECT, which has none."""
 
@@ -29,6 +31,7 @@ class LoggedRequest:
     ms: int | None
     instance: str | None = None
     release: int | None = None
+    role: str | None = None
 
     @property
     def text(self) -> str:
@@ -36,7 +39,7 @@ class LoggedRequest:
         place = "".join(said for said in (self.host, self.path) if said != "-") or "-"
         words = [self.client, self.method, place, self.protocol]
         answered = [str(self.status or "-"), f"{self.bytes} B", "-" if self.ms is None else f"{self.ms} ms"]
-        by = "-" if self.instance is None else self.instance
+        by = "-" if self.instance is None else shown_instance(self.instance, self.role)
         release = "" if self.release is None else f" release {self.release}"
         return " ".join([*(printable(word).replace(" ", "?") for word in words), *answered, by]) + release
 

@@ -113,7 +113,7 @@ def _request(line: LogLine, instances: _Instances, wanted: Wanted) -> LogLine | 
     asked = ((wanted.instance, request.instance), (wanted.release, release), (wanted.role, role))
     if any(one not in (None, there) for one, there in asked):
         return None
-    request = replace(request, release=release)
+    request = replace(request, release=release, role=role)
     text = request.text
     written = f"{line.written.partition(' ')[0]} {_STREAM} {text}"
     return replace(line, written=written, text=text, request=request)

@@ -13,6 +13,7 @@ from instar.model.logged_request import read
 from instar.shipping.tail import Line
 
 ACCESS = "access"
+_SAID_BESIDE = ("environment", "instance", "release", "role")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +40,7 @@ def record(stream: LogStream, line: Line, find: Find) -> Mapping[str, Any] | Non
     if request is None:
         return None
     found = _record(line, request.instance, find(request.instance) if request.instance else None, request.text)
-    said = {key: value for key, value in to_json(request).items() if key not in ("environment", "instance", "release")}
+    said = {key: value for key, value in to_json(request).items() if key not in _SAID_BESIDE}
     return found | {"service": service, "environment": environment, "request": said}
 
 
