@@ -9,7 +9,7 @@ import pytest
 from kubernetes_values import ENV, SETTINGS, World
 
 from cluster_stub import ClusterStub, Fault
-from instar.providers.kubernetes.observation import last_warnings
+from instar.providers.kubernetes.causes import last_warnings
 from instar.providers.kubernetes.pod_settings import release_settings
 
 

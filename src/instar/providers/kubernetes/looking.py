@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from instar.errors import ProviderError
 from instar.model.release import Instance
 from instar.providers.kubernetes.api import Api
+from instar.providers.kubernetes.causes import last_warnings
 from instar.providers.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, EVENT, JOB, POD, VOLUME_CLAIM, Kind
 from instar.providers.kubernetes.names import Names
-from instar.providers.kubernetes.observation import Look, last_warnings
+from instar.providers.kubernetes.observation import Look
 
 
 def last_words(api: Api, namespace: str, look: Look, groups: Sequence[Instance]) -> Mapping[str, str]:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from typing import Any, Final
 
 from instar.frozen import dataclass
 from instar.model.release import Instance
 from instar.providers.base import Observed
+from instar.providers.kubernetes.causes import awaited, cause, conditions, failure, scaled, warned
 from instar.providers.kubernetes.kinds import SERVICE
 from instar.providers.kubernetes.names import (
     ANCHOR,
@@ -28,9 +29,6 @@ from instar.providers.kubernetes.occurrences import is_of_same_occurrence
 from instar.providers.kubernetes.originals import altered
 
 _BY_SIGNAL: Final = 128
-_BAD_PULL: Final = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
-_SAYS_NO_CAUSE: Final = ("Error: ErrImagePull", "Error: ImagePullBackOff")
-_NOT_BEGUN: Final = ("StartError", "ContainerCannotRun", "CreateContainerError", "RunContainerError")
 
 Object = Mapping[str, Any]
 
@@ -117,7 +115,7 @@ class Look:
         """Return the volume claims of pods of ``groups`` that no node has yet, and that do not say why: a claim may be
         filled only then, and of what fails the engine speaks to that."""
         waiting = [one for one in groups if (seen := self.observed(one)).state == "running" and seen.reason is None]
-        return frozenset(claim for group in waiting for pod in self._pods_of(group) for claim in _awaited(pod))
+        return frozenset(claim for group in waiting for pod in self._pods_of(group) for claim in awaited(pod))
 
     def _job(self, group: Instance) -> Object | None:
         """Return the Job of a task: its own, or that of whoever began the same occurrence before."""
@@ -154,7 +152,7 @@ class Look:
             ready = min(ready, group.members - 1)
         reason = None
         if ready < group.members:
-            reason = _scaled(deployment, group) or cause(deployment, pods) or _warned(pods, warnings or {})
+            reason = scaled(deployment, group) or cause(deployment, pods) or warned(pods, warnings or {})
         return Observed(id=group.id, state="running", ready=ready, reason=reason, altered=self._altered(group))
 
     def _altered(self, group: Instance) -> str | None:
@@ -167,9 +165,9 @@ class Look:
         job = self._job(group)
         if job is None:
             return Observed(id=group.id, state="absent")
-        ended = {one.get("type") for one in _conditions(job) if one.get("status") == "True"}
+        ended = {one.get("type") for one in conditions(job) if one.get("status") == "True"}
         if not ended & {"Complete", "Failed", "SuccessCriteriaMet", "FailureTarget"}:
-            reason = cause(job, pods) or _warned(pods, warnings)
+            reason = cause(job, pods) or warned(pods, warnings)
             if not pods and (told := warnings.get(job_name(group))):
                 reason = f"its pod cannot be made: {' '.join(told.split())[:300]}"
             return Observed(id=group.id, state="running", ready=sum(map(runs, pods)), reason=reason)
@@ -181,7 +179,7 @@ class Look:
             exit_status=status,
             signal=_signal(status),
             out_of_memory=found.get("reason") == "OOMKilled",
-            reason=None if status == 0 else _failure(job, found),
+            reason=None if status == 0 else failure(job, found),
         )
 
 
@@ -217,109 +215,6 @@ def is_name_of(name: str, group: str) -> bool:
     return environment is not None and re.fullmatch(f"{job_pattern(environment)}(-[a-z0-9]+)?", name) is not None
 
 
-def cause(owner: Object, pods: Sequence[Object]) -> str | None:
-    """Say why a group is not well yet, in the engine's own words: it cannot make pods, place them, or begin them."""
-    for condition in _conditions(owner):
-        if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
-            return f"pods cannot be made: {condition.get('message')}"
-    found = [told for pod in pods if (told := _pod_cause(pod)) is not None]
-    return found[0] if found else None
-
-
-def _scaled(deployment: Object, group: Instance) -> str | None:
-    """Say that somebody else has fewer pods kept than the group is to have, and who."""
-    wanted = (deployment.get("spec") or {}).get("replicas")
-    if not isinstance(wanted, int) or wanted >= group.members:
-        return None
-    entries = deployment["metadata"].get("managedFields") or ()
-    who = [str(one.get("manager")) for one in entries if one.get("subresource") == "scale"]
-    by = f" by '{who[-1]}'" if who else ""
-    namespace = deployment["metadata"].get("namespace")
-    back = f"kubectl scale deployment {group.id} -n {namespace} --replicas={group.members}"
-    return f"its Deployment was scaled to {wanted}{by}, and is to have {group.members}: {back}"
-
-
-def last_warnings(events: Iterable[Object]) -> Mapping[str, str]:
-    """Return what was said last of each object that something is wrong with: more than that a pull failed, where its
-    cause was said before."""
-    found = sorted(events, key=lambda one: (one.get("message") not in _SAYS_NO_CAUSE, said_at(one)))
-    return {str((one.get("involvedObject") or {}).get("name")): str(one.get("message")) for one in found}
-
-
-def said_at(event: Object) -> str:
-    """Return when an event was told last, as the cluster says; "" where it does not. A later one is the greater."""
-    series = event.get("series") or {}
-    return str(series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime") or "")
-
-
-def _warned(pods: Sequence[Object], warnings: Mapping[str, str]) -> str | None:
-    for pod in pods:
-        if told := warnings.get(name := str(pod["metadata"]["name"])):
-            return f"{name}: {' '.join(told.split())[:300]}{_of_settings(pod, told)}"
-        for claim in _awaited(pod):
-            if told := warnings.get(claim):
-                return f"{name} waits for the volume claim '{claim}': {' '.join(told.split())[:300]}"
-    return None
-
-
-def _of_settings(pod: Object, said: str) -> str:
-    """Say what of the settings an event is about, where its words have that in them."""
-    if "pull" in said.lower():
-        return _login(pod)
-    return _needed(pod) if "node selector" in said or "affinity/selector" in said else ""
-
-
-def _awaited(pod: Object) -> Iterator[str]:
-    """Yield the names of the volume claims of a pod, as long as no node has it."""
-    spec = pod.get("spec") or {}
-    for volume in spec.get("volumes") or () if not spec.get("nodeName") else ():
-        if name := (volume.get("persistentVolumeClaim") or {}).get("claimName"):
-            yield str(name)
-
-
-def _pod_cause(pod: Object) -> str | None:
-    name, status = pod["metadata"]["name"], pod.get("status") or {}
-    for condition in _conditions(pod):
-        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return f"{name} cannot be placed on a node: {condition.get('message')}{_needed(pod)}"
-    for container in status.get("containerStatuses") or ():
-        waiting = (container.get("state") or {}).get("waiting") or {}
-        last = (container.get("lastState") or {}).get("terminated") or {}
-        if waiting.get("reason") in _BAD_PULL:
-            return f"{name} cannot pull its image: {waiting.get('message') or waiting.get('reason')}{_login(pod)}"
-        if waiting.get("reason") == "CrashLoopBackOff":
-            return f"{name} ends again and again, the last time with {_told(last)}"
-        if waiting.get("message"):
-            return f"{name} cannot begin: {waiting.get('reason')}: {waiting['message']}"
-        if last:
-            return f"{name} was begun anew {container.get('restartCount')} times, the last time after {_told(last)}"
-    return None
-
-
-def _needed(pod: Object) -> str:
-    """Say which labels of a node a pod needs: of its image's architecture, and those of its release's settings."""
-    wanted = (pod.get("spec") or {}).get("nodeSelector") or {}
-    return f" (it needs a node with {', '.join(f'{name}={wanted[name]}' for name in sorted(wanted))})" if wanted else ""
-
-
-def _login(pod: Object) -> str:
-    """Say by which Secret a pod pulls its image, or that it has none: a registry may want one, or another."""
-    metadata = pod["metadata"]
-    secrets = [str(one.get("name")) for one in (pod.get("spec") or {}).get("imagePullSecrets") or ()]
-    if not secrets:
-        return " (without a password: 'kubernetes.pull_secret' names a Secret where the registry wants one)"
-    shown = f"kubectl get secret {secrets[0]} -n {metadata.get('namespace')} -o yaml"
-    return f" (with the password of the Secret '{secrets[0]}', which 'kubernetes.pull_secret' names: {shown})"
-
-
-def _told(terminated: Object) -> str:
-    if terminated.get("reason") == "OOMKilled":
-        return "no memory left"
-    if terminated.get("reason") in _NOT_BEGUN and terminated.get("message"):
-        return f"a start that failed: {str(terminated['message']).strip().splitlines()[-1][-300:]}"
-    return f"exit status {terminated.get('exitCode')}"
-
-
 def _ready(deployment: Object) -> int:
     """Return how many of its pods answer; of a status that is older than what is wanted, none."""
     status = deployment.get("status") or {}
@@ -334,7 +229,7 @@ def _is_beginning(deployment: Object, group: Instance) -> bool:
     wanted = int((deployment.get("spec") or {}).get("replicas") or 0)
     if wanted <= group.members or _ready(deployment) >= wanted:
         return False
-    done = [one.get("reason") for one in _conditions(deployment) if one.get("type") == "Progressing"]
+    done = [one.get("reason") for one in conditions(deployment) if one.get("type") == "Progressing"]
     return bool(done) and done[0] != "NewReplicaSetAvailable"
 
 
@@ -356,15 +251,3 @@ def _signal(status: int | None) -> str | None:
         return signal.Signals((status or 0) - _BY_SIGNAL).name
     except ValueError:
         return None
-
-
-def _failure(job: Object, terminated: Object) -> str | None:
-    """Say what a task failed of where its exit status does not: its pod is gone, or never began."""
-    if terminated:
-        return "killed: out of memory" if terminated.get("reason") == "OOMKilled" else None
-    told = [one.get("message") for one in _conditions(job) if one.get("type") in ("Failed", "FailureTarget")]
-    return f"its Job failed: {told[0]}" if told and told[0] else "its Job failed"
-
-
-def _conditions(found: Object) -> Sequence[Object]:
-    return (found.get("status") or {}).get("conditions") or ()

@@ -30,6 +30,7 @@ from instar.model.volume import SnapshotCause, VolumeSnapshot
 from instar.providers.kubernetes import beginnings, claims
 from instar.providers.kubernetes import snapshot_objects as made_of
 from instar.providers.kubernetes.api import Api, Object
+from instar.providers.kubernetes.causes import said_at
 from instar.providers.kubernetes.kinds import EVENT, VOLUME_CLAIM, VOLUME_SNAPSHOT, Kind
 from instar.providers.kubernetes.names import (
     ENVIRONMENT,
@@ -40,7 +41,6 @@ from instar.providers.kubernetes.names import (
     VOLUME,
     Names,
 )
-from instar.providers.kubernetes.observation import said_at
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.signing import Signing
 from instar.providers.kubernetes.storage import snapshot_class, waits_for_pods
