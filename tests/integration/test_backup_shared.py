@@ -135,7 +135,7 @@ def test_one_of_the_two_that_act_is_refused(
         ledger.leases.act_as(machine, "boot-of-the-original")
         ledger.leases.act_as(machine, "boot-of-another", take_over=True)
     with monkeypatch.context() as patched:
-        patched.setattr("instar.operations.locks.boot_id", lambda: "boot-of-the-original")
+        patched.setattr("instar.operations.own_boot.boot_id", lambda: "boot-of-the-original")
         with pytest.raises(MachineDoubled), hold_environment(here.open(), DEV):
             pass
 

@@ -18,7 +18,7 @@ from instar.ledger import Ledger, boots
 from instar.ledger.postgresql import IDLE_AT_MOST_S, PostgreSQL
 from instar.model.environment import Settings
 from instar.model.progress import Progress
-from instar.operations import locks
+from instar.operations import own_boot
 from instar.operations.agent import Agent
 from instar.operations.locks import hold_environment
 from instar.waiting import Deadline, until
@@ -40,7 +40,7 @@ class Machine:
         self.workspace = MachineWorkspace({"INSTAR_HOME": str(home), "INSTAR_LEDGER": address}, self.told.append)
 
     def act(self, *, take_over: bool = False) -> None:
-        self._patch.setattr(locks, "boot_id", lambda: self.boot)
+        self._patch.setattr(own_boot, "boot_id", lambda: self.boot)
         with hold_environment(self.workspace, ENV, take_over=take_over):
             state = self.workspace.ledger.find_environment(ENV)
             more = state.settings.instances + 1 if state is not None else 1
@@ -65,7 +65,7 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setattr(boots, "RESTS_AT_MOST_S", RESTS_S)
-    monkeypatch.setattr(locks, "_ASKED_EACH_S", 0.05)
+    monkeypatch.setattr(own_boot, "_ASKED_EACH_S", 0.05)
     made = World(tmp_path / "home", postgres.address(postgres.wiped()), monkeypatch)
     yield made
     for machine in made.machines:
@@ -90,10 +90,10 @@ def test_an_agent_that_waits_for_the_boot_before_hears_that_it_is_to_stop(
     monkeypatch.setattr(boots, "RESTS_AT_MOST_S", 600.0)
     with Ledger(world.address, actor="ann") as ledger:
         workspace, heard = SimulatedWorkspace(tmp_path / "home", ledger=ledger), Heard()
-        monkeypatch.setattr(locks, "boot_id", lambda: "first")
+        monkeypatch.setattr(own_boot, "boot_id", lambda: "first")
         with hold_environment(workspace, ENV):
             ledger.save_settings(ENV, Settings())
-        monkeypatch.setattr(locks, "boot_id", lambda: "second")
+        monkeypatch.setattr(own_boot, "boot_id", lambda: "second")
         agent = Agent(workspace, heard)
         thread = threading.Thread(target=agent.run)
         thread.start()
@@ -187,7 +187,7 @@ def test_who_holds_a_lease_is_heard_of_as_it_renews_it(world: World, monkeypatch
     one.act()
     leases, other = one.workspace.ledger.leases, copy.workspace.ledger.leases
     assert leases is not None and other is not None
-    monkeypatch.setattr(locks, "boot_id", lambda: "one")
+    monkeypatch.setattr(own_boot, "boot_id", lambda: "one")
     with hold_environment(one.workspace, ENV):
         assert other.act_as(copy.workspace.machine, "copy") > 0
         leases.renew()

@@ -11,7 +11,8 @@ import pytest
 
 from instar.ledger import Ledger
 from instar.model.state import StateDirectory
-from instar.operations.locks import attend, hold_environment, is_attended
+from instar.operations.attendance import attend, is_attended
+from instar.operations.locks import hold_environment
 from postgres import PostgresServer
 from simulated.values import ENV
 

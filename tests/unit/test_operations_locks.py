@@ -21,7 +21,8 @@ from instar.model.definition import Stop
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
-from instar.operations.locks import agent_in_charge, agent_lock, agent_pid, environment_lock, hold_environment
+from instar.operations.leading import agent_in_charge
+from instar.operations.locks import agent_lock, agent_pid, environment_lock, hold_environment
 from instar.providers.traits import Traits
 from instar.waiting import Deadline, until
 from simulated.values import ENV, configuration, image

@@ -25,7 +25,8 @@ from instar.model.release import EnvironmentId, EnvironmentState
 from instar.operations.certificate_rounds import CertificateListener, CertificateRounds
 from instar.operations.converge import clear_orphans
 from instar.operations.installed import installed_providers
-from instar.operations.locks import agent_lock, agent_pid, is_here, lead, leader, stop_leading
+from instar.operations.leading import lead, leader, stop_leading
+from instar.operations.locks import agent_lock, agent_pid, is_here
 from instar.operations.passes import Passes, PassListener, TrackedEnvironment
 from instar.operations.privilege import require_root_for
 from instar.operations.scrub import PAUSE_S, Scrub

@@ -17,7 +17,9 @@ from instar.model.environment import Settings
 from instar.model.outcome import RolloutOutcome
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, EnvironmentState, Release, Rollout, RolloutKind
-from instar.operations.locks import agent_in_charge, agent_pid, is_attended, is_here
+from instar.operations.attendance import is_attended
+from instar.operations.leading import agent_in_charge
+from instar.operations.locks import agent_pid, is_here
 from instar.operations.maintenance import tell_maintenance
 from instar.operations.secret_values import bring_values
 from instar.operations.watch import warn_unwatched, watch_release

@@ -24,7 +24,8 @@ from instar.operations.converge import clear_orphans, converge, gone_on_with, le
 from instar.operations.data import keeping, refuse_unfinished_data
 from instar.operations.declared import configure, get_declared, with_left_roles
 from instar.operations.doors import planned_roles, refuse_doors_without_ports, refuse_other_first, shut_port_warnings
-from instar.operations.locks import agent_pid, hold_environment, hold_store, keep_from_gc, leader_elsewhere
+from instar.operations.leading import leader_elsewhere
+from instar.operations.locks import agent_pid, hold_environment, hold_store, keep_from_gc
 from instar.operations.names import require_names
 from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.origin import origin_of

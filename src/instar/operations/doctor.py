@@ -11,7 +11,7 @@ from instar.errors import InstarError
 from instar.model.component import Component, Diagnosis
 from instar.model.state import StateDirectory
 from instar.operations import installation, shipping
-from instar.operations.locks import leader
+from instar.operations.leading import leader
 from instar.operations.workspace import Workspace
 
 

@@ -10,22 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instar import locks
-from instar.errors import EnvironmentBusy, InstarError
+from instar.errors import EnvironmentBusy
 from instar.model.progress import Progress
-from instar.syscalls import boot_id
+from instar.operations.own_boot import lessee, require_own_boot
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from instar.ledger.leases import Leases
     from instar.model.release import EnvironmentId, EnvironmentState
     from instar.operations.workspace import Workspace
-    from instar.providers.traits import Traits
 
 _QUIETLY_S = 0.5
 _STORE_PATIENCE_S = 900
 LONGEST_HOLD_S = 20.0  # by the agent, before it begins nothing more and lets others have their turn
-_ASKED_EACH_S = 1.0
 _TO_ITS_END_S = 10.0  # what it has begun then
 _TAKE_OVER = "wait until it has finished, or end it and continue where it stopped with --take-over"
 
@@ -135,51 +131,11 @@ def hold_environment(
 def _lease(workspace: Workspace, leases: Leases, environment: EnvironmentId, *, take_over: bool) -> Iterator[None]:
     """Hold the lease of a shared ledger inside, by who has this machine's lock. After a boot nothing of it is held by
     this lock, and another machine that says that it is this one has another boot."""
-    boot = boot_id()
-    _require_own_boot(workspace, leases, boot, take_over=take_over)
-    machine = _lessee(workspace, boot)
+    require_own_boot(workspace, leases, take_over=take_over)
+    machine = lessee(workspace)
     holder = f"{workspace.actor} on {workspace.machine} (process {os.getpid()})"
     with leases.holding(environment, holder, machine=machine, take_over=take_over):
         yield
-
-
-def _lessee(workspace: Workspace, boot: str) -> str:
-    """Return what a lease is held by: of a boot of a machine nothing is held after it."""
-    return f"{workspace.machine}, boot {boot}"
-
-
-@contextlib.contextmanager
-def attend(workspace: Workspace, instance: str) -> Iterator[None]:
-    """Wait for the end of the command that ``instance`` runs inside: until then it is left alone. It is known at once
-    that who did has ended; by others who share the ledger, as soon as its lease is over."""
-    path = _attendance(workspace, instance)
-    with contextlib.ExitStack() as held:
-        held.callback(path.unlink, missing_ok=True)
-        held.enter_context(locks.hold(path, instance, inherited=False))
-        if workspace.ledger.leases is not None:
-            machine, holder = _lessee(workspace, boot_id()), f"{workspace.actor} on {workspace.machine}"
-            held.enter_context(workspace.ledger.leases.holding(_of_run(instance), holder, machine=machine))
-        yield
-
-
-def is_attended(workspace: Workspace, instance: str) -> bool:
-    """Tell whether somebody waits for the end of the command that ``instance`` runs, here or elsewhere."""
-    if locks.find_holder(_attendance(workspace, instance)) is not None:
-        return True
-    leases = workspace.ledger.leases
-    lessee = _lessee(workspace, boot_id())
-    return leases is not None and leases.holder_elsewhere(_of_run(instance), machine=lessee) is not None
-
-
-def _attendance(workspace: Workspace, instance: str) -> Path:
-    return workspace.state.locks / f"run--{instance}"
-
-
-def _of_run(instance: str) -> EnvironmentId:
-    """Return what the lease on a run is of: no service is called so."""
-    from instar.model.release import EnvironmentId
-
-    return EnvironmentId(service="*", name=instance)
 
 
 def who_acts_on(workspace: Workspace, environment: EnvironmentId) -> str | None:
@@ -187,7 +143,7 @@ def who_acts_on(workspace: Workspace, environment: EnvironmentId) -> str | None:
     pid, leases = locks.find_holder(environment_lock(workspace, environment)), workspace.ledger.leases
     if pid is not None:
         return f"the agent (process {pid})" if pid == agent_pid(workspace) else f"process {pid}"
-    return None if leases is None else leases.holder_elsewhere(environment, machine=_lessee(workspace, boot_id()))
+    return None if leases is None else leases.holder_elsewhere(environment, machine=lessee(workspace))
 
 
 def keeps_others_out(workspace: Workspace, environment: EnvironmentId) -> str | None:
@@ -196,61 +152,6 @@ def keeps_others_out(workspace: Workspace, environment: EnvironmentId) -> str | 
     pid = locks.find_holder(environment_lock(workspace, environment))
     passes = pid is not None and (pid == agent_pid(workspace) or locks.has_ended(pid))
     return None if passes else who_acts_on(workspace, environment)
-
-
-def lead(workspace: Workspace) -> bool:
-    """Be the agent that acts on what no machine has for itself, of all that share the ledger; False: another one is.
-    The caller has the lock of agents. Where the ledger is one machine's own, there is no other."""
-    leases = workspace.ledger.leases
-    if leases is None:
-        return True
-    boot = boot_id()
-    _require_own_boot(workspace, leases, boot, take_over=False)
-    holder = f"the agent on {workspace.machine} (process {os.getpid()})"
-    return leases.lead(holder, machine=_lessee(workspace, boot))
-
-
-def stop_leading(workspace: Workspace) -> None:
-    """Let another agent lead from now on."""
-    if workspace.ledger.leases is not None:
-        with contextlib.suppress(InstarError):
-            workspace.ledger.leases.stop_leading()
-
-
-def leader(workspace: Workspace) -> tuple[str, datetime] | None:
-    """Return which agent leads of those that share the ledger, and since when; None where none does, or the ledger is
-    one machine's own."""
-    leases = workspace.ledger.leases
-    return None if leases is None else leases.leader()
-
-
-def leader_elsewhere(workspace: Workspace) -> str | None:
-    """Return which agent leads, where it is another machine's."""
-    leases = workspace.ledger.leases
-    return None if leases is None else leases.leader_elsewhere(machine=_lessee(workspace, boot_id()))
-
-
-def agent_in_charge(workspace: Workspace, traits: Traits) -> str | None:
-    """Return, for people, which agent acts on environments of a provider: the one that leads, of what no machine has
-    alone, else this machine's. None: none does."""
-    leading = None if traits.of_one_machine else leader(workspace)
-    if leading is not None:
-        return leading[0]
-    pid = agent_pid(workspace)
-    return None if pid is None else f"the agent (process {pid})"
-
-
-def _require_own_boot(workspace: Workspace, leases: Leases, boot: str, *, take_over: bool) -> None:
-    """See to it that no other machine says that it is this one. Just after a boot that takes some seconds, in which the
-    one before would be heard of. Raises MachineDoubled, and Cancelled meanwhile."""
-    said = False
-    while wait_s := leases.act_as(workspace.machine, boot, take_over=take_over):
-        if not said:
-            text = f"for {wait_s:.0f} s at most, until it is certain that the boot before of this machine has ended"
-            workspace.report(Progress(stage="wait", text=text))
-            said = True
-        workspace.cancellation.pause(min(wait_s, _ASKED_EACH_S))
-        workspace.cancellation.check()
 
 
 def require_here(workspace: Workspace, environment: EnvironmentId) -> None:

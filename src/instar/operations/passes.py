@@ -24,8 +24,9 @@ from instar.errors import Cancelled, EnvironmentBusy
 from instar.model.progress import Report
 from instar.model.release import EnvironmentId, EnvironmentState
 from instar.model.usage import Measured
+from instar.operations.attendance import is_attended
 from instar.operations.drift_response import DriftMemory, check_when_due, respond_to_drift
-from instar.operations.locks import LONGEST_HOLD_S, hold_environment, is_attended
+from instar.operations.locks import LONGEST_HOLD_S, hold_environment
 from instar.operations.members import replace_members
 from instar.operations.release_images import image_finder
 from instar.operations.secret_values import bring_values

@@ -9,8 +9,8 @@ from instar.ledger.roles import release_of
 from instar.model.definition import Service
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId, EnvironmentState, Instance
+from instar.operations.attendance import is_attended
 from instar.operations.converge import make_loop
-from instar.operations.locks import is_attended
 from instar.operations.workspace import Workspace
 
 

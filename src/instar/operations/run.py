@@ -24,8 +24,9 @@ from instar.ledger.roles import release_of
 from instar.model.outcome import RunResult
 from instar.model.progress import Progress
 from instar.model.release import Command, EnvironmentState, Instance, Release
+from instar.operations.attendance import attend
 from instar.operations.converge import make_loop
-from instar.operations.locks import attend, hold_environment
+from instar.operations.locks import hold_environment
 from instar.operations.privilege import require_root_for
 from instar.operations.refusals import refuse_destroying
 from instar.operations.roles import require_role

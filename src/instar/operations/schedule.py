@@ -16,7 +16,8 @@ from instar.model.release import Command, EnvironmentState, Release, TaskRun
 from instar.model.rollout_happenings import TaskEnded
 from instar.model.schedule import Begun, Ended, Schedule, ScheduledEntry
 from instar.operations.converge import make_loop
-from instar.operations.locks import agent_in_charge, hold_environment
+from instar.operations.leading import agent_in_charge
+from instar.operations.locks import hold_environment
 from instar.operations.privilege import require_root_for
 from instar.operations.refusals import refuse_destroying
 from instar.operations.workspace import Workspace

@@ -22,7 +22,8 @@ from instar.model.progress import Progress
 from instar.model.release import EnvironmentState, Instance, MemberTaint, Release, Taint
 from instar.model.survey import Survey, differences
 from instar.operations.isolation import isolate, patience_s, require_another
-from instar.operations.locks import agent_in_charge, hold_environment
+from instar.operations.leading import agent_in_charge
+from instar.operations.locks import hold_environment
 from instar.operations.members import find_member, oldest_member, set_aside, taint_member
 from instar.operations.privilege import require_root_for
 from instar.operations.recordings import new_recording

@@ -28,7 +28,8 @@ from instar.model.status import (
 )
 from instar.operations.doors import door_warnings, without_ports
 from instar.operations.layers import guarantee
-from instar.operations.locks import agent_in_charge, agent_pid, is_here, who_acts_on
+from instar.operations.leading import agent_in_charge
+from instar.operations.locks import agent_pid, is_here, who_acts_on
 from instar.operations.preflight import preflight
 from instar.operations.uses import circle, host_inside, uses_status
 from instar.operations.workspace import Workspace

@@ -6,7 +6,8 @@ from instar.control.snapshot import alone
 from instar.errors import NotFound, Refused, UsageError
 from instar.model.break_glass import Tainted
 from instar.model.release import EnvironmentState, Instance, Taint
-from instar.operations.locks import agent_in_charge, agent_pid
+from instar.operations.leading import agent_in_charge
+from instar.operations.locks import agent_pid
 from instar.operations.members import find_member, taint_member
 from instar.operations.workspace import Workspace
 

@@ -7,7 +7,7 @@ from instar.errors import UsageError
 from instar.model.environment import Settings
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId
-from instar.operations.locks import agent_in_charge
+from instar.operations.leading import agent_in_charge
 from instar.operations.workspace import Workspace
 
 _POLL_S = 0.25

@@ -125,8 +125,8 @@ def _raise_first(errors: Sequence[InstarError]) -> None:
 
 
 def _around(workspace: MachineWorkspace, elsewhere: Sequence[EnvironmentState]) -> Iterator[Progress]:
+    from instar.operations.leading import leader
     from instar.operations.ledger import which_ledger
-    from instar.operations.locks import leader
 
     yield from (Progress(stage="ledger", text=text) for text in which_ledger(workspace))
     if (leading := leader(workspace)) is not None:
