@@ -23,7 +23,7 @@ from instar.errors import (
     ProviderUnavailable,
     Refused,
 )
-from instar.providers.kubernetes import snapshots as module
+from instar.providers.kubernetes import filling as module
 from instar.providers.kubernetes.rights import roles
 from instar.waiting import Deadline
 

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 from instar.errors import (
     HalfDone,
     HostError,
     InstarError,
     NotFound,
-    ProviderError,
-    ProviderUnavailable,
     Refused,
 )
 from instar.model.progress import Progress
@@ -30,8 +28,8 @@ from instar.model.volume import SnapshotCause, VolumeSnapshot
 from instar.providers.kubernetes import beginnings, claims
 from instar.providers.kubernetes import snapshot_objects as made_of
 from instar.providers.kubernetes.api import Api, Object
-from instar.providers.kubernetes.causes import said_at
-from instar.providers.kubernetes.kinds import EVENT, VOLUME_CLAIM, VOLUME_SNAPSHOT, Kind
+from instar.providers.kubernetes.filling import Filling, uid_of
+from instar.providers.kubernetes.kinds import VOLUME_CLAIM, VOLUME_SNAPSHOT
 from instar.providers.kubernetes.names import (
     ENVIRONMENT,
     LAST_SNAPSHOT,
@@ -44,12 +42,6 @@ from instar.providers.kubernetes.names import (
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.signing import Signing
 from instar.providers.kubernetes.storage import snapshot_class, waits_for_pods
-from instar.waiting import Deadline
-
-_WATCHED_S: Final = 2.0
-_SOON_S: Final = 1.0
-_ERRS_S: Final = 20.0  # for so long a driver that says an error may try again
-_FRESH_S: Final = 10.0  # for so long after its last one a claim's warnings count: each try of a driver says another
 
 Key = tuple[object, ...]
 
@@ -82,9 +74,8 @@ class ClusterSnapshots:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._begun: dict[Key, str] = {}  # what this process has begun to make, by what for: its uid
-        self._errs: dict[str, Deadline] = {}  # until when a driver may say errors of it, by its uid
+        self._filling = Filling(self._forget)
         self._unsigned: set[str] = set()  # of which it was said that they are left out
-        self._warnings: dict[str, tuple[tuple[str, str], Deadline]] = {}  # the last of a claim, and how long it counts
 
     def snapshots(self, environment: EnvironmentId | None = None) -> Iterator[VolumeSnapshot]:
         found = [made_of.volume_snapshot(one) for _, one in self._kept(environment)]
@@ -93,8 +84,8 @@ class ClusterSnapshots:
     def _leave_out(self, place: Place, found: Object) -> None:
         """Warn, once, of what looks like a snapshot of Instar's, and counts for nothing."""
         why = beginnings.why_left_out(found, self._cluster.signing)
-        if why and _uid(found) not in self._unsigned:
-            self._unsigned.add(_uid(found))
+        if why and uid_of(found) not in self._unsigned:
+            self._unsigned.add(uid_of(found))
             text = f"the VolumeSnapshot '{place.namespace}/{found['metadata']['name']}' is left out: {why}"
             self._cluster.report(Progress(stage="snapshot", text=text, kind="warning"))
 
@@ -129,8 +120,8 @@ class ClusterSnapshots:
             taken = made_of.Taken(at=at, running=running, shape=made_of.Shape.of(claim), cause=cause)
             wanted = made_of.snapshot_object(names, name, number, taken, claim, by)
             found = self._begin(api, place, wanted)
-            self._begun[key] = _uid(found)
-        ready = self._ready(api, place, found, f"keep what the volume '{name}' of '{environment}' holds")
+            self._begun[key] = uid_of(found)
+        ready = self._filling.ready(api, place, found, f"keep what the volume '{name}' of '{environment}' holds")
         made = made_of.volume_snapshot(ready)
         self._cluster.signing.require_signed(VOLUME_SNAPSHOT, ready)
         self._cluster.signing.sign(api, VOLUME_SNAPSHOT, place.namespace, ready, "whole")
@@ -144,15 +135,15 @@ class ClusterSnapshots:
         verb = f"restore the volume '{name}' of '{environment}'"
         self._cluster.require_lease(environment)
         known = self._claims_of(api, names, place, name)
-        new = next((one for one in known if _uid(one) == self._begun.get(key)), None)
+        new = next((one for one in known if uid_of(one) == self._begun.get(key)), None)
         if new is None or claims.source_of(new) != snapshot["metadata"]["name"]:
             turn = claims.next_turn(known, f"cannot {verb}")
             last = max((made_of.last_number(one) for one in known), default=0)
             shape = made_of.taken_of(snapshot).shape
             wanted = made_of.claim_from(names, name, turn, shape, snapshot, last)
             new = api.create(VOLUME_CLAIM, place.namespace, wanted)
-            self._begun[key] = _uid(new)
-        is_bound = self._require_bound(api, place, new, verb)
+            self._begun[key] = uid_of(new)
+        is_bound = self._filling.require_bound(api, place, new, verb)
         try:
             self._cluster.signing.sign(api, VOLUME_CLAIM, place.namespace, new, "whole")
         except InstarError as error:  # it may have come to that all the same
@@ -160,7 +151,7 @@ class ClusterSnapshots:
             raise HalfDone(cause, hint=error.hint, retry_after_s=after_s) from error
         self._begun.pop(key, None)
         for one in known:
-            if _uid(one) != _uid(new):
+            if uid_of(one) != uid_of(new):
                 with contextlib.suppress(InstarError):  # it counts for nothing, and goes with the next one
                     self._replace(api, place, one, new, is_bound=is_bound)
 
@@ -173,7 +164,7 @@ class ClusterSnapshots:
         elif claims.is_pending(old):
             api.delete(VOLUME_CLAIM, place.namespace, name, only=old)  # it may be given its storage just now
         else:
-            said = {"metadata": {"uid": _uid(old), "annotations": {REPLACED_BY: _uid(new)}}}
+            said = {"metadata": {"uid": uid_of(old), "annotations": {REPLACED_BY: uid_of(new)}}}
             api.merge(VOLUME_CLAIM, place.namespace, name, said)
 
     def remove_snapshot(self, environment: EnvironmentId, name: str, number: int) -> None:
@@ -199,19 +190,19 @@ class ClusterSnapshots:
         self._cluster.require_lease(to)
         verb = f"copy the volume '{name}' of '{source}'"
         unfinished = self._unfinished(api, names, place, as_name) if by_key in self._begun else ()
-        by = next((one for one in unfinished if _uid(one) == self._begun[by_key]), None)
+        by = next((one for one in unfinished if uid_of(one) == self._begun[by_key]), None)
         if by is None:
             self._sweep(api, names, place, as_name)
             kept_by = snapshot_class(api, (claim.get("spec") or {}).get("storageClassName"))
             wanted = made_of.copying_object(names, as_name, secrets.token_hex(4), claim, kept_by)
             by = self._begin(api, place, wanted)
-            self._begun[by_key] = _uid(by)
-        by = self._ready(api, place, by, verb)
+            self._begun[by_key] = uid_of(by)
+        by = self._filling.ready(api, place, by, verb)
         if made is None:
             wanted = made_of.claim_from(names, as_name, 0, made_of.Shape.of(claim), by)
             made = api.create(VOLUME_CLAIM, place.namespace, wanted)
-            self._begun[key] = _uid(made)
-        is_bound = self._require_bound(api, place, made, verb)
+            self._begun[key] = uid_of(made)
+        is_bound = self._filling.require_bound(api, place, made, verb)
         if is_bound:  # else it is filled when a pod is to have it, and what it is filled from stays until then
             api.delete(VOLUME_SNAPSHOT, place.namespace, by["metadata"]["name"], same=by)
         self._begun.pop(key, None)
@@ -229,7 +220,7 @@ class ClusterSnapshots:
     def _target(self, api: Api, names: Names, place: Place, volume: str, key: Key) -> Object | None:
         """Return the claim that this process has begun to fill. Raises Refused where there is another."""
         found = self._claims_of(api, names, place, volume)
-        mine = next((one for one in found if _uid(one) == self._begun.get(key)), None)
+        mine = next((one for one in found if uid_of(one) == self._begun.get(key)), None)
         if found and mine is None:
             to = names.environment
             raise Refused(
@@ -246,7 +237,7 @@ class ClusterSnapshots:
         for one in self._unfinished(api, names, place, volume):
             is_its = cause is not None and beginnings.cause_of(one) == cause
             is_its = is_its and made_of.source_of(one) == claim["metadata"]["name"]
-            if is_its or _uid(one) == self._begun.get(key):
+            if is_its or uid_of(one) == self._begun.get(key):
                 return one
         self._sweep(api, names, place, volume)
         return None
@@ -299,81 +290,9 @@ class ClusterSnapshots:
         api.merge(VOLUME_CLAIM, place.namespace, metadata["name"], {"metadata": said})
         return number
 
-    def _ready(self, api: Api, place: Place, begun: Object, verb: str) -> Object:
-        """Return a snapshot that is ready. Raises ProviderUnavailable where it is not yet, ProviderError, and it is
-        removed, where its driver has said errors for a while."""
-        found = self._seen(api, VOLUME_SNAPSHOT, place, begun, made_of.is_ready)
-        if found is None:
-            raise ProviderError(f"cannot {verb}: somebody has removed the snapshot meanwhile")
-        if made_of.is_ready(found):
-            self._errs.pop(_uid(found), None)
-            return found
-        cause = made_of.error_of(found)
-        waits, errs = "the snapshot is not ready to use", bool(cause)
-        raise self._not_yet(api, VOLUME_SNAPSHOT, place, found, verb, waits, cause, errs)
-
-    def _require_bound(self, api: Api, place: Place, begun: Object, verb: str) -> bool:
-        """Tell whether a claim has its storage; False where it gets that with its first pod. Raises as above."""
-        found = self._seen(api, VOLUME_CLAIM, place, begun, claims.is_bound)
-        if found is None:
-            raise ProviderError(f"cannot {verb}: somebody has removed the claim meanwhile")
-        is_bound = claims.is_bound(found)
-        if is_bound or waits_for_pods(api, (found.get("spec") or {}).get("storageClassName")):
-            self._errs.pop(_uid(found), None)
-            self._warnings.pop(_uid(found), None)
-            return is_bound
-        cause, is_fresh = self._last_warning(api, place, found)
-        raise self._not_yet(api, VOLUME_CLAIM, place, found, verb, "the claim has no storage yet", cause, is_fresh)
-
-    def _last_warning(self, api: Api, place: Place, claim: Object) -> tuple[str, bool]:
-        """Return what was said last against a claim, and whether it counts: what was said once, and not again, is over.
-
-        When it was said is told by what changes here, and not by the cluster's clock, which may be another.
-        """
-        uid = _uid(claim)
-        warnings = api.list(EVENT, place.namespace, {}, {"type": "Warning", "involvedObject.uid": uid})
-        if not warnings:
-            return "", False
-        last = max(warnings, key=said_at)
-        said = (said_at(last), str(last.get("message") or ""))
-        if uid not in self._warnings or self._warnings[uid][0] != said:
-            self._warnings[uid] = (said, Deadline.after(_FRESH_S))
-        return made_of.shown(said[1]), not self._warnings[uid][1].is_over
-
-    def _seen(
-        self, api: Api, kind: Kind, place: Place, begun: Object, is_so: Callable[[Object], bool]
-    ) -> Object | None:
-        """Return an object as it is, as soon as it is so, or after a moment; None where it is gone, or another has its
-        name."""
-        name = str(begun["metadata"]["name"])
-        found = _same(begun, api.find(kind, place.namespace, name))
-        if found is None or is_so(found):
-            return found
-        version = str(found["metadata"].get("resourceVersion", ""))
-        for _, one in api.watch(kind, place.namespace, version, _WATCHED_S, name=name):
-            if is_so(one):
-                break
-        return _same(begun, api.find(kind, place.namespace, name))
-
-    def _not_yet(
-        self, api: Api, kind: Kind, place: Place, found: Object, verb: str, waits: str, cause: str, errs: bool
-    ) -> ProviderError:
-        """Return the error that says what is waited for; where its driver errs (``errs``: it says ``cause`` now), and
-        has done so for a while, remove what was begun, and return the one that is not to be tried again."""
-        uid = _uid(found)
-        deadline = self._errs.setdefault(uid, Deadline.after(_ERRS_S)) if errs else None
-        if deadline is None:
-            self._errs.pop(uid, None)
-        elif deadline.is_over:
-            del self._errs[uid]
-            self._warnings.pop(uid, None)
-            self._begun = {key: one for key, one in self._begun.items() if one != uid}
-            api.delete(kind, place.namespace, str(found["metadata"]["name"]), same=found)
-            return ProviderError(
-                f"cannot {verb}: {cause}", hint="the storage's driver says so; what the volume holds was left as it is"
-            )
-        text = f": {cause}" if cause else ""
-        return ProviderUnavailable(f"cannot {verb} yet: {waits}{text}", retry_after_s=_SOON_S)
+    def _forget(self, uid: str) -> None:
+        """Begin anew what was begun as this, when it is asked for again: it is removed."""
+        self._begun = {key: one for key, one in self._begun.items() if one != uid}
 
     def _require_storage(self, api: Api, claim: Object, environment: EnvironmentId, name: str) -> None:
         """Raise NotFound of a claim that gets its storage with its first pod: it holds nothing yet."""
@@ -425,11 +344,3 @@ class ClusterSnapshots:
 
     def _names(self, environment: EnvironmentId) -> Names:
         return Names(environment=environment, ledger=self._cluster.ledger())
-
-
-def _uid(found: Object) -> str:
-    return str(found["metadata"].get("uid"))
-
-
-def _same(begun: Object, found: Object | None) -> Object | None:
-    return found if found is not None and _uid(found) == _uid(begun) else None
