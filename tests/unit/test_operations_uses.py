@@ -24,7 +24,8 @@ from instar.model.uses import Used
 from instar.operations.deploy import begin
 from instar.operations.destroy import destroy
 from instar.operations.layers import guarantee
-from instar.operations.plan import PlannedImage, _compared
+from instar.operations.plan import _compared
+from instar.operations.planned_image import PlannedImage
 from instar.operations.rollback import rollback
 from instar.operations.rollback_plan import plan_rollback
 from instar.operations.status import status

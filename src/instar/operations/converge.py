@@ -13,6 +13,8 @@ from instar.control.loop import Loop
 from instar.control.outage import riding_out
 from instar.control.report import RolloutReport
 from instar.errors import LeaseLost, LedgerDamaged, LedgerError, MachineDoubled, NotFound
+from instar.model.configuration import Configuration
+from instar.model.digest import Digest
 from instar.model.environment import Settings
 from instar.model.outcome import RolloutOutcome
 from instar.model.progress import Progress
@@ -28,6 +30,20 @@ from instar.providers.base import Provider
 from instar.providers.router_state import Counters
 
 T = TypeVar("T")
+
+
+def known_release(
+    workspace: Workspace, state: EnvironmentState | None, image: Digest, configuration: Configuration
+) -> Release | None:
+    """Return the active release, or the target of an unfinished rollout, if it is of this image and configuration."""
+    if state is None:
+        return None
+    number = state.rollout.target if state.rollout else state.active
+    if number is None:
+        return None
+    release = workspace.ledger.get_release(state.id, number)
+    same = release.image == image and release.configuration.digest == configuration.digest
+    return release if same else None
 
 
 def start_rollout(

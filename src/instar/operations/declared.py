@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from instar.errors import UsageError
 from instar.model.configuration import Configuration
+from instar.model.digest import Digest
 from instar.model.environment import Environment, Settings
 from instar.model.release import EnvironmentState
 from instar.model.uses import Used
@@ -40,14 +41,27 @@ def configure(workspace: Workspace, loaded: Loaded, environment: Environment) ->
     from instar.operations.secret_values import keep_values
 
     secrets = keep_values(workspace, loaded.folder, environment, service=loaded.definition.name)
+    return _configured(workspace, loaded, environment, secrets)
+
+
+def planned_configuration(workspace: Workspace, loaded: Loaded, environment: Environment) -> Configuration:
+    """Return the same, as it would be: nothing is kept of its secrets."""
+    from instar.operations.secret_values import digests_of
+
+    secrets = digests_of(workspace, loaded.folder, environment, service=loaded.definition.name)
+    return _configured(workspace, loaded, environment, secrets)
+
+
+def _configured(
+    workspace: Workspace, loaded: Loaded, environment: Environment, secrets: Mapping[str, Digest]
+) -> Configuration:
     uses = uses_of(workspace, loaded.definition.name, environment)
-    own = own_settings(workspace, environment, uses)
     return Configuration.of(
         loaded.definition,
         environment.name,
         config=environment.config,
         secrets=secrets,
-        provider_settings=own,
+        provider_settings=own_settings(workspace, environment, uses),
         secret_variables=environment.secret_variables,
         uses=uses,
         schedule=environment.schedule,

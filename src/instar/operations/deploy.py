@@ -12,7 +12,6 @@ from instar.definition.changes import settings_changes
 from instar.errors import Refused
 from instar.ledger.names import OthersNames
 from instar.model.configuration import Configuration
-from instar.model.digest import Digest
 from instar.model.environment import Environment, Settings
 from instar.model.image import Image
 from instar.model.origin import Origin
@@ -20,7 +19,15 @@ from instar.model.outcome import RolloutOutcome
 from instar.model.plan import PlannedChange, without_roles
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, EnvironmentState, Release, RolloutKind
-from instar.operations.converge import clear_orphans, converge, gone_on_with, leave, rollout_half_way, start_rollout
+from instar.operations.converge import (
+    clear_orphans,
+    converge,
+    gone_on_with,
+    known_release,
+    leave,
+    rollout_half_way,
+    start_rollout,
+)
 from instar.operations.data import keeping, refuse_unfinished_data
 from instar.operations.declared import configure, get_declared, with_left_roles
 from instar.operations.doors import planned_roles, refuse_doors_without_ports, refuse_other_first, shut_port_warnings
@@ -36,6 +43,7 @@ from instar.operations.refusals import (
     refuse_held_volumes,
     refuse_other_protocol,
     refuse_other_provider,
+    require_promotion,
 )
 from instar.operations.secret_values import encrypted_values
 from instar.operations.unfit import require_fit
@@ -150,28 +158,6 @@ def carry_out(
     outcome = converge(workspace, release, began, watch=watch)
     remove_old_secrets_if_free(workspace)
     return outcome
-
-
-def require_promotion(
-    workspace: Workspace, loaded: Loaded, environment: Environment, image: str | None, *, planned: bool = False
-) -> None:
-    """Keep a deploy out of an environment that takes its releases from another. What is there already, or on its way,
-    may be gone on with and put right. Raises Refused."""
-    if environment.promote_from is None:
-        return
-    from instar.operations.plan import configuration_of, image_of
-
-    state = workspace.ledger.find_environment(EnvironmentId(service=loaded.definition.name, name=environment.name))
-    digest = image_of(workspace, loaded, image).digest
-    if digest is not None and state is not None and state.settings == Settings.of(environment):
-        release = known_release(workspace, state, digest, configuration_of(workspace, loaded, environment))
-        if release is not None:
-            return
-    raise Refused(
-        f"cannot deploy to '{environment.name}': it takes its releases from '{environment.promote_from}'",
-        hint=f"instar promote {environment.promote_from} {environment.name}{' --plan' * planned}, also when only its "
-        "config or settings changed; in an emergency: --break-promotion, which is recorded",
-    )
 
 
 def _image(workspace: Workspace, loaded: Loaded, word: str | None) -> Image:
@@ -335,20 +321,6 @@ def _tell_settings(workspace: Workspace, changes: Sequence[PlannedChange]) -> No
         lines = [f"{one.what}: {one.before or '—'} → {one.after or '—'}" for one in changes[:_SHOWN]]
         lines += [f"and {len(changes) - _SHOWN} more"] if len(changes) > _SHOWN else []
         workspace.report(Progress(stage="settings", text=f"changed: {', '.join(keys)}", detail=tuple(lines)))
-
-
-def known_release(
-    workspace: Workspace, state: EnvironmentState | None, image: Digest, configuration: Configuration
-) -> Release | None:
-    """Return the active release, or the target of an unfinished rollout, if it is of this image and configuration."""
-    if state is None:
-        return None
-    number = state.rollout.target if state.rollout else state.active
-    if number is None:
-        return None
-    release = workspace.ledger.get_release(state.id, number)
-    same = release.image == image and release.configuration.digest == configuration.digest
-    return release if same else None
 
 
 def _give_up_running(workspace: Workspace, state: EnvironmentState | None) -> None:

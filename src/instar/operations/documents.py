@@ -12,8 +12,8 @@ from instar.model.environment import Settings
 from instar.model.image import Image
 from instar.model.reference import Reference, reference
 from instar.model.release import EnvironmentId, EnvironmentState, Instance, Release
-from instar.operations.declared import get_declared
-from instar.operations.plan import configuration_of, image_of
+from instar.operations.declared import get_declared, planned_configuration
+from instar.operations.planned_image import planned_image
 from instar.operations.unfit import require_fit
 from instar.operations.workspace import Workspace
 from instar.providers.package import Document, PlannedEnvironment, Site
@@ -68,7 +68,7 @@ def _given(word: str | None) -> Reference:
 
 
 def _image(workspace: Workspace, loaded: Loaded, word: str | None) -> Image:
-    planned = image_of(workspace, loaded, word)
+    planned = planned_image(workspace, loaded, word)
     if planned.digest is None or planned.pulled_from is not None:
         raise Refused(
             "cannot print what a release would be made of: its image is not here yet",
@@ -79,7 +79,7 @@ def _image(workspace: Workspace, loaded: Loaded, word: str | None) -> Image:
 
 def _release(workspace: Workspace, loaded: Loaded, name: str, state: EnvironmentState | None, image: Image) -> Release:
     """Return the release that a deploy would come to: the active one where it is the same, else the next."""
-    configuration = configuration_of(workspace, loaded, get_declared(loaded, name))
+    configuration = planned_configuration(workspace, loaded, get_declared(loaded, name))
     environment = EnvironmentId(service=loaded.definition.name, name=name)
     newest = workspace.ledger.releases(environment, last=1) if state is not None else ()
     if state is not None and state.active is not None:

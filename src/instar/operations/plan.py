@@ -7,20 +7,16 @@ from collections.abc import Iterator
 from instar.control.forecast import forecast
 from instar.definition import Loaded
 from instar.definition.changes import configuration_changes, first_changes, settings_changes
-from instar.frozen import dataclass
 from instar.model.configuration import Configuration
-from instar.model.digest import Digest
 from instar.model.environment import Environment, Settings
 from instar.model.image_diff import ImageDiff
 from instar.model.plan import DeployPlan, PlannedChange
-from instar.model.reference import Repository
 from instar.model.release import EnvironmentId, EnvironmentState, Release
-from instar.operations.bake import plan as plan_bake
 from instar.operations.certificates import planned_change, read_files
 from instar.operations.connections import cut_connections
+from instar.operations.converge import known_release
 from instar.operations.data import keeping, keeps, refuse_unfinished_data
-from instar.operations.declared import get_declared, own_settings, with_left_roles
-from instar.operations.deploy import known_release, require_promotion
+from instar.operations.declared import get_declared, planned_configuration, with_left_roles
 from instar.operations.doors import (
     planned_roles,
     refuse_doors_without_ports,
@@ -28,33 +24,20 @@ from instar.operations.doors import (
     shut_port_warnings,
 )
 from instar.operations.image_diff import image_diff, planned_diff
-from instar.operations.lock import is_locked
 from instar.operations.locks import require_here
 from instar.operations.names import require_names
+from instar.operations.planned_image import PlannedImage, planned_image
 from instar.operations.preflight import preflight
 from instar.operations.privilege import may_use
 from instar.operations.project import require_own
 from instar.operations.promote import given_as, promoted
 from instar.operations.promote import image_of as promoted_image
-from instar.operations.refusals import refuse_other_provider
-from instar.operations.secret_values import digests_of
-from instar.operations.transfers import digest_for_release
+from instar.operations.refusals import refuse_other_provider, require_promotion
 from instar.operations.under_way import planned_rollout
 from instar.operations.unfit import require_fit
-from instar.operations.uses import circle_warnings, lost_role_warnings, uses_of
+from instar.operations.uses import circle_warnings, lost_role_warnings
 from instar.operations.workspace import Workspace
 from instar.providers.unfit import refuse_lacking
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PlannedImage:
-    """``digest`` is None while it can't be known: steps are to be run first, or inputs to be locked. ``pulled_from``:
-    it is not here yet."""
-
-    digest: Digest | None
-    pulled_from: Repository | None = None
-    steps: tuple[str, ...] = ()
-    locked: bool = True
 
 
 def plan(
@@ -76,8 +59,8 @@ def plan(
     require_names(workspace, environment_id, environment, take=take_names)
     if not break_promotion:
         require_promotion(workspace, loaded, environment, image, planned=True)
-    found = image_of(workspace, loaded, image)
-    return _compared(workspace, loaded, environment, found, configuration_of(workspace, loaded, environment))
+    found = planned_image(workspace, loaded, image)
+    return _compared(workspace, loaded, environment, found, planned_configuration(workspace, loaded, environment))
 
 
 def plan_promotion(
@@ -97,36 +80,10 @@ def plan_promotion(
     require_names(workspace, environment_id, environment, take=take_names)
     tried = release.configuration.run_in(name, loaded.definition, release.environment.name)
     require_fit(workspace, loaded, environment, tried.services)
-    configuration = given_as(environment_id, tried, configuration_of(workspace, loaded, environment))
+    configuration = given_as(environment_id, tried, planned_configuration(workspace, loaded, environment))
     digest, repository = promoted_image(workspace, loaded, release)
     image = PlannedImage(digest=digest, pulled_from=repository)
     return _compared(workspace, loaded, environment, image, configuration)
-
-
-def image_of(workspace: Workspace, loaded: Loaded, word: str | None) -> PlannedImage:
-    """Return the image of the definition, as far as it is known before it is baked; or that which ``word`` names."""
-    if word:
-        digest, repository = digest_for_release(workspace, loaded, word)
-        return PlannedImage(digest=digest, pulled_from=repository)
-    if not is_locked(loaded):
-        return PlannedImage(digest=None, locked=False)
-    planned = plan_bake(workspace, loaded)
-    return PlannedImage(digest=planned.image, steps=tuple(step.step for step in planned.steps if not step.cached))
-
-
-def configuration_of(workspace: Workspace, loaded: Loaded, environment: Environment) -> Configuration:
-    """Return the configuration that a release of ``environment`` would have; nothing is kept of its secrets."""
-    uses = uses_of(workspace, loaded.definition.name, environment)
-    return Configuration.of(
-        loaded.definition,
-        environment.name,
-        config=environment.config,
-        secrets=digests_of(workspace, loaded.folder, environment, service=loaded.definition.name),
-        provider_settings=own_settings(workspace, environment, uses),
-        secret_variables=environment.secret_variables,
-        uses=uses,
-        schedule=environment.schedule,
-    )
 
 
 def _compared(

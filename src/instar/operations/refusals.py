@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from instar.definition import Loaded
 from instar.errors import Refused
 from instar.ledger.roles import release_of
 from instar.model.definition import Service
-from instar.model.environment import Settings
+from instar.model.environment import Environment, Settings
 from instar.model.release import EnvironmentId, EnvironmentState, Instance
 from instar.operations.attendance import is_attended
-from instar.operations.converge import make_loop
+from instar.operations.converge import known_release, make_loop
+from instar.operations.declared import planned_configuration
 from instar.operations.workspace import Workspace
 
 
@@ -98,3 +100,25 @@ def _held_volumes(workspace: Workspace, environment: EnvironmentId, but: int | N
         volume = next((volume for volume in service.volumes if volume.access == "exclusive"), None)
         if volume is not None:
             yield one, volume.name
+
+
+def require_promotion(
+    workspace: Workspace, loaded: Loaded, environment: Environment, image: str | None, *, planned: bool = False
+) -> None:
+    """Keep a deploy out of an environment that takes its releases from another. What is there already, or on its way,
+    may be gone on with and put right. Raises Refused."""
+    if environment.promote_from is None:
+        return
+    from instar.operations.planned_image import planned_image
+
+    state = workspace.ledger.find_environment(EnvironmentId(service=loaded.definition.name, name=environment.name))
+    digest = planned_image(workspace, loaded, image).digest
+    if digest is not None and state is not None and state.settings == Settings.of(environment):
+        release = known_release(workspace, state, digest, planned_configuration(workspace, loaded, environment))
+        if release is not None:
+            return
+    raise Refused(
+        f"cannot deploy to '{environment.name}': it takes its releases from '{environment.promote_from}'",
+        hint=f"instar promote {environment.promote_from} {environment.name}{' --plan' * planned}, also when only its "
+        "config or settings changed; in an emergency: --break-promotion, which is recorded",
+    )
