@@ -9,9 +9,10 @@ from control_values import DATABASE, HTTP, WORKER, release
 
 from instar.control import forecast as forecasts
 from instar.model.configuration import Configuration
-from instar.model.definition import Service, Task, Timeouts
+from instar.model.definition import Service, Task, Timeouts, Volume
 from instar.model.environment import Analysis, RolloutRules, RolloutStep, Settings
 from instar.model.release import Release
+from instar.providers.traits import Traits
 
 OLD = release(1, ran_well=True)
 
@@ -70,3 +71,28 @@ def test_an_exclusive_volume_means_a_gap_and_what_runs_in_it_is_said() -> None:
     assert gap.endswith("requests wait for up to 5 s")
     (gap,) = forecast(Settings(), release(1, DATABASE), HTTP)
     assert "'data' is exclusive" in gap, "the old release's counts too"
+
+
+def sized(size_bytes: int | None) -> Configuration:
+    volume = Volume(name="data", path="/data", size_bytes=size_bytes)
+    return Configuration(service=dataclasses.replace(HTTP, volumes=(volume,)))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (None, sized(None), "volume 'data' says no 'size': it is made with 1.0 GiB"),
+        (Configuration(service=HTTP), sized(None), "volume 'data' says no 'size'"),
+        (None, sized(2 << 30), ""),
+        (sized(None), sized(None), ""),
+        (sized(None), sized(2 << 30), "volume 'data' does not grow by its 'size' there"),
+        (sized(2 << 30), sized(1 << 30), ""),
+    ],
+)
+def test_a_volume_that_is_not_as_large_as_one_may_think_is_told(
+    before: Configuration | None, after: Configuration, said: str
+) -> None:
+    active = None if before is None else dataclasses.replace(OLD, configuration=before)
+    found = list(forecasts.sizes(Traits(volume_bytes=1 << 30), active, after))
+    assert len(found) == bool(said) and all(text.startswith(said) for text in found), found
+    assert not list(forecasts.sizes(Traits(), active, after)), "of this machine's it is as it says"

@@ -44,6 +44,7 @@ USUAL = {
     "more": "instances: 2",
 }
 BARE = {"section": "", "listen": "{http: [shop-prod.shop.svc]}"}
+LISTEN_TCP = "{service: '127.0.0.1:80', service.feed: ':9000'}"
 NOBODYS = f"sha256:{'0' * 64}"
 IN = "environments.prod"
 # what is written, and what is told of it: at a text of it, the first one, where it stands
@@ -134,6 +135,14 @@ ROWS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
             "':9000'": f"{IN}.listen: an address of the door 'admin' ('0.0.0.0:9000') is of one machine; give it a "
             "name: "
             "'{https: […]}'"
+        },
+    ),
+    "an address of tcp, which has no names": (
+        {**BARE, "service": "protocol: tcp\n  ports: {feed: {port: 9000, protocol: tcp}}", "listen": LISTEN_TCP},
+        {
+            "'127.0.0.1:80'": f"{IN}.listen: an address ('127.0.0.1:80') is of one machine; write 'internal'",
+            "':9000'": f"{IN}.listen: an address of the door 'feed' ('0.0.0.0:9000') is of one machine; a port of tcp "
+            "besides a role's first has no door there; remove it",
         },
     ),
     "what is the gateway's": (
@@ -312,8 +321,7 @@ IN_LAYERS = [
     "TCPRoute: leave 'kubernetes.gateway' away, and it is a Service of the cluster",
     "7:15: defaults.access_log: 'access_log' is the gateway's matter: it sees the requests, and has a log of its own; "
     "remove it",
-    "12:48: environments.prod.listen: an address of the door 'db' ('0.0.0.0:5432') is of one machine; give it a "
-    "name: '{https: […]}'",
+    "12:48: environments.prod.listen: an address of the door 'db' ('0.0.0.0:5432') is of one machine; write 'internal'",
     "13:35: environments.prod.roles.db.volumes.name: the name of the volume 'main-' ends with '-', and no object's "
     "there does; name it otherwise",
 ]

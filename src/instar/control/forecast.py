@@ -9,6 +9,8 @@ from instar.model.configuration import Configuration
 from instar.model.definition import Service, Volume
 from instar.model.environment import Settings
 from instar.model.release import Release
+from instar.model.sizes import size_text
+from instar.providers.traits import Traits
 
 
 def forecast(
@@ -28,6 +30,25 @@ def forecast(
         return tuple(gaps)
     several = any(one.port is not None for one in wanted.roles.values())
     return (*gaps, *_waits(settings, wanted.service, "each role of the new release" if several else "the new release"))
+
+
+def sizes(traits: Traits, active: Release | None, wanted: Configuration) -> Iterator[str]:
+    """Yield how large volumes will be where that is not what a definition says, of those that are to be made, or to
+    grow."""
+    if traits.volume_bytes is None:
+        return
+    before = {} if active is None else _volumes(active.configuration)
+    for name, volume in _volumes(wanted).items():
+        known, size = before.get(name), volume.size_bytes
+        if known is None and size is None:
+            usual = size_text(traits.volume_bytes)
+            yield f"volume '{name}' says no 'size': it is made with {usual}, and whether that can grow is its storage's"
+        elif known is not None and size is not None and size > (known.size_bytes or traits.volume_bytes):
+            yield f"volume '{name}' does not grow by its 'size' there: have its storage make it larger"
+
+
+def _volumes(configuration: Configuration) -> dict[str, Volume]:
+    return {one.name: one for service in configuration.services.values() for one in service.volumes}
 
 
 def _gap(active: Release, service: Service, *, tasks: bool) -> Iterator[str]:

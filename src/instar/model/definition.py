@@ -106,7 +106,7 @@ class Volume:
     exec: bool = field(default=False, metadata=key("Whether programs in it can be run."))
     size_bytes: int | None = field(default=None, metadata=key(
         "The most that it holds, at least 16M, reserved on the disk. It only grows: a smaller number changes nothing.",
-        low=16 << 20, default_about="as much as the disk holds", added=True))
+        low=16 << 20, default_about="as much as the disk holds; on Kubernetes `1G`", added=True))
     snapshot: bool = field(default=False, metadata=key(
         "Whether what it holds is kept before a release that has `before` tasks, or another `data.version` than the "
         "one before: `instar rollback --with-data` brings it back.", added=True))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any, Final
 
+from instar.control.forecast import sizes
 from instar.control.steps import waits_for_somebody
 from instar.definition.changes import settings_changes
 from instar.errors import Refused
@@ -275,7 +276,8 @@ def _require_and_tell(
     shut = shut_port_warnings(settings, configuration)
     lost = lost_role_warnings(workspace, environment, settings, configuration)
     circles = circle_warnings(workspace, environment, configuration.uses)
-    _tell(workspace, state, settings, (*warnings, *shut, *circles, *lost))
+    sized = sizes(provider.traits, active, configuration) if launching else ()
+    _tell(workspace, state, settings, (*warnings, *sized, *shut, *circles, *lost))
     if state is not None:
         roles = planned_roles(active.configuration, configuration, state.settings, settings) if active else ()
         changes = settings_changes(state.settings, settings, configuration.first_role)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from instar.control.forecast import forecast
+from instar.control.forecast import forecast, sizes
 from instar.definition import Loaded
 from instar.definition.changes import configuration_changes, first_changes, settings_changes
 from instar.model.configuration import Configuration
@@ -142,6 +142,7 @@ def _warnings(
         yield f"the image is not here: it is pulled from {image.pulled_from} first"
     if release:
         yield from forecast(settings, active, configuration)
+        yield from sizes(workspace.provider_package(settings.provider).traits, active, configuration)
         yield from _kept(workspace, environment, settings, active, configuration)
         yield from _unasked(workspace, settings.provider)
     yield from cut_connections(workspace, workspace.ledger.find_environment(environment), settings)

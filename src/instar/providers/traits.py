@@ -21,6 +21,8 @@ class Traits:
     ``finds_names``: its instances can find other environments of its own by name, whose addresses stay what they are;
     ``finds_roles``: and each role of these that has a port.
     ``sees_sessions``: it is known how many requests a group has in flight.
+    ``volume_bytes``: how large a volume is made of which no size is said, and none grows by its size later; None: one
+    holds as much as the disk does.
     ``patience_s``: for so long at least it is asked again when it says "not now", or nothing, whatever a release says.
     """
 
@@ -38,4 +40,5 @@ class Traits:
     finds_names: bool = False
     finds_roles: bool = False
     sees_sessions: bool = True
+    volume_bytes: int | None = None
     patience_s: float = 0.0

@@ -28,10 +28,10 @@ from instar.providers.kubernetes.kinds import (
 from instar.providers.kubernetes.names import ANCHOR, GROUP, OCCURRENCE, PART, VOLUME, Names, job_name, port_name
 from instar.providers.kubernetes.network import network_policy
 from instar.providers.kubernetes.pod import Order, processors, template
+from instar.providers.kubernetes.settings import SMALLEST_CLAIM
 
 Made = tuple[Kind, Mapping[str, Any]]
 PORT: Final = "service"
-SMALLEST_CLAIM: Final = 1 << 30
 
 
 def group_objects(order: Order, secrets: Mapping[str, bytes]) -> tuple[Made, ...]:

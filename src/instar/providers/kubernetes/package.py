@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from instar.model.component import Component
-from instar.providers.kubernetes.settings import KubernetesSettings
+from instar.providers.kubernetes.settings import SMALLEST_CLAIM, KubernetesSettings
 from instar.providers.package import Document
 from instar.providers.traits import Traits
 
@@ -37,6 +37,7 @@ class KubernetesPackage:
         finds_names=True,
         finds_roles=True,
         sees_sessions=False,
+        volume_bytes=SMALLEST_CLAIM,
         patience_s=120.0,  # a gateway asks an API server that was away for it again after up to 40 s
     )
     settings = KubernetesSettings

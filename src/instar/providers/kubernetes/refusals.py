@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from instar.model.definition import Service
+from instar.model.doors import Port
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
 from instar.model.requests import Requests
@@ -50,7 +51,7 @@ def unfit(
     yield from _unfit_volumes(services)
     yield from _matters_of_gateway(own, settings)
     if not unfit_names:  # else no Service could be called so, whose name is advised
-        yield from _unfit_doors(own, environment, settings, place)
+        yield from _unfit_doors(own, environment, settings, place, services)
     yield from _unfit_network(own, settings, known)
     yield from _unfit_rollout(own, settings, place)
     for role, service in services.items():
@@ -132,14 +133,18 @@ def _matters_of_gateway(own: Path, settings: Settings) -> Iterator[Unfit]:
     yield from _when(names.client_ca, told, *own, "listen", "client_ca")
 
 
-def _unfit_doors(own: Path, environment: EnvironmentId, settings: Settings, place: Place) -> Iterator[Unfit]:
+def _unfit_doors(
+    own: Path, environment: EnvironmentId, settings: Settings, place: Place, services: Mapping[str, Service]
+) -> Iterator[Unfit]:
+    first = _instead(FIRST_DOOR, services) or "name it in 'listen'"
     for address in settings.listen:
-        told = f"an address ('{address}') is of one machine; name it in 'listen'"
+        told = f"an address ('{address}') is of one machine; {first}"
         yield Unfit(path=(*own, "listen"), told=told, word=address)
     for key, door in settings.doors.items():
         name, advice = key.lstrip("."), "give it a name: '{https: […]}'"
         if place.gateway is None:
             advice = f"give it the name of its Service: '{{http: [{inner_names(environment, place, key)[0]}]}}'"
+        advice = _instead(key, services) or advice
         for address in door.listen:
             told = f"an address of the door '{name}' ('{address}') is of one machine; {advice}"
             yield Unfit(path=(*own, "listen"), told=told, word=address)
@@ -148,6 +153,16 @@ def _unfit_doors(own: Path, environment: EnvironmentId, settings: Settings, plac
     yield from _when(place.gateway is not None and count > MOST_ROUTES, told, *own, "listen")
     told = "a preview has no address of its own there; write 'preview: header'"
     yield from _when(settings.preview not in (None, "header"), told, *own, "preview")
+
+
+def _instead(key: str, services: Mapping[str, Service]) -> str | None:
+    """Return what to do about an address of a door of tcp, which has no names; None of another."""
+    role, _, port = key.partition(".")
+    service = services.get(role) if role else next(iter(services.values()), None)
+    spoken: Port | Service | None = None if service is None else service.ports.get(port, service)
+    if spoken is None or spoken.protocol != "tcp":
+        return None
+    return "a port of tcp besides a role's first has no door there; remove it" if port else "write 'internal'"
 
 
 def _unfit_network(own: Path, settings: Settings, known: Mapping[EnvironmentId, Settings]) -> Iterator[Unfit]:

@@ -22,6 +22,7 @@ from instar.model.reference import Repository, repository
 T = TypeVar("T")
 PRE_STOP_MS: Final = 5_000
 LABEL: Final = NAMESPACE  # of a host's name, which a group's is too
+SMALLEST_CLAIM: Final = 1 << 30  # bytes, of a volume of which no size is said
 _EVIDENCE_MS: Final = 3_600_000
 
 # A key reads as a paragraph: its type, its default, its words.
