@@ -261,3 +261,19 @@ def test_of_a_first_release_is_said_what_its_author_wrote_its_limits_and_how_man
         "schedule.nightly.cron": "0 3 * * *",
     }
     assert sum("limits" in one.what for one in found) == 9  # memory, cpus and pids, which are as usual
+
+
+def test_of_a_provider_s_section_a_first_release_says_what_is_not_as_usual() -> None:
+    after = loaded(
+        f"{HEAD}{SERVICE}environments:\n  dev:\n    provider: kubernetes\n    listen: internal\n"
+        "    kubernetes: {namespace: shop, registry: r.example/shop, pre_stop: 7s}\n"
+    )
+    found = settings_changes(None, settings(after), after.definition.first_role)
+    assert {one.what: one.after for one in found} == {
+        "instances": "1",
+        "kubernetes.namespace": "shop",
+        "kubernetes.pre_stop": "7s",
+        "kubernetes.registry": "r.example/shop",
+        "listen": "internal",
+        "provider": "kubernetes",
+    }

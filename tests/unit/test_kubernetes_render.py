@@ -13,7 +13,7 @@ from kubernetes_values import ENV, SERVICE, SETTINGS, WITHOUT_GATEWAY, World
 
 from cluster_stub import ClusterStub
 from instar.model.definition import Task, Volume
-from instar.model.environment import Settings
+from instar.model.environment import ScheduledTask, Settings
 from instar.model.release import Instance, Release
 from instar.operations.documents import _groups
 from instar.providers.kubernetes.comparison import differences
@@ -128,3 +128,18 @@ def test_the_jobs_of_tasks_come_first_and_take_the_first_numbers(stub: ClusterSt
     assert {("Job", "shop-prod-1-1"), ("Deployment", "shop-prod-1-2")} <= names
     (route,) = (one for one in found if one["kind"] == "HTTPRoute")
     assert "shop-prod-1-1" not in str(route)
+
+
+def test_what_is_made_later_is_told_of(world: World) -> None:
+    plain, after = world.release(), dataclasses.replace(SERVICE, after=(Task(command=("warm",)),))
+    tasks = {"nightly": ScheduledTask(command=("report",)), "poll": ScheduledTask(command=("poll",))}
+    configuration = dataclasses.replace(plain.configuration, service=after, schedule=tasks)
+
+    def about(release: Release) -> str:
+        planned = PlannedEnvironment(environment=ENV, settings=SETTINGS, release=release, image=world.image, groups=())
+        return render(world.site, planned)["00-about.yaml"]
+
+    assert "Job" not in about(plain)
+    said = about(dataclasses.replace(plain, configuration=configuration))
+    assert "# Of the schedule (nightly, poll) a Job is made whenever one is due: none is in this.\n" in said
+    assert "# Tasks after the release (after) are Jobs too" in said

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 from instar.definition.composed import MapOf
 from instar.definition.schema import DEFINITION
-from instar.definition.section import Section
+from instar.definition.section import REQUIRED, Section
 from instar.model.configuration import Configuration
 from instar.model.definition import Health, Service
 from instar.model.environment import RoleSettings, ScheduledTask, Settings
@@ -57,15 +57,14 @@ def first_changes(after: Configuration, provider: str) -> tuple[PlannedChange, .
         schedule=dict.fromkeys(after.schedule, task),
     )
     old, new = (configuration_words(one, after.first_role, provider) for one in (usual, after))
-    return tuple(_first("release", old, new))
+    return tuple(_first("release", {**old, provider: _usual_of(provider)}, new))
 
 
 def _first_settings(after: Settings, first: str, new: Mapping[str, Any]) -> Iterator[PlannedChange]:
     """Yield what of an environment's settings is not as usual. Each role has its own number of instances."""
     usual = settings_words(Settings(roles=dict.fromkeys(after.roles, RoleSettings())), first)
-    yield from _first(
-        "settings", usual, {key: one for key, one in new.items() if key != "instances" or not after.roles}
-    )
+    said = {key: one for key, one in new.items() if key != "instances" or not after.roles}
+    yield from _first("settings", {**usual, after.provider: _usual_of(after.provider)}, said)
 
 
 def text_of(value: object) -> str:
@@ -120,6 +119,15 @@ def _provided(provider: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         return told if key is None else key.shape.written(told)
     except (TypeError, ValueError, AttributeError):  # a ledger's others write it too: whoever uses it refuses it
         return told
+
+
+def _usual_of(provider: str) -> Mapping[str, Any]:
+    """Return what a provider's own section has where nothing is said."""
+    key = _environment().find_key(provider)
+    if key is None or not isinstance(key.shape, Section):
+        return {}
+    keys = (one for one in key.shape.keys.values() if one.default is not REQUIRED and one.default is not None)
+    return key.shape.written({one.field: one.default for one in keys})
 
 
 def _without_nothing(value: Any) -> Any:

@@ -45,7 +45,7 @@ _ABOUT: Final = (
 
 def render(site: Site, planned: PlannedEnvironment) -> Mapping[str, str]:
     """Return the very objects that a deploy would make, tasks before it included, and the route as it would be in the
-    end. Tasks after it are made when it has the traffic, and are left out. A cluster is asked which claims volumes
+    end. What is made later, tasks after it and those by the clock, is told of. A cluster is asked which claims volumes
     have."""
     place = Place.of(planned.settings)
     names = Names(environment=planned.environment, ledger=site.ledger_name() or "00000000")
@@ -65,8 +65,17 @@ def render(site: Site, planned: PlannedEnvironment) -> Mapping[str, str]:
         found += _doors(names, place, planned)
     if site.ledger_name() is None:
         unknown = ("There is no ledger yet: its mark, instar/ledger, will be another one.",)
-    about = "".join(f"# {line}\n" for line in (*_ABOUT, *unknown))
+    about = "".join(f"# {line}\n" for line in (*_ABOUT, *_made_later(planned.release), *unknown))
     return {"00-about.yaml": about, **_files(_in(place.namespace, map(_for_review, found)))}
+
+
+def _made_later(release: Release) -> Iterator[str]:
+    """Say what is not there though the definition has it."""
+    if any(service.after for service in release.services.values()):
+        yield "Tasks after the release (after) are Jobs too, made once it has the traffic: they are not in this."
+    schedule = release.configuration.schedule
+    if schedule:
+        yield f"Of the schedule ({', '.join(sorted(schedule))}) a Job is made whenever one is due: none is in this."
 
 
 def _claims(site: Site, names: Names, place: Place, release: Release) -> tuple[Mapping[str, str], tuple[str, ...]]:
