@@ -200,7 +200,7 @@ def test_where_somebody_removed_which_routes_there_are_the_plan_is_not_in_force(
     world.settings[ENV] = EVERY
     world.provider.expose(release, [], plan)
     assert world.provider.observe(ENV, []).traffic.plan == plan.fingerprint
-    assert set(doors(world).parts) == {"", "2", "0.admin", "0-redirect", "0-redirect.2", "0-inside"}
+    assert set(doors(world).objects) == {"", "2", "0.admin", "0-redirect", "0-redirect.2", "0-inside"}
     assert doors(world).weights == {group.id: 100}
 
 

@@ -146,7 +146,7 @@ def _doors(names: Names, place: Place, planned: PlannedEnvironment) -> Iterator[
     doors = doors.routing(dict.fromkeys(serving, 100))
     if place.has_services:
         doors = doors.showing(shown_ports(release))
-    for part, door in doors.parts.items():
+    for part, door in doors.objects.items():
         if place.gateway is None or parts.kind(part) == SERVICE:
             yield _typed(SERVICE, selecting_service(door, names, part))
         else:

@@ -99,8 +99,9 @@ class DoorObjects:
         """Have the objects be as ``after``, where they differ; ``always``: also where they do not seem to. Raises
         Changed where one is not as it was read: what was written before that is there then."""
         found = dict(standing.found) if standing is not None else {}
-        before = dict(standing.doors.parts) if standing is not None else {}
-        for part in after.parts.keys() - found.keys() - {FIRST}:  # it may be there yet, and may be somebody else's
+        before = dict(standing.doors.objects) if standing is not None else {}
+        objects = after.objects
+        for part in objects.keys() - found.keys() - {FIRST}:  # it may be there yet, and may be somebody else's
             there = self._find(part)
             if there is not None:
                 self._fence.admit(there)
@@ -111,11 +112,11 @@ class DoorObjects:
         if FIRST in before and more.keys() - before[FIRST].more.keys():
             before[FIRST] = replace(before[FIRST], more=more)
             found[FIRST] = self._apply(FIRST, before[FIRST], found)
-        wanted = {**after.parts, FIRST: replace(after.first, more=more)}
+        wanted = {**objects, FIRST: replace(after.first, more=more)}
         for part in dict.fromkeys((*(() if FIRST in before else (FIRST,)), *write_order(before, after))):
             if always or before.get(part) != wanted[part]:
                 found[part] = self._apply(part, wanted[part], found)
-        gone = found.keys() - after.parts.keys()
+        gone = found.keys() - objects.keys()
         for part in gone:
             self._fence.admit(found[part])
             self._api.delete(self.kind(part), self._place.namespace, self.name(part), only=found.pop(part))
@@ -163,9 +164,9 @@ class DoorObjects:
 
     def turned(self, before: Standing | None, standing: Standing) -> tuple[str, ...]:
         """Return which Services lead to another group than ``before``."""
-        known: Mapping[str, Door] = {} if before is None else before.doors.parts
+        known: Mapping[str, Door] = {} if before is None else before.doors.objects
         led = {part: known[part].weights.keys() for part in known}
-        parts = standing.doors.parts.items()
+        parts = standing.doors.objects.items()
         return tuple(
             part for part, door in parts if self.kind(part) == SERVICE and door.weights.keys() != led.get(part, set())
         )
@@ -178,7 +179,7 @@ class DoorObjects:
         for part, key in self._keys(standing.found).items():
             needs_pods = part in turned
             seen[part] = self._accepted(part, key, standing.found[part], deadline, needs_pods=needs_pods)
-        for part, door in self._standing(seen).doors.parts.items():
+        for part, door in self._standing(seen).doors.objects.items():
             if self.is_asked(part, door):
                 self._sights.of(part).wait(door)
 
@@ -210,7 +211,7 @@ class DoorObjects:
         return found if found is not None and self._names.owns(found) else None
 
     def _standing(self, found: Mapping[str, Object]) -> Standing:
-        return Standing(found=found, doors=Doors(parts={FIRST: Door(), **dict(self._read(found))}))
+        return Standing(found=found, doors=Doors.of(dict(self._read(found))))
 
     def _read(self, found: Mapping[str, Object]) -> Iterator[tuple[str, Door]]:
         keys = self._keys(found)

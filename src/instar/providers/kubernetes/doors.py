@@ -3,18 +3,21 @@
 The first part of a door *leads*: what it says of groups and their weights, the door's other parts say too. So do the
 doors of further ports of what the role's own door says, of those groups that have the port. Whoever is killed between
 two writes leaves parts that say different things, and the next write makes them agree.
+
+Behind a gateway there can be Services beside the routes, by which others find a role by name. They are no doors: each
+selects one group, of those that its role's route has.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import Final
 
 from instar.errors import RouterError
 from instar.frozen import dataclass
 from instar.providers.kubernetes.door import Backend, Door
-from instar.providers.kubernetes.names import door_part, group_numbers, inside_key, is_inside, role_keys
+from instar.providers.kubernetes.names import door_part, group_numbers, inside_key, role_inside, role_keys
 from instar.providers.kubernetes.sites import Piece, pieces_of
 from instar.providers.router_plan import RouterPlan
 
@@ -24,9 +27,26 @@ Exposed = Mapping[str, Backend]  # of a group, by the doors that lead to it
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Doors:
-    """``parts`` by their names, "" the first one, which is always there."""
+    """``parts`` by their names, "" the first one, which is always there; ``inside`` the Services beside routes by their
+    roles, "" the first one's."""
 
     parts: Mapping[str, Door]
+    inside: Mapping[str, Door] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, objects: Mapping[str, Door]) -> Doors:
+        """Return those that these objects are, by the names of their parts."""
+        roles = {name: role_inside(door.key) for name, door in objects.items()}
+        parts = {name: door for name, door in objects.items() if roles[name] is None}
+        return cls(
+            parts={FIRST: Door(), **parts},
+            inside={role: objects[name] for name, role in roles.items() if role is not None},
+        )
+
+    @property
+    def objects(self) -> Mapping[str, Door]:
+        """All that there is to be written, by the names of the parts."""
+        return {**self.parts, **{door_part(door.key): door for door in self.inside.values()}}
 
     @property
     def first(self) -> Door:
@@ -43,12 +63,11 @@ class Doors:
         leading part, it is that: neither has a group all of its traffic then, nor is it rid of it."""
         found = {name: one for door in self.leads.values() for name, one in door.backends.items()}
         said = {name: one.weight for name, one in found.items()}
-        for door in (one for name, one in self.parts.items() if not is_inside(name)):
+        for door in self.parts.values():
             for name, one in door.backends.items():
                 if name in said and one.weight != said[name]:
                     found[name] = replace(found[name], weight=one.weight)
-        inside = [door.weights for part, door in self.parts.items() if is_inside(part)]
-        for name, weight in (one for weights in inside for one in weights.items()):
+        for name, weight in (one for door in self.inside.values() for one in door.weights.items()):
             if name in said and not said[name]:  # the Service leads to it yet, whatever its share of the routes
                 found[name] = replace(found[name], weight=weight)
         return found
@@ -59,14 +78,15 @@ class Doors:
 
     def is_whole(self, *, inside: bool) -> bool:
         """Tell whether what the first one names is there, no less and no more, of one plan, whatever else is to be."""
-        if any(one.is_wiped for one in self.parts.values()) or (not inside and any(map(is_inside, self.parts))):
+        if any(one.is_wiped for one in self.parts.values()) or (self.inside and not inside):
             return False
-        known = {FIRST: FIRST, **self.first.more}
-        return known.keys() == self.parts.keys() and {one.plan for one in self.parts.values()} == {self.first.plan}
+        objects = self.objects
+        named = {FIRST, *self.first.more} == objects.keys()
+        return named and {one.plan for one in objects.values()} == {self.first.plan}
 
     def missing(self, wanted: Collection[str], *, inside: bool) -> tuple[str, ...]:
         """Return the keys of what there is to be, and is not: doors that are ``wanted``, Services beside routes."""
-        there = {one.key for one in self.parts.values()}
+        there = {one.key for one in self.objects.values()}
         return tuple(key for key in keys_of(wanted, inside=inside) if key not in there)
 
     def serving(self, role: str) -> Mapping[str, int]:
@@ -75,8 +95,7 @@ class Doors:
 
     def ports(self, group: str) -> Mapping[str, int]:
         """Return the ports of a group by the doors that lead to it."""
-        found = (door for name, door in self.parts.items() if not is_inside(name))
-        return {door.key: door.backends[group].port for door in found if group in door.backends}
+        return {door.key: door.backends[group].port for door in self.parts.values() if group in door.backends}
 
     def planned(self, plan: RouterPlan, find_port: Callable[[str, str], int | None], *, inside: bool = False) -> Doors:
         """Return them as ``plan`` has them, with the groups that they have. ``find_port``: the number of a port of a
@@ -97,10 +116,10 @@ class Doors:
                     request_timeout_ms=timeouts.get(key, 0),
                     maintenance=None if piece.redirect else self.first.maintenance,
                 )
-        for key in map(inside_key, (FIRST, *role_keys(one.key for one in plan.doors)) if inside else ()):
-            part = door_part(key)
-            kept[part] = replace(self.parts.get(part, Door(key=key)), plan=plan.fingerprint)
-        return Doors(parts=kept)._with_ports(find_port)._aligned()
+        roles = (FIRST, *role_keys(one.key for one in plan.doors)) if inside else ()
+        found = {role: self.inside.get(role, Door(key=inside_key(role))) for role in roles}
+        found = {role: replace(door, plan=plan.fingerprint) for role, door in found.items()}
+        return Doors(parts=kept, inside=found)._with_ports(find_port)._aligned()
 
     def _with_ports(self, find_port: Callable[[str, str], int | None]) -> Doors:
         """Return them with the groups that a door of a further port has not, and its role's own has."""
@@ -112,51 +131,44 @@ class Doors:
                 new = {group: find_port(group, port) for group in lead.backends.keys() - door.backends.keys()}
                 more = {group: replace(lead.backends[group], port=number) for group, number in new.items() if number}
                 parts[name] = door.exposing(more)
-        return Doors(parts=parts)
+        return replace(self, parts=parts)
 
     def exposing(self, groups: Mapping[str, Exposed]) -> Doors:
         """Return them with further groups that get nothing yet, by those of the doors that there are."""
-        parts = {
-            name: door.exposing({group: those[door.key] for group, those in groups.items() if door.key in those})
-            for name, door in self.parts.items()
-        }
-        return Doors(parts=parts)._aligned()
+        return self._each(
+            lambda door: door.exposing({group: by[door.key] for group, by in groups.items() if door.key in by})
+        )._aligned()
 
     def as_services(self) -> Doors:
         """Return them as Services can say them, which are reached by their own names alone, whatever they lead to."""
-        parts = self.parts.items()
-        return Doors(
-            parts={name: replace(one, hosts=(), paths=Door().paths, request_timeout_ms=0) for name, one in parts}
-        )
+        return self._each(lambda door: replace(door, hosts=(), paths=Door().paths, request_timeout_ms=0))
 
     def showing(self, ports: Mapping[str, Mapping[str, int]], *, besides: bool = False) -> Doors:
         """Return them with these further ports, by door, of the Services that there are; ``besides`` those that they
         have. Behind a gateway those are beside the routes, and a route shows none."""
-        beside = any(map(is_inside, self.parts))
-        shown = {(inside_key(key) if beside else key): those for key, those in ports.items()}
-        each = self.parts.items()
-        parts = {name: one.showing(shown[one.key], besides=besides) if one.key in shown else one for name, one in each}
-        return Doors(parts=parts)
+
+        def shown(key: str, door: Door) -> Door:
+            return door.showing(ports[key], besides=besides) if key in ports else door
+
+        if not self.inside:
+            return self._each(lambda door: shown(door.key, door))
+        return replace(self, inside={role: shown(role, door) for role, door in self.inside.items()})
 
     def routing(self, weights: Mapping[str, int]) -> Doors:
         """Return them with these weights, and none for any other group. Raises RouterError for one that is unknown."""
         if unknown := sorted(weights.keys() - self.backends.keys()):
             raise RouterError(f"cannot route to '{unknown[0]}': it is not exposed")
-        parts = {name: door if is_inside(name) else door.routing(weights) for name, door in self.parts.items()}
-        return Doors(parts=parts)._aligned()
+        return self._each(lambda door: door.routing(weights))._aligned()
 
     def without(self, names: Sequence[str]) -> Doors:
-        return Doors(parts={name: door.without(names) for name, door in self.parts.items()})._aligned()
+        inside = {role: door.without(names) for role, door in self.inside.items()}
+        return replace(self._each(lambda door: door.without(names)), inside=inside)._aligned()
 
     def at(self, ports: Mapping[str, Mapping[str, int]]) -> Doors:
         """Return them with these groups alone, at these ports by door, each with the weight that it has."""
-        found = {
-            name: door
-            if is_inside(name)
-            else door.at({group: those[door.key] for group, those in ports.items() if door.key in those})
-            for name, door in self.parts.items()
-        }
-        return Doors(parts=found)._aligned()
+        return self._each(
+            lambda door: door.at({group: by[door.key] for group, by in ports.items() if door.key in by})
+        )._aligned()
 
     def serving_by(self, groups: Sequence[str]) -> Doors:
         """Return them with all requests of a role for the first of ``groups`` that its door knows, where no group has
@@ -166,30 +178,36 @@ class Doors:
         given = {door_part(key): name for key, name in chosen.items() if name is not None}
         each = self.parts.items()
         parts = {part: door.routing({given[part]: 100}) if part in given else door for part, door in each}
-        return Doors(parts=parts)._aligned()
+        return replace(self, parts=parts)._aligned()
 
     def previewing(self, targets: Mapping[int, str]) -> Doors:
-        return Doors(parts={**self.parts, FIRST: self.first.previewing(targets)})._aligned()
+        return replace(self, parts={**self.parts, FIRST: self.first.previewing(targets)})._aligned()
 
     def maintained(self, to: tuple[str, int] | None) -> Doors:
-        return Doors(
-            parts={
-                name: door if door.redirect or is_inside(name) else replace(door, maintenance=to)
-                for name, door in self.parts.items()
-            }
-        )
+        return self._each(lambda door: door if door.redirect else replace(door, maintenance=to))
+
+    def _each(self, changed: Callable[[Door], Door]) -> Doors:
+        """Return them with each door changed: not what is beside them, which follows its role's."""
+        return replace(self, parts={name: changed(door) for name, door in self.parts.items()})
 
     def _aligned(self) -> Doors:
-        """Return them with parts that say of groups what those say that lead."""
+        """Return them with all saying of groups what those parts say that lead, and the first one naming all others."""
         leads = self.leads
-        parts = {name: self._led(name, door, leads.get(_role(door.key))) for name, door in self.parts.items()}
-        parts[FIRST] = replace(self.first, more={name: one.key for name, one in sorted(parts.items()) if name})
-        return Doors(parts=parts)
+        parts = {
+            name: self._led(door, leads[role]) if name and (role := door.key.partition(".")[0]) in leads else door
+            for name, door in self.parts.items()
+        }
+        inside = {
+            role: self._selecting(door, leads[role]) if role in leads else door for role, door in self.inside.items()
+        }
+        found = Doors(parts=parts, inside=inside)
+        more = {name: one.key for name, one in sorted(found.objects.items()) if name}
+        return replace(found, parts={**parts, FIRST: replace(found.first, more=more)})
 
     def _selecting(self, door: Door, lead: Door) -> Door:
-        """Return a Service's part beside the routes of its role, of which ``lead`` is the first: it selects the group
-        that it does for as long as that has traffic, and then the one that has most of it: a canary's steps have no
-        part in it."""
+        """Return a Service beside the routes of its role, of which ``lead`` is the first: it selects the group that it
+        does for as long as that has traffic, and then the one that has most of it: a canary's steps have no part in
+        it."""
         weights = lead.weights
         chosen = next((name for name in door.weights if name in weights), None)
         chosen = chosen or max(sorted(weights), key=lambda name: weights[name], default=None)
@@ -198,11 +216,7 @@ class Doors:
         }
         return replace(door, backends=backends)
 
-    def _led(self, name: str, door: Door, lead: Door | None) -> Door:
-        if name == FIRST or lead is None:
-            return door
-        if is_inside(name):
-            return self._selecting(door, lead)
+    def _led(self, door: Door, lead: Door) -> Door:
         of_door = self.parts.get(door_part(door.key), door)  # of several parts of a door, the first one's groups
         backends = {
             group: replace(one, weight=lead.backends[group].weight)
@@ -232,15 +246,16 @@ NONE: Final = Doors(parts={FIRST: Door()})
 def write_order(before: Mapping[str, Door], after: Doors) -> tuple[str, ...]:
     """Return in which order parts are written, so that at no time nobody takes requests for a name that is kept, and
     that who reads that a group is exposed by the part that leads knows that it is so by all others."""
-    wanted = frozenset(site for door in after.parts.values() for site in door.sites)
+    objects = after.objects
+    wanted = frozenset(site for door in objects.values() for site in door.sites)
     taken = {name: door.sites for name, door in before.items()}
     known = {name: door.backends.keys() for name, door in before.items()}
-    adds = any(door.backends.keys() - known.get(name, set()) for name, door in after.parts.items())
-    left = sorted(after.parts, key=lambda name: (adds and _leads(name, after.parts[name]), name))
+    adds = any(door.backends.keys() - known.get(name, set()) for name, door in objects.items())
+    left = sorted(objects, key=lambda name: (adds and _leads(name, objects[name]), name))
     order: list[str] = []
     while left:
-        name = next((one for one in left if _may_lose(one, after.parts[one], taken, wanted)), left[0])
-        taken[name] = after.parts[name].sites
+        name = next((one for one in left if _may_lose(one, objects[one], taken, wanted)), left[0])
+        taken[name] = objects[name].sites
         order.append(name)
         left.remove(name)
     return tuple(order)
@@ -255,13 +270,7 @@ def _may_lose(
 
 
 def _leads(name: str, door: Door) -> bool:
-    return "." not in door.key and name == door_part(door.key) and not is_inside(name)
-
-
-def _role(key: str) -> str:
-    """Return whose door it is: "" of the first role, also of what is beside its routes."""
-    role, _, port = key.partition(".")
-    return port if is_inside(key) else role
+    return "." not in door.key and name == door_part(door.key)
 
 
 def placed(key: str, before: Mapping[str, Door], pieces: Sequence[Piece]) -> Iterator[tuple[str, Piece]]:

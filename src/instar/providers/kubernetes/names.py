@@ -177,9 +177,10 @@ def role_keys(doors: Iterable[str]) -> Iterator[str]:
     return (key for key in doors if key and "." not in key)
 
 
-def is_inside(part: str) -> bool:
-    """Tell whether a part of where requests come in is a Service beside routes."""
-    return part == INSIDE or part.startswith(f"{INSIDE}.")
+def role_inside(key: str) -> str | None:
+    """Return the role of which a key is that of the Service beside routes; None: it is a door's."""
+    before, _, role = key.partition(".")
+    return role if before == INSIDE else None
 
 
 def _label(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from instar.model.roles import FIRST_DOOR
 from instar.providers.kubernetes.kinds import ROUTE, SERVICE, Kind
-from instar.providers.kubernetes.names import Names, door_part, inside_key, is_inside, role_keys
+from instar.providers.kubernetes.names import Names, door_part, inside_key, role_inside, role_keys
 from instar.providers.kubernetes.route import further_parts
 from instar.providers.kubernetes.settings import Place
 
@@ -22,7 +22,7 @@ class Parts:
         self._behind = place.gateway is not None
 
     def kind(self, part: str) -> Kind:
-        return ROUTE if self._behind and not is_inside(part) else SERVICE
+        return ROUTE if self._behind and role_inside(part) is None else SERVICE
 
     def name(self, part: str) -> str:
         return self._names.route_of(part) if self.kind(part) == ROUTE else self._names.service_of(part)
@@ -31,7 +31,7 @@ class Parts:
         """Return which parts the first one says that there are besides it, and of which doors they are. Without a
         Gateway none is beside routes: it would be called as the first one is."""
         known = further_parts(first)
-        return known if self._behind else {part: key for part, key in known.items() if not is_inside(part)}
+        return known if self._behind else {part: key for part, key in known.items() if role_inside(key) is None}
 
     def services(self, doors: Iterable[str]) -> Iterator[str]:
         """Yield all parts that can be Services of an environment which has ``doors`` besides its first."""

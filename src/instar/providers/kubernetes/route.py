@@ -13,7 +13,16 @@ from instar.model.definition import Service
 from instar.providers.kubernetes.annotations import annotation_json, whole
 from instar.providers.kubernetes.door import Backend, Door
 from instar.providers.kubernetes.kinds import GATEWAY
-from instar.providers.kubernetes.names import DOORS, MAINTENANCE, PLAN, REDIRECTS, Names, door_part, group_numbers
+from instar.providers.kubernetes.names import (
+    DOORS,
+    MAINTENANCE,
+    PLAN,
+    REDIRECTS,
+    Names,
+    door_part,
+    group_numbers,
+    role_inside,
+)
 
 HEADER: Final = "X-Instar-Release"
 ASKED: Final = "X-Instar-Route"  # of our own questions: what about
@@ -212,7 +221,8 @@ def said_parts(found: Mapping[str, Any]) -> object:
 def _is_part_of(part: str, key: str) -> bool:
     """Tell whether a name is one that Instar gives to a route of a door: an annotation may be anybody's."""
     number = part.rpartition(".")[2]
-    known = {door_part(key), *([door_part(key, int(number))] if _PART_NUMBER.fullmatch(number) else [])}
+    has_numbers = role_inside(key) is None and _PART_NUMBER.fullmatch(number)
+    known = {door_part(key), *([door_part(key, int(number))] if has_numbers else [])}
     return part in known - {""}
 
 

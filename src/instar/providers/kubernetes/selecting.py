@@ -24,8 +24,8 @@ from instar.providers.kubernetes.names import (
     Names,
     door_part,
     inside_key,
-    is_inside,
     port_name,
+    role_inside,
 )
 from instar.providers.kubernetes.objects import PORT
 from instar.providers.kubernetes.settings import Place
@@ -54,7 +54,7 @@ def selecting_service(door: Door, names: Names, part: str = "") -> Mapping[str, 
     }
     if door.version is not None:
         metadata["resourceVersion"] = door.version
-    further = "" if is_inside(door.key) else door.key.partition(".")[2]
+    further = door.key.partition(".")[2] if role_inside(door.key) is None else ""
     ports = [_port(PORT, SHOWN_PORT, port_name(further) if further else PORT)]
     ports += [_port(name, number, PORT if name == OWN_PORT else name) for name, number in sorted(door.ports.items())]
     selector = {GROUP: chosen[0] if chosen else _NOBODY}

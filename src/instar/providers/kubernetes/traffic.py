@@ -26,7 +26,7 @@ from instar.providers.kubernetes.doors import FIRST, NONE, Doors, Exposed
 from instar.providers.kubernetes.fence import Fence
 from instar.providers.kubernetes.figures import Counted
 from instar.providers.kubernetes.kinds import POD, ROUTE, SERVICE
-from instar.providers.kubernetes.names import DOORS, GROUP, Names, door_part, is_inside, port_name
+from instar.providers.kubernetes.names import DOORS, GROUP, Names, door_part, port_name, role_inside
 from instar.providers.kubernetes.originals import altered
 from instar.providers.kubernetes.route import as_asked, is_unresolved, said_parts
 from instar.providers.kubernetes.settings import Place
@@ -96,8 +96,9 @@ class EnvironmentTraffic:
         goes by older weights any more."""
         doors = standing.doors
         plan, settled = doors.first.plan if doors.is_whole(inside=self._place.inside) else None, True
+        objects = doors.objects
         for part, found in standing.found.items():
-            door = doors.parts[part]
+            door = objects[part]
             try:
                 self._objects.require_in_force(part, found, door)
                 if self._objects.is_asked(part, door):
@@ -161,8 +162,7 @@ class EnvironmentTraffic:
         asks: list[Callable[[], None]] = []
         groups: set[str] = set()
         for part, door in doors.parts.items():
-            has = door.weights if not is_inside(part) else {}
-            new = sorted(weights.keys() & door.backends.keys() - has.keys()) if has else []
+            new = sorted(weights.keys() & door.backends.keys() - door.weights.keys()) if door.weights else []
             groups.update(new)
             if new and self._objects.is_asked(part, door):
                 asks.append(
@@ -173,7 +173,7 @@ class EnvironmentTraffic:
 
     def withdraw(self, names: Sequence[str]) -> None:
         def changed(doors: Doors | None) -> Doors | None:
-            if doors is None or not any(door.backends.keys() & set(names) for door in doors.parts.values()):
+            if doors is None or not any(door.backends.keys() & set(names) for door in doors.objects.values()):
                 return None
             return doors.without(names)
 
@@ -195,7 +195,7 @@ class EnvironmentTraffic:
             return
         doors = standing.doors
         said = said_parts(standing.found[FIRST]) if FIRST in standing.found else ""
-        if said and not standing.doors.first.more:  # what cannot be read, or is of too many, is of none
+        if said and not doors.first.more:  # what cannot be read, or is of too many, is of none
             where = f"{self._objects.named(FIRST)}: metadata.annotations.{DOORS}"
             yield Difference(path=where, expected="nothing", observed=f"{str(said)[:100]}…")
         for part in (one for one in standing.found if one not in (FIRST, *doors.first.more)):
@@ -205,13 +205,14 @@ class EnvironmentTraffic:
             if door_part(key) not in (FIRST, *doors.first.more):
                 where = self._objects.named(door_part(key))
                 yield Difference(path=where, expected="it is there", observed=self._unmade(key))
+        objects = doors.objects
         hosts = {*(site.partition("/")[0] for site in sites), NOBODY}
-        for part in (FIRST, *standing.doors.first.more):
+        for part in (FIRST, *doors.first.more):
             where, found = self._objects.named(part), standing.found.get(part)
             if found is None:
                 yield Difference(path=where, expected="it is there", observed="nothing")
                 continue
-            door = standing.doors.parts[part]
+            door = objects[part]
             if door.is_wiped:
                 to = "it sends requests on to another name"
                 yield Difference(path=f"{where}: spec.rules", expected=to, observed="nothing")
@@ -270,11 +271,11 @@ class EnvironmentTraffic:
         if standing is None:
             self._fence.admit(None)
             return
-        after = changed(standing.doors)
+        after, before = changed(standing.doors).objects, standing.doors.objects
         for part, found in standing.found.items():
             if any(other_writers(found)):
                 require_hands(found, self._objects.kind(part).name)
-                made, taken = self._objects.force(standing, part, after.parts.get(part, standing.doors.parts[part]))
+                made, taken = self._objects.force(standing, part, after.get(part, before[part]))
                 name = self._objects.name(part)
                 self._api.merge(self._objects.kind(part), self._place.namespace, name, without_others(made, taken))
 
@@ -390,5 +391,6 @@ class EnvironmentTraffic:
 
 def _whose(key: str) -> str:
     """Return how people are told of a door, or of a Service beside the routes of a role."""
-    role, _, port = (key if not is_inside(key) else key.partition(".")[2]).partition(".")
+    inside = role_inside(key)
+    role, _, port = (key if inside is None else inside).partition(".")
     return " ".join((f"of role '{role}'" if role else "of the first role", *((f"and port '{port}'",) if port else ())))
