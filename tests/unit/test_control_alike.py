@@ -56,12 +56,18 @@ def group(
 
 
 def snapshot(
-    groups: list[GroupView], settings: Settings = SETTINGS, *, active: int = 1, stage: Stage = BEGUN, api: bool = True
+    groups: list[GroupView],
+    settings: Settings = SETTINGS,
+    *,
+    active: int = 1,
+    stage: Stage = BEGUN,
+    api: bool = True,
+    stays: bool = True,
 ) -> Snapshot:
     workers = [group(number, "worker", weight=None) for number in (1, 2)]
     rollout = begun(2, 1, stage=stage)
     state = EnvironmentState(id=ENV, settings=settings, active=active, created_at=NOW, rollout=rollout)
-    releases = {1: release(1, api=api), 2: release(2)}
+    releases = {1: release(1, api=api), 2: release(2, api=stays)}
     seen = Snapshot(now=NOW, environment=state, releases=releases, groups=(*groups, *workers), router_running=True)
     return dataclasses.replace(seen, router_plan=wanted_plan(seen, releases[2]).fingerprint)
 
@@ -82,6 +88,24 @@ def test_a_step_is_that_of_all_roles_and_each_has_its_share() -> None:
     assert isinstance(step, TakeStep)
     assert (step.step, step.percent) == (1, 20)
     assert dict(step.weights) == {SOURCE[0].id: 4, READY[0].id: 1, SOURCE[1].id: 4, READY[1].id: 1}
+
+
+def test_a_role_that_goes_keeps_its_traffic_until_the_last_shift() -> None:
+    going = [*SOURCE, READY[0]]
+    (step,) = decide(snapshot(going, CANARY, stays=False))
+    assert isinstance(step, TakeStep)
+    assert dict(step.weights) == {SOURCE[0].id: 4, READY[0].id: 1, SOURCE[1].id: 100}
+    stage = dataclasses.replace(BEGUN, step=1, percent=20, step_at=ago(5))
+    (share,) = decide(snapshot(going, CANARY, stage=stage, stays=False))
+    assert isinstance(share, Share) and dict(share.weights) == dict(step.weights)
+    new = [group(1, "web", weight=4, served=100), SOURCE[1], group(2, "web", weight=1, served=50, failed=25)]
+    judging = dataclasses.replace(stage, counted={one.id: Served() for one in new})
+    (judged,) = decide(snapshot(new, JUDGED, stage=judging, stays=False))
+    assert isinstance(judged, Judge) and judged.role is None and not judged.verdict.cause.startswith("role")
+    (shift,) = decide(snapshot(new, CANARY, stage=stage, stays=False))
+    assert shift == Shift(2, (READY[0].id,)), "and has none then"
+    (again,) = decide(snapshot(going, CANARY, active=2, stage=stage, stays=False))
+    assert again == shift, "whoever was killed after that gives it none again"
 
 
 def test_a_role_whose_weights_are_not_right_is_put_right_and_the_others_keep_theirs() -> None:

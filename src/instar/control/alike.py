@@ -20,7 +20,8 @@ _MOVES = (Shift, TakeStep)
 
 
 def roll_out_alike(parts: Sequence[Snapshot], strategy: Callable[[Snapshot], tuple[Action, ...]]) -> tuple[Action, ...]:
-    """Return the next actions of the running rollout, in which ``parts`` are the roles with traffic of its target."""
+    """Return the next actions of the running rollout, in which ``parts`` are the roles with traffic of its target.
+    Those that it has not keep their traffic until the last shift."""
     rollout, _ = under_way(parts[0])
     behind = [one for one in parts if not moved(one, rollout, one.releases[rollout.target])]
     if not behind:
@@ -107,6 +108,6 @@ def _judged(parts: Sequence[Part]) -> tuple[Action, ...]:
         return ()
     role, verdict = failed or verdicts[0]
     others = tuple((other, its) for other, its in verdicts if other is not None and other != role)
-    if failed is not None:
+    if failed is not None and role is not None:
         verdict = dataclasses.replace(verdict, cause=f"role '{role}': {verdict.cause}")
     return (Judge(verdict, role, others),)

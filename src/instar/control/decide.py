@@ -34,7 +34,7 @@ from instar.control.actions import (
     TakeNames,
     Wait,
 )
-from instar.control.alike import joined, roll_out_alike
+from instar.control.alike import beside, joined, roll_out_alike
 from instar.control.data import swap_data
 from instar.control.keep import keep
 from instar.control.replace import replenish_source, retire_all
@@ -126,7 +126,8 @@ def _roll_out(snapshot: Snapshot) -> tuple[Action, ...]:
             actions = replenish_source(one) or troubled(one, rollout, one.releases[target.number])
             if actions:
                 return joined([(one, actions)])
-    return roll_out_alike((first, *alike), _by_strategy) if alike else _by_strategy(first)
+    going = snapshot.environment.active != target.number and beside((first,))  # roles of the source alone
+    return roll_out_alike((first, *alike), _by_strategy) if alike or going else _by_strategy(first)
 
 
 def _by_strategy(snapshot: Snapshot) -> tuple[Action, ...]:
