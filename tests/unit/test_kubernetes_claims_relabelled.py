@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kubernetes_snapshots import claim_of_pods, kept, snapshot_world, take, with_volume
-from kubernetes_values import ENV, World
+from kubernetes_values import ENV, KEPT, World
 
-from cluster_stub import ClusterStub
-from instar.errors import InstarError, ProviderUnavailable, Refused
+from cluster_stub import ClusterStub, Fault
+from instar.errors import InstarError, ProviderError, ProviderUnavailable, Refused
 
 LABELS = ["service", "environment", "ledger", "volume", "turn"]
 
@@ -204,3 +205,23 @@ def remove(world: World, verb: str) -> None:
         world.provider.forget(ENV, (), volumes=True)
     else:
         world.provider.volumes.remove_volume(ENV, "data")
+
+
+@pytest.mark.parametrize("verb", ["destroy", "remove"])
+@pytest.mark.parametrize("gone", [True, False], ids=["as soon as it was made", "before it had its storage"])
+def test_a_claim_that_a_killed_restore_has_begun_goes_with_the_volume(
+    world: World, stub: ClusterStub, verb: str, gone: bool, tmp_path: Path
+) -> None:
+    if gone:
+        stub.faults.append(Fault(400, {"message": "gone"}, times=99, fits=lambda method, path: "-data.1" in path))
+    stub.bound_claims = False
+    with pytest.raises(ProviderError if gone else ProviderUnavailable):
+        restore(world)
+    stub.faults.clear()
+    begun = copy.deepcopy(stub.one("persistentvolumeclaims", "shop-prod-data.1"))
+    assert deploy(World(stub, tmp_path, KEPT), stub, 2) == "shop-prod-data", "it counts for nothing"
+    claim(stub)["labels"]["instar/volume"] = "other"  # whatever somebody writes on it
+    begun["metadata"]["name"] = "shop-prod-data.2"
+    stub.put("persistentvolumeclaims", "shop", begun)
+    remove(World(stub, tmp_path, KEPT), verb)
+    assert stub.names("persistentvolumeclaims") == ["shop-prod-data.2"], "somebody's, with words of another's"

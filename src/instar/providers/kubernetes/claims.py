@@ -145,14 +145,15 @@ def claim_names(found: Iterable[Object], signing: Signing) -> Mapping[str, str]:
 def removable(near: Iterable[Object], names: Names, signing: Signing) -> Iterator[tuple[str, Object]]:
     """Yield the claims of a namespace that go with an environment's volumes, and of which volume each is: what anybody
     may write on a claim, its labels, makes it none. A first one is known by its name and its labels; a restored one by
-    its name, and by what Instar has signed of it, whatever its labels say now."""
+    its name, and by what Instar has signed of it, as it was made or once it was whole, whatever its labels say now."""
     own = re.compile(rf"{re.escape(names.claim(''))}({LABEL})(?:\.[1-9][0-9]{{0,8}})?")
     for found in near:
         named = own.fullmatch(str(found["metadata"]["name"]))
         if named is None or found["metadata"].get("deletionTimestamp"):
             continue
         if _turn_by_name(found, names, named[1]):
-            is_own = signing.is_signed(_as_made(found, names, named[1]), "whole")
+            made = _as_made(found, names, named[1])
+            is_own = signing.is_signed(made, "whole") or signing.is_begun(made)
         else:
             is_own = names.owns(found) and volume_of(found) == (names.environment, named[1])
         if is_own:
@@ -168,8 +169,9 @@ def not_removable(near: Iterable[Object], names: Names, signing: Signing) -> Ite
         if name not in gone:
             yield (
                 f"the claim '{name}' stays: it says that it is a volume of '{names.environment}', and neither its name "
-                "and labels nor a signature of this ledger's key say so too; somebody else made it, or a restore was "
-                f"killed: where nobody needs it, kubectl delete pvc {name} -n {found['metadata'].get('namespace')}"
+                "and labels nor a signature of this ledger's key say so too; somebody else made it, or a restore by "
+                "an older Instar was killed: where nobody needs it, kubectl delete pvc "
+                f"{name} -n {found['metadata'].get('namespace')}"
             )
 
 

@@ -49,6 +49,7 @@ OCCURRENCE: Final = "instar/occurrence"  # of a Job: what of a schedule it is, b
 TAKEN: Final = "instar/taken"  # of a snapshot: when, of what and why, as JSON
 LAST_SNAPSHOT: Final = "instar/last-snapshot"  # of a claim: the highest number that a snapshot of its volume was given
 SIGNATURE: Final = "instar/signature"  # of a claim or a snapshot: by the ledger's key, that it is Instar's own
+BEGUN: Final = "instar/begun"  # of a claim that is made from a snapshot: by the ledger's key, as it is made
 FILLED_FROM: Final = "instar/filled-from"  # of a claim that is made from a snapshot: the uid of that
 REPLACED_BY: Final = "instar/replaced-by"  # of a claim with data: the uid of the one that is to have its place
 

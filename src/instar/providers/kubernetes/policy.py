@@ -15,6 +15,7 @@ from instar.providers.kubernetes.agent_objects import LEDGER_SECRET
 from instar.providers.kubernetes.agent_objects import NAME as AGENT
 from instar.providers.kubernetes.names import (
     ASIDE_AT,
+    BEGUN,
     CONFIGURATION,
     DOORS,
     ENVIRONMENT,
@@ -49,7 +50,7 @@ _PREFIX: Final = "instar/"  # of Instar's own labels: also of those by which pod
 _LABELS: Final = (MANAGED_BY, POD_TEMPLATE)  # and of others, those that something goes by
 _ANNOTATIONS: Final = (
     *(MAINTENANCE, PLAN, EXPOSED, PORTS, DOORS, LEASE_NUMBER, IMAGE, CONFIGURATION, ASIDE_AT),
-    *(OCCURRENCE, TAKEN, LAST_SNAPSHOT, REPLACED_BY, SIGNATURE),
+    *(OCCURRENCE, TAKEN, LAST_SNAPSHOT, REPLACED_BY, BEGUN, SIGNATURE),
 )
 
 

@@ -16,6 +16,7 @@ from instar.model.codec import canonical
 from instar.providers.kubernetes.api import Api, Object
 from instar.providers.kubernetes.kinds import Kind
 from instar.providers.kubernetes.names import (
+    BEGUN,
     ENVIRONMENT,
     FILLED_FROM,
     LEDGER,
@@ -29,6 +30,7 @@ from instar.providers.kubernetes.names import (
 )
 
 Stage = Literal["begun", "whole"]
+_UNMADE: Final = "to be made"  # in place of a stage, and of a uid
 _LABELS: Final = (SERVICE, ENVIRONMENT, LEDGER, VOLUME, SNAPSHOT, TURN)
 
 
@@ -55,6 +57,22 @@ class Signing:
         key = self._key(make=True)
         assert key is not None
         return {SIGNATURE: _signature(key, found, stage)}
+
+    def as_begun(self, wanted: Object, namespace: str) -> Object:
+        """Return an object that is to be made with a signature that it is Instar's from its first moment on. It has no
+        uid yet: so another of its name may have the same, and it says no more than whose name that is."""
+        key, metadata = self._key(make=True), {**wanted["metadata"], "namespace": namespace}
+        assert key is not None
+        said = {BEGUN: _signature(key, {**wanted, "metadata": metadata}, _UNMADE)}
+        return {
+            **wanted,
+            "metadata": {**wanted["metadata"], "annotations": {**metadata.get("annotations", {}), **said}},
+        }
+
+    def is_begun(self, found: Object) -> bool:
+        """Tell whether an object was made so."""
+        said, key = (found["metadata"].get("annotations") or {}).get(BEGUN), self._key()
+        return isinstance(said, str) and key is not None and _is_same(said, _signature(key, found, _UNMADE))
 
     def is_signed(self, found: Object, stage: Stage) -> bool:
         """Tell whether Instar, with this ledger, has said that of this very object as it is."""
@@ -90,12 +108,12 @@ def _is_same(said: str, expected: str) -> bool:
     return hmac.compare_digest(said.encode(), expected.encode())
 
 
-def _signature(key: bytes, found: Object, stage: Stage) -> str:
+def _signature(key: bytes, found: Object, stage: str) -> str:
     metadata, spec = found["metadata"], found.get("spec") or {}
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
     said = {
         "stage": stage,
-        "uid": str(metadata["uid"]),
+        "uid": _UNMADE if stage == _UNMADE else str(metadata["uid"]),
         "namespace": str(metadata.get("namespace")),
         "name": str(metadata["name"]),
         "labels": {name: str(labels[name]) for name in _LABELS if name in labels},

@@ -141,7 +141,7 @@ class ClusterSnapshots:
             last = max((made_of.last_number(one) for one in known), default=0)
             shape = made_of.taken_of(snapshot).shape
             wanted = made_of.claim_from(names, name, turn, shape, snapshot, last)
-            new = api.create(VOLUME_CLAIM, place.namespace, wanted)
+            new = api.create(VOLUME_CLAIM, place.namespace, self._cluster.signing.as_begun(wanted, place.namespace))
             self._begun[key] = uid_of(new)
         is_bound = self._filling.require_bound(api, place, new, verb)
         try:
