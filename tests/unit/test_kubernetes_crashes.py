@@ -7,6 +7,7 @@ On a real cluster, with requests, the same takes hours: tests/acceptance/test_ku
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import itertools
 import json
@@ -20,12 +21,15 @@ import pytest
 from kubernetes_values import ENV, SERVICE, SETTINGS, WITHOUT_GATEWAY, World
 
 from cluster_stub import ClusterStub
+from instar.errors import Refused
 from instar.model.configuration import Configuration
 from instar.model.definition import Stop
 from instar.model.doors import Door
-from instar.model.environment import RolloutRules, RolloutStep, Settings
+from instar.model.environment import Analysis, Check, RolloutRules, RolloutStep, Settings
+from instar.model.outcome import RolloutOutcome
 from instar.operations.deploy import begin, carry_out
 from instar.operations.locks import hold_environment, keep_from_gc
+from instar.operations.rollback import rollback
 from instar.operations.status import status
 from instar.providers.base import Provider
 from instar.providers.kubernetes.api import Api
@@ -81,6 +85,11 @@ class Trial:
 
     def deploy(self, effects: Effects) -> None:
         """Deploy as a process of its own, to a good end. Raises Crash where ``effects`` have it killed."""
+        outcome = self.tried(effects)
+        assert outcome.outcome != "failed", outcome
+
+    def tried(self, effects: Effects) -> RolloutOutcome:
+        """Deploy as a process of its own, to whatever end."""
         self.effects, workspace = effects, self.workspace
         workspace.kubernetes = KubernetesProvider(self.world.site, KUBERNETES.traits)
         with hold_environment(workspace, ENV):
@@ -88,8 +97,7 @@ class Trial:
                 found = begin(
                     workspace, ENV, self.settings, self.image, self.configuration, "deploy", project=None, origin=ORIGIN
                 )
-            outcome = carry_out(workspace, found, None, time.monotonic(), detach=False)
-        assert outcome.outcome != "failed", outcome
+            return carry_out(workspace, found, None, time.monotonic(), detach=False)
 
     def require_served(self) -> None:
         """Requests find somebody, from the first time on that they did, wherever they come in."""
@@ -267,10 +275,82 @@ def test_a_service_that_an_older_instar_has_not_made_is_said_so_and_nothing_wors
     assert [one.observed for one in trial.workspace.kubernetes.inspects.inspect_router(ENV)] == [told]
     found = status(trial.workspace, trial.workspace.ledger.get_environment(ENV))
     assert found.router and told in found.shut
+    assert trial.workspace.kubernetes.observe(ENV, ()).traffic.unfound == {"api": told}, (
+        "whoever is to use it is told so"
+    )
     trial.served.clear()
-    trial.change()
     trial.deploy(Effects())
+    assert not trial.workspace.kubernetes.observe(ENV, ()).traffic.unfound, "of what is deployed nothing is other"
     found = status(trial.workspace, trial.workspace.ledger.get_environment(ENV))
     assert found.router and told not in found.shut
     del trial.stub.objects["services", "shop", "shop-prod--api"]  # this one is named
     assert not status(trial.workspace, trial.workspace.ledger.get_environment(ENV)).router
+
+
+ALONE = "roles without a gateway"
+
+
+ILL = (Check(kind="http", path="/", contains="never"),)
+
+
+@pytest.mark.parametrize(
+    ("trial", "how"),
+    [(BESIDE, "never ready"), (BESIDE, "smoke"), (BESIDE, "a step"), (ALONE, "never ready"), (ALONE, "smoke")],
+    indirect=["trial"],
+)
+def test_services_that_a_failed_rollout_would_have_taken_away_lead_to_the_active_release(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    trial.deploy(Effects())
+    whole, active = selected(trial), trial.workspace.ledger.get_environment(ENV).active
+    assert set(whole) == NAMED
+    seen, clock = watched(trial), trial.workspace.simulation.clock
+    monkeypatch.setattr(KubernetesProvider, "await_change", lambda self, *asked: clock.sleep(asked[-1]))
+    trial.stub.pods_are_ready = how != "never ready"
+    analysis = Analysis(checks=ILL) if how == "a step" else None
+    rules = dataclasses.replace(trial.settings.rollout, analysis=analysis)
+    trial.settings = dataclasses.replace(trial.settings, doors={}, rollout=rules)
+    ill = dataclasses.replace(SOON_GONE, smoke=ILL if how == "smoke" else ())
+    trial.configuration = Configuration(service=ill, config={"VERSION": "9"}, role="web", roles={})
+    assert trial.tried(Effects()).outcome == "failed"
+    assert trial.workspace.ledger.get_environment(ENV).active == active
+    assert seen and all(services == whole for services, _ in seen) and selected(trial) == whole
+    trial.stub.pods_are_ready = True
+    assert status(trial.workspace, trial.workspace.ledger.get_environment(ENV)).router
+    assert trial.workspace.kubernetes.inspects is not None
+    assert trial.workspace.kubernetes.inspects.inspect_router(ENV) == ()
+
+
+@pytest.mark.parametrize("trial", [BESIDE], indirect=True)
+@pytest.mark.parametrize("name", sorted(NAMED))
+def test_a_rollback_goes_on_where_somebody_else_has_the_name_of_a_service_beside_routes(
+    trial: Trial, name: str
+) -> None:
+    trial.deploy(Effects())
+    trial.change()
+    trial.deploy(Effects())
+    stub, world, workspace = trial.stub, trial.world, trial.workspace
+    del stub.objects["services", "shop", name]
+    theirs = stub.put("services", "shop", {"metadata": {"name": name}, "spec": {"selector": {"instar/group": "db"}}})
+    trial.require_served = lambda: None  # type: ignore[method-assign]
+    workspace.kubernetes = KubernetesProvider(world.site, KUBERNETES.traits)
+    assert rollback(workspace, workspace.ledger.get_environment(ENV)).outcome != "failed"
+    active = {one.role: one.id for one in workspace.ledger.instances(ENV) if one.release == 1}
+    selecting = {"shop-prod": active["web"], "shop-prod--api": active["api"]}
+    assert selected(trial) == {**selecting, name: "db"} and stub.one("services", name) == theirs
+    assert trial.weights()["httproutes shop-prod"] == {active["web"]: 100}
+    told = f"Service {name} is somebody else's, and left as it is: nobody finds the role by that name"
+    assert told in {one.text for one in world.told if one.kind == "warning"}
+    found = status(workspace, workspace.ledger.get_environment(ENV))
+    role = "role 'api'" if name.endswith("api") else "the first role"
+    assert found.router and f"the Service of {role} cannot be made: somebody else has its name" in found.shut
+    assert workspace.kubernetes.inspects is not None
+    assert workspace.kubernetes.inspects.inspect_router(ENV) == ()
+    before = copy.deepcopy(stub.objects)
+    trial.change()
+    with pytest.raises(Refused, match=f"cannot use the Service 'shop/{name}': it is not Instar's"):
+        trial.deploy(Effects())
+    assert stub.objects == before
+    del stub.objects["services", "shop", name]
+    trial.deploy(Effects())
+    assert set(selected(trial)) == NAMED, "once it can be made"

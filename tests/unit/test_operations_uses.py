@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from instar.cli.main import instar
-from instar.errors import Refused
+from instar.errors import ProviderError, Refused
 from instar.model.configuration import Configuration
 from instar.model.definition import Health, Service
 from instar.model.digest import Digest
@@ -32,17 +32,20 @@ from instar.operations.status import status
 from instar.operations.uses import (
     circle,
     host_inside,
-    lost_role_warnings,
+    lost_use_warnings,
     missing_warnings,
+    require_found,
     users_of,
     uses_of,
     uses_status,
 )
+from instar.providers.base import Traffic
 from instar.providers.kubernetes.package import KUBERNETES
 from instar.providers.traits import Traits
 from instar.views.status import status_json, status_page
 from simulated.workspace import SimulatedWorkspace
 
+ORIGIN = Origin(by="ops", machine="here")
 REDIS, WORKER = EnvironmentId(service="redis", name="dev"), EnvironmentId(service="worker", name="dev")
 OWN = Environment(name="dev", uses=("redis/dev",))
 
@@ -155,6 +158,46 @@ def test_a_role_is_called_as_its_engine_calls_it(
     )
 
 
+@pytest.mark.parametrize("role", ["", "api"])
+def test_a_name_that_its_engine_does_not_have_yet_is_refused(
+    workspace: SimulatedWorkspace, monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    with_roles(workspace, api=9000)
+    seen = Traffic(unfound={role: "it is yet to be made"})
+    provider: Any = SimpleNamespace(observe=lambda environment, groups: SimpleNamespace(traffic=seen))
+    monkeypatch.setattr(workspace, "provider", lambda name: provider)
+    uses = tuple(
+        Used(environment="redis/dev", port=1, at=f"{one or 'web'}.ns.svc:80", role=one) for one in (None, "api")
+    )
+    with pytest.raises(Refused) as found:
+        list(require_found(workspace, WORKER, uses))
+    word = f"redis/dev:{role}" if role else "redis/dev"
+    assert f"it uses '{word}', which nobody finds at {role or 'web'}.ns.svc yet: it is yet" in found.value.message
+    assert found.value.hint is not None and "instar deploy dev; or" in found.value.hint
+    seen = Traffic(unfound={"other": "it is yet to be made"})
+    assert not list(require_found(workspace, WORKER, uses))
+    local = tuple(dataclasses.replace(one, at=None) for one in uses)
+    seen = Traffic(unfound={role: "it is yet to be made"})
+    assert not list(require_found(workspace, WORKER, local)), "there the name comes with who uses it"
+
+
+def test_what_may_not_be_looked_at_is_used_with_a_word(
+    workspace: SimulatedWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_roles(workspace, api=9000)
+
+    def observe(environment: EnvironmentId, groups: object) -> None:
+        raise ProviderError("cannot list pods in 'ns': not allowed")
+
+    provider: Any = SimpleNamespace(observe=observe)
+    monkeypatch.setattr(workspace, "provider", lambda name: provider)
+    (told,) = require_found(workspace, WORKER, (Used(environment="redis/dev", port=1, at="api.ns.svc:80", role="api"),))
+    assert (
+        told
+        == "whether anybody answers at api.ns.svc, which it uses, cannot be told: cannot list pods in 'ns': not allowed"
+    )
+
+
 def test_a_provider_that_finds_no_roles_refuses_them(
     workspace: SimulatedWorkspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,14 +286,79 @@ LOST = "worker/dev uses its role 'api', which {} has not: nobody answers there a
 
 def test_a_role_that_others_use_does_not_go_without_a_word(workspace: SimulatedWorkspace) -> None:
     with_roles(workspace, api=9000)
-    release(workspace, WORKER, "redis/dev", "redis/dev:api")
+    using(workspace, (None, 80), ("api", 9000))
     settings, configuration = workspace.ledger.get_environment(REDIS).settings, active(workspace)
-    assert not list(lost_role_warnings(workspace, REDIS, settings, configuration))
-    (shut,) = lost_role_warnings(workspace, REDIS, dataclasses.replace(settings, doors={}), configuration)
+    assert not list(lost_use_warnings(workspace, REDIS, settings, configuration))
+    (shut,) = lost_use_warnings(workspace, REDIS, dataclasses.replace(settings, doors={}), configuration)
     assert "which has no door then: nobody answers there at api.redis.internal until one leads to it" in shut
     without = dataclasses.replace(configuration, roles={})
-    (lost,) = lost_role_warnings(workspace, REDIS, settings, without)
+    (lost,) = lost_use_warnings(workspace, REDIS, settings, without)
     assert lost.startswith(LOST.format("this release"))
+
+
+def using(workspace: SimulatedWorkspace, *roles: tuple[str | None, int]) -> None:
+    """Have a release of the worker that uses these roles at these ports."""
+    release(workspace, WORKER)
+    uses = tuple(Used(environment=str(REDIS), port=port, role=role) for role, port in roles)
+    service = Service(command=("w",), port=None, health=Health(kind="none"))
+    ledger = workspace.ledger
+    with ledger.transaction():
+        made = ledger.add_release(WORKER, Digest.of(b"w"), Configuration(service=service, uses=uses), None)
+        ledger.set_active(WORKER, made.number)
+
+
+def changed(configuration: Configuration, role: str | None, port: int | None) -> Configuration:
+    """Return it with another port of its first role, or of another."""
+    if role is None:
+        return dataclasses.replace(configuration, service=dataclasses.replace(configuration.service, port=port))
+    others = {**configuration.roles, role: dataclasses.replace(configuration.roles[role], port=port)}
+    return dataclasses.replace(configuration, roles=others)
+
+
+@pytest.mark.parametrize(("role", "port"), [(None, 80), ("api", 9000)])
+def test_who_uses_a_port_that_becomes_another_or_goes_is_named(
+    workspace: SimulatedWorkspace, monkeypatch: pytest.MonkeyPatch, role: str | None, port: int
+) -> None:
+    with_roles(workspace, api=9000)
+    using(workspace, (role, port))
+    settings, configuration = workspace.ledger.get_environment(REDIS).settings, active(workspace)
+    what = f"worker/dev uses its role '{role}'" if role else "worker/dev uses it"
+    host = "api.redis.internal" if role else "redis.internal"
+    assert not list(lost_use_warnings(workspace, REDIS, settings, configuration))
+    other = changed(configuration, role, 81)
+    (told,) = lost_use_warnings(workspace, REDIS, settings, other)
+    assert told.startswith(
+        f"{what} at port {port}, which is 81 in this release: both lead there at {host}, and it asks"
+    )
+    (gone,) = lost_use_warnings(workspace, REDIS, settings, changed(configuration, role, None), "release 7")
+    assert gone.startswith(f"{what}, which has no port in release 7: nobody answers there at {host} until a release")
+    package = SimpleNamespace(traits=Traits(network_of_release=True))
+    monkeypatch.setattr(workspace, "provider_package", lambda name: package)
+    (told,) = lost_use_warnings(workspace, REDIS, settings, other)
+    assert f"it may reach the one before alone, and nobody answers it at {host} until it is deployed again" in told
+
+
+def test_a_plan_a_deploy_and_a_rollback_say_who_uses_a_port_that_becomes_another(
+    workspace: SimulatedWorkspace,
+) -> None:
+    with_roles(workspace, api=9001)
+    with_roles(workspace, api=9000)
+    using(workspace, ("api", 9000))
+    state, told = (
+        workspace.ledger.get_environment(REDIS),
+        "worker/dev uses its role 'api' at port 9000, which is 9001 in",
+    )
+    other, image = changed(active(workspace), "api", 9001), workspace.bake("roles")
+    loaded: Any = SimpleNamespace(definition=SimpleNamespace(name="redis"), folder=Path("/"))
+    doors = {"api": Door(listen=("127.0.0.1:9",))}
+    own = Environment(name="dev", listen=("127.0.0.1:8080",), doors=doors)
+    planned = _compared(workspace, loaded, own, PlannedImage(digest=None, locked=False), other)
+    assert any(text.startswith(f"{told} this release") for text in planned.warnings)
+    assert any(text.startswith(f"{told} release 1") for text in plan_rollback(workspace, state, to=1).warnings)
+    rollback(workspace, state, to=1)
+    assert [one.kind for one in workspace.told if one.text.startswith(f"{told} release 1")] == ["warning"]
+    begin(workspace, REDIS, Settings.of(own), image, other, "deploy", project=None, origin=ORIGIN)
+    assert [one.kind for one in workspace.told if one.text.startswith(f"{told} this release")] == ["warning"]
 
 
 def test_a_plan_and_a_deploy_say_who_uses_a_role_that_goes(workspace: SimulatedWorkspace) -> None:
@@ -269,7 +377,7 @@ def test_a_plan_and_a_deploy_say_who_uses_a_role_that_goes(workspace: SimulatedW
         without,
         "deploy",
         project=None,
-        origin=Origin(by="ops", machine="here"),
+        origin=ORIGIN,
     )
     assert [one.kind for one in workspace.told if one.text.startswith(LOST.format("this release"))] == ["warning"]
 

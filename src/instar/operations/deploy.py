@@ -48,7 +48,7 @@ from instar.operations.refusals import (
 )
 from instar.operations.secret_values import encrypted_values
 from instar.operations.unfit import require_fit
-from instar.operations.uses import circle_warnings, lost_role_warnings, uses_of
+from instar.operations.uses import circle_warnings, lost_use_warnings, require_found, uses_of
 from instar.operations.watch import require_watch
 from instar.operations.workspace import Workspace
 from instar.providers.unfit import refuse_lacking
@@ -100,7 +100,8 @@ def deploy(
         if not break_promotion:
             require_promotion(workspace, loaded, environment, image)
         digests_of(workspace, loaded.folder, environment, service=loaded.definition.name)
-        uses_of(workspace, loaded.definition.name, environment)  # what is missing is found before the bake
+        uses = uses_of(workspace, loaded.definition.name, environment)  # what is missing is found before the bake
+        tuple(require_found(workspace, environment_id, uses))
         certificate = read_files(loaded, environment)
         detail = {"break_promotion": True} if break_promotion else None
         origin = origin_of(workspace, message, loaded if image is None else None)
@@ -274,10 +275,11 @@ def _require_and_tell(
     if launching:
         refuse_held_volumes(workspace, environment)
     shut = shut_port_warnings(settings, configuration)
-    lost = lost_role_warnings(workspace, environment, settings, configuration)
+    untold = tuple(require_found(workspace, environment, configuration.uses))
+    lost = lost_use_warnings(workspace, environment, settings, configuration)
     circles = circle_warnings(workspace, environment, configuration.uses)
     sized = sizes(provider.traits, active, configuration) if launching else ()
-    _tell(workspace, state, settings, (*warnings, *sized, *shut, *circles, *lost))
+    _tell(workspace, state, settings, (*warnings, *sized, *shut, *untold, *circles, *lost))
     if state is not None:
         roles = planned_roles(active.configuration, configuration, state.settings, settings) if active else ()
         changes = settings_changes(state.settings, settings, configuration.first_role)

@@ -35,7 +35,7 @@ from instar.operations.promote import image_of as promoted_image
 from instar.operations.refusals import refuse_other_provider, require_promotion
 from instar.operations.under_way import planned_rollout
 from instar.operations.unfit import require_fit
-from instar.operations.uses import circle_warnings, lost_role_warnings
+from instar.operations.uses import circle_warnings, lost_use_warnings
 from instar.operations.workspace import Workspace
 from instar.providers.unfit import refuse_lacking
 
@@ -148,7 +148,7 @@ def _warnings(
     yield from cut_connections(workspace, workspace.ledger.find_environment(environment), settings)
     yield from shut_port_warnings(settings, configuration)
     yield from circle_warnings(workspace, environment, configuration.uses)
-    yield from lost_role_warnings(workspace, environment, settings, configuration)
+    yield from lost_use_warnings(workspace, environment, settings, configuration)
 
 
 def _other_image(active: Release | None, image: PlannedImage) -> list[PlannedChange]:

@@ -22,7 +22,7 @@ from instar.operations.origin import origin_of_again
 from instar.operations.privilege import require_root_for
 from instar.operations.refusals import refuse_destroying, refuse_held_volumes, refuse_other_protocol
 from instar.operations.secret_values import encrypted_values, require_values
-from instar.operations.uses import lost_role_warnings, missing_warnings
+from instar.operations.uses import lost_use_warnings, missing_warnings
 from instar.operations.workspace import Workspace
 
 
@@ -65,7 +65,7 @@ def rollback(
             for text in (
                 *missing_warnings(workspace, settings.provider, configuration),
                 *door_warnings(settings, configuration, target.number),
-                *lost_role_warnings(workspace, environment_id, settings, configuration, f"release {target.number}"),
+                *lost_use_warnings(workspace, environment_id, settings, configuration, f"release {target.number}"),
             ):
                 workspace.report(Progress(stage="note", text=text, kind="warning"))
             gone_on_with(workspace, lambda: _begin(workspace, environment_id, target, forced, data))

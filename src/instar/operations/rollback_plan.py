@@ -19,7 +19,7 @@ from instar.operations.rollback import (
     with_todays_secrets,
 )
 from instar.operations.under_way import planned_rollout
-from instar.operations.uses import lost_role_warnings, missing_warnings
+from instar.operations.uses import lost_use_warnings, missing_warnings
 from instar.operations.workspace import Workspace
 
 
@@ -56,7 +56,7 @@ def plan_rollback(
         *([] if with_data else data_hints(workspace, environment, target, None, planned=True)),
         *missing_warnings(workspace, settings.provider, wanted),
         *door_warnings(settings, wanted, target.number),
-        *lost_role_warnings(workspace, environment_id, settings, wanted, f"release {target.number}"),
+        *lost_use_warnings(workspace, environment_id, settings, wanted, f"release {target.number}"),
     ]
     return RollbackPlan(
         environment=environment_id,

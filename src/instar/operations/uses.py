@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from instar.definition.problems import nearest
-from instar.errors import LedgerDamaged, Refused
+from instar.errors import InstarError, LedgerDamaged, Refused
 from instar.model.configuration import Configuration
 from instar.model.environment import Environment, Settings
 from instar.model.release import EnvironmentId, EnvironmentState, Release
+from instar.model.roles import FIRST_DOOR
 from instar.model.status import UseStatus
 from instar.model.uses import Used, circle_text
 from instar.operations.workspace import Workspace
@@ -74,6 +75,24 @@ def _used(workspace: Workspace, environment: Environment, word: str) -> Used:
     package = workspace.provider_package(environment.provider)
     at = address_inside_of(package, Settings.of(environment), state.id, state.settings, role or None)
     return Used(environment=where, port=port, at=at, role=role or None)
+
+
+def require_found(workspace: Workspace, own: EnvironmentId, uses: Sequence[Used]) -> Iterator[str]:
+    """Yield of what it could not be asked. Raises Refused for what nobody finds by name yet, where an engine has names
+    of its own: an Instar before may have deployed it, which made none for it."""
+    for one in (each for each in uses if each.at is not None):
+        state = workspace.ledger.get_environment(EnvironmentId(service=one.service, name=one.name))
+        try:
+            unfound = workspace.provider(state.settings.provider).observe(state.id, ()).traffic.unfound
+        except InstarError as error:  # of another's namespace nothing may be read
+            yield f"whether anybody answers at {one.host}, which it uses, cannot be told: {error.message}"
+            continue
+        if (one.role or FIRST_DOOR) in unfound:
+            raise Refused(
+                f"cannot deploy '{own}': it uses '{one.word}', which nobody finds at {one.host} yet: "
+                f"{unfound[one.role or FIRST_DOOR]}",
+                hint=f"deploy that first, from its own definition: instar deploy {one.name}; or take it out of 'uses'",
+            )
 
 
 def _trouble(workspace: Workspace, state: EnvironmentState | None, provider: str) -> str | None:
@@ -176,27 +195,52 @@ def users_texts(workspace: Workspace, state: EnvironmentState) -> Iterator[str]:
         yield f"{user} uses it: nobody answers there at {names} until it is deployed again"
 
 
-def lost_role_warnings(
+def lost_use_warnings(
     workspace: Workspace,
     environment: EnvironmentId,
     settings: Settings,
     configuration: Configuration,
     release: str = "this release",
 ) -> Iterator[str]:
-    """Yield who uses a role of ``environment`` that is not found by name with these settings and configuration, which
-    are those of ``release``."""
-    roles = configuration.services if configuration.role is not None else {}
+    """Yield who uses ``environment``, or a role of it, and does not find it by name, or at the port that it knows, with
+    these settings and configuration, which are those of ``release``."""
     for state in workspace.ledger.readable_environments(None)[0]:
         for one in _uses_of_active(workspace, state):
-            if one.environment != str(environment) or one.role is None:
-                continue
-            if one.role not in roles:
-                lost, until = f"which {release} has not", "a release with it is active"
-            elif one.role not in settings.doors:
-                lost, until = "which has no door then", "one leads to it"
-            else:
-                continue
-            yield f"{state.id} uses its role '{one.role}', {lost}: nobody answers there at {one.host} until {until}"
+            if one.environment == str(environment):
+                yield from _lost(workspace, state, one, settings, configuration, release)
+
+
+def _lost(
+    workspace: Workspace,
+    user: EnvironmentState,
+    used: Used,
+    settings: Settings,
+    configuration: Configuration,
+    release: str,
+) -> Iterator[str]:
+    services = configuration.services if configuration.role is not None else {}
+    service = configuration.service if used.role is None else services.get(used.role)
+    what = f"{user.id} uses its role '{used.role}'" if used.role else f"{user.id} uses it"
+    if service is None:
+        lost, until = f"which {release} has not", "a release with it is active"
+    elif service.port is None:
+        lost, until = f"which has no port in {release}", "a release with one is active"
+    elif used.role is not None and used.role not in settings.doors:
+        lost, until = "which has no door then", "one leads to it"
+    elif service.port != used.port:
+        means = _of_other_port(workspace, user, used)
+        yield f"{what} at port {used.port}, which is {service.port} in {release}: {means}"
+        return
+    else:
+        return
+    yield f"{what}, {lost}: nobody answers there at {used.host} until {until}"
+
+
+def _of_other_port(workspace: Workspace, user: EnvironmentState, used: Used) -> str:
+    """Say what it means for who uses something that this gets another port."""
+    if workspace.provider_package(user.settings.provider).traits.network_of_release:
+        return f"it may reach the one before alone, and nobody answers it at {used.host} until it is deployed again"
+    return f"both lead there at {used.host}, and it asks at the new one once it is deployed again"
 
 
 def uses_status(workspace: Workspace, provider: str, configuration: Configuration) -> tuple[UseStatus, ...]:

@@ -166,7 +166,8 @@ class Traffic:
     ``previewed_beside`` those of its other roles, by their doors; None where the provider sees to these by itself.
     ``settled``: no request goes by older weights any more; where it is False some may, for a while yet.
     ``counts``: somebody counts requests here; ``uncounted``: and why it cannot be told just now how many there were.
-    ``unmade``: what is to be there too and is yet to be made, a sentence each: all that is there works as it should."""
+    ``unmade``: what is to be there too and is yet to be made, a sentence each: all that is there works as it should.
+    ``unfound``: of roles, "" the first, that nobody finds by name, though they are to be found so: why."""
 
     running: bool = False
     plan: str | None = None
@@ -177,6 +178,7 @@ class Traffic:
     counts: bool = True
     uncounted: str | None = None
     unmade: tuple[str, ...] = ()
+    unfound: Mapping[str, str] = field(default_factory=dict)
     unanswered: frozenset[str] = frozenset()  # groups that are up, but for a further port
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from instar.errors import NotFound
 from instar.model.environment import Settings
+from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, Release
 from instar.model.roles import FIRST_DOOR
 from instar.providers.kubernetes import preflight
@@ -121,7 +122,10 @@ class Cluster:
                 known = self._sights[environment] = (place, Sights(names, lambda: find_gateway(api, place)))
         if not place.has_services:
             place = place.keeping(self._site.left_settings(environment))
-        return EnvironmentTraffic(api, names, place, fence, known[1], self.settings(environment).doors)
+        return EnvironmentTraffic(api, names, place, fence, known[1], self.settings(environment).doors, self.warn)
+
+    def warn(self, text: str) -> None:
+        self._site.report(Progress(stage="note", text=text, kind="warning"))
 
     def doors(self, environment: EnvironmentId) -> Doors | None:
         return preflight.with_patience(self.traffic_of(environment).doors)

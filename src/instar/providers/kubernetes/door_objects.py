@@ -8,7 +8,7 @@ nobody knows, wherever whoever wrote was killed. Each is applied to the very ver
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -49,7 +49,14 @@ class DoorObjects:
     """Of one environment."""
 
     def __init__(
-        self, api: Api, names: Names, place: Place, fence: Fence, sights: Sights, wanted: Collection[str] = ()
+        self,
+        api: Api,
+        names: Names,
+        place: Place,
+        fence: Fence,
+        sights: Sights,
+        wanted: Collection[str] = (),
+        report: Callable[[str], None] = lambda warning: None,
     ) -> None:
         """``wanted``: the keys of the doors that it is to have besides the first."""
         self._api = api
@@ -59,6 +66,7 @@ class DoorObjects:
         self._sights = sights
         self._wanted = wanted
         self._parts = Parts(names, place)
+        self._report = report
         self._to_be = {door_part(key): key for key in keys_of(wanted, inside=place.inside)}
 
     def find(self, *, lost: bool = False) -> Standing | None:
@@ -97,15 +105,23 @@ class DoorObjects:
 
     def write(self, standing: Standing | None, after: Doors, *, always: bool = False) -> Standing:
         """Have the objects be as ``after``, where they differ; ``always``: also where they do not seem to. Raises
-        Changed where one is not as it was read: what was written before that is there then."""
+        Changed where one is not as it was read: what was written before that is there then. What is beside routes, and
+        whose name somebody else has, is left out with a warning: it keeps no door from where it is to lead."""
         found = dict(standing.found) if standing is not None else {}
         before = dict(standing.doors.objects) if standing is not None else {}
-        objects = after.objects
-        for part in objects.keys() - found.keys() - {FIRST}:  # it may be there yet, and may be somebody else's
+        unread = after.objects.keys() - found.keys() - {FIRST}
+        taken = frozenset(part for part in unread if self.is_taken(part))
+        for part in sorted(taken):
+            self._report(
+                f"{self.named(part)} is somebody else's, and left as it is: nobody finds the role by that name"
+            )
+        after = after.leaving_out(taken) if taken else after
+        for part in unread - taken:  # it may be there yet
             there = self._find(part)
             if there is not None:
                 self._fence.admit(there)
                 found[part] = there
+        objects = after.objects
         if FIRST not in found:  # it is written first then, and names all others
             before.pop(FIRST, None)
         more = {**(before[FIRST].more if FIRST in before else {}), **after.first.more}
@@ -199,14 +215,27 @@ class DoorObjects:
             slices = self._api.list(SLICE, self._place.namespace, labels)
             require_selected(self.name(part), slices, door.weights, needs_pods=needs_pods)
 
+    def is_taken(self, part: str) -> bool:
+        """Tell whether a part is a Service beside routes, and somebody else has its name."""
+        if not self._is_beside(part):
+            return False
+        found = self._api.find(SERVICE, self._place.namespace, self.name(part))
+        return found is not None and not self._names.owns(found)
+
+    def _is_beside(self, part: str) -> bool:
+        return self._place.gateway is not None and self.kind(part) == SERVICE
+
     def _find(self, part: str) -> Object | None:
+        """Return a part, if it is there; of a door, raise Refused where it is somebody else's."""
+        if self._is_beside(part):
+            return self._find_own(part)
         found = self._api.find(self.kind(part), self._place.namespace, self.name(part))
         if found is not None:
             self._names.require_own(self.kind(part).name, found)
         return found
 
     def _find_own(self, part: str) -> Object | None:
-        """Return a part that nobody names, if it is there and is not somebody else's."""
+        """Return a part if it is there and is not somebody else's."""
         found = self._api.find(self.kind(part), self._place.namespace, self.name(part))
         return found if found is not None and self._names.owns(found) else None
 

@@ -154,6 +154,11 @@ class Doors:
             return self._each(lambda door: shown(door.key, door))
         return replace(self, inside={role: shown(role, door) for role, door in self.inside.items()})
 
+    def leaving_out(self, names: Collection[str]) -> Doors:
+        """Return them without these Services beside routes, by the names of their parts."""
+        kept = {role: door for role, door in self.inside.items() if door_part(door.key) not in names}
+        return replace(self, inside=kept)._aligned()
+
     def routing(self, weights: Mapping[str, int]) -> Doors:
         """Return them with these weights, and none for any other group. Raises RouterError for one that is unknown."""
         if unknown := sorted(weights.keys() - self.backends.keys()):

@@ -295,7 +295,7 @@ class KubernetesProvider:
         for _, found in removable(near, own, self.cluster.signing):
             self.cluster.delete(environment, VOLUME_CLAIM, found["metadata"]["name"])
         for text in not_removable(near, own, self.cluster.signing):
-            self._site.report(Progress(stage="note", text=text, kind="warning"))
+            self.cluster.warn(text)
 
     def open_shell(
         self, instance: Instance, release: Release, *, toolbox: bool, member: Member | None = None

@@ -56,7 +56,14 @@ class EnvironmentTraffic:
     """The HTTPRoutes, or the selecting Service, of one environment."""
 
     def __init__(
-        self, api: Api, names: Names, place: Place, fence: Fence, sights: Sights, wanted: Collection[str] = ()
+        self,
+        api: Api,
+        names: Names,
+        place: Place,
+        fence: Fence,
+        sights: Sights,
+        wanted: Collection[str] = (),
+        report: Callable[[str], None] = lambda warning: None,
     ) -> None:
         """``wanted``: the keys of the doors that it is to have besides the first."""
         self._fence = fence
@@ -65,7 +72,7 @@ class EnvironmentTraffic:
         self._names = names
         self._place = place
         self._wanted = wanted
-        self._objects = DoorObjects(api, names, place, fence, sights, wanted)
+        self._objects = DoorObjects(api, names, place, fence, sights, wanted, report)
 
     def look(self, ready: Mapping[str, int], count: Callable[[Mapping[str, int]], Counted] | None = None) -> Traffic:
         """Return where requests go; ``ready``: how many pods of each group answer; ``count``: says by
@@ -75,16 +82,16 @@ class EnvironmentTraffic:
             return Traffic()
         doors = standing.doors
         plan, settled = self._in_force(standing)
-        missing = doors.missing(self._wanted, inside=self._place.inside)
-        unmade = tuple(map(self._unmade, missing)) if plan is not None else ()
-        plan = None if unmade else plan
+        missing = {key: self._unmade(key) for key in doors.missing(self._wanted, inside=self._place.inside)}
+        unmade = tuple(missing.values()) if plan is not None else ()
+        plan = plan if all(self._objects.is_taken(door_part(key)) for key in missing) else None
         groups = {
             name: Share(weight=one.weight, up=ready.get(name, 0) > 0, port=one.port)
             for name, one in doors.backends.items()
         }
         previewed = doors.first.previews
         traffic = Traffic(running=True, plan=plan, groups=groups, previewed=previewed, counts=count is not None)
-        traffic = replace(traffic, settled=settled, unmade=unmade)
+        traffic = replace(traffic, settled=settled, unmade=unmade, unfound=dict(self._unfound(missing)))
         if count is None or not groups:
             return traffic
         counted = count({name: one.port for name, one in groups.items()})
@@ -202,7 +209,7 @@ class EnvironmentTraffic:
             where = f"{self._objects.named(FIRST)}: metadata.annotations.{DOORS}"
             yield Difference(path=where, expected=f"it names {self._objects.named(part)}", observed="it does not")
         for key in doors.missing(self._wanted, inside=self._place.inside):
-            if door_part(key) not in (FIRST, *doors.first.more):
+            if door_part(key) not in (FIRST, *doors.first.more) and not self._objects.is_taken(door_part(key)):
                 where = self._objects.named(door_part(key))
                 yield Difference(path=where, expected="it is there", observed=self._unmade(key))
         objects = doors.objects
@@ -228,8 +235,18 @@ class EnvironmentTraffic:
                     path=f"{where}: managedFields", expected="nobody else writes to it", observed=f"'{who}' has"
                 )
 
+    def _unfound(self, missing: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+        """Yield the roles whose Service, by which others find them, is ``missing``, and why."""
+        for key, why in missing.items():
+            if self._objects.kind(door_part(key)) == SERVICE:
+                inside = role_inside(key)
+                role, dot, _ = key.partition(".") if inside is None else (inside, "", "")
+                yield from () if dot else ((role, why),)
+
     def _unmade(self, key: str) -> str:
-        return f"the {self._objects.kind(door_part(key)).name} {_whose(key)} is yet to be made"
+        part = door_part(key)
+        why = "cannot be made: somebody else has its name" if self._objects.is_taken(part) else "is yet to be made"
+        return f"the {self._objects.kind(part).name} {_whose(key)} {why}"
 
     def restore(
         self,
