@@ -167,7 +167,7 @@ class Members(Protocol):
 
 
 class Previews(Protocol):
-    """Sends requests for a release that has no traffic yet to it."""
+    """Sends requests for a release to it, whatever its traffic."""
 
     def preview(
         self,
