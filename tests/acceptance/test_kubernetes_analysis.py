@@ -120,7 +120,7 @@ def test_a_canary_that_fails_is_stopped_by_figures(author: Author, prometheus: P
 
         write(author, prometheus.url, status="500 Oops", word="three")
         told = author.deploy(status=1)
-        assert "its analysis: " in told and "requests failed, stable 0.00 %" in told
+        assert "its analysis: " in told and "requests failed, the release before: 0.00 %" in told
         assert author.weights()["shop-prod-2-1"] == 100, "the traffic is back where it was"
 
 

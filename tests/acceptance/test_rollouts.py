@@ -68,7 +68,7 @@ def test_a_canary_that_fails_requests_loses_its_traffic_by_itself(project: Proje
     with load.running(project.url("production"), "--rate", "100", "--connections", "4"):
         result = project.try_instar("deploy", "production", "--json")
     assert result.status == 1 and result.json["outcome"] == "failed" and result.json["active"] == 1
-    assert "requests failed, stable 0.00 %" in result.json["reason"]
+    assert "requests failed, the release before: 0.00 %" in result.json["reason"]
     events = project.json("history", "production")
     verdict = next(event for event in events if event["kind"] == "verdict")
     assert not verdict["detail"]["passed"]

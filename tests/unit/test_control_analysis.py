@@ -67,11 +67,11 @@ def test_gross_slowness_is_told_at_once() -> None:
 
 def test_causes_and_numbers_are_for_people_and_for_the_ledger() -> None:
     found = verdict(requests(100, 10), requests(400, 1))
-    assert found.cause == "10.00 % of 100 requests failed, stable 0.25 % (at most 1 % more)"
+    assert found.cause == "10.00 % of 100 requests failed, the release before: 0.25 % (at most 1 % more)"
     assert str(found) == "failed 10.00 % (before: 0.25 %) · 5.0 ms (before: 5.0 ms)"
     assert json.loads(json.dumps(found.numbers()))["candidate"] == {"requests": 100, "failed": 10, "mean_ms": 5.0}
     slow = verdict(requests(10, mean_ms=90), requests(10, mean_ms=30))
-    assert slow.cause == "it answers in 90.0 ms, stable in 30.0 ms (at most 2 times)"
+    assert slow.cause == "it answers in 90.0 ms, the release before in 30.0 ms (at most 2 times)"
 
 
 def test_only_what_was_answered_since_the_step_began_counts() -> None:

@@ -79,7 +79,7 @@ def _failing(policy: Analysis, candidate: Served, stable: Served, strictness: in
     if excess_milli <= policy.max_failed_milli * strictness:
         return ""
     most = f"at most {policy.max_failed_milli / 10:g} % more"
-    before = f"stable {_percent(stable)}" if stable.requests else "nothing to compare with"
+    before = f"the release before: {_percent(stable)}" if stable.requests else "nothing to compare with"
     return f"{_percent(candidate)} of {candidate.requests} requests failed, {before} ({most})"
 
 
@@ -90,7 +90,7 @@ def _slow(policy: Analysis, candidate: Served, stable: Served, strictness: int) 
     if mean * 1000 <= other * policy.max_slower_milli * strictness:
         return ""
     most = f"at most {policy.max_slower_milli / 1000:g} times"
-    return f"it answers in {mean:.1f} ms, stable in {other:.1f} ms ({most})"
+    return f"it answers in {mean:.1f} ms, the release before in {other:.1f} ms ({most})"
 
 
 def _share(served: Served) -> float:
