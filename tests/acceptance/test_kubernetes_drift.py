@@ -12,7 +12,7 @@ import pytest
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.kinds import BUDGET, CONFIG_MAP, DEPLOYMENT, POD, ROUTE, SECRET, SERVICE
 from instar.providers.kubernetes.kubeconfig import find_config
-from kubernetes_author import Author
+from kubernetes_author import Author, authoring
 from kubernetes_namespace import Namespace
 
 pytestmark = pytest.mark.cluster
@@ -142,11 +142,8 @@ OF_THE_ROUTE: dict[str, tuple[Callable[[Tamperer], None], str, str]] = {
 
 @pytest.fixture
 def author(tmp_path: Path) -> Iterator[Author]:
-    made = Author(tmp_path)
-    try:
+    with authoring(tmp_path) as made:
         yield made
-    finally:
-        made.namespace.close()
 
 
 def test_what_is_changed_by_hand_is_found_and_replaced(author: Author) -> None:

@@ -32,7 +32,7 @@ from instar.providers.kubernetes.kubeconfig import find_config
 from instar.providers.kubernetes.names import GROUP, MAINTENANCE, REPLACED_BY, TAINTED
 from instar.providers.kubernetes.streams import PROTOCOLS
 from instar.waiting import Deadline, until
-from kubernetes_author import Author
+from kubernetes_author import Author, authoring
 from kubernetes_unlabelled import BEHIND, unlabelled
 
 pytestmark = pytest.mark.cluster
@@ -45,11 +45,8 @@ TAGGED: Mapping[str, Any] = {"containers": [{"name": "service", "image": "regist
 
 @pytest.fixture
 def author(tmp_path: Path) -> Iterator[Author]:
-    made = Author(tmp_path)
-    try:
+    with authoring(tmp_path) as made:
         yield made
-    finally:
-        made.namespace.close()
 
 
 @pytest.fixture

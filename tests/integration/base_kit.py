@@ -22,7 +22,7 @@ from instar.model.lock import Locked
 from instar.model.progress import Progress
 from instar.model.reference import Repository
 from instar.operations.bake import bake
-from instar.operations.bases import base_finder
+from instar.operations.base_finder import base_finder
 from instar.operations.lock import lock
 from instar.store import Store
 from instar.store.manifest import INDEX_TYPE, MANIFEST_TYPE

@@ -93,7 +93,7 @@ def lock(file: Path, as_json: bool, update: bool, check: bool, packages: tuple[s
 
     With --check: exit 2 when anything differs; with --update too, what newer versions there are.
     """
-    from instar.operations.bases import base_finder
+    from instar.operations.base_finder import base_finder
     from instar.operations.lock import lock as run
     from instar.operations.lock import user_cache
     from instar.operations.stage_sandbox import sandbox_opener
@@ -122,7 +122,7 @@ def lock(file: Path, as_json: bool, update: bool, check: bool, packages: tuple[s
 
 
 def _check_lock(loaded: Loaded, update: frozenset[str] | Literal["all"] | None, as_json: bool) -> int:
-    from instar.operations.bases import base_finder
+    from instar.operations.base_finder import base_finder
     from instar.operations.lock import check, lock_path, user_cache
     from instar.operations.stage_sandbox import sandbox_opener
     from instar.views.bakes import lock_check_json, lock_check_page

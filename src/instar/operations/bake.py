@@ -18,7 +18,8 @@ from instar.model.image import Image
 from instar.model.image_spec import STAGES
 from instar.model.lock import Lock
 from instar.model.progress import Progress
-from instar.operations.bases import base_finder, bring_bases, with_bases
+from instar.operations.base_finder import base_finder
+from instar.operations.bases import bring_bases, with_bases
 from instar.operations.inputs import fetch_inputs
 from instar.operations.lock import fitting_lock, is_locked, lock_of, note_needs, whole_lock
 from instar.operations.locks import hold_store
