@@ -26,7 +26,7 @@ class Backend:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Door:
-    """One object. ``key``: of which door it is a part, "" the first; ``more``, of the first part: the others that there
+    """One object. ``key``: of which door it is a part; ``more``, of the first part: the others that there
     are, by their names, and of which doors they are. ``plan`` is a fingerprint. ``previews``: release → the group that
     requests for that very release go to. ``maintenance``: the Service, by name and port, that all but previews go to
     instead. ``redirect``: the name, and https or None (as they were asked for), that requests are sent on to; it has no

@@ -16,10 +16,10 @@ from instar.errors import ProviderError, Refused, RouterError, RouterUnreachable
 from instar.frozen import dataclass
 from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.door import Door
-from instar.providers.kubernetes.doors import FIRST, Doors, keys_of, write_order
+from instar.providers.kubernetes.doors import Doors, keys_of, write_order
 from instar.providers.kubernetes.fence import Fence
 from instar.providers.kubernetes.kinds import ROUTE, SERVICE, SLICE, Kind
-from instar.providers.kubernetes.names import Names, door_part
+from instar.providers.kubernetes.names import FIRST_PART, Names, door_part
 from instar.providers.kubernetes.parts import Parts
 from instar.providers.kubernetes.route import read_route, require_settled, route, said_otherwise
 from instar.providers.kubernetes.selecting import read_service, require_selected, selecting_service
@@ -72,13 +72,13 @@ class DoorObjects:
     def find(self, *, lost: bool = False) -> Standing | None:
         """Return what is there, and is to be, whether the first one names it or not; None where there is nothing.
         ``lost``: also where the first one is gone."""
-        first = self._find(FIRST)
+        first = self._find(FIRST_PART)
         if first is None and not lost:
             return None
         named = tuple(self._parts.further(first)) if first is not None else ()
-        others = tuple(part for part in self._to_be if part not in (FIRST, *named))
+        others = tuple(part for part in self._to_be if part not in (FIRST_PART, *named))
         found = at_once(self._find, named, at_most=_AT_ONCE), at_once(self._find_own, others, at_most=_AT_ONCE)
-        each = zip((FIRST, *named, *others), (first, *found[0], *found[1]), strict=True)
+        each = zip((FIRST_PART, *named, *others), (first, *found[0], *found[1]), strict=True)
         there = {part: one for part, one in each if one is not None}
         return self._standing(there) if there else None
 
@@ -109,7 +109,7 @@ class DoorObjects:
         whose name somebody else has, is left out with a warning: it keeps no door from where it is to lead."""
         found = dict(standing.found) if standing is not None else {}
         before = dict(standing.doors.objects) if standing is not None else {}
-        unread = after.objects.keys() - found.keys() - {FIRST}
+        unread = after.objects.keys() - found.keys() - {FIRST_PART}
         taken = frozenset(part for part in unread if self.is_taken(part))
         for part in sorted(taken):
             self._report(
@@ -122,14 +122,14 @@ class DoorObjects:
                 self._fence.admit(there)
                 found[part] = there
         objects = after.objects
-        if FIRST not in found:  # it is written first then, and names all others
-            before.pop(FIRST, None)
-        more = {**(before[FIRST].more if FIRST in before else {}), **after.first.more}
-        if FIRST in before and more.keys() - before[FIRST].more.keys():
-            before[FIRST] = replace(before[FIRST], more=more)
-            found[FIRST] = self._apply(FIRST, before[FIRST], found)
-        wanted = {**objects, FIRST: replace(after.first, more=more)}
-        for part in dict.fromkeys((*(() if FIRST in before else (FIRST,)), *write_order(before, after))):
+        if FIRST_PART not in found:  # it is written first then, and names all others
+            before.pop(FIRST_PART, None)
+        more = {**(before[FIRST_PART].more if FIRST_PART in before else {}), **after.first.more}
+        if FIRST_PART in before and more.keys() - before[FIRST_PART].more.keys():
+            before[FIRST_PART] = replace(before[FIRST_PART], more=more)
+            found[FIRST_PART] = self._apply(FIRST_PART, before[FIRST_PART], found)
+        wanted = {**objects, FIRST_PART: replace(after.first, more=more)}
+        for part in dict.fromkeys((*(() if FIRST_PART in before else (FIRST_PART,)), *write_order(before, after))):
             if always or before.get(part) != wanted[part]:
                 found[part] = self._apply(part, wanted[part], found)
         gone = found.keys() - objects.keys()
@@ -137,7 +137,7 @@ class DoorObjects:
             self._fence.admit(found[part])
             self._api.delete(self.kind(part), self._place.namespace, self.name(part), only=found.pop(part))
         if more != after.first.more:
-            found[FIRST] = self._apply(FIRST, after.first, found)
+            found[FIRST_PART] = self._apply(FIRST_PART, after.first, found)
         return self._standing(found)
 
     def force(self, standing: Standing, part: str, door: Door) -> tuple[Object, Object]:
@@ -248,14 +248,14 @@ class DoorObjects:
 
     def _keys(self, found: Mapping[str, Object]) -> Mapping[str, str]:
         """Return of which door each part is, as the first one says, and else as it is to be."""
-        named = self._parts.further(found[FIRST]) if FIRST in found else {}
+        named = self._parts.further(found[FIRST_PART]) if FIRST_PART in found else {}
         known = {**self._to_be, **named}
         return {part: known.get(part, "") for part in found}
 
     def _door(self, part: str, found: Object, key: str) -> Door:
         if self.kind(part) == ROUTE:
             return read_route(found, key)
-        return read_service(found, key, self._parts.further(found) if part == FIRST else None)
+        return read_service(found, key, self._parts.further(found) if part == FIRST_PART else None)
 
     def _apply(self, part: str, door: Door, found: Mapping[str, Object]) -> Object:
         try:

@@ -16,19 +16,19 @@ from typing import Final
 
 from instar.errors import RouterError
 from instar.frozen import dataclass
+from instar.model.roles import FIRST_DOOR
 from instar.providers.kubernetes.door import Backend, Door
-from instar.providers.kubernetes.names import door_part, group_numbers, inside_key, role_inside, role_keys
+from instar.providers.kubernetes.names import FIRST_PART, door_part, group_numbers, inside_key, role_inside, role_keys
 from instar.providers.kubernetes.sites import Piece, pieces_of
 from instar.providers.router_plan import RouterPlan
 
-FIRST: Final = ""
 Exposed = Mapping[str, Backend]  # of a group, by the doors that lead to it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Doors:
-    """``parts`` by their names, "" the first one, which is always there; ``inside`` the Services beside routes by their
-    roles, "" the first one's."""
+    """``parts`` by their names, of which FIRST_PART is always there; ``inside`` the Services beside routes by their
+    roles' doors."""
 
     parts: Mapping[str, Door]
     inside: Mapping[str, Door] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Doors:
         roles = {name: role_inside(door.key) for name, door in objects.items()}
         parts = {name: door for name, door in objects.items() if roles[name] is None}
         return cls(
-            parts={FIRST: Door(), **parts},
+            parts={FIRST_PART: Door(), **parts},
             inside={role: objects[name] for name, role in roles.items() if role is not None},
         )
 
@@ -50,11 +50,11 @@ class Doors:
 
     @property
     def first(self) -> Door:
-        return self.parts[FIRST]
+        return self.parts[FIRST_PART]
 
     @property
     def leads(self) -> Mapping[str, Door]:
-        """The first part of each role's own door, by the role; "" is the first one."""
+        """The first part of each role's own door, by its key."""
         return {door.key: door for name, door in self.parts.items() if _leads(name, door)}
 
     @property
@@ -81,7 +81,7 @@ class Doors:
         if any(one.is_wiped for one in self.parts.values()) or (self.inside and not inside):
             return False
         objects = self.objects
-        named = {FIRST, *self.first.more} == objects.keys()
+        named = {FIRST_PART, *self.first.more} == objects.keys()
         return named and {one.plan for one in objects.values()} == {self.first.plan}
 
     def missing(self, wanted: Collection[str], *, inside: bool) -> tuple[str, ...]:
@@ -102,7 +102,7 @@ class Doors:
         group by its name, None where it has none: a door that is new leads to groups that are there already.
         ``inside``: there is a Service of each role beside the routes."""
         kept: dict[str, Door] = {}
-        timeouts = {FIRST: plan.request_timeout_ms, **{one.key: one.request_timeout_ms for one in plan.doors}}
+        timeouts = {FIRST_DOOR: plan.request_timeout_ms, **{one.key: one.request_timeout_ms for one in plan.doors}}
         for key, pieces in pieces_of(plan.names, {one.key: one.sites for one in plan.doors}, plan.expected).items():
             before = {name: door for name, door in self.parts.items() if door.key == key}
             for name, piece in placed(key, before, pieces):
@@ -116,7 +116,7 @@ class Doors:
                     request_timeout_ms=timeouts.get(key, 0),
                     maintenance=None if piece.redirect else self.first.maintenance,
                 )
-        roles = (FIRST, *role_keys(one.key for one in plan.doors)) if inside else ()
+        roles = (FIRST_DOOR, *role_keys(one.key for one in plan.doors)) if inside else ()
         found = {role: self.inside.get(role, Door(key=inside_key(role))) for role in roles}
         found = {role: replace(door, plan=plan.fingerprint) for role, door in found.items()}
         return Doors(parts=kept, inside=found)._with_ports(find_port)._aligned()
@@ -186,7 +186,7 @@ class Doors:
         return replace(self, parts=parts)._aligned()
 
     def previewing(self, targets: Mapping[int, str]) -> Doors:
-        return replace(self, parts={**self.parts, FIRST: self.first.previewing(targets)})._aligned()
+        return replace(self, parts={**self.parts, FIRST_PART: self.first.previewing(targets)})._aligned()
 
     def maintained(self, to: tuple[str, int] | None) -> Doors:
         return self._each(lambda door: door if door.redirect else replace(door, maintenance=to))
@@ -207,7 +207,7 @@ class Doors:
         }
         found = Doors(parts=parts, inside=inside)
         more = {name: one.key for name, one in sorted(found.objects.items()) if name}
-        return replace(found, parts={**parts, FIRST: replace(found.first, more=more)})
+        return replace(found, parts={**parts, FIRST_PART: replace(found.first, more=more)})
 
     def _selecting(self, door: Door, lead: Door) -> Door:
         """Return a Service beside the routes of its role, of which ``lead`` is the first: it selects the group that it
@@ -233,7 +233,7 @@ class Doors:
     def _previews(self, door: Door, backends: Mapping[str, Backend]) -> Mapping[int, str]:
         """Return which groups requests for a previewed release go to by a door: of another role than the first, its
         newest one of that release."""
-        if door.key.partition(".")[0] == FIRST:
+        if door.key.partition(".")[0] == FIRST_DOOR:
             return {release: name for release, name in self.first.previews.items() if name in backends}
         newest = {release_of(name): name for name in sorted(backends, key=group_numbers)}
         return {release: newest[release] for release in self.first.previews if release in newest}
@@ -242,10 +242,10 @@ class Doors:
 def keys_of(wanted: Collection[str], *, inside: bool) -> tuple[str, ...]:
     """Return the keys of all that there is to be: the first door, those that are ``wanted`` besides, and (``inside``) a
     Service of each role beside them."""
-    return (FIRST, *wanted, *map(inside_key, (FIRST, *role_keys(wanted)) if inside else ()))
+    return (FIRST_DOOR, *wanted, *map(inside_key, (FIRST_DOOR, *role_keys(wanted)) if inside else ()))
 
 
-NONE: Final = Doors(parts={FIRST: Door()})
+NONE: Final = Doors(parts={FIRST_PART: Door()})
 
 
 def write_order(before: Mapping[str, Door], after: Doors) -> tuple[str, ...]:

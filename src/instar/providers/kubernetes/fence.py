@@ -26,7 +26,7 @@ from instar.model.lease import HeldLease
 from instar.providers.kubernetes.answers import AlreadyExists, Changed
 from instar.providers.kubernetes.api import Api, Object
 from instar.providers.kubernetes.kinds import CONFIG_MAP, LEASE, VOLUME_CLAIM, Kind
-from instar.providers.kubernetes.names import ANCHOR, LEASE_NUMBER, PART, Names
+from instar.providers.kubernetes.names import ANCHOR, FIRST_PART, LEASE_NUMBER, PART, Names
 from instar.providers.kubernetes.parts import Parts
 from instar.providers.kubernetes.settings import Place
 
@@ -126,10 +126,10 @@ class Fence:
         yield from ((CONFIG_MAP, one) for one in self._api.list(CONFIG_MAP, namespace, {**labels, PART: ANCHOR}))
         yield from ((VOLUME_CLAIM, one) for one in self._api.list(VOLUME_CLAIM, namespace, labels))
         parts = Parts(self._names, self._place)
-        first = self._api.find(parts.kind(""), namespace, parts.name(""))
+        first = self._api.find(parts.kind(FIRST_PART), namespace, parts.name(FIRST_PART))
         if first is None or not self._names.owns(first):
             return
-        yield parts.kind(""), first
+        yield parts.kind(FIRST_PART), first
         for part in parts.further(first):
             found = self._api.find(parts.kind(part), namespace, parts.name(part))
             if found is not None and self._names.owns(found):

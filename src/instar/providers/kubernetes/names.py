@@ -94,7 +94,7 @@ class Names:
         return _checked(f"{self.environment.service}-{self.environment.name}")
 
     def route_of(self, part: str) -> str:
-        """Return the name of an HTTPRoute that is a part of where its requests come in: "" is the first one."""
+        """Return the name of an HTTPRoute that is a part of where its requests come in."""
         return f"{self.route}.{part}" if part else self.route
 
     def service_of(self, part: str) -> str:
@@ -157,10 +157,13 @@ def port_name(name: str) -> str:
     return name if fits else f"p{hashlib.sha256(name.encode()).hexdigest()[:10]}"
 
 
+FIRST_PART: Final = ""  # the first route, or Service, of the first door: it names all others
+
+
 def door_part(door: str, number: int = 1) -> str:
-    """Return which part of an environment's routes is the ``number``-th of a ``door`` ("", ".PORT", "ROLE",
-    "ROLE.PORT"): "" the first of the first one. A label that begins with a digit is nobody's name: "0" stands for the
-    first role, "2" is the second route of a door, REDIRECTS those of names that are sent on."""
+    """Return which part of an environment's routes is the ``number``-th of a ``door`` (FIRST_DOOR, ".PORT", "ROLE",
+    "ROLE.PORT"): FIRST_PART is the first of the first one. A label that begins with a digit is nobody's name: "0"
+    stands for the first role, "2" is the second route of a door, REDIRECTS those of names that are sent on."""
     role, dot, port = door.partition(".")
     labels = [role if role in (REDIRECTS, INSIDE) else _label(role)] if role else ["0"] if dot else []
     labels += [_label(port)] if dot else []
@@ -169,7 +172,7 @@ def door_part(door: str, number: int = 1) -> str:
 
 
 def inside_key(role: str) -> str:
-    """Return of which door the Service of a role is, as it were, behind a gateway; "" the first role."""
+    """Return of which door the Service of a role is, as it were, behind a gateway; FIRST_DOOR the first role's."""
     return f"{INSIDE}.{role}" if role else INSIDE
 
 

@@ -30,7 +30,7 @@ from instar.providers.kubernetes.kinds import (
     VOLUME_CLAIM,
     Kind,
 )
-from instar.providers.kubernetes.names import Names
+from instar.providers.kubernetes.names import FIRST_PART, Names
 from instar.providers.kubernetes.parts import Parts
 from instar.providers.kubernetes.refusals import unfit
 from instar.providers.kubernetes.rights import NEEDED, SNAPSHOTS, Right
@@ -108,7 +108,7 @@ def look(
     place: Place,
     services: Sequence[Service],
     signing: Signing,
-    parts: Iterable[str] = ("",),
+    parts: Iterable[str] = (FIRST_PART,),
 ) -> tuple[str, ...]:
     """Ask the cluster; return what is worth knowing. ``parts``: of the routes that there are to be. Raises
     ProviderError, ComponentMissing, Refused."""

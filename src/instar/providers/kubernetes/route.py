@@ -15,6 +15,7 @@ from instar.providers.kubernetes.door import Backend, Door
 from instar.providers.kubernetes.kinds import GATEWAY
 from instar.providers.kubernetes.names import (
     DOORS,
+    FIRST_PART,
     MAINTENANCE,
     PLAN,
     REDIRECTS,
@@ -223,7 +224,7 @@ def _is_part_of(part: str, key: str) -> bool:
     number = part.rpartition(".")[2]
     has_numbers = role_inside(key) is None and _PART_NUMBER.fullmatch(number)
     known = {door_part(key), *([door_part(key, int(number))] if has_numbers else [])}
-    return part in known - {""}
+    return part in known - {FIRST_PART}
 
 
 def require_settled(found: Mapping[str, Any], gateway: tuple[str, str]) -> None:

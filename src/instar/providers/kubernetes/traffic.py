@@ -22,11 +22,11 @@ from instar.providers.kubernetes.api import Api
 from instar.providers.kubernetes.comparison import Difference, added_to_rules, differences, other_writers
 from instar.providers.kubernetes.door import Door
 from instar.providers.kubernetes.door_objects import DoorObjects, Standing
-from instar.providers.kubernetes.doors import FIRST, NONE, Doors, Exposed
+from instar.providers.kubernetes.doors import NONE, Doors, Exposed
 from instar.providers.kubernetes.fence import Fence
 from instar.providers.kubernetes.figures import Counted
 from instar.providers.kubernetes.kinds import POD, ROUTE, SERVICE
-from instar.providers.kubernetes.names import DOORS, GROUP, Names, door_part, port_name, role_inside
+from instar.providers.kubernetes.names import DOORS, FIRST_PART, GROUP, Names, door_part, port_name, role_inside
 from instar.providers.kubernetes.originals import altered
 from instar.providers.kubernetes.route import as_asked, is_unresolved, said_parts
 from instar.providers.kubernetes.settings import Place
@@ -201,20 +201,20 @@ class EnvironmentTraffic:
         if standing is None:
             return
         doors = standing.doors
-        said = said_parts(standing.found[FIRST]) if FIRST in standing.found else ""
+        said = said_parts(standing.found[FIRST_PART]) if FIRST_PART in standing.found else ""
         if said and not doors.first.more:  # what cannot be read, or is of too many, is of none
-            where = f"{self._objects.named(FIRST)}: metadata.annotations.{DOORS}"
+            where = f"{self._objects.named(FIRST_PART)}: metadata.annotations.{DOORS}"
             yield Difference(path=where, expected="nothing", observed=f"{str(said)[:100]}…")
-        for part in (one for one in standing.found if one not in (FIRST, *doors.first.more)):
-            where = f"{self._objects.named(FIRST)}: metadata.annotations.{DOORS}"
+        for part in (one for one in standing.found if one not in (FIRST_PART, *doors.first.more)):
+            where = f"{self._objects.named(FIRST_PART)}: metadata.annotations.{DOORS}"
             yield Difference(path=where, expected=f"it names {self._objects.named(part)}", observed="it does not")
         for key in doors.missing(self._wanted, inside=self._place.inside):
-            if door_part(key) not in (FIRST, *doors.first.more) and not self._objects.is_taken(door_part(key)):
+            if door_part(key) not in (FIRST_PART, *doors.first.more) and not self._objects.is_taken(door_part(key)):
                 where = self._objects.named(door_part(key))
                 yield Difference(path=where, expected="it is there", observed=self._unmade(key))
         objects = doors.objects
         hosts = {*(site.partition("/")[0] for site in sites), NOBODY}
-        for part in (FIRST, *doors.first.more):
+        for part in (FIRST_PART, *doors.first.more):
             where, found = self._objects.named(part), standing.found.get(part)
             if found is None:
                 yield Difference(path=where, expected="it is there", observed="nothing")
@@ -331,7 +331,7 @@ class EnvironmentTraffic:
             after = changed(before)
             if after is None:
                 return False
-            if standing is None or FIRST not in standing.found:
+            if standing is None or FIRST_PART not in standing.found:
                 self._fence.admit(None)
             there = () if standing is None or self._place.gateway is None else standing.found.values()
             if any(map(is_unresolved, there)):
