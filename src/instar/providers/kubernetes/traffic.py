@@ -16,22 +16,21 @@ from instar.frozen import dataclass
 from instar.model.release import Served
 from instar.model.roles import FIRST_DOOR
 from instar.providers.base import Traffic
-from instar.providers.kubernetes import checks
+from instar.providers.kubernetes import checks, door_drift
 from instar.providers.kubernetes.answers import Changed
 from instar.providers.kubernetes.api import Api
-from instar.providers.kubernetes.comparison import Difference, added_to_rules, differences, other_writers
+from instar.providers.kubernetes.comparison import Difference, other_writers
 from instar.providers.kubernetes.door import Door
 from instar.providers.kubernetes.door_objects import DoorObjects, Standing
 from instar.providers.kubernetes.doors import NONE, Doors, Exposed
 from instar.providers.kubernetes.fence import Fence
 from instar.providers.kubernetes.figures import Counted
-from instar.providers.kubernetes.kinds import POD, ROUTE, SERVICE
-from instar.providers.kubernetes.names import DOORS, FIRST_PART, GROUP, Names, door_part, port_name, role_inside
+from instar.providers.kubernetes.kinds import POD, SERVICE
+from instar.providers.kubernetes.names import FIRST_PART, GROUP, Names, door_part, port_name, role_inside
 from instar.providers.kubernetes.originals import altered
-from instar.providers.kubernetes.route import as_asked, is_unresolved, said_parts
+from instar.providers.kubernetes.route import is_unresolved
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.sight import Sights
-from instar.providers.kubernetes.sites import NOBODY
 from instar.providers.kubernetes.taking_back import require_hands, without_others
 from instar.providers.router_plan import RouterPlan
 from instar.threads import at_once
@@ -82,7 +81,7 @@ class EnvironmentTraffic:
             return Traffic()
         doors = standing.doors
         plan, settled = self._in_force(standing)
-        missing = {key: self._unmade(key) for key in doors.missing(self._wanted, inside=self._place.inside)}
+        missing = self._unmade_doors(doors)
         unmade = tuple(missing.values()) if plan is not None else ()
         plan = plan if all(self._objects.is_taken(door_part(key)) for key in missing) else None
         groups = {
@@ -198,42 +197,9 @@ class EnvironmentTraffic:
         """Yield what of the objects is not what Instar makes of what they say, and who else has written to them;
         ``sites``: the names that doors of these ``keys`` may have. Another is open for as long as a rollout runs."""
         standing = self._objects.find(lost=True)
-        if standing is None:
-            return
-        doors = standing.doors
-        said = said_parts(standing.found[FIRST_PART]) if FIRST_PART in standing.found else ""
-        if said and not doors.first.more:  # what cannot be read, or is of too many, is of none
-            where = f"{self._objects.named(FIRST_PART)}: metadata.annotations.{DOORS}"
-            yield Difference(path=where, expected="nothing", observed=f"{str(said)[:100]}…")
-        for part in (one for one in standing.found if one not in (FIRST_PART, *doors.first.more)):
-            where = f"{self._objects.named(FIRST_PART)}: metadata.annotations.{DOORS}"
-            yield Difference(path=where, expected=f"it names {self._objects.named(part)}", observed="it does not")
-        for key in doors.missing(self._wanted, inside=self._place.inside):
-            if door_part(key) not in (FIRST_PART, *doors.first.more) and not self._objects.is_taken(door_part(key)):
-                where = self._objects.named(door_part(key))
-                yield Difference(path=where, expected="it is there", observed=self._unmade(key))
-        objects = doors.objects
-        hosts = {*(site.partition("/")[0] for site in sites), NOBODY}
-        for part in (FIRST_PART, *doors.first.more):
-            where, found = self._objects.named(part), standing.found.get(part)
-            if found is None:
-                yield Difference(path=where, expected="it is there", observed="nothing")
-                continue
-            door = objects[part]
-            if door.is_wiped:
-                to = "it sends requests on to another name"
-                yield Difference(path=f"{where}: spec.rules", expected=to, observed="nothing")
-            made = self._objects.made(part, door)
-            made = as_asked(made, found) if self._objects.kind(part) == ROUTE else made
-            for one in (*differences(made, found), *added_to_rules(made, found)):
-                yield replace(one, path=f"{where}: {one.path}")
-            if self._objects.kind(part) == ROUTE and door.key in keys and not hosts >= set(door.hosts):
-                told = ", ".join(sorted(hosts - {NOBODY})) or "none"
-                yield Difference(path=f"{where}: hostnames", expected=told, observed=", ".join(door.hosts))
-            for who in sorted(set(other_writers(found))):
-                yield Difference(
-                    path=f"{where}: managedFields", expected="nobody else writes to it", observed=f"'{who}' has"
-                )
+        if standing is not None:
+            yield from door_drift.of_names(self._objects, standing, self._unmade_doors(standing.doors))
+            yield from door_drift.of_objects(self._objects, standing, sites, keys)
 
     def _unfound(self, missing: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         """Yield the roles whose Service, by which others find them, is ``missing``, and why."""
@@ -242,6 +208,10 @@ class EnvironmentTraffic:
                 inside = role_inside(key)
                 role, dot, _ = key.partition(".") if inside is None else (inside, "", "")
                 yield from () if dot else ((role, why),)
+
+    def _unmade_doors(self, doors: Doors) -> Mapping[str, str]:
+        """Return the doors that there are to be and are not, by their keys, and why."""
+        return {key: self._unmade(key) for key in doors.missing(self._wanted, inside=self._place.inside)}
 
     def _unmade(self, key: str) -> str:
         part = door_part(key)
