@@ -49,27 +49,6 @@ def test_its_groups_take_traffic_by_weight_and_go_without_a_trace(stage: Stage) 
     stage.destroy(first)  # once more: nothing is left to be destroyed
 
 
-def test_a_release_is_asked_for_by_its_number_whether_it_has_the_traffic_or_not(stage: Stage) -> None:
-    previews, bench = stage.provider.previews, stage.bench
-    if previews is None:
-        return
-    settings = dataclasses.replace(bench.settings, preview="header")
-    bench.know(ENV, settings)
-    active, candidate, *_ = stage.run(least=2)
-    plan = router_plan(ENV, settings, stage.release)
-    stage.expose([], plan)
-    stage.expose([active, candidate])
-    stage.bench.until(lambda: stage.traffic().plan == plan.fingerprint)
-    stage.route({active.id: 100})
-    both = {1: active.id, 2: candidate.id}
-    patiently(lambda: previews.preview(ENV, both))
-    assert stage.traffic().previewed == both and stage.weights() == {active.id: 100}
-    stage.route({candidate.id: 100})
-    assert stage.traffic().previewed == both, "whose weights change"
-    patiently(lambda: previews.preview(ENV, {2: candidate.id}))
-    assert stage.traffic().previewed == {2: candidate.id}
-
-
 def test_to_destroy_one_that_takes_its_time_only_begins(stage: Stage) -> None:
     """Nobody waits for its grace; it is seen to end, and is asked for again for as long as something of it is left."""
     stage.release = stage.release_of(stage.bench.stubborn, STUBBORN)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from instar.control.actions import Action, CloseRouter, Create, Plan, Route, Wait
+from instar.control.actions import Action, CloseRouter, Create, Plan, Preview, Route, Wait
 from instar.control.alike import joined
 from instar.control.launch import fill, is_well, launch
-from instar.control.previews import show_active
 from instar.control.probation import go_back
 from instar.control.replace import is_aside, is_due, replenish, retire, retire_all
 from instar.control.roles import by_role
@@ -47,7 +46,9 @@ def _serve(snapshot: Snapshot, active: Release) -> tuple[Action, ...]:
         traffic = give_traffic(snapshot, active, groups)
         if traffic:
             return traffic
-    return show_active(snapshot, active) or readiness.actions
+    if snapshot.previewed or snapshot.previewed_beside:
+        return (Preview(()),)
+    return readiness.actions
 
 
 def _still_serves(group: GroupView) -> bool:

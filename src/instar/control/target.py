@@ -9,12 +9,11 @@ import dataclasses
 from collections.abc import Sequence
 from datetime import timedelta
 
-from instar.control.actions import Action, Attach, Cut, Fail, Finish, OpenRouter, Plan, Retire, Smoke, Wait
+from instar.control.actions import Action, Attach, Cut, Fail, Finish, OpenRouter, Plan, Preview, Retire, Smoke, Wait
 from instar.control.data import keep_held, keep_shared
 from instar.control.endings import has_fallen, why_ended
 from instar.control.launch import Readiness, has_stayed_well, launch, made
-from instar.control.previews import show_candidate
-from instar.control.roles import by_role, is_first, starts_before, together
+from instar.control.roles import by_role, is_first, names_by_release, previewed_beside, starts_before, together
 from instar.control.snapshot import (
     GroupView,
     Snapshot,
@@ -24,6 +23,7 @@ from instar.control.snapshot import (
     role_prefix,
     routed,
     sleeps_when_hot,
+    wanted_plan,
 )
 from instar.control.tasks import TaskProgress, run_tasks
 from instar.model.release import Release, Rollout
@@ -238,9 +238,13 @@ def _introduce(
     unknown = tuple(group.id for group in groups if group.routed is None or not group.up)
     if unknown:
         return (Attach(target.number, unknown),)
-    shown = show_candidate(snapshot, target, groups[0].id)
-    if shown:
-        return shown
+    shown = {target.number: groups[0].id}
+    plan = wanted_plan(snapshot, target) if is_first(snapshot, target) else None
+    if plan is not None and plan.preview is not None:
+        beside = previewed_beside(snapshot, plan, target.number)
+        known = snapshot.previewed_beside
+        if dict(snapshot.previewed) != shown or (known is not None and dict(known) != names_by_release(beside)):
+            return (Preview(tuple(shown.items()), beside),)
     proven = is_way_back(rollout, target)
     new = tuple(group.id for group in groups if group.id not in rollout.stage.smoked)
     return (Smoke(target.number, new),) if target.service.smoke and new and not proven else ()

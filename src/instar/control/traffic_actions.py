@@ -33,7 +33,7 @@ class TrafficActions:
         self._report = report
 
     def preview(self, environment: EnvironmentId, action: Preview) -> None:
-        """Send requests for releases to them, whatever their traffic. Raises Refused where the provider does not."""
+        """Send requests for a release that has no traffic yet to it. Raises Refused where the provider does not."""
         previews = require(self._provider.previews, f"preview '{environment}'")
         previews.preview(environment, dict(action.targets), names_by_release(action.beside))
 

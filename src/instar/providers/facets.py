@@ -167,7 +167,7 @@ class Members(Protocol):
 
 
 class Previews(Protocol):
-    """Sends requests for a release to it, whatever its traffic."""
+    """Sends requests for a release that has no traffic yet to it."""
 
     def preview(
         self,

@@ -65,14 +65,10 @@ class RouterPlan:
         return tuple(door for door in self.doors if "." not in door.key)
 
     @property
-    def previews_by_header(self) -> bool:
-        return self.preview == _HEADER
-
-    @property
     def previewed_roles(self) -> frozenset[str]:
         """Return the roles besides the first whose door a request can ask for one release at: by its header, so where
         http is spoken."""
-        by_header = self.role_doors if self.previews_by_header else ()
+        by_header = self.role_doors if self.preview == _HEADER else ()
         return frozenset(door.key for door in by_header if door.protocol != "tcp")
 
     @classmethod
