@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import pytest
 
 from instar.definition import load
 from instar.errors import ImageNotFound, Refused
+from instar.model.configuration import Configuration
 from instar.model.digest import Digest
 from instar.model.outcome import RolloutOutcome
 from instar.model.release import EnvironmentId, Release
 from instar.model.rollout_happenings import RolloutBegun
+from instar.model.uses import Used
 from instar.operations.deploy import deploy
-from instar.operations.rollback import rollback
+from instar.operations.rollback import rollback, with_todays_secrets
 from instar.views.events import detail_line
 from simulated.workspace import SimulatedWorkspace
 
@@ -103,6 +106,22 @@ def test_the_older_release_is_made_anew_with_todays_secrets(world: World) -> Non
     again = world.back(1, keep_secrets=True)
     assert again.outcome == "unchanged" and world.active().number == 3
     assert [one.release for one in world.ledger.instances(WEB) if one.release == 3]
+
+
+def test_what_the_older_release_used_keeps_nobody_from_going_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.deploy("one", "first")
+    world.deploy("two", "second")
+    used = Used(environment="redis/dev", port=6379, at="redis-dev.ns.svc:80")  # which is gone
+
+    def with_uses(active: Release, target: Release) -> Configuration:
+        return dataclasses.replace(with_todays_secrets(active, target), uses=(used,))
+
+    monkeypatch.setattr("instar.operations.rollback.with_todays_secrets", with_uses)
+    assert world.back(keep_secrets=True).outcome == "done"
+    told = [one.text for one in world.workspace.told if "redis/dev" in one.text]
+    assert told == ["it uses redis/dev, which is not there; nobody answers at redis-dev.ns.svc:80"]
 
 
 def test_where_no_secret_differs_it_is_a_rollback_like_any_other(world: World) -> None:

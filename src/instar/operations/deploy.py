@@ -48,7 +48,7 @@ from instar.operations.refusals import (
 )
 from instar.operations.secret_values import encrypted_values
 from instar.operations.unfit import require_fit
-from instar.operations.uses import circle_warnings, lost_use_warnings, require_found, uses_of
+from instar.operations.uses import circle_warnings, lost_use_warnings, missing_warnings, require_found, uses_of
 from instar.operations.watch import require_watch
 from instar.operations.workspace import Workspace
 from instar.providers.unfit import refuse_lacking
@@ -221,7 +221,7 @@ def begin(
     written before all that can be refused has been.
     """
     settings = with_left_roles(workspace.ledger.find_environment(environment), settings)
-    _require_and_tell(workspace, environment, settings, image, configuration)
+    _require_and_tell(workspace, environment, settings, image, configuration, back=kind == "rollback")
     values = encrypted_values(workspace, workspace.ledger, environment, configuration.secrets)
 
     def written() -> Release:
@@ -254,9 +254,16 @@ def require_platform(workspace: Workspace, provider: str, image: Image) -> None:
 
 
 def _require_and_tell(
-    workspace: Workspace, environment: EnvironmentId, settings: Settings, image: Image, configuration: Configuration
+    workspace: Workspace,
+    environment: EnvironmentId,
+    settings: Settings,
+    image: Image,
+    configuration: Configuration,
+    *,
+    back: bool,
 ) -> None:
-    """Refuse what must not be, and tell what a release of ``image`` and ``configuration`` changes besides."""
+    """Refuse what must not be, and tell what a release of ``image`` and ``configuration`` changes besides. What that
+    uses, and is not there, keeps nobody from going ``back``."""
     provider = workspace.provider(settings.provider)
     state = workspace.ledger.find_environment(environment)
     refuse_destroying(state)
@@ -275,7 +282,10 @@ def _require_and_tell(
     if launching:
         refuse_held_volumes(workspace, environment)
     shut = shut_port_warnings(settings, configuration)
-    untold = tuple(require_found(workspace, environment, configuration.uses))
+    if back:
+        untold = tuple(missing_warnings(workspace, settings.provider, configuration))
+    else:
+        untold = tuple(require_found(workspace, environment, configuration.uses))
     lost = lost_use_warnings(workspace, environment, settings, configuration)
     circles = circle_warnings(workspace, environment, configuration.uses)
     sized = sizes(provider.traits, active, configuration) if launching else ()
