@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from instar.bake import of_the_image
 from instar.bake import plan as plan_bake
@@ -26,9 +25,6 @@ from instar.operations.base_finder import KnownBases, NotYet, lock_of_base
 from instar.operations.lock import lock_path
 from instar.operations.oci_bases import bring, placed
 from instar.operations.workspace import Workspace
-
-if TYPE_CHECKING:
-    pass
 
 _SHOWN = 12
 
