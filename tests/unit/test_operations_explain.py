@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import typing
 from collections.abc import Iterator
@@ -151,9 +152,38 @@ def test_what_the_clock_begins_next_is_named_and_what_is_due_is_next(
     assert explanation_json(found)["scheduled"] == {"name": "poll", "at": at}
     workspace.simulation.clock.sleep((at - workspace.ledger.now()).total_seconds() + 5)
     found = explained(workspace, busy)
-    assert found.next == (f"begin 'schedule poll {at:%Y-%m-%dT%H:%M:%SZ}' of release 1",)
+    assert found.due == (f"begin 'schedule poll {at:%Y-%m-%dT%H:%M:%SZ}' of release 1",) and found.next == ()
+    assert explanation_json(found)["next"] == explanation_json(found)["due"] == found.due
     deploy(workspace, loaded, "dev", image=workspace.bake("one").digest)
     assert explained(workspace).scheduled is None
+
+
+def test_only_an_agent_is_said_to_begin_what_the_clock_says(workspace: SimulatedWorkspace, loaded: Loaded) -> None:
+    deploy(workspace, loaded, "busy", image=workspace.bake("one").digest)
+    busy = EnvironmentId(service="web", name="busy")
+    nobody, agent = "nobody begins it: no agent runs (instar agent)", f"the agent (process {os.getpid()}) begins it"
+    found = explained(workspace, busy)
+    assert f"UTC (instar schedule web/busy)\n  {nobody}\n" in page(workspace, found)
+    assert "it is as wanted" in page(workspace, found)
+    assert found.scheduled is not None
+    workspace.simulation.clock.sleep((found.scheduled[1] - workspace.ledger.now()).total_seconds() + 5)
+    found = explained(workspace, busy)
+    due = f"  {found.due[0]}"
+    assert f"due by the clock now: {nobody}\n{due}" in page(workspace, found)
+    assert "it is as wanted" not in page(workspace, found)
+    with locks.hold(environment_lock(workspace, busy), "web/busy"):
+        found = explained(workspace, busy)
+        assert f"due by the clock now: {nobody}\n{due}" in page(workspace, found)
+        assert "next, by process" not in page(workspace, found), "a deploy begins nothing by the clock"
+        found = dataclasses.replace(found, working=1, status=dataclasses.replace(found.status, in_charge="the agent"))
+        assert f"due by the clock now: the agent begins it, once process 1 has ended\n{due}" in page(workspace, found)
+    with an_agent(workspace):
+        text = page(workspace, explained(workspace, busy))
+        assert f"UTC (instar schedule web/busy)\n  {agent}\n" in text
+        assert f"due by the clock now: {agent}\n{due}" in text
+    workspace.simulation.runtime.kill("web-busy-1-1")
+    found = explained(workspace, busy)
+    assert found.next and found.due, "what is done besides is not hidden by it"
 
 
 def test_what_ended_is_what_is_seen_to_next(workspace: SimulatedWorkspace, loaded: Loaded) -> None:

@@ -10,6 +10,7 @@ from instar import locks
 from instar.control.health import HealthHistory
 from instar.control.observe import observe
 from instar.control.outlook import next_actions, waits
+from instar.control.schedule import begin_due
 from instar.control.timetable import Timetable
 from instar.control.words import sentence
 from instar.model.events import Event
@@ -38,12 +39,14 @@ def explain(workspace: Workspace, environment: EnvironmentState) -> Explanation:
     provider = workspace.provider(environment.settings.provider)
     snapshot = HealthHistory().see(observe(workspace.ledger, provider, environment.id, replacing=True))
     timetable, last = Timetable(), workspace.ledger.last_rollout(environment.id)
-    snapshot = dataclasses.replace(snapshot, due=timetable.due(workspace.ledger, snapshot), scheduled=timetable.last)
+    due = begin_due(snapshot, timetable.due(workspace.ledger, snapshot))
+    snapshot = dataclasses.replace(snapshot, scheduled=timetable.last)
     return Explanation(
         status=status(workspace, environment),
         decisions=tuple(reversed(_decisions(workspace, environment))),
         waits=tuple(waits(snapshot)),
         next=tuple(map(sentence, next_actions(snapshot))),
+        due=tuple(map(sentence, due)),
         scheduled=timetable.next(),
         failed=last if last is not None and last.state == "failed" and environment.rollout is None else None,
         working=locks.find_holder(environment_lock(workspace, environment.id)),

@@ -17,7 +17,8 @@ def explanation_json(found: Explanation) -> dict[str, Any]:
         **status_json(found.status),
         "decisions": [event_json(event) for event in found.decisions],
         "waits": found.waits,
-        "next": found.next,
+        "next": (*found.due, *found.next),
+        "due": found.due,
         "scheduled": {"name": found.scheduled[0], "at": found.scheduled[1]} if found.scheduled else None,
         "in_charge": found.status.in_charge,
         "working": found.working,
@@ -51,11 +52,21 @@ def explanation_page(found: Explanation, now: datetime, *, width: int | None = W
     if found.scheduled is not None:
         name, at = found.scheduled
         yield f"\nby the clock next: '{name}', at {at:%Y-%m-%d %H:%M:%S} UTC (instar schedule {status.environment})"
-    if not found.next:
+        yield f"  {_begins(status.in_charge)}"
+    if found.due:
+        waits = status.in_charge is not None and found.working not in (None, status.agent)
+        after = f", once process {found.working} has ended" if waits else ""
+        yield f"\ndue by the clock now: {_begins(status.in_charge)}{after}"
+        yield from (f"  {text}" for text in found.due)
+    if found.next:
+        yield f"\nnext, {_who(found)}"
+        yield from (f"  {text}" for text in found.next)
+    elif not found.due:
         yield f"\n{_rests(found, active, troubled=bool(troubles))}"
-        return
-    yield f"\nnext, {_who(found)}"
-    yield from (f"  {text}" for text in found.next)
+
+
+def _begins(in_charge: str | None) -> str:
+    return f"{in_charge} begins it" if in_charge else "nobody begins it: no agent runs (instar agent)"
 
 
 def _rests(found: Explanation, active: str, *, troubled: bool) -> str:
