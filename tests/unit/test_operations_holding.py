@@ -24,6 +24,7 @@ from instar.operations.locks import agent_lock, environment_lock
 from instar.operations.plan import plan
 from instar.operations.schedule import begin_now
 from instar.operations.taint import taint
+from instar.views.findings import drift_page
 from instar.waiting import Deadline, until
 from simulated import Behaviour, EngineSimulation
 from simulated.listener import Heard
@@ -221,4 +222,7 @@ def test_a_command_that_has_ended_is_nothing_that_a_deploy_would_repair(
     assert drift(workspace, workspace.ledger.get_environment(DEV)).dead == ()
     workspace.simulation.runtime.kill("web-dev-1-1")
     assert [one.before for one in plan(workspace, loaded, "dev", image=image).changes] == ["1 ended"]
-    assert drift(workspace, workspace.ledger.get_environment(DEV)).dead == ("web-dev-1-1",)
+    report = drift(workspace, workspace.ledger.get_environment(DEV))
+    assert report.dead == ("web-dev-1-1",) and report.checked.clean and not report.as_baked
+    first, last = map(str, drift_page(report))
+    assert "1 dead · nothing runs there" in first and "instar status" in last

@@ -27,7 +27,8 @@ from instar.errors import NotRoot
 @file_option
 @json_option
 def drift(environment: str, instance: str | None, deep: bool, file: Path, as_json: bool) -> int:
-    """Check that what runs in ENV (or INSTANCE of it) is what was baked; exit 2 when anything is not.
+    """Check that what runs in ENV (or INSTANCE of it) is what was baked; exit 2 when anything is not, or all
+    of it is dead.
 
     Mounts, processes and their code, limits, kernel settings, network, files, secrets, layers and the router are held
     against the release. Nothing is changed: the agent replaces what drifted, where drift.action says so. Whoever may
@@ -53,4 +54,4 @@ def drift(environment: str, instance: str | None, deep: bool, file: Path, as_jso
         say_json(drift_json(report))
     else:
         show(drift_page(report))
-    return 0 if report.checked.clean else 2
+    return 0 if report.as_baked else 2

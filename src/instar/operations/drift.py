@@ -56,6 +56,7 @@ def drift(
         layers=guarantee(workspace, state.id, provider.traits),
         releases={one.id: one.release for one in instances},
         dead=dead,
+        nothing_runs=bool(dead) and all(one.id in dead or one.task is not None for one in looked_at),
     )
 
 

@@ -41,7 +41,7 @@ def drift_page(report: DriftReport) -> Page:
     what = f"{count} instance{'s' * (count != 1)}"
     if report.dead:
         what = f"{count - len(report.dead)} of {count} checked, {len(report.dead)} dead"
-    as_baked = "as baked" if count > len(report.dead) else "nothing runs there"
+    as_baked = "as baked" if report.as_baked else "nothing runs there"
     told = as_baked if checked.clean else f"{found} finding{'s' * (found != 1)}"
     ignored = f" · {len(checked.ignored)} ignored" if checked.ignored else ""
     took = "" if report.seconds is None else f" · {1000 * report.seconds:.0f} ms"
@@ -63,6 +63,8 @@ def drift_page(report: DriftReport) -> Page:
     if not checked.clean:
         yield ""
         yield _advice(report)
+    elif not report.as_baked:
+        yield f"why it ended: instar status {checked.state.id}; instar logs {checked.state.id}"
 
 
 def _standing(report: DriftReport, instance: str) -> str:
