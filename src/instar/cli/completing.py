@@ -42,7 +42,7 @@ def environments(context: click.Context, _: click.Parameter, typed: str) -> list
     """Offer those of the definition beside, and those that there are, as SERVICE/ENV where no definition names one."""
     from instar.cli.options import service_beside
 
-    file = _file(context)
+    file = file_of(context)
     service, states = None, [state for ledger in _ledger() for state in ledger.readable_environments()[0]]
     with contextlib.suppress(InstarError, OSError):
         service = service_beside("", file)
@@ -126,7 +126,7 @@ def _beginning(found: Mapping[str, str], typed: str) -> list[CompletionItem]:
     return [CompletionItem(one, help=about or None) for one, about in shown.items()]
 
 
-def _file(context: click.Context) -> Path:
+def file_of(context: click.Context) -> Path:
     from instar.cli.options import DEFAULT_FILE
 
     given: Any = context.params.get("file")
@@ -167,7 +167,7 @@ def _environment(context: click.Context) -> Iterator[tuple[Ledger, EnvironmentSt
     from instar.operations.environments import find_environment
 
     # after an option whose value is what is typed, click has not read what came before
-    word, file = str(context.params.get("environment") or next(iter(context.args), "")), _file(context)
+    word, file = str(context.params.get("environment") or next(iter(context.args), "")), file_of(context)
     for ledger in _ledger():
         with contextlib.suppress(InstarError, OSError):
             yield ledger, find_environment(ledger, word, service_beside(word, file))

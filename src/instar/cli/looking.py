@@ -10,7 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from instar.cli.options import any_workspace
+import click
+
+from instar.cli import completing
+from instar.cli.options import any_workspace, saying_if_declared
 from instar.cli.ownership import asks_an_agent, has_own, readers_socket, require_not_roots
 from instar.cli.screen import say, show
 from instar.errors import EnvironmentNotFound
@@ -37,7 +40,7 @@ def look(
     logs are shown, ``figures`` shows what is used."""
     workspace = any_workspace()
     status = [0]
-    for part in _ended(_answer(workspace, question, matching), status):
+    for part in _ended(_declared(workspace, question, _answer(workspace, question, matching)), status):
         match part:
             case Json():
                 say(part.text)
@@ -65,6 +68,20 @@ def known_environments() -> list[str]:
     return [str(name) for name in found[0]]
 
 
+def _declared(workspace: MachineWorkspace, question: Question, answer: Answer) -> Answer:
+    """Say of the one environment that is asked about, where none is found and no other ledger may have it, that the
+    definition has it."""
+    words = _words(question)
+    if len(words) != 1 or words[0] is None or workspace.other_state is not None:
+        return (yield from answer)
+    with saying_if_declared(words[0], completing.file_of(click.get_current_context())):
+        return (yield from answer)
+
+
+def _words(question: Question) -> tuple[str | None, ...]:
+    return question.environments if isinstance(question, Logs) else (getattr(question, "environment", None),)
+
+
 def _answer(workspace: MachineWorkspace, question: Question, matching: re.Pattern[str] | None) -> Answer:
     path = readers_socket(workspace)
     if path is None:
@@ -87,10 +104,12 @@ def _is_own(workspace: MachineWorkspace, question: Question) -> bool:
     """Tell whether the caller's own ledger knows what is asked for; root's agent is asked for all else."""
     from instar.operations.environments import find_environment_id
 
-    several = question.environments if isinstance(question, Logs) else (getattr(question, "environment", None),)
     service = getattr(question, "service", None)
     try:
-        return all(word is None or find_environment_id(workspace.ledger, word, service) is not None for word in several)
+        return all(
+            word is None or find_environment_id(workspace.ledger, word, service) is not None
+            for word in _words(question)
+        )
     except EnvironmentNotFound:
         return False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,7 +15,7 @@ import click
 from instar.cli import completing
 from instar.cli.screen import Screen
 from instar.cli.signals import CANCELLATION
-from instar.errors import NotFound
+from instar.errors import EnvironmentNotFound, InstarError, NotFound
 from instar.workspace import MachineWorkspace
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def find_environment(workspace: MachineWorkspace, word: str, file: Path, *, anyw
     from instar.operations.environments import find_environment as find
     from instar.operations.locks import require_here
 
-    with saying_whose(workspace):
+    with saying_whose(workspace), saying_if_declared(word, file):
         found = find(workspace.ledger, word, service_beside(word, file))
     if not anywhere:
         require_here(workspace, found.id)
@@ -173,6 +174,29 @@ def saying_whose(workspace: MachineWorkspace) -> Iterator[None]:
             hint = "; ".join(filter(None, (workspace.other_state, readers_may(workspace))))
             raise NotFound(error.message, hint=hint) from error
         raise
+
+
+@contextlib.contextmanager
+def saying_if_declared(word: str, file: Path) -> Iterator[None]:
+    """Say of an environment that is not found, and that the definition has, how it is made: none that only resembles
+    it was meant."""
+    try:
+        yield
+    except EnvironmentNotFound as error:
+        if not _has(file, word):
+            raise
+        given = "" if str(file) == DEFAULT_FILE else f" -f {shlex.quote(str(file))}"
+        hint = f"{file} has it, and it is not deployed: instar deploy {word.rpartition('/')[2]}{given}"
+        raise EnvironmentNotFound(error.message, hint=hint) from error
+
+
+def _has(file: Path, word: str) -> bool:
+    """Tell whether a definition that can be read has the environment that ``word`` names."""
+    service, _, name = word.rpartition("/")
+    with contextlib.suppress(InstarError, OSError):
+        found = load_definition(file).definition
+        return name in found.environments and service in ("", found.name)
+    return False
 
 
 def find_own_environment(

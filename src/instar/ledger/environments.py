@@ -247,16 +247,20 @@ class Environments:
         return int(row["id"])
 
     def _no_environment(self, environment: EnvironmentId) -> NotFound:
-        return no_environment(str(environment), [str(state.id) for state in self.readable()[0]])
+        return no_environment(str(environment), [str(state.id) for state in self.readable()[0]], of=environment.service)
 
 
-def no_environment(word: str, known: Sequence[str]) -> EnvironmentNotFound:
-    """Return the error that says which environments are ``known``, the nearest to ``word`` first."""
+def no_environment(word: str, known: Sequence[str], *, of: str | None = None) -> EnvironmentNotFound:
+    """Return the error that says which environments are ``known``, the nearest to ``word`` first. ``of``: the service
+    that is meant for certain; then none of another is near."""
     from difflib import get_close_matches  # only here: its import is slow
 
-    own = word.rpartition("/")[2]
-    names = {name.partition("/")[2]: name for name in known} | {name: name for name in known}
-    near = list(dict.fromkeys(names[name] for name in get_close_matches(word, names, n=2)))[:1]
+    service, _, own = word.rpartition("/")
+    services = {name.partition("/")[0] for name in known}
+    meant = {of} if of else {service} & services or set(get_close_matches(service, services, n=1))
+    names = {name.partition("/")[2]: name for name in known if not service or name.partition("/")[0] in meant}
+    near = [names[name] for name in get_close_matches(own, names, n=1)]
+    near = near or (get_close_matches(word, known, n=1) if not service else [])
     ask = f"did you mean {near[0]}?" if near else f"make it with: instar deploy {own}, or instar promote FROM {own};"
     listed = f" there are: {', '.join(near + [name for name in known if name not in near])}" if known else ""
     return EnvironmentNotFound(

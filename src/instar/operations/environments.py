@@ -17,7 +17,7 @@ def find_environment(ledger: Ledger, word: str, service: str | None) -> Environm
         name, _, environment = word.partition("/")
         return _get(ledger, EnvironmentId(service=name, name=environment))
     if service is not None:
-        return _get(ledger, EnvironmentId(service=service, name=word))
+        return _get(ledger, EnvironmentId(service=service, name=word), of=service)
     found = [state for state in ledger.readable_environments()[0] if state.id.name == word]
     if len(found) > 1:
         names = ", ".join(str(state.id) for state in found)
@@ -27,10 +27,11 @@ def find_environment(ledger: Ledger, word: str, service: str | None) -> Environm
     return found[0]
 
 
-def _get(ledger: Ledger, environment: EnvironmentId) -> EnvironmentState:
+def _get(ledger: Ledger, environment: EnvironmentId, *, of: str | None = None) -> EnvironmentState:
     found = ledger.find_environment(environment)
     if found is None:
-        raise no_environment(str(environment), [str(state.id) for state in ledger.readable_environments()[0]])
+        known = [str(state.id) for state in ledger.readable_environments()[0]]
+        raise no_environment(str(environment), known, of=of)
     return found
 
 
