@@ -61,7 +61,7 @@ def test_what_a_release_leaves_comes_back_with_a_rollback_that_asks_for_it(proje
     project.instar("history", "dev", "--verify")
     kept = len(project.json("volumes", "snapshots"))
     gone = project.instar("destroy", "dev", "--volumes", "--yes")
-    assert f"{kept} of their snapshots stay: instar volumes snapshots" in gone.err
+    assert f"{kept} snapshots of its volumes stay: instar volumes snapshots" in gone.err
     assert len(project.json("volumes", "snapshots")) == kept > 1
 
 

@@ -114,5 +114,8 @@ class SimulatedVolumes:
     def volumes(self) -> tuple[StoredVolume, ...]:
         return tuple(StoredVolume(environment=of, name=name, where="", used_bytes=0) for of, name in self.volumes_of)
 
+    def kept_of(self, environment: EnvironmentId) -> tuple[StoredVolume, ...]:
+        return tuple(one for one in self.volumes() if one.environment == environment)
+
     def remove_volume(self, environment: EnvironmentId, name: str) -> None:
         self.volumes_of.discard((environment, name))

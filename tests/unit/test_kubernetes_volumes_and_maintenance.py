@@ -163,6 +163,10 @@ def test_volumes_are_claims_of_this_ledger_and_outlive_their_environment(world: 
     found = [(one.environment, one.name, one.where, one.used_bytes) for one in world.provider.volumes.volumes()]
     assert found == [(gone, "data", "shop/shop-old-data", None), (ENV, "data", "shop/shop-prod-data", None)]
 
+    (own,) = world.provider.volumes.kept_of(ENV)
+    assert (own.where, own.removed_by) == ("shop/shop-prod-data", "kubectl -n shop delete pvc shop-prod-data")
+    assert world.provider.volumes.kept_of(gone) == (), "nobody knows where that was"
+
     world.provider.volumes.remove_volume(gone, "data")
     assert stub.names("persistentvolumeclaims") == ["odd", "shop-prod-data", "somebodys"]
     with pytest.raises(NotFound, match="there is none in the namespaces of this ledger"):

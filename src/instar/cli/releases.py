@@ -250,6 +250,7 @@ def destroy(environment: str, file: Path, take_over: bool, volumes: bool, lost_m
     from instar.operations.destroy import destroy as run
     from instar.operations.destroy import give_up
     from instar.operations.uses import users_texts
+    from instar.views.volumes import staying_lines
 
     if lost_machine is not None and (volumes or take_over):
         raise click.UsageError("--lost-machine does nothing on that machine: leave --volumes and --take-over away")
@@ -265,10 +266,12 @@ def destroy(environment: str, file: Path, take_over: bool, volumes: bool, lost_m
         back = "should that come back, its agent ends what still runs of it there"
         workspace.report(Progress(stage="done", text=f"{found.id} is gone with {found.machine}; {back}"))
         return
-    kept = run(workspace, found, volumes=volumes, take_over=take_over)
-    folder = workspace.state.volumes / found.id.service / found.id.name
-    stays = f"; its volumes stay in {folder}" if folder.exists() else ""
-    stays += f"; {kept} of their snapshots stay: instar volumes snapshots" if kept else ""
+    staying = run(workspace, found, volumes=volumes, take_over=take_over)
+    for line in staying_lines(found.id, staying.volumes):
+        workspace.report(Progress(stage="note", text=line))
+    stays = (
+        f"; {staying.snapshots} snapshots of its volumes stay: instar volumes snapshots" if staying.snapshots else ""
+    )
     workspace.report(Progress(stage="done", text=f"{found.id} is gone{stays}; instar history shows what was"))
 
 

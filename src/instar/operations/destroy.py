@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from instar.control.lease import with_lease
 from instar.errors import InstarError, Refused
+from instar.frozen import dataclass
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, EnvironmentState
 from instar.operations.converge import clear_orphans, half_way, make_loop
@@ -14,11 +15,20 @@ from instar.operations.privilege import require_root_for
 from instar.operations.snapshots import snapshots
 from instar.operations.uses import users_texts
 from instar.operations.workspace import Workspace
+from instar.providers.base import Provider, StoredVolume
 
 
-def destroy(workspace: Workspace, environment: EnvironmentState, *, volumes: bool, take_over: bool = False) -> int:
-    """Remove ``environment``; return how many snapshots of its volumes stay. Killed in the middle, it is gone on with
-    by asking again."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Staying:
+    """What stays of an environment that is gone. ``volumes`` is None where nobody can tell now; ``snapshots``: how many
+    of its volumes."""
+
+    volumes: tuple[StoredVolume, ...] | None
+    snapshots: int
+
+
+def destroy(workspace: Workspace, environment: EnvironmentState, *, volumes: bool, take_over: bool = False) -> Staying:
+    """Remove ``environment``; return what stays. Killed in the middle, it is gone on with by asking again."""
     require_root_for(workspace, environment.settings.provider, "destroy")
     require_none_unread(workspace)
     environment_id = environment.id
@@ -31,11 +41,20 @@ def destroy(workspace: Workspace, environment: EnvironmentState, *, volumes: boo
             make_loop(workspace, provider).run(environment_id)
             leased = with_lease(workspace.ledger, provider, environment_id)
             leased.forget(environment_id, workspace.ledger.instance_names(environment_id), volumes=volumes)
-            kept = _snapshots_kept(workspace, environment_id)
+            left = _volumes_left(provider, environment_id) if not volumes else ()
+            kept = Staying(volumes=left, snapshots=_snapshots_kept(workspace, environment_id))
             workspace.ledger.remove_environment(environment_id)
         clear_orphans(workspace, provider)
     remove_old_secrets_if_free(workspace)
     return kept
+
+
+def _volumes_left(provider: Provider, environment: EnvironmentId) -> tuple[StoredVolume, ...] | None:
+    """Return None where nobody can tell: that is no reason to stay."""
+    try:
+        return () if provider.volumes is None else tuple(provider.volumes.kept_of(environment))
+    except InstarError:
+        return None
 
 
 def _snapshots_kept(workspace: Workspace, environment: EnvironmentId) -> int:

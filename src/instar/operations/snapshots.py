@@ -13,7 +13,7 @@ from instar.model.release import EnvironmentId
 from instar.model.sizes import size_text
 from instar.model.volume import VolumeSnapshot
 from instar.operations.locks import hold_environment
-from instar.operations.volumes import keepers, users
+from instar.operations.volumes import keepers, users, where_looked
 from instar.operations.workspace import Workspace
 from instar.providers.facets import Snapshots, require
 from instar.waiting import Deadline, retry
@@ -30,7 +30,7 @@ def snapshots(workspace: Workspace, environment: EnvironmentId | None = None) ->
 
 def snapshot(workspace: Workspace, environment: EnvironmentId, name: str, *, take_over: bool = False) -> VolumeSnapshot:
     """Keep what a volume holds now, also while instances have it, which is written down. Raises NotFound, HostError."""
-    with hold_environment(workspace, environment, take_over=take_over):
+    with hold_environment(workspace, environment, take_over=take_over), where_looked(workspace, environment):
         return _taken(workspace, _keeper(workspace, environment), environment, name)
 
 
@@ -39,7 +39,7 @@ def restore(
 ) -> int | None:
     """Have a volume hold what it did in a snapshot; return the number of that of what it held before, None where it is
     gone. Raises NotFound, HostError, Refused while an instance has it."""
-    with hold_environment(workspace, environment, take_over=take_over):
+    with hold_environment(workspace, environment, take_over=take_over), where_looked(workspace, environment):
         having = users(workspace, environment, name)
         if having:
             raise Refused(
@@ -62,7 +62,7 @@ def remove_snapshot(
     workspace: Workspace, environment: EnvironmentId, name: str, number: int, *, take_over: bool = False
 ) -> None:
     """Remove a snapshot for ever, and write that down. Raises NotFound, HostError."""
-    with hold_environment(workspace, environment, take_over=take_over):
+    with hold_environment(workspace, environment, take_over=take_over), where_looked(workspace, environment):
         _keeper(workspace, environment).remove_snapshot(environment, name, number)
         workspace.ledger.record(SnapshotRemoved(volume=name, snapshot=number), environment)
 
@@ -78,7 +78,7 @@ def copy_volume(
 ) -> None:
     """Make a volume of what another holds, also while instances have that one. Raises NotFound, HostError, Refused
     where there is such a volume."""
-    with hold_environment(workspace, to, take_over=take_over):
+    with hold_environment(workspace, to, take_over=take_over), where_looked(workspace, source):
         having = users(workspace, source, name)
         if having:
             _warn(workspace, "copy", having)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 
 from instar.errors import NotFound, Refused
 from instar.ledger.roles import release_of
@@ -42,7 +43,8 @@ def remove_volume(workspace: Workspace, environment: EnvironmentId, name: str, *
                 f"cannot remove the volume '{name}' of '{environment}': {', '.join(having)} has it",
                 hint=f"deploy a release without it, or instar destroy {environment} --volumes",
             )
-        _remove(workspace, environment, name)
+        with where_looked(workspace, environment):
+            _remove(workspace, environment, name)
         workspace.ledger.record(VolumeRemoved(volume=name), environment)
 
 
@@ -54,6 +56,22 @@ def _remove(workspace: Workspace, environment: EnvironmentId, name: str) -> None
             keeper.remove_volume(environment, name)
             return
     asked[-1].remove_volume(environment, name)
+
+
+@contextlib.contextmanager
+def where_looked(workspace: Workspace, environment: EnvironmentId) -> Iterator[None]:
+    """Have a NotFound inside say, of an environment that is gone, where nobody looked."""
+    try:
+        yield
+    except NotFound as error:
+        if workspace.ledger.find_environment(environment) is not None:
+            raise
+        raise NotFound(
+            error.message,
+            hint=f"{error.hint or 'those that there are: instar volumes'}; of clusters, only namespaces of "
+            f"environments that there are were looked in: if {environment} was in another, deploy one there again, or: "
+            "kubectl -n NAMESPACE delete pvc NAME",
+        ) from error
 
 
 def keepers(workspace: Workspace, environment: EnvironmentId | None) -> list[Volumes]:

@@ -96,12 +96,14 @@ class Streams:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredVolume:
-    """Data that outlives releases. ``where`` it is kept, for people; ``used_bytes`` is None where nobody can tell."""
+    """Data that outlives releases. ``where`` it is kept, for people; ``used_bytes`` is None where nobody can tell.
+    ``removed_by``: the command that removes it where Instar may not find it any more once its environment is gone."""
 
     environment: EnvironmentId
     name: str
     where: str
     used_bytes: int | None
+    removed_by: str | None = None
 
 
 class Shell(Protocol):

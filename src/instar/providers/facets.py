@@ -333,5 +333,8 @@ class Volumes(Protocol):
     def volumes(self) -> Iterable[StoredVolume]:
         """Return every volume that is kept, also those of environments that are gone."""
 
+    def kept_of(self, environment: EnvironmentId) -> Iterable[StoredVolume]:
+        """Return those of one that is there, without looking at how much they hold."""
+
     def remove_volume(self, environment: EnvironmentId, name: str) -> None:
         """Remove a volume, which no instance has, with all that is in it. Raises NotFound when there is none."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from instar.model.release import EnvironmentId
 from instar.model.sizes import size_text
 from instar.model.volume import DataBack, KeptVolume, VolumeSnapshot
+from instar.providers.base import StoredVolume
 from instar.views.page import Page, Table
 
 
@@ -41,6 +43,16 @@ def volumes_page(volumes: Sequence[KeptVolume]) -> Page:
         yield Table(rows=rows, header=("ENVIRONMENT", "VOLUME", "SIZE", "USED BY", "WHERE"))
     else:
         yield "no volume is kept here"
+
+
+def staying_lines(environment: EnvironmentId, volumes: Sequence[StoredVolume] | None) -> Iterator[str]:
+    """Yield which volumes of an environment stay that is gone, and what removes them; None: nobody can tell."""
+    if volumes is None:
+        yield f"volumes of {environment} may stay: which, cannot be told now; instar volumes shows those that it finds"
+    for one in volumes or ():
+        removed = one.removed_by or f"instar volumes remove {environment} {one.name}"
+        what = "the claim " if one.removed_by else "in "
+        yield f"the volume '{one.name}' stays, {what}{one.where}, with all its data; remove it by: {removed}"
 
 
 def data_back_lines(back: DataBack) -> Iterator[str]:

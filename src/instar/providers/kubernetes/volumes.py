@@ -46,6 +46,10 @@ class ClusterVolumes:
         found = [one for place in self.places() for one in self._stored(place)]
         return tuple(sorted(found, key=lambda one: (str(one.environment), one.name)))
 
+    def kept_of(self, environment: EnvironmentId) -> tuple[StoredVolume, ...]:
+        place = self.place_of(environment)
+        return () if place is None else tuple(one for one in self._stored(place) if one.environment == environment)
+
     def remove_volume(self, environment: EnvironmentId, name: str) -> None:
         self.require_lease(environment)
         removed = False
@@ -86,8 +90,14 @@ class ClusterVolumes:
     def _stored(self, place: Place) -> Iterator[StoredVolume]:
         for (environment, name), claim in counting(self._claims(place), self.signing).items():
             if not claim["metadata"].get("deletionTimestamp"):
-                where = f"{place.namespace}/{claim['metadata']['name']}"
-                yield StoredVolume(environment=environment, name=name, where=where, used_bytes=None)
+                called = claim["metadata"]["name"]
+                yield StoredVolume(
+                    environment=environment,
+                    name=name,
+                    where=f"{place.namespace}/{called}",
+                    used_bytes=None,
+                    removed_by=f"kubectl -n {place.namespace} delete pvc {called}",
+                )
 
     def _claims(self, place: Place) -> tuple[Object, ...]:
         return self.api_of(place).list(VOLUME_CLAIM, place.namespace, {LEDGER: self.ledger()})

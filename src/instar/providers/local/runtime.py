@@ -251,6 +251,9 @@ class LocalRuntime:
     def volumes(self) -> Iterable[StoredVolume]:
         return volumes.stored(self._names)
 
+    def kept_of(self, environment: EnvironmentId) -> Iterable[StoredVolume]:
+        return volumes.stored_of(self._names, environment)
+
     @property
     def snapshots(self) -> LocalSnapshots:
         from instar.providers.local.snapshots import LocalSnapshots

@@ -32,6 +32,13 @@ def stored(names: Names) -> Iterator[StoredVolume]:
             )
 
 
+def stored_of(names: Names, environment: EnvironmentId) -> Iterator[StoredVolume]:
+    """Yield those of one environment, without counting what they take."""
+    parent = names.volumes(environment)
+    for name in sorted(sized.names(parent)):
+        yield StoredVolume(environment=environment, name=name, where=str(parent / name), used_bytes=None)
+
+
 def remove(names: Names, environment: EnvironmentId, name: str) -> None:
     """Remove a volume with all that is in it. Raises NotFound, HostError."""
     folder = names.volumes(environment) / name
