@@ -20,6 +20,7 @@ from instar.operations.locks import agent_lock, environment_lock
 from instar.operations.plan import plan, plan_promotion
 from instar.operations.rollback import rollback
 from instar.operations.rollback_plan import plan_rollback
+from instar.views.outcomes import outcome_json, outcome_lines
 from instar.views.plans import plan_json, plan_page, rollback_plan_json, rollback_plan_page
 from simulated.listener import Heard
 from simulated.workspace import SimulatedWorkspace
@@ -87,6 +88,7 @@ def test_a_deploy_of_another_gives_it_up_also_of_what_is_active(
     found = plan(workspace, loaded, "dev", image=image)
     assert "it is given up for this one" in page(found) and found.release and not found.is_nothing
     assert deploy(workspace, loaded, "dev", image=image).release == 3
+    assert "the deploy to release 2 had 20 % of the traffic" in " ".join(one.text for one in workspace.told)
 
 
 def test_a_rollback_gives_it_up_and_is_not_nothing(
@@ -99,9 +101,16 @@ def test_a_rollback_gives_it_up_and_is_not_nothing(
         in page(found)
     )
     assert rollback_plan_json(found)["rollout"].becomes == "is given up"
-    rollback(workspace, workspace.ledger.get_environment(DEV))
+    outcome = rollback(workspace, workspace.ledger.get_environment(DEV))
     state = workspace.ledger.get_environment(DEV)
     assert (state.active, state.rollout) == (1, None)
+    told = "the deploy to release 2 had 20 % of the traffic and was unfinished: it is given up for this one"
+    assert told in [one.text for one in workspace.told]
+    assert outcome_json(outcome)["given_up"] == 2
+    (done,) = outcome_lines(outcome)
+    assert done.text.startswith("dev runs release 1 as before; the rollout to release 2 is undone · ")
+    (done,) = outcome_lines(rollback(workspace, workspace.ledger.get_environment(DEV), to=1))
+    assert done.text.startswith("dev runs release 1 already · ")
 
 
 def test_what_is_paused_refuses_a_deploy_and_not_a_rollback(

@@ -18,7 +18,8 @@ class RolloutOutcome:
     active release are healthy; ``reason`` says why and ``last_lines`` what the instance printed last. ``begun``: it is
     written down, and left to the agent. ``touched``: traffic had moved or stopped. Milliseconds are None where nothing
     was measured. ``warning``: what went wrong beside a rollout that is done. ``counted_since``: requests are only those
-    since then, as HAProxy had been started anew without a word from the one before.
+    since then, as HAProxy had been started anew without a word from the one before. ``given_up``: the release of the
+    rollout that was under way, and is undone by a rollback.
     """
 
     environment: EnvironmentId
@@ -40,6 +41,7 @@ class RolloutOutcome:
     counted_since: datetime | None = None
     culprit: str | None = None
     last_lines: tuple[str, ...] = ()
+    given_up: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

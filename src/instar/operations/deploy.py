@@ -47,6 +47,7 @@ from instar.operations.refusals import (
     require_promotion,
 )
 from instar.operations.secret_values import encrypted_values
+from instar.operations.under_way import tell_given_up
 from instar.operations.unfit import require_fit
 from instar.operations.uses import circle_warnings, lost_use_warnings, missing_warnings, require_found, uses_of
 from instar.operations.watch import require_watch
@@ -348,6 +349,5 @@ def _give_up_running(workspace: Workspace, state: EnvironmentState | None) -> No
             hint=f"continue it or give it up first: "
             f"instar rollout resume {environment}, instar rollout abort {environment}",
         )
-    text = f"the {rollout.kind} to release {rollout.target} was unfinished: it is given up for this one"
-    workspace.report(Progress(stage="note", text=text, kind="warning"))
+    tell_given_up(workspace, state, rollout)
     workspace.ledger.end_rollout(rollout, "failed", {"reason": "another rollout took its place"})

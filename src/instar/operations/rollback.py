@@ -10,7 +10,7 @@ from instar.errors import InstarError, NotFound, Refused
 from instar.model.configuration import Configuration
 from instar.model.outcome import RolloutOutcome
 from instar.model.progress import Progress
-from instar.model.release import EnvironmentId, EnvironmentState, Release
+from instar.model.release import EnvironmentId, EnvironmentState, Release, Rollout
 from instar.model.volume import DataBack
 from instar.operations import retention
 from instar.operations.converge import converge, gone_on_with, start_rollout
@@ -22,6 +22,7 @@ from instar.operations.origin import origin_of_again
 from instar.operations.privilege import require_root_for
 from instar.operations.refusals import refuse_destroying, refuse_held_volumes, refuse_other_protocol
 from instar.operations.secret_values import encrypted_values, require_values
+from instar.operations.under_way import tell_given_up
 from instar.operations.uses import lost_use_warnings, missing_warnings
 from instar.operations.workspace import Workspace
 
@@ -56,7 +57,7 @@ def rollback(
         for text in data_hints(workspace, environment, target, data):
             workspace.report(Progress(stage="data", text=text, kind="warning"))
         forced = {"forced": unreadable} if unreadable is not None else None
-        others = other_secrets(workspace, environment, target)
+        others, given_up = other_secrets(workspace, environment, target), None
         if others and keep_secrets:
             target = _begin_anew(workspace, environment, target, forced)
         else:
@@ -69,7 +70,11 @@ def rollback(
             ):
                 workspace.report(Progress(stage="note", text=text, kind="warning"))
             gone_on_with(workspace, lambda: _begin(workspace, environment_id, target, forced, data))
-        return converge(workspace, target, began)
+            given_up = _given_up(environment, target)
+            if given_up is not None:
+                tell_given_up(workspace, environment, given_up)
+        outcome = converge(workspace, target, began)
+        return outcome if given_up is None else replace(outcome, given_up=given_up.target)
 
 
 def reachable(workspace: Workspace, environment: EnvironmentState, to: int | None) -> Release:
@@ -243,6 +248,11 @@ def _begin(
                 ledger.end_rollout(rollout, "failed", {"reason": "rolled back before it had finished"})
             ledger.put_secrets(values)  # gc on another machine may have taken them out meanwhile
             start_rollout(workspace, environment, target, "rollback", forced, data=data)
+
+
+def _given_up(environment: EnvironmentState, target: Release) -> Rollout | None:
+    rollout = environment.rollout
+    return None if rollout is None or rollout.target == target.number else rollout
 
 
 def _require_same_first(workspace: Workspace, environment: EnvironmentState, target: Release) -> None:

@@ -29,6 +29,7 @@ def outcome_json(outcome: RolloutOutcome) -> dict[str, Any]:
         "counted_since": outcome.counted_since,
         "reason": outcome.reason,
         "warning": outcome.warning,
+        "given_up": outcome.given_up,
     }
 
 
@@ -69,7 +70,10 @@ def outcome_lines(outcome: RolloutOutcome) -> Iterator[Progress]:
         )
         yield Progress(stage="begun", text=text, detail=follow)
     elif outcome.outcome == "unchanged":
-        text = f"{environment} runs release {outcome.release} already · {outcome.seconds:.2f} s"
+        how = (
+            "already" if outcome.given_up is None else f"as before; the rollout to release {outcome.given_up} is undone"
+        )
+        text = f"{environment} runs release {outcome.release} {how} · {outcome.seconds:.2f} s"
         yield Progress(stage="done", text=text)
     else:
         was = f", was {outcome.previous}" if outcome.previous is not None else ""
