@@ -55,6 +55,11 @@ def test_all_else_is_told(changed: dict[str, Any], path: str) -> None:
     assert [where for where, _ in found(**changed)] == [path]
 
 
+def test_what_is_there_is_told_as_the_cluster_writes_it() -> None:
+    assert found(hostUsers=True, dnsPolicy="Default") == [("dnsPolicy", "Default"), ("hostUsers", "true")]
+    assert found(hostAliases=[{"ip": "10.0.0.1"}]) == [("hostAliases", '[{"ip": "10.0.0.1"}]')]
+
+
 @pytest.mark.parametrize(
     ("name", "labels", "told"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,12 +17,13 @@ from instar import locks
 from instar.drift.check import check
 from instar.ledger import Ledger
 from instar.model.drift import Finding
-from instar.model.environment import Drift, Replace, Settings
+from instar.model.environment import Allow, Drift, Network, Replace, Settings
 from instar.model.progress import Progress
 from instar.model.release import Ending
 from instar.model.state import StateDirectory
 from instar.operations.drift_response import DriftMemory, check_when_due, respond_to_drift
 from instar.operations.locks import environment_lock
+from instar.providers.base import NetworkPlan
 from instar.providers.router_plan import RouterPlan
 from instar.providers.router_state import RoutedTarget, RouterState, Target
 from instar.store.hashed_files import HashedFiles
@@ -117,6 +119,35 @@ def test_one_that_drifted_is_written_down_once_with_evidence_and_tainted(workspa
     assert workspace.said == [f"{first}: mount /srv: expected nothing more, observed tmpfs (and 1 more)"]
     tainted = {one.id: one.taint and one.taint.kind for one in workspace.ledger.instances(ENV)}
     assert tainted == {first: "drift", names(workspace)[1]: None}
+
+
+@pytest.mark.parametrize(
+    ("network", "listen", "told"),
+    [
+        (Network(), (), ("listen, for instances of others", "127.0.0.1:80", "nothing")),
+        (
+            Network(allow=(Allow(to="db/dev", ports=("5432/tcp", "53/udp")), Allow(to="machine"))),
+            ("127.0.0.1:80",),
+            ("network.allow", "nothing", "db/dev at 5432/tcp, 53/udp; machine"),
+        ),
+        (
+            Network(connections=99),
+            ("127.0.0.1:80",),
+            ("network.connections", "a sixteenth of what the machine can remember", "99"),
+        ),
+    ],
+)
+def test_what_instances_reach_otherwise_is_told_by_the_key_that_differs(
+    workspace: Any, network: Network, listen: tuple[str, ...], told: tuple[str, str, str]
+) -> None:
+    workspace.machine.runtime.set_network(NetworkPlan(environment=ENV, network=network, listen=listen))
+    findings = look(workspace, DriftMemory()).findings
+    assert [(one.path, one.expected, one.observed) for one in findings] == [told]
+
+
+def test_each_key_of_what_instances_reach_is_looked_at() -> None:
+    assert {one.name for one in dataclasses.fields(Network)} == {"allow", "connections"}
+    assert {one.name for one in dataclasses.fields(NetworkPlan)} == {"environment", "network", "listen"}
 
 
 def test_what_is_new_is_written_down_again(workspace: Any) -> None:

@@ -180,11 +180,21 @@ def _network(
         return
     yield from provider.networks.inspect_network()
     there = provider.networks.network_plan(state.id)
-    if at_rest and there is not None and there != (wanted := NetworkPlan.of(state.id, state.settings, releases)):
-        shown = "what its instances may reach"
-        yield Finding(
-            instance=None, kind="network", path=shown, expected=str(wanted.network), observed=str(there.network)
-        )
+    if at_rest and there is not None:
+        wanted = NetworkPlan.of(state.id, state.settings, releases)
+        for one, other in zip(_reach(wanted), _reach(there), strict=True):
+            if one != other:
+                yield Finding(instance=None, kind="network", path=one[0], expected=one[1], observed=other[1])
+
+
+def _reach(plan: NetworkPlan) -> Iterator[tuple[str, str]]:
+    """Yield what each key of the definition says of a plan."""
+    allowed = (f"{one.to} at {', '.join(one.ports)}" if one.ports else one.to for one in plan.network.allow)
+    connections = plan.network.connections
+    yield "network.allow", "; ".join(allowed) or "nothing"
+    share = "a sixteenth of what the machine can remember"
+    yield "network.connections", share if connections is None else str(connections)
+    yield "listen, for instances of others", ", ".join(plan.listen) or "nothing"
 
 
 def _edge(provider: Provider, state: EnvironmentState, *, at_rest: bool) -> Iterator[Finding]:

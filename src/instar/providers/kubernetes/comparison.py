@@ -6,6 +6,7 @@ whole: another container, variable, volume or port is one.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -134,4 +135,6 @@ def _listed(found: Sequence[Any]) -> str:
 
 
 def _shown(value: Any) -> str:
-    return "nothing" if value is None else " ".join(str(value).split())[:_SHOWN]
+    if value is None:
+        return "nothing"
+    return " ".join((value if isinstance(value, str) else json.dumps(value, default=str)).split())[:_SHOWN]
