@@ -72,8 +72,15 @@ def test_another_project_of_the_name_is_refused_and_told_what_to_do(workspace: A
 
 def test_without_a_lock_nobody_knows_whose_a_definition_is(workspace: Any, loaded: Loaded) -> None:
     workspace.ledger.set_project(DEV, OWN)
-    with pytest.raises(Refused, match="another project"):
+    told = "cannot work on 'web/dev': there is no 'instar.lock' here, and its id tells whether this is the project that"
+    with pytest.raises(Refused, match=told) as caught:
         require_own(workspace, DEV, loaded)
+    assert (caught.value.hint or "").startswith("bring it back: git checkout instar.lock, or from where it was; ")
+    assert (caught.value.hint or "").endswith("or take the name over: add --adopt-name")
+    with pytest.raises(Refused, match=told) as caught:
+        require_own_source(workspace, DEV, loaded)
+    assert (caught.value.hint or "").endswith("or take it over: instar deploy dev --adopt-name")
+    require_own(workspace, DEV, loaded, adopt=True)
 
 
 def test_a_lock_from_before_gets_its_id_once(workspace: Any, loaded: Loaded) -> None:

@@ -60,7 +60,10 @@ _CHECKED_AT_MOST = 4096
 _COUNT_ANEW = "UPDATE environments SET counted_since = :now WHERE id = :id"
 
 
-def another_project(environment: EnvironmentId, way_out: str = "or take the name over: add --adopt-name") -> Refused:
+ADD_ADOPT_NAME = "or take the name over: add --adopt-name"
+
+
+def another_project(environment: EnvironmentId, way_out: str = ADD_ADOPT_NAME) -> Refused:
     """Return the refusal to work on an environment that another project's definition has made."""
     return Refused(
         f"cannot work on '{environment}': another project of that name has it; the id in its lock is not the one here",

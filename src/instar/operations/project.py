@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 from pathlib import Path
 
 from instar.definition import Loaded
 from instar.errors import LockError, Refused
-from instar.ledger.environments import another_project
+from instar.ledger.environments import ADD_ADOPT_NAME, another_project
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, EnvironmentState
 from instar.operations.lock import is_locked, lock_path
@@ -26,17 +27,30 @@ def require_own(workspace: Workspace, environment: EnvironmentId, loaded: Loaded
     if adopt or state is None or state.project is None:
         return
     if not is_locked(loaded):
-        raise another_project(environment)
+        raise _without_lock(environment, lock_path(loaded))
     if _locked_id(loaded) not in (None, state.project):
         raise another_project(environment)
 
 
 def require_own_source(workspace: Workspace, environment: EnvironmentId, loaded: Loaded) -> None:
     """Raise Refused when another project's releases would be taken from ``environment``."""
+    way_out = f"or take it over: instar deploy {environment.name} --adopt-name"
     try:
         require_own(workspace, environment, loaded)
     except Refused as error:
-        raise another_project(environment, f"or take it over: instar deploy {environment.name} --adopt-name") from error
+        if not is_locked(loaded):
+            raise _without_lock(environment, lock_path(loaded), way_out) from error
+        raise another_project(environment, way_out) from error
+
+
+def _without_lock(environment: EnvironmentId, lock: Path, way_out: str = ADD_ADOPT_NAME) -> Refused:
+    """Return the refusal to work on an environment that a project with a lock has made, from a folder without one."""
+    return Refused(
+        f"cannot work on '{environment}': there is no '{lock.name}' here, and its id tells whether this is the project "
+        "that has it",
+        hint=f"bring it back: git checkout {shlex.quote(lock.name)}, or from where it was; if this is another "
+        f"project, give it another 'name'; {way_out}",
+    )
 
 
 def require_own_beside(state: EnvironmentState, file: Path) -> None:
