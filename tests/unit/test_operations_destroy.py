@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from instar.cli import releases
-from instar.errors import NotFound, ProviderUnavailable
+from instar.errors import NotFound, ProviderUnavailable, Refused
 from instar.model.definition import Volume
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
@@ -112,3 +113,31 @@ def test_who_finds_nothing_of_one_that_is_gone_is_told_where_nobody_looked(
     with pytest.raises(NotFound) as caught:
         ask(ENV)
     assert "kubectl" not in (caught.value.hint or "")
+
+
+def test_a_restore_names_the_snapshots_that_there_are_before_who_has_the_volume(workspace: SimulatedWorkspace) -> None:
+    snapshot(workspace, ENV, "data")
+    snapshot(workspace, ENV, "data")
+    with pytest.raises(NotFound, match="cannot find snapshot 9") as caught:
+        restore(workspace, ENV, "data", 9)
+    assert caught.value.hint == "there is: 1, 2"
+    first, second = (one.id for one in workspace.ledger.instances(ENV))
+    with pytest.raises(Refused, match=f"{first}, {second} have it") as refused:
+        restore(workspace, ENV, "data", 1)
+    assert "namespace" not in (refused.value.hint or "")
+    with pytest.raises(Refused, match=f"{first}, {second} have it"):
+        remove_volume(workspace, ENV, "data")
+    assert f"{first}, {second} have the volume" in workspace.told[-1].text
+
+
+def test_a_restore_on_a_cluster_says_what_the_volume_is_found_by_meanwhile(
+    workspace: SimulatedWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot(workspace, ENV, "data")
+    monkeypatch.setattr(workspace, "provider", lambda name: workspace.simulation.provider)
+    state = workspace.ledger.get_environment(ENV)
+    cluster = dataclasses.replace(state, settings=dataclasses.replace(state.settings, provider="kubernetes"))
+    monkeypatch.setattr(workspace.ledger, "find_environment", lambda environment: cluster)
+    with pytest.raises(Refused) as refused:
+        restore(workspace, ENV, "data", 1)
+    assert "another environment has to be in its namespace" in (refused.value.hint or "")

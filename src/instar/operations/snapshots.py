@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 
 from instar.errors import InstarError, NotFound, Refused
+from instar.model.environment import Settings
 from instar.model.happenings import SnapshotRemoved, SnapshotTaken, VolumeCopied, VolumeRestored
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId
 from instar.model.sizes import size_text
 from instar.model.volume import VolumeSnapshot
 from instar.operations.locks import hold_environment
-from instar.operations.volumes import keepers, users, where_looked
+from instar.operations.volumes import have, keepers, users, where_looked
 from instar.operations.workspace import Workspace
 from instar.providers.facets import Snapshots, require
 from instar.waiting import Deadline, retry
@@ -40,16 +41,20 @@ def restore(
     """Have a volume hold what it did in a snapshot; return the number of that of what it held before, None where it is
     gone. Raises NotFound, HostError, Refused while an instance has it."""
     with hold_environment(workspace, environment, take_over=take_over), where_looked(workspace, environment):
+        keeper = _keeper(workspace, environment)
+        numbers = sorted(one.number for one in keeper.snapshots(environment) if one.volume == name)
+        if number not in numbers:
+            raise NotFound(
+                f"cannot find snapshot {number} of the volume '{name}' of '{environment}'",
+                hint=f"there is: {', '.join(map(str, numbers)) or 'none'}",
+            )
         having = users(workspace, environment, name)
         if having:
             raise Refused(
-                f"cannot restore the volume '{name}' of '{environment}': {', '.join(having)} has it",
-                hint=f"instar destroy {environment}, which keeps volumes; then restore it, and deploy again (on a "
-                "cluster with another environment in its namespace, by which it is found meanwhile)",
+                f"cannot restore the volume '{name}' of '{environment}': {have(having)} it",
+                hint=f"instar destroy {environment}, which keeps volumes; then restore it, and deploy again"
+                f"{_found_meanwhile(workspace, environment)}",
             )
-        keeper = _keeper(workspace, environment)
-        if not any((one.volume, one.number) == (name, number) for one in keeper.snapshots(environment)):
-            keeper.restore_snapshot(environment, name, number)  # says which there are
         kept = None
         with contextlib.suppress(NotFound):
             kept = _taken(workspace, keeper, environment, name).number
@@ -110,8 +115,16 @@ def _insist(workspace: Workspace, stage: str, ask: Callable[[], T]) -> T:
 
 
 def _warn(workspace: Workspace, stage: str, having: tuple[str, ...]) -> None:
-    text = f"{', '.join(having)} has the volume: what is not written yet, or is just being written, may be missing"
+    text = f"{have(having)} the volume: what is not written yet, or is just being written, may be missing"
     workspace.report(Progress(stage=stage, text=text, kind="warning"))
+
+
+def _found_meanwhile(workspace: Workspace, environment: EnvironmentId) -> str:
+    """Say what a volume takes to be found while its environment is gone, where that is anything."""
+    state = workspace.ledger.find_environment(environment)
+    if state is None or state.settings.provider == Settings().provider:
+        return ""
+    return " (another environment has to be in its namespace, by which it is found meanwhile)"
 
 
 def _snapshots(workspace: Workspace, environment: EnvironmentId | None) -> Iterator[Snapshots]:

@@ -40,7 +40,7 @@ def remove_volume(workspace: Workspace, environment: EnvironmentId, name: str, *
         having = users(workspace, environment, name)
         if having:
             raise Refused(
-                f"cannot remove the volume '{name}' of '{environment}': {', '.join(having)} has it",
+                f"cannot remove the volume '{name}' of '{environment}': {have(having)} it",
                 hint=f"deploy a release without it, or instar destroy {environment} --volumes",
             )
         with where_looked(workspace, environment):
@@ -87,6 +87,10 @@ def keepers(workspace: Workspace, environment: EnvironmentId | None) -> list[Vol
             names.append(usual)
     found = [workspace.provider(name).volumes for name in names]
     return [one for one in found if one is not None] or [require(None, "work on volumes")]
+
+
+def have(instances: tuple[str, ...]) -> str:
+    return f"{', '.join(instances)} {'has' if len(instances) == 1 else 'have'}"
 
 
 def users(workspace: Workspace, environment: EnvironmentId, name: str) -> tuple[str, ...]:
