@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Final
 
 from instar.definition.forms import Misfit, fits
 from instar.definition.problems import nearest
 from instar.model.base import SCRATCH, definition_path, oci_base
+from instar.model.reference import DOCKER
 
 BASE: Final = rf"debian:[a-z][a-z0-9-]{{0,39}}|{SCRATCH}"
 _DEBIAN_NUMBERS: Final = {"11": "bullseye", "12": "bookworm", "13": "trixie", "14": "forky"}
@@ -25,7 +27,10 @@ def base(text: str) -> str:
         raise Misfit(f"did you mean '{SCRATCH}'?")
     if text.endswith((".yaml", ".yml")):
         raise Misfit(f"another definition is written as {{image: {text}}}")
-    raise Misfit(f"an image of a registry is written as {{oci: '{text}'}}" if _is_image_of_others(text) else "")
+    if nearest(text, _DEBIAN_NUMBERS.values()):
+        raise Misfit(f"did you mean 'debian:{nearest(text, _DEBIAN_NUMBERS.values())}'?")
+    image = None if distribution == "debian" else _image(text)
+    raise Misfit(f"an image of a registry is written as {{oci: '{image}'}}" if image else "")
 
 
 def image_of_others(text: str) -> str:
@@ -43,8 +48,11 @@ def other_definition(text: str) -> str:
         raise Misfit(str(error)) from None
 
 
-def _is_image_of_others(text: str) -> bool:
-    try:
-        return bool(oci_base(text))
-    except ValueError:
-        return False
+def _image(text: str) -> str | None:
+    """Return the name of the image that ``text`` is for Docker and others, whole; None where it can be none."""
+    of_docker = f"{DOCKER}/{text}" if "/" in text else f"{DOCKER}/library/{text}"
+    for whole in (text, f"{text}:latest", of_docker, f"{of_docker}:latest"):
+        with contextlib.suppress(ValueError):
+            oci_base(whole)
+            return whole
+    return None
