@@ -29,6 +29,11 @@ def test_the_reference_page_is_current() -> None:
     assert DOCS.read_text("utf-8") == reference()
 
 
+def test_where_a_used_environment_is_found_holds_on_a_cluster_too() -> None:
+    (row,) = (line for line in reference().splitlines() if line.startswith("| `uses` |"))
+    assert "`SERVICE_HOST` and `SERVICE_PORT`" in row and "Service's name on Kubernetes" in row
+
+
 def test_every_key_is_titled_and_described() -> None:
     found = list(properties(json_schema()))
     assert len(found) > 60

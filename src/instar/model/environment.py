@@ -368,8 +368,9 @@ class Environment(Settings):
         expected="a section such as {TOKEN: {file: secrets/token}}"))
     uses: tuple[str, ...] = field(default=(), metadata=key(
         "Other environments that the instances find by name: `redis` (the one of this name), or `db/production`. Each "
-        "is `SERVICE.internal` inside, with its port in `SERVICE_PORT`, through its router, and may be reached. Of "
-        "several roles that is the first one with a port; `shop:api` is another: `api.shop.internal`, `SHOP_API_PORT`.",
+        "is at `SERVICE_HOST` and `SERVICE_PORT`, variables of the instances, through its router, and may be reached. "
+        "The host is `SERVICE.internal` on a machine, and a Service's name on Kubernetes. Of several roles that is the "
+        "first one with a port; `shop:api` is another: `SHOP_API_HOST` (`api.shop.internal`), `SHOP_API_PORT`.",
         "used environment", unique=True, expected="a list such as [redis, db/production]"))
     schedule: Mapping[str, ScheduledTask] = field(default_factory=dict, metadata=key(
         "Commands by the clock, by name, each in an instance of its own of the active release; the agent begins them. "
