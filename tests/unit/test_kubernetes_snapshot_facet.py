@@ -331,10 +331,16 @@ def test_what_keeps_no_snapshots_is_refused_beforehand(world: World, stub: Clust
     preflight(world)
     del stub.objects["volumesnapshotclasses", "", "fast-kept"]
     stub.put("volumesnapshotclasses", "", {"metadata": {"name": "others"}, "driver": "other.example"})
-    for ask in (lambda: preflight(world), lambda: take(world), lambda: kept(world).copied_bytes(ENV, "data")):
+    for ask, defined in (
+        (lambda: preflight(world), True),
+        (lambda: take(world, cause=CAUSE), True),
+        (lambda: take(world), False),
+        (lambda: kept(world).copied_bytes(ENV, "data"), False),
+    ):
         with pytest.raises(Refused, match=r"no VolumeSnapshotClass is of its driver .fast\.example.") as raised:
             ask()
         assert "other.example" in raised.value.message
+        assert ("'snapshot: true'" in str(raised.value.hint)) is defined
     stub.has_snapshots = False
     with pytest.raises(ComponentMissing, match="no VolumeSnapshots"):
         preflight(world)

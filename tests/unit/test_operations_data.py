@@ -387,6 +387,17 @@ def test_data_does_not_come_with_a_rollback_that_was_begun_without(world: World)
         data_of_rollback(world.workspace, dataclasses.replace(state, rollout=plain), None)
 
 
+def test_a_storage_that_keeps_nothing_is_said_with_the_way_without(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.deploy("1")
+    refusal = Refused("no VolumeSnapshotClass is of its driver", hint="name another")
+    monkeypatch.setattr(world.data, "copied_bytes", Mock(side_effect=refusal))
+    with pytest.raises(Refused, match="of its driver") as refused:
+        world.deploy("2", before=MIGRATE)
+    assert refused.value.hint == "name another; or leave 'snapshot: true' of the volume away"
+
+
 def test_what_was_kept_of_a_destroyed_environment_stays_as_its_volumes_do(world: World) -> None:
     world.deploy("1")
     world.deploy("2", before=MIGRATE)

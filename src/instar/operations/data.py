@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from instar.control.data import kept_volumes
-from instar.errors import HostError, Refused
+from instar.errors import ComponentMissing, HostError, Refused
 from instar.ledger.roles import release_of
 from instar.model.configuration import Configuration
 from instar.model.happenings import SnapshotRemoved
@@ -32,13 +32,22 @@ def keeping(
     keeper = _keeper(provider, environment)
     found, needed_bytes = [], 0
     for volume in kept_volumes(active, wanted):
-        copied = keeper.copied_bytes(environment, volume.name)
+        copied = _copied_bytes(keeper, environment, volume.name)
         needed_bytes += copied or 0
         when = "in the gap" if volume.access == "exclusive" else "while instances write it"
         cost = f"copies {size_text(copied)}" if copied is not None else _cost(keeper)
         found.append(f"a snapshot of the volume '{volume.name}' is taken first, {when}: {cost}")
     _require_room(keeper, needed_bytes, f"keep what the volumes of '{environment}' hold")
     return tuple(found)
+
+
+def _copied_bytes(keeper: Snapshots, environment: EnvironmentId, name: str) -> int | None:
+    """Return what a volume with ``snapshot: true`` takes to be kept. Where it cannot be, there is that way too."""
+    try:
+        return keeper.copied_bytes(environment, name)
+    except (ComponentMissing, Refused) as error:
+        hint = f"{error.hint}; or leave 'snapshot: true' of the volume away"
+        raise type(error)(error.message, hint=hint) from error
 
 
 def kept_before(provider: Provider, state: EnvironmentState, target: int) -> tuple[VolumeSnapshot, ...]:

@@ -147,7 +147,7 @@ def _require_snapshots(
     for volume in kept:
         claim = found.get((names.environment, volume.name))
         has = place.storage_class if claim is None else (claim.get("spec") or {}).get("storageClassName")
-        snapshot_class(api, has)
+        snapshot_class(api, has, defined=True)
 
 
 def _volume_warnings(api: _Patient, names: Names, place: Place, service: Service) -> Iterator[str]:

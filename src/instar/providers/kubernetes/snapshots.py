@@ -113,7 +113,8 @@ class ClusterSnapshots:
         found = self._begun_snapshot(api, names, place, claim, name, key, cause)
         if found is None:
             self._require_storage(api, claim, environment, name)
-            by = snapshot_class(api, (claim.get("spec") or {}).get("storageClassName"))
+            has = (claim.get("spec") or {}).get("storageClassName")
+            by = snapshot_class(api, has, defined=cause is not None)
             self._cluster.require_lease(environment)
             number = self._next_number(api, names, place, name, claim)
             at = datetime.now(UTC).isoformat()

@@ -11,7 +11,7 @@ from instar.providers.kubernetes.kinds import SNAPSHOT_CLASS, STORAGE_CLASS, VOL
 Object = Mapping[str, Any]
 _USUAL: Final = "storageclass.kubernetes.io/is-default-class"
 _USUAL_SNAPSHOTS: Final = "snapshot.storage.kubernetes.io/is-default-class"
-_OR_NONE: Final = "or leave 'snapshot: true' of the volume away"
+_OR_NONE: Final = "; or leave 'snapshot: true' of the volume away"
 
 
 class Asked(Protocol):
@@ -24,19 +24,21 @@ class Asked(Protocol):
     def text(self, path: str, what: str, *, absent: bool = False) -> bytes | None: ...
 
 
-def snapshot_class(api: Asked, storage_class: str | None) -> str:
+def snapshot_class(api: Asked, storage_class: str | None, *, defined: bool = False) -> str:
     """Return by which VolumeSnapshotClass volumes of a storage class (None: the cluster's default one) are kept.
+    ``defined``: the volume has ``snapshot: true``, by which it is asked.
 
     Raises ComponentMissing where the cluster has no such kinds, Refused where that storage takes no snapshots, what the
     API raises where that may not be asked.
     """
+    or_none = _OR_NONE if defined else ""
     if api.text(f"/apis/{VOLUME_SNAPSHOT.api_version}", "look for VolumeSnapshots", absent=True) is None:
         raise ComponentMissing(
             f"cannot keep what volumes hold: the cluster has no VolumeSnapshots ({VOLUME_SNAPSHOT.api_version})",
             hint="have its kinds and controller installed (kubernetes-csi/external-snapshotter) with a driver of CSI "
-            f"that takes snapshots; {_OR_NONE}",
+            f"that takes snapshots{or_none}",
         )
-    name, driver = _driver(api, storage_class)
+    name, driver = _driver(api, storage_class, or_none)
     known = api.find_list(SNAPSHOT_CLASS, "", {}) or ()
     found = [one for one in known if one.get("driver") == driver]
     usual = [one for one in found if _says(_USUAL_SNAPSHOTS)(one)]
@@ -45,7 +47,7 @@ def snapshot_class(api: Asked, storage_class: str | None) -> str:
         raise Refused(
             f"cannot keep what volumes of the storage class '{name}' hold: no VolumeSnapshotClass is of its driver "
             f"'{driver}'; those that there are, are of: {others}",
-            hint=f"name another in kubernetes.storage_class, for a volume that is not there yet; {_OR_NONE}",
+            hint=f"name another in kubernetes.storage_class, for a volume that is not there yet{or_none}",
         )
     if len(found) > 1 and len(usual) != 1:
         names = ", ".join(sorted(one["metadata"]["name"] for one in found))
@@ -62,21 +64,21 @@ def waits_for_pods(api: Asked, storage_class: str | None) -> bool:
     return found is not None and found.get("volumeBindingMode") == "WaitForFirstConsumer"
 
 
-def _driver(api: Asked, storage_class: str | None) -> tuple[str, str]:
+def _driver(api: Asked, storage_class: str | None, or_none: str) -> tuple[str, str]:
     """Return a storage class's name, and its driver."""
     if storage_class is None:
         usual = next(filter(_says(_USUAL), api.find_list(STORAGE_CLASS, "", {}) or ()), None)
         if usual is None:
             raise Refused(
                 "cannot keep what volumes hold: the cluster has no default storage class, and none is named",
-                hint=f"name one whose driver takes snapshots in kubernetes.storage_class; {_OR_NONE}",
+                hint=f"name one whose driver takes snapshots in kubernetes.storage_class{or_none}",
             )
         return str(usual["metadata"]["name"]), str(usual.get("provisioner"))
     found = api.find(STORAGE_CLASS, None, storage_class) if storage_class else None
     if found is None:
         raise Refused(
             f"cannot keep what volumes of the storage class '{storage_class}' hold: there is no such class",
-            hint=f"only a driver's volumes can be kept; {_OR_NONE}",
+            hint=f"only a driver's volumes can be kept{or_none}",
         )
     return storage_class, str(found.get("provisioner"))
 
