@@ -255,7 +255,7 @@ def test_the_body_has_stable_keys() -> None:
             event("ended", instance="a-1-1", reason="out-of-memory", why="killed: out of memory"),
             "a-1-1 ended unexpectedly: killed: out of memory",
         ),
-        (event("started", instance="a-1-1"), "started"),
+        (event("started", instance="a-1-1"), "a-1-1 is started"),
         (event("drained", reason="why"), "drained: why (written by another version of Instar)"),
         (event("taint", reason="why"), "taint: why (not of the form of such an event: damaged)"),
     ],

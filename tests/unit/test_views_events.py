@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from instar.model.events import Event
+from instar.model.events import KINDS, Event
 from instar.model.release import EnvironmentId
-from instar.views.events import WIDTH, decisions_table, detail_line
+from instar.views.events import WIDTH, decisions_table, detail_line, history_page
+from instar.views.page import Table
+from instar.views.sentences import SENTENCES
+
+EXAMPLES = Path(__file__).with_name("events.json")
 
 
 def test_taints_and_shells_read_as_sentences() -> None:
@@ -111,7 +117,24 @@ def test_a_task_is_told_by_how_it_ended_and_one_that_failed_by_what_it_said_last
         ),
         ("paused", {"rollout": 2, "reason": "lunch"}, "ann paused the rollout to release 2: lunch"),
         ("launch", {"instances": ["a"], "replacing": "ended"}, "ann makes a, since others had ended"),
-        ("data-kept", {"rollout": 1, "volume": "v", "snapshot": 2, "running": True, "of": None}, "data-kept rollout=1"),
+        (
+            "data-kept",
+            {"rollout": 1, "volume": "v", "snapshot": 2, "running": True, "of": None},
+            "snapshot 2 has what the volume 'v' held before the rollout, which instances had meanwhile",
+        ),
+        ("project", {"project": "db2a"}, "it is of the project whose lock has the id db2a"),
+        ("snapshot", {"volume": "v", "snapshot": 1, "running": False}, "ann took snapshot 1 of the volume 'v'"),
+        (
+            "stopping",
+            {"instance": "a", "reason": "instar", "why": "it is no longer needed"},
+            "a is told to stop: it is no longer needed",
+        ),
+        ("shell", {"instance": "a", "why": "look", "recording": "r"}, "ann opened a shell in a: look"),
+        (
+            "gc",
+            {"images": ["sha256:" + "1" * 64], "blobs": 2, "bytes": 2048},
+            "ann removed what nothing needs: 1 image, 2 blobs (2.0 KiB)",
+        ),
     ],
 )
 def test_what_was_decided_reads_as_a_sentence(kind: str, detail: dict[str, Any], words: str) -> None:
@@ -119,5 +142,27 @@ def test_what_was_decided_reads_as_a_sentence(kind: str, detail: dict[str, Any],
         seq=1, at=datetime(2026, 1, 1, tzinfo=UTC), actor="ann", kind=kind, release=2, image=None, detail=detail,
         environment=EnvironmentId(service="shop", name="dev"), hash="",
     )  # fmt: skip
-    (row,) = decisions_table([event]).rows
+    (row,) = decisions_table([event], width=None).rows
     assert row[0] == "2026-01-01 00:00:00" and row[1].startswith(words), row
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_kind_of_event_has_a_sentence(kind: str) -> None:
+    """And none of them, nor the history's line, shows fields as they are written down."""
+    examples = [detail for of, detail in json.loads(EXAMPLES.read_text()) if of == kind]
+    assert KINDS[kind] in SENTENCES and examples
+    for detail in examples:
+        event = Event(
+            seq=1, at=datetime(2026, 1, 1, tzinfo=UTC), actor="ann", kind=kind, release=2, image=None, detail=detail,
+            environment=EnvironmentId(service="shop", name="dev"), hash="",
+        )  # fmt: skip
+        (told,), (line,) = decisions_table([event], width=None).rows, history_rows(event)
+        assert " " in told[1] and "None" not in told[1], told
+        for text in (told[1], line[-1]):
+            assert not any(f"{key}={value}" in text for key, value in detail.items() if key != "configuration"), text
+
+
+def history_rows(event: Event) -> tuple[tuple[str, ...], ...]:
+    (table,) = history_page([event], width=None)
+    assert isinstance(table, Table)
+    return tuple(tuple(row) for row in table.rows)

@@ -9,27 +9,19 @@ from typing import Any, Final
 from instar.model.codec import to_json
 from instar.model.events import Event, read
 from instar.model.happenings import (
-    AlarmOver,
-    AlarmRaised,
     CertificateExpiring,
     CertificateFailed,
     CertificateHeld,
-    DamagedHappening,
     DamageFound,
-    EnvironmentMade,
+    GarbageCollected,
     Happening,
-    MachineLost,
     MaintenanceSet,
-    NameAdopted,
     NamesHeld,
-    NetworkRestored,
     NoticeLost,
     OccurrencesMissed,
     ReleaseMade,
-    RouterRestored,
-    SettingsChanged,
-    TakenOver,
-    UnknownHappening,
+    SnapshotTaken,
+    VolumeRestored,
 )
 from instar.model.instance_happenings import (
     DriftFound,
@@ -50,6 +42,8 @@ from instar.model.instance_happenings import (
 from instar.model.printable import printable
 from instar.model.release import TaintKind, shown_instance
 from instar.model.rollout_happenings import (
+    DataKept,
+    DataRestored,
     RolloutAborted,
     RolloutBegun,
     RolloutDone,
@@ -61,18 +55,15 @@ from instar.model.rollout_happenings import (
     StepTaken,
     TaskEnded,
     TrafficShifted,
-    WatchFailed,
 )
+from instar.model.sizes import size_text
 from instar.views.page import Page, Table
 from instar.views.releases import origin_line
+from instar.views.sentences import SENTENCES, UNREADABLE
 
 WIDTH: Final = 80
 _REASON_LENGTH: Final = 500
 _NOT_NOTIFIED: Final = ("last_lines",)  # what an instance printed may hold anything
-_UNREADABLE: Final[Mapping[type[Happening], str]] = {
-    UnknownHappening: "written by another version of Instar",
-    DamagedHappening: "not of the form of such an event: damaged",
-}
 _REPLACED: Final = {
     "ended": "others had ended",
     "unwell": "others no longer answered",
@@ -107,7 +98,7 @@ def history_page(events: Sequence[Event], *, width: int | None = WIDTH) -> Page:
             str(event.environment or ""),
             event.kind,
             str(event.release or ""),
-            detail_line(event.kind, event.detail, width=width),
+            _cut(_detail(event), width),
         )
         for event in events
     ]
@@ -125,6 +116,13 @@ def notice_json(event: Event) -> dict[str, Any]:
     return told
 
 
+def _detail(event: Event) -> str:
+    """Return what there is to say of an event beside its kind, who did it and to which release: its sentence, where a
+    kind has no such words."""
+    line = detail_line(event.kind, event.detail, width=None)
+    return line if type(event.what) in {*_WORDS, *UNREADABLE} else _within(event)
+
+
 def decisions_table(events: Sequence[Event], *, width: int | None = WIDTH) -> Table:
     """Return when what happened, an event a line, of one environment, which is named above. No sentence is wider than
     ``width`` (None: each is whole)."""
@@ -133,16 +131,13 @@ def decisions_table(events: Sequence[Event], *, width: int | None = WIDTH) -> Ta
 
 
 def _within(event: Event) -> str:
-    text = sentence(event)
-    if text == f"{event.environment}: {event.kind}{_reason(event)}":  # it has no sentence
-        text = f"{event.kind} {detail_line(event.kind, event.detail, width=None)}"
-    return text.removeprefix(f"{event.environment}: ")
+    return sentence(event).removeprefix(f"{event.environment or 'this machine'}: ")
 
 
 def sentence(event: Event) -> str:
     """Return what happened, in one sentence for people."""
     what, reason = event.what, _reason(event)
-    text = _SENTENCES.get(type(what), "{where}: {event.kind}{reason}")
+    text = SENTENCES[type(what)]
     where = event.environment or (isinstance(what, DamageFound) and what.machine) or "this machine"
     return text.format(where=where, event=event, what=what, reason=reason, **_more(what))
 
@@ -152,7 +147,7 @@ def detail_line(kind: str, detail: Mapping[str, Any], *, width: int | None = WID
     what = read(kind, detail)
     words = _WORDS.get(type(what))
     text = words(what) if words is not None else _fields(detail)
-    text = f"({_UNREADABLE[type(what)]}) {text}".rstrip() if type(what) in _UNREADABLE else text
+    text = f"({UNREADABLE[type(what)]}) {text}".rstrip() if type(what) in UNREADABLE else text
     return _cut(text, width)
 
 
@@ -282,13 +277,40 @@ def _more(what: Happening) -> Mapping[str, str]:
             return {"times": _times(what)}
         case MaintenanceSet():
             return {"state": "on" if what.on else "off"}
-        case InstanceEnded():
+        case InstanceEnded() | InstanceStopping():
             return {"why": _cause(what.why)}
+        case ShellOpened():
+            return {"shell": _shell(what)}
+        case ShellEnded():
+            return {"shell": _shell_ended(what)}
+        case SnapshotTaken() | DataKept():
+            return {"running": ", which instances had meanwhile" if what.running else ""}
+        case VolumeRestored():
+            return {"kept": f"; what it held before is in snapshot {what.kept}" if what.kept is not None else ""}
+        case DataRestored():
+            return {"back": ", since the rollout is given up" if what.back else ""}
+        case GarbageCollected():
+            return {"removed": _removed(what)}
         case NoticeLost(of=None):
             return {"lost": "notices were lost"}
         case NoticeLost():
             return {"lost": f"notice {what.of} could not be delivered in {what.tries} tries"}
     return {}
+
+
+def _removed(what: GarbageCollected) -> str:
+    """Say how much a collection of garbage has removed, of what there was any."""
+    counts = {
+        "image": len(what.images),
+        "blob": what.blobs,
+        "log": what.logs,
+        "fetched file": what.fetched,
+        "recording": what.recordings,
+        "secret": what.secrets,
+        "certificate": what.certificates,
+    }
+    of = [f"{count} {word}{'s' * (count != 1)}" for word, count in counts.items() if count]
+    return f"{', '.join(of) or 'nothing'} ({size_text(what.size_bytes)})"
 
 
 def _names(what: NamesHeld) -> str:
@@ -348,41 +370,4 @@ _WORDS: Final[Mapping[type[Happening], Callable[[Any], str]]] = {
     RolloutAborted: lambda what: _cause(what.reason).removeprefix(": "),
     TrafficShifted: _shifted,
     OccurrencesMissed: lambda what: f"'{what.entry}' did not begin: {_times(what)}",
-}
-_SENTENCES: Final[Mapping[type[Happening], str]] = {
-    RolloutDone: "{where} runs release {event.release}",
-    RolloutFailed: "{where}: the rollout to release {event.release} was undone{reason}",
-    RolloutBegun: "{where}: {event.actor} began the {what.kind} to release {event.release}{source}{reason}",
-    RolloutPaused: "{where}: {event.actor} paused the rollout to release {event.release}{reason}",
-    RolloutResumed: "{where}: {event.actor} had the rollout to release {event.release} go on",
-    RolloutAborted: "{where}: {event.actor} gave the rollout to release {event.release} up{reason}",
-    StepTaken: "{where}: release {event.release} got {what.percent} % of the traffic (step {what.step})",
-    StepJudged: "{where}: the analysis of release {event.release} {how}{reason}",
-    TrafficShifted: "{where}: release {event.release} became the active one{source}",
-    InstancesPlanned: "{where}: {event.actor} makes {planned}",
-    SettingsChanged: "{where}: {event.actor} changed its settings",
-    EnvironmentMade: "{where}: {event.actor} made it",
-    AlarmRaised: "{where} needs attention{reason}",
-    TaskEnded: "{where}: task '{what.task}' of release {event.release} ended: {what.outcome}",
-    OccurrencesMissed: "{where}: '{what.entry}' of the schedule did not begin when it was due, {times}",
-    AlarmOver: "{where}: the alarm is over; instances are replaced again",
-    NamesHeld: "{where}: it is reached by {more}",
-    CertificateHeld: "{where}: {names} has a certificate until {what.not_after}",
-    CertificateFailed: "{where}: there is no new certificate for {names}{reason}",
-    CertificateExpiring: "{where}: the certificate of {names} ends at {what.not_after}, and was not renewed{reason}",
-    MachineLost: "{where}: {event.actor} gave it up with {what.machine}, which is gone for good",
-    MaintenanceSet: "{where}: {event.actor} turned maintenance {state}",
-    TakenOver: "{where}: {event.actor} took over from process {what.pid}",
-    NameAdopted: "{where}: {event.actor} took the environment over for another project of that name",
-    InstanceTainted: "{where}: {event.actor} tainted {what.instance}, which will be replaced{reason}",
-    MemberTainted: "{where}: {event.actor} tainted {what.member} of {what.instance}, which will be replaced{reason}",
-    DriftFound: "{where}: {who} has drifted{first}",
-    DamageFound: "{where}: {what.what} is damaged{reason}",
-    WatchFailed: "{where} rolls back to release {what.back_to} automatically{reason}",
-    InstanceEnded: "{where}: {what.shown} ended unexpectedly{why}",
-    InstanceDestroyed: "{where}: {what.instance} is destroyed{reason}",
-    RouterRestored: "{where}: its router was not as it was made, and is put right",
-    NetworkRestored: "{where}: the machine's network rules for instances were changed, and have been restored",
-    NoticeLost: "{where}: {lost}{reason}",
-    **{type_: f"{{where}}: {{event.kind}}{{reason}} ({note})" for type_, note in _UNREADABLE.items()},
 }
