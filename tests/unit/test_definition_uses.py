@@ -65,20 +65,22 @@ def test_what_all_environments_use_is_said_once() -> None:
         ("uses: [redis/]", "what is no environment of Instar's is reached by its address"),
         ("uses: [shop]", "'shop/a' is this very environment"),
         ("uses: [db/b, db/c]", "'db/b' and 'db/c' both want the name 'db.internal'"),
-        ("uses: [db, db/a]", "'db/a' stands there twice"),
-        ("uses: ['db:api', 'db/a:api']", "'db/a:api' stands there twice"),
+        ("uses: [db, db/a]", "'db/a' stands there twice, also as 'db'; remove one"),
+        ("uses: [db, db]", "'db' stands there twice; remove one"),
+        ("uses: ['db:api', 'db/a:api']", "'db/a:api' stands there twice, also as 'db:api'; remove one"),
         (
             "uses: ['shop:api']",
             "'shop/a' is this very environment; remove it; its roles reach one another by "
             "'network: {allow: [{to: shop/a}]}', at an address of 'listen'",
         ),
-        ("uses: [db/b, 'db/c:api']", "'db/b' and 'db/c' both want the name 'db.internal'"),
+        ("uses: ['db:api', db/c]", "'db:api' and 'db/c' both want the name 'db.internal'"),
+        ("uses: [db/b, 'db/c:api']", "'db/b' and 'db/c:api' both want the name 'db.internal'"),
         ("uses: ['db:api.admin']", "a role is found at its own port alone, not at further ones"),
         ("uses: ['db:']", "what is no environment of Instar's is reached by its address"),
         ("uses: [api.db.internal]", "did you mean 'db:api'?"),
         (
             "uses: ['db:api', db-api]",
-            "'db/a:api' and 'db-api/a' both want the variables 'DB_API_HOST' and",
+            "'db:api' and 'db-api' both want the variables 'DB_API_HOST' and",
         ),
     ],
 )

@@ -21,7 +21,8 @@ def _uses(one: Reading, service: Any, problems: Problems) -> None:
     uses = one.get("uses")
     if uses is FAILED:
         return
-    seen, words, own = dict[str, str](), dict[str, str](), one.path.rpartition(".")[2]
+    seen, words = dict[str, tuple[str, str]](), dict[str, tuple[str, str]]()  # what is meant, and as it is written
+    own = one.path.rpartition(".")[2]
     for used in (used for used in uses if used is not FAILED):
         where, _, role = used.partition(":")
         name, _, environment = where.partition("/")
@@ -33,16 +34,17 @@ def _uses(one: Reading, service: Any, problems: Problems) -> None:
                 f"; its roles reach one another by 'network: {{allow: [{{to: {whole}}}]}}', at an address of 'listen'"
             )
             blame(one, "uses", problems, f"'{whole}' is this very environment; remove it{inside if role else ''}")
-        elif seen.get(name, whole) != whole:
-            told = f"'{seen[name]}' and '{whole}' both want the name '{name}.{address_forms.INTERNAL}'"
+        elif name in seen and seen[name][0] != whole:
+            told = f"'{seen[name][1]}' and '{used}' both want the name '{name}.{address_forms.INTERNAL}'"
             blame(one, "uses", problems, f"{told}; one environment of a service can be used")
-        elif words.get(word) == shown:
-            blame(one, "uses", problems, f"'{shown}' stands there twice; remove one")
+        elif word in words and words[word][0] == shown:
+            same = "" if words[word][1] == used else f", also as '{words[word][1]}'"
+            blame(one, "uses", problems, f"'{used}' stands there twice{same}; remove one")
         elif word in words:
-            told = f"'{words[word]}' and '{shown}' both want the variables '{word}_HOST' and '{word}_PORT'"
+            told = f"'{words[word][1]}' and '{used}' both want the variables '{word}_HOST' and '{word}_PORT'"
             blame(one, "uses", problems, f"{told}; say the address of one in 'config', and allow it in 'network.allow'")
-        seen.setdefault(name, whole)
-        words.setdefault(word, shown)
+        seen.setdefault(name, (whole, used))
+        words.setdefault(word, (shown, used))
 
 
 def _listen(one: Reading, problems: Problems) -> None:
