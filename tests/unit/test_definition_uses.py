@@ -66,7 +66,7 @@ def test_what_all_environments_use_is_said_once() -> None:
         ("uses: [shop]", "'shop/a' is this very environment"),
         ("uses: [db/b, db/c]", "'db/b' and 'db/c' both want the name 'db.internal'"),
         ("uses: [db, db/a]", "'db/a' stands there twice, also as 'db'; remove one"),
-        ("uses: [db, db]", "'db' stands there twice; remove one"),
+        ("uses: [db, db]", "'db' stands here twice, first in line 5"),
         ("uses: ['db:api', 'db/a:api']", "'db/a:api' stands there twice, also as 'db:api'; remove one"),
         (
             "uses: ['shop:api']",

@@ -38,8 +38,9 @@ def _uses(one: Reading, service: Any, problems: Problems) -> None:
             told = f"'{seen[name][1]}' and '{used}' both want the name '{name}.{address_forms.INTERNAL}'"
             blame(one, "uses", problems, f"{told}; one environment of a service can be used")
         elif word in words and words[word][0] == shown:
-            same = "" if words[word][1] == used else f", also as '{words[word][1]}'"
-            blame(one, "uses", problems, f"'{used}' stands there twice{same}; remove one")
+            if words[word][1] != used:  # else the list has said so
+                told = f"'{used}' stands there twice, also as '{words[word][1]}'; remove one"
+                blame(one, "uses", problems, told)
         elif word in words:
             told = f"'{words[word][1]}' and '{used}' both want the variables '{word}_HOST' and '{word}_PORT'"
             blame(one, "uses", problems, f"{told}; say the address of one in 'config', and allow it in 'network.allow'")
