@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ def dripping(head: bytes) -> Serve:
 
 
 def http(**fields: object) -> Check:
-    return Check(**({"kind": "http", "path": "/x", "timeout_ms": 5_000} | fields))  # type: ignore[arg-type]
+    return Check(kind="http", path="/x", timeout_ms=500, **fields)  # type: ignore[arg-type]
 
 
 def url(address: str, **fields: object) -> Check:
@@ -120,8 +121,9 @@ def no_longer_than(seconds: float) -> Iterator[None]:
 )
 def test_an_answer_is_judged(answer: bytes, check: Check, cause: str) -> None:
     seen: list[bytes] = []
+    patient = replace(check, timeout_ms=5_000)
     with serving(saying(answer, seen)) as port:
-        assert checks.ask_http("127.0.0.1", port, check, "localhost") == Probe(healthy=not cause, cause=cause)
+        assert checks.ask_http("127.0.0.1", port, patient, "localhost") == Probe(healthy=not cause, cause=cause)
     assert seen[0].startswith(b"GET /x HTTP/1.1\r\n") and b"\r\nHost: localhost\r\n" in seen[0]
 
 
@@ -135,10 +137,7 @@ def test_a_request_names_the_host_that_the_health_check_does_or_one_of_its_own(c
 
 def test_an_answer_that_never_comes_is_waited_for_no_longer_than_it_may_take() -> None:
     with no_longer_than(2), serving(lambda connection: connection.recv(1) and time.sleep(0.7)) as port:
-        assert (
-            checks.ask_http("127.0.0.1", port, http(timeout_ms=500), "localhost").cause
-            == "GET /x did not answer within 0.5 s"
-        )
+        assert checks.ask_http("127.0.0.1", port, http(), "localhost").cause == "GET /x did not answer within 0.5 s"
 
 
 @pytest.mark.parametrize(
