@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from instar.errors import ProviderError, ProviderUnavailable, RouterError
+from instar.errors import ComponentMissing, InstarError, ProviderError, ProviderUnavailable, RouterError
 from instar.model.definition import Health, Service
 from instar.model.digest import Digest
 from instar.model.doors import Door, Port
@@ -84,7 +84,10 @@ def test_a_door_that_the_active_release_has_nobody_behind_is_said_to_be_shut(tmp
     assert status_json(found)["shut"] == found.shut
 
 
-def test_what_is_in_the_router_s_way_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [RouterError, ComponentMissing])
+def test_what_is_in_the_router_s_way_is_said(
+    kind: type[InstarError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     workspace = SimulatedWorkspace(tmp_path)
     with workspace.ledger.transaction():
         workspace.ledger.save_settings(DEV, Settings(listen=("127.0.0.1:8080",)))
@@ -98,7 +101,7 @@ def test_what_is_in_the_router_s_way_is_said(tmp_path: Path, monkeypatch: pytest
     assert "web/dev: its router does not run as it should\n" in page(status(workspace, state))
 
     def check(*_: object) -> None:
-        raise RouterError("cannot listen on '127.0.0.1:8080': process 7 (nginx) has the port", hint="end it")
+        raise kind("cannot listen on '127.0.0.1:8080': process 7 (nginx) has the port", hint="end it")
 
     monkeypatch.setattr(workspace.simulation.router, "check", check)
     found = status(workspace, state)

@@ -8,7 +8,7 @@ from instar.control.endings import why_ended
 from instar.control.observe import observe
 from instar.control.snapshot import GroupView, Snapshot
 from instar.control.steps import awaited, waits_for_somebody
-from instar.errors import Cancelled, HostError, InstarError, LedgerUnreachable, ProviderError, RouterError
+from instar.errors import Cancelled, InstarError, LedgerUnreachable, ProviderError
 from instar.frozen import dataclass
 from instar.model.configuration import Configuration
 from instar.model.doors import Door
@@ -134,7 +134,9 @@ def _in_its_way(provider: Provider, snapshot: Snapshot) -> str | None:
         return None
     try:
         preflight(provider, snapshot.environment.id, settings, active.configuration, launching=False)
-    except (HostError, ProviderError, RouterError) as error:
+    except Cancelled:
+        raise
+    except InstarError as error:  # whatever it is, the rest of the status is told too
         return f"{error.message}; {error.hint}" if error.hint else error.message
     return None
 
