@@ -10,6 +10,7 @@ import struct
 from pathlib import Path
 
 from intruder import Victim, within
+from project import require_its_own
 
 _GET_FLAGS, _SET_FLAGS, _IMMUTABLE = 0x80086601, 0x40086602, 0x10
 
@@ -116,15 +117,10 @@ def forget_its_process(victim: Victim) -> None:
     (victim.folder / "process.json").unlink()
 
 
-def _flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-
-
 def flip_a_byte_of_a_layer(victim: Victim) -> Path:
     """In the file that is mounted, which the file system refuses until somebody asks it not to."""
     image = max((victim.project.home / "layers").glob("*.erofs"), key=lambda path: path.stat().st_size)
+    require_its_own(image)
     descriptor = os.open(image, os.O_RDONLY)
     flags = bytearray(8)
     fcntl.ioctl(descriptor, _GET_FLAGS, flags)

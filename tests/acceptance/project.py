@@ -280,6 +280,19 @@ def copied_project(baked: Project, folder: Path) -> Iterator[Project]:
     remove_state(made.home)
 
 
+def keep_to_itself(project: Project) -> None:
+    """Have what is linked to other projects' state be its own: who writes in place writes to it alone then."""
+    for path in [path for path in project.home.rglob("*") if path.is_file() and path.stat().st_nlink > 1]:
+        own = path.with_name(f"{path.name}.own")
+        shutil.copy2(path, own)
+        own.rename(path)
+
+
+def require_its_own(path: Path) -> None:
+    """Raise where what is written to a file in place would be written to another project's too."""
+    assert path.stat().st_nlink == 1, f"{path} is linked to another project's: keep_to_itself()"
+
+
 _SMALL = 1 << 20
 
 

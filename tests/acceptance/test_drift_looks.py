@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from intruder import Victim
-from project import Project
+from project import Project, require_its_own
 from test_tampering import checked, prepare, victim
 
 from instar.model.drift import Finding
@@ -108,6 +108,7 @@ def removed(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def damaged(path: Path) -> Iterator[None]:
+    require_its_own(path)
     kept = path.read_bytes()
     path.write_bytes(RUBBISH)
     try:

@@ -15,7 +15,7 @@ import intruder_files
 import load
 import pytest
 from intruder import Victim
-from project import Project, wait_for
+from project import Project, keep_to_itself, wait_for
 
 from instar.drift.check import Checked
 from instar.model.progress import silent
@@ -133,7 +133,8 @@ def ways(short: Collection[Way], at_length: Collection[Way]) -> list[Any]:
 
 
 def prepare(project: Project) -> Project:
-    """Give the service a secret and a volume."""
+    """Give the service a secret and a volume, and the project files that are its own."""
+    keep_to_itself(project)
     (project.folder / "token").write_text("a secret")
     project.edit("config: {GREETING: hello}", "config: {GREETING: hello}\n    secrets: {TOKEN: {file: token}}")
     project.edit("  limits: {memory", "  volumes: [{name: data, path: /data, access: shared}]\n  limits: {memory")
