@@ -30,14 +30,14 @@ from instar.operations.converge import (
     start_rollout,
 )
 from instar.operations.data import keeping, refuse_unfinished_data
-from instar.operations.declared import configure, get_declared, with_left_roles
+from instar.operations.declared import configure, get_declared, planned_configuration, with_left_roles
 from instar.operations.doors import planned_roles, refuse_doors_without_ports, refuse_other_first, shut_port_warnings
 from instar.operations.leading import leader_elsewhere
 from instar.operations.locks import agent_pid, hold_environment, hold_store, keep_from_gc
 from instar.operations.names import require_names
 from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.origin import origin_of
-from instar.operations.preflight import preflight
+from instar.operations.preflight import preflight, refuse_beforehand
 from instar.operations.privilege import require_root_for
 from instar.operations.refusals import (
     refuse_destroying,
@@ -49,7 +49,7 @@ from instar.operations.refusals import (
 from instar.operations.secret_values import encrypted_values
 from instar.operations.under_way import tell_given_up
 from instar.operations.unfit import require_fit
-from instar.operations.uses import circle_warnings, lost_use_warnings, missing_warnings, require_found, uses_of
+from instar.operations.uses import circle_warnings, lost_use_warnings, missing_warnings, require_found
 from instar.operations.watch import require_watch
 from instar.operations.workspace import Workspace
 from instar.providers.unfit import refuse_lacking
@@ -85,7 +85,6 @@ def deploy(
     """
     from instar.operations.certificates import read_files
     from instar.operations.project import require_own
-    from instar.operations.secret_values import digests_of
 
     began, environment = time.monotonic(), get_declared(loaded, name)
     require_root_for(workspace, environment.provider, "deploy")
@@ -100,10 +99,11 @@ def deploy(
         require_names(workspace, environment_id, environment, take=take_names)
         if not break_promotion:
             require_promotion(workspace, loaded, environment, image)
-        digests_of(workspace, loaded.folder, environment, service=loaded.definition.name)
-        uses = uses_of(workspace, loaded.definition.name, environment)  # what is missing is found before the bake
-        tuple(require_found(workspace, environment_id, uses))
+        configuration = planned_configuration(workspace, loaded, environment)
+        tuple(require_found(workspace, environment_id, configuration.uses))
         certificate = read_files(loaded, environment)
+        clear_orphans(workspace, workspace.provider(environment.provider))
+        refuse_beforehand(workspace, environment_id, Settings.of(environment), configuration)
         detail = {"break_promotion": True} if break_promotion else None
         origin = origin_of(workspace, message, loaded if image is None else None)
         release = _begun(workspace, loaded, environment, image, origin, detail=detail, take_names=take_names)
@@ -218,8 +218,8 @@ def begin(
     ``project``: whose the environment is from now on; that this may be, was asked before. ``origin`` is that of a new
     release. ``detail`` is for the event that tells of the rollout.
 
-    The caller holds the environment, and the store, so that the image can't go before a release needs it. Nothing is
-    written before all that can be refused has been.
+    The caller holds the environment, and the store, so that the image can't go before a release needs it; and has
+    cleared orphans away, which may have an address. Nothing is written before all that can be refused has been.
     """
     settings = with_left_roles(workspace.ledger.find_environment(environment), settings)
     _require_and_tell(workspace, environment, settings, image, configuration, back=kind == "rollback")
@@ -274,7 +274,6 @@ def _require_and_tell(
     active = workspace.ledger.get_release(environment, state.active) if state and state.active is not None else None
     refuse_other_first(environment, active.configuration if active else None, configuration)
     refuse_doors_without_ports(environment, settings, configuration)
-    clear_orphans(workspace, provider)
     release = known_release(workspace, state, image.digest, configuration)
     launching = release is None or state is None or state.active != release.number
     refuse_unfinished_data(state, None)

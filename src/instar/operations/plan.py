@@ -15,29 +15,22 @@ from instar.model.release import EnvironmentId, EnvironmentState, Release
 from instar.operations.certificates import planned_change, read_files
 from instar.operations.connections import cut_connections
 from instar.operations.converge import known_release
-from instar.operations.data import keeping, keeps, refuse_unfinished_data
+from instar.operations.data import keeping, keeps
 from instar.operations.declared import get_declared, planned_configuration, with_left_roles
-from instar.operations.doors import (
-    planned_roles,
-    refuse_doors_without_ports,
-    refuse_other_first,
-    shut_port_warnings,
-)
+from instar.operations.doors import planned_roles, shut_port_warnings
 from instar.operations.image_diff import image_diff, planned_diff
 from instar.operations.locks import require_here
 from instar.operations.names import require_names
 from instar.operations.planned_image import PlannedImage, planned_image
-from instar.operations.preflight import preflight
-from instar.operations.privilege import may_use
+from instar.operations.preflight import refuse_beforehand
 from instar.operations.project import require_own
 from instar.operations.promote import given_as, promoted
 from instar.operations.promote import image_of as promoted_image
-from instar.operations.refusals import refuse_other_provider, require_promotion
+from instar.operations.refusals import require_promotion
 from instar.operations.under_way import planned_rollout
 from instar.operations.unfit import require_fit
 from instar.operations.uses import circle_warnings, lost_use_warnings
 from instar.operations.workspace import Workspace
-from instar.providers.unfit import refuse_lacking
 
 
 def plan(
@@ -92,12 +85,8 @@ def _compared(
     environment_id = EnvironmentId(service=loaded.definition.name, name=environment.name)
     state = workspace.ledger.find_environment(environment_id)
     settings = with_left_roles(state, Settings.of(environment))
-    refuse_other_provider(state, settings)
-    refuse_unfinished_data(state, None)
+    refuse_beforehand(workspace, environment_id, settings, configuration)
     active = workspace.ledger.get_release(environment_id, state.active) if state and state.active is not None else None
-    refuse_other_first(environment_id, active.configuration if active else None, configuration)
-    refuse_doors_without_ports(environment_id, settings, configuration)
-    _require_free(workspace, environment_id, settings, configuration)
     released = _other_image(active, image)
     released += (
         configuration_changes(active.configuration, configuration, settings.provider)
@@ -156,18 +145,6 @@ def _other_image(active: Release | None, image: PlannedImage) -> list[PlannedCha
         return []
     after = image.digest.short if image.digest else "(to be baked)"
     return [PlannedChange(kind="image", what="image", before=active.image.short if active else None, after=after)]
-
-
-def _require_free(
-    workspace: Workspace, environment: EnvironmentId, settings: Settings, configuration: Configuration
-) -> None:
-    """Raise what a deploy would where somebody else has an address that is to be listened on. Only this machine is
-    asked, and by who may look who that is."""
-    traits = workspace.provider_package(settings.provider).traits
-    if traits.of_one_machine and may_use(workspace, settings.provider):
-        provider = workspace.provider(settings.provider)
-        refuse_lacking(provider, environment, settings)
-        preflight(provider, environment, settings, configuration, launching=False)
 
 
 def _kept(

@@ -13,6 +13,7 @@ from instar.model.outcome import RolloutOutcome
 from instar.model.reference import Repository
 from instar.model.release import EnvironmentId, Release
 from instar.operations.certificates import read_files
+from instar.operations.converge import clear_orphans
 from instar.operations.declared import configure, get_declared
 from instar.operations.deploy import begin, carry_out, require_agent, require_platform
 from instar.operations.doors import refuse_first_not_defined
@@ -20,6 +21,7 @@ from instar.operations.ledger import require_in_ledger
 from instar.operations.locks import hold_environment, is_here, keep_from_gc
 from instar.operations.names import require_names
 from instar.operations.origin import origin_of_promoted
+from instar.operations.preflight import refuse_beforehand
 from instar.operations.privilege import require_root_for
 from instar.operations.project import project_of, require_own, require_own_source
 from instar.operations.transfers import digest_for_release, image_for_release
@@ -56,6 +58,8 @@ def promote(
         certificate = read_files(loaded, environment)
         with keep_from_gc(workspace):  # from here on no gc comes between a secret and its release
             configuration = given_as(environment_id, tried, configure(workspace, loaded, environment))
+            clear_orphans(workspace, workspace.provider(environment.provider))
+            refuse_beforehand(workspace, environment_id, Settings.of(environment), configuration)
             image = image_for_release(workspace, loaded, release.image, made_on=_machine_of(workspace, release))
             require_platform(workspace, environment.provider, image)
             begun = begin(

@@ -13,7 +13,7 @@ from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, EnvironmentState, Release, Rollout
 from instar.model.volume import DataBack
 from instar.operations import retention
-from instar.operations.converge import converge, gone_on_with, start_rollout
+from instar.operations.converge import clear_orphans, converge, gone_on_with, start_rollout
 from instar.operations.data import data_back, kept_before, refuse_unfinished_data
 from instar.operations.deploy import begin
 from instar.operations.doors import door_warnings, refuse_other_first
@@ -208,6 +208,7 @@ def _begin_anew(
     """Begin the rollout to a new release: ``target``'s image and configuration, with the active release's secrets."""
     active = workspace.ledger.get_release(environment.id, environment.active or 0)
     wanted = with_todays_secrets(active, target)
+    clear_orphans(workspace, workspace.provider(environment.settings.provider))
     with keep_from_gc(workspace):
         image = workspace.store.image(target.image)
         require_values(workspace, active)
