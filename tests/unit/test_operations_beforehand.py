@@ -64,7 +64,10 @@ def spoken_otherwise(workspace: SimulatedWorkspace, folder: Path) -> Loaded:
     [
         (address_taken, TAKEN),
         (half_destroyed, "cannot change 'web/production': it is being destroyed"),
-        (spoken_otherwise, "cannot change 'web/production': release 1, which runs, speaks http, and this one speaks h2"),
+        (
+            spoken_otherwise,
+            "cannot change 'web/production': release 1, which runs, speaks http, and this one speaks h2",
+        ),
     ],
 )
 def test_a_deploy_is_refused_before_it_looks_for_its_image_by_what_its_plan_says(

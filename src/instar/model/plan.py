@@ -53,9 +53,10 @@ class PlannedRollout:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeployPlan:
-    """``steps`` are those that a bake would run, after making the lock where ``locked`` is false. ``release``: a new
-    release would be made. No changes: nothing would be done. ``warnings``: what is worth knowing of the rollout before
-    it begins. ``inside``: what is other in the image than in the active release's, as far as both are known.
+    """``steps`` are those that a bake would run, each for its one of ``reasons``; where ``locked`` is false, it makes
+    the lock first. ``release``: a new release would be made. No changes: nothing would be done. ``warnings``: what is
+    worth knowing of the rollout before it begins. ``inside``: what is other in the image than in the active release's,
+    as far as both are known.
     ``roles``: those that come or go, of which ``changes`` has each key. ``rollout``: one that is under way."""
 
     environment: EnvironmentId
@@ -69,6 +70,7 @@ class DeployPlan:
     inside: ImageDiff | None = None
     roles: tuple[PlannedRole, ...] = ()
     rollout: PlannedRollout | None = None
+    reasons: tuple[str, ...] = ()
 
     @property
     def is_nothing(self) -> bool:

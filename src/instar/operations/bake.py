@@ -175,15 +175,15 @@ def find_baked(workspace: Workspace, loaded: Loaded) -> Image | None:
     return found
 
 
-def plan(workspace: Workspace, loaded: Loaded) -> Planned:
-    """Return each step and whether its layer is there already; nothing is fetched, run or written. The image is that
-    for all platforms where they were joined."""
+def plan(workspace: Workspace, loaded: Loaded, *, explained: bool = False) -> Planned:
+    """Return each step and whether its layer is there already, and (``explained``) why one has to run; nothing is
+    fetched, run or written. The image is that for all platforms where they were joined."""
     locked = whole_lock(loaded)
-    planned = _planned(workspace, loaded, lock_of(loaded, locked))
+    planned = _planned(workspace, loaded, lock_of(loaded, locked), explained=explained)
     joined = find_joined(workspace, loaded, locked) if planned.image is not None else None
     return replace(planned, image=joined.digest) if joined is not None else planned
 
 
-def _planned(workspace: Workspace, loaded: Loaded, lock: Lock) -> Planned:
+def _planned(workspace: Workspace, loaded: Loaded, lock: Lock, *, explained: bool = False) -> Planned:
     lock = with_bases(workspace, loaded, lock)
-    return plan_bake(loaded, lock=lock, store=workspace.store, state=workspace.state)
+    return plan_bake(loaded, lock=lock, store=workspace.store, state=workspace.state, explained=explained)

@@ -105,6 +105,7 @@ def _compared(
         environment=environment_id,
         active=active.number if active else None,
         steps=image.steps,
+        reasons=image.reasons,
         image=image.digest,
         release=release,
         changes=tuple(changes),

@@ -15,11 +15,12 @@ from instar.operations.workspace import Workspace
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedImage:
     """``digest`` is None while it can't be known: steps are to be run first, or inputs to be locked. ``pulled_from``:
-    it is not here yet."""
+    it is not here yet. ``steps`` are to be run, each for its one of ``reasons``."""
 
     digest: Digest | None
     pulled_from: Repository | None = None
     steps: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
     locked: bool = True
 
 
@@ -30,5 +31,8 @@ def planned_image(workspace: Workspace, loaded: Loaded, word: str | None) -> Pla
         return PlannedImage(digest=digest, pulled_from=repository)
     if not is_locked(loaded):
         return PlannedImage(digest=None, locked=False)
-    planned = plan_bake(workspace, loaded)
-    return PlannedImage(digest=planned.image, steps=tuple(step.step for step in planned.steps if not step.cached))
+    planned = plan_bake(workspace, loaded, explained=True)
+    steps = [step for step in planned.steps if not step.cached]
+    return PlannedImage(
+        digest=planned.image, steps=tuple(step.step for step in steps), reasons=tuple(step.why for step in steps)
+    )

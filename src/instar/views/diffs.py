@@ -13,6 +13,7 @@ from instar.views.page import Page, Table
 from instar.views.releases import origin_line
 
 _FILES_SHOWN: Final = 20
+_FILES_PLANNED: Final = 5
 _SIGNS: Final = {"added": "+", "removed": "-", "changed": " "}
 
 
@@ -42,11 +43,16 @@ def diff_page(diff: ReleaseDiff, *, all_files: bool) -> Page:
     if diff.image is None:
         yield "\nof the images nothing is known: one of them is not here any more"
     else:
-        yield from image_page(diff.image, all_files=all_files)
+        yield from _image_lines(diff.image, len(diff.image.files) if all_files else _FILES_SHOWN, rest="--files")
 
 
-def image_page(image: ImageDiff, *, all_files: bool | None = None) -> Page:
-    """Yield what is other in an image; of its files only how many where ``all_files`` is None."""
+def planned_image_page(image: ImageDiff) -> Page:
+    """Yield what would be other in an image, with the first of its files."""
+    return _image_lines(image, _FILES_PLANNED, rest="--json")
+
+
+def _image_lines(image: ImageDiff, at_most: int, *, rest: str) -> Page:
+    """Yield what is other in an image, and ``at_most`` so many of its files; ``rest``: the option that shows all."""
     if image.packages:
         yield "\npackages"
         yield Table(
@@ -55,12 +61,10 @@ def image_page(image: ImageDiff, *, all_files: bool | None = None) -> Page:
     if image.files:
         count = Counter(one.kind for one in image.files)
         yield f"\nfiles: {count['added']:,} added, {count['removed']:,} removed, {count['changed']:,} changed"
-        if all_files is None:
-            return
-        shown = image.files if all_files else image.files[:_FILES_SHOWN]
+        shown = image.files[:at_most]
         yield Table(rows=[(f"{_SIGNS[one.kind]} {one.path}", _about(one)) for one in shown])
         if len(shown) < len(image.files):
-            yield f"  and {len(image.files) - len(shown):,} more: add --files"
+            yield f"  and {len(image.files) - len(shown):,} more: add {rest}"
 
 
 def _about(file: FileChange) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Any
 
 from instar.model.plan import DeployPlan, PlannedRollout, RollbackPlan, without_roles
 from instar.model.release import EnvironmentId
-from instar.views.diffs import image_page
+from instar.views.diffs import planned_image_page
 from instar.views.page import Page, Table
 from instar.views.volumes import data_back_lines, snapshots_json
 
@@ -16,6 +17,7 @@ def plan_json(plan: DeployPlan) -> dict[str, Any]:
         "place": {"service": plan.environment.service, "environment": plan.environment.name},
         "active": plan.active,
         "steps": plan.steps,
+        "reasons": plan.reasons,
         "image": plan.image,
         "release": plan.release,
         "changes": plan.changes,
@@ -74,14 +76,19 @@ def plan_page(plan: DeployPlan, *, verb: str = "deploy") -> Page:
     else:
         if not plan.locked:
             yield "lock     every outside input (there is no lock yet), then bake"
-        if plan.steps:
-            yield f"bake     {', '.join(plan.steps)}"
+        yield from _bake(plan)
         yield f"{verb:<9}{_then(plan)}"
         yield from _changes(plan)
         for warning in plan.warnings:
             yield f"note     {warning}"
     if plan.inside is not None:
-        yield from image_page(plan.inside)
+        yield from planned_image_page(plan.inside)
+
+
+def _bake(plan: DeployPlan) -> Page:
+    """Yield which steps a bake would run, those together that run for the same reason."""
+    for why, steps in groupby(zip(plan.steps, plan.reasons, strict=True), key=lambda pair: pair[1]):
+        yield f"bake     {', '.join(step for step, _ in steps)}: {why}"
 
 
 def _changes(plan: DeployPlan | RollbackPlan) -> Page:
