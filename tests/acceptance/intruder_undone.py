@@ -45,7 +45,8 @@ def lead_marked_packets_astray(victim: Victim) -> None:
 
 
 def drop_marked_packets(victim: Victim) -> None:
-    _run("ip", "rule", "add", "fwmark", "7", "blackhole", "pref", "999")
+    picked = ("fwmark", "7", "to", victim.address)  # those of others that are tested beside it are theirs
+    _run("ip", "rule", "add", *picked, "blackhole", "pref", "999")
     _undone(victim, "ip", "rule", "del", "pref", "999")
 
 
