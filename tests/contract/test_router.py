@@ -43,6 +43,7 @@ def test_a_place_that_it_has_not_heard_of(bench: RouterBench) -> None:
     assert bench.router.counters(ENV) == Counters(requests=0, failed=0)
     assert bench.router.detach(ENV, ["one"]) == 0
     bench.router.route(ENV, {})
+    assert not bench.router.restore(bench.plan(), [target]) and not bench.router.observe(ENV).running
     bench.router.remove(ENV)
     assert bench.router.clear_orphans(lambda: []) == ()
     for act in (
@@ -61,6 +62,7 @@ def test_ensured_twice_it_runs_once(bench: RouterBench) -> None:
     assert bench.router.observe(ENV) == RouterState(running=True, plan=bench.plan())
     assert bench.another().observe(ENV) == bench.router.observe(ENV)
     bench.router.check(bench.plan())
+    assert bench.router.restore(bench.plan(), ()) and bench.router.observe(ENV).running
     assert bench.ask() is None
 
 

@@ -88,7 +88,7 @@ def test_a_change_is_found_and_put_right(world: EdgeWorld, change: str) -> None:
     assert [one.path for one in found if one.path and one.path.startswith(path)], found
     assert all(one.kind == "router" and one.expected and one.observed for one in found)
     for environment, names in ((SHOP, NAMES), (BLOG, HostNames(http=("c.test",)))):
-        world.edge.restore(world.named(environment, names))
+        assert world.edge.restore(world.named(environment, names))
     assert world.edge.inspect() == ()
     assert world.get("b.test").body == b"shop"
     assert world.get("c.test").body == b"blog"
@@ -128,6 +128,7 @@ def test_everything_comes_back_after_a_reboot(world: EdgeWorld) -> None:
     shutil.rmtree(world.state.run)
     world.state.run.mkdir(mode=0o700)
     until(lambda: not world.edge.haproxy.exists())
+    assert not world.edge.restore(world.named(SHOP, NAMES)), "what does not run is not started by that"
     for environment, names in ((SHOP, NAMES), (BLOG, HostNames(http=("c.test",)))):
         world.expose(environment, names)
         backend = next(one for one in world.backends if one.name == environment.service)

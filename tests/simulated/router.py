@@ -277,13 +277,16 @@ class SimulatedRouter:
         *,
         inside: tuple[str, ...] = (),
         beside: Mapping[str, str] = MappingProxyType({}),
-    ) -> None:
+    ) -> bool:
         self._refuse("restore", plan.environment)
         with self._guard:
-            routes = self._running(plan.environment, "restore")
+            routes = self._places.get(plan.environment)
+            if routes is None or not routes.running:
+                return False
             with self._effects.step(f"restore {plan.environment}"):
                 routes.plan, routes.inside, routes.beside = plan, inside, dict(beside)
                 self.tampered.pop(plan.environment, None)
+            return True
 
     def counters(self, environment: EnvironmentId) -> Counters:
         routes = self._places.get(environment)

@@ -222,6 +222,19 @@ def test_a_router_is_put_right_and_that_is_written_down(workspace: Any) -> None:
     assert look(workspace, DriftMemory()).clean
 
 
+def test_a_router_that_is_not_put_right_is_not_said_to_be(workspace: Any) -> None:
+    workspace.machine.router.tampered[ENV] = (finding(None, "router"),)
+    workspace.machine.router.refuses.add("restore")
+    look(workspace, DriftMemory())
+    assert any("its router cannot be restored" in text for text in workspace.said)
+    workspace.machine.router.refuses.clear()
+    workspace.machine.router.tampered.clear()
+    workspace.machine.router.die()
+    (found,) = look(workspace, DriftMemory()).findings
+    assert (found.kind, found.observed) == ("router", "nothing runs")
+    assert events(workspace, "drift") and not events(workspace, "router-restored")
+
+
 def test_maintenance_that_nobody_said_and_another_page_are_found_and_put_right(
     workspace: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

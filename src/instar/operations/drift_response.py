@@ -274,7 +274,8 @@ def _why(findings: Sequence[Finding]) -> str:
 
 
 def _put_right(workspace: Workspace, state: EnvironmentState) -> None:
-    """Have the router do again what the ledger says. Where a rollout is half way, its file says how far."""
+    """Have the router do again what the ledger says. Where a rollout is half way, its file says how far; where none
+    runs, the loop starts it next."""
     instances = workspace.ledger.instances(state.id)
     releases = {one.release: workspace.ledger.get_release(state.id, one.release) for one in instances}
     active = releases.get(state.active) if state.active is not None else None
@@ -286,6 +287,7 @@ def _put_right(workspace: Workspace, state: EnvironmentState) -> None:
     inspects = require(provider.inspects, f"put the router of '{state.id}' right")
     serving = routed_of([one for one in instances if one.task is None], releases)
     own = [one for one in serving if one.release == active.number]
-    inspects.restore_router(plan, inspects.targets(serving, ports(releases.values())), active, own)
+    restored = inspects.restore_router(plan, inspects.targets(serving, ports(releases.values())), active, own)
     restore_maintenance(provider, state)
-    workspace.ledger.record(RouterRestored(), state.id, state.active)
+    if restored:
+        workspace.ledger.record(RouterRestored(), state.id, state.active)

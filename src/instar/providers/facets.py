@@ -83,9 +83,10 @@ class Inspects(Protocol):
         targets: Sequence[Target],
         active: Release | None = None,
         groups: Sequence[Instance] = (),
-    ) -> None:
+    ) -> bool:
         """Make the router as it was made again, without losing a request: ``plan``, and of ``targets`` those that it
-        has, with their weights. ``groups`` of the ``active`` release have the requests of what was lost as a whole."""
+        has, with their weights. ``groups`` of the ``active`` release have the requests of what was lost as a whole.
+        Return False where none runs, which is not started by this."""
 
     def processes(self, instance: Instance) -> tuple[Mapping[str, Any], ...]:
         """Return what is known of the processes of an instance, for people who look into what happened."""

@@ -280,14 +280,15 @@ class MachineInspection:
         targets: Sequence[Target],
         active: Release | None = None,
         groups: Sequence[Instance] = (),
-    ) -> None:
+    ) -> bool:
         name = self.runtime.find_name(plan.environment)
         roles = [one.key for one in plan.role_doors]
         known = {role: self.runtime.find_name(plan.environment, role) for role in roles}
         beside = {role: where for role, where in known.items() if where is not None}
-        self.routes.restore(plan, targets, inside=() if name is None else (name,), beside=beside)
+        restored = self.routes.restore(plan, targets, inside=() if name is None else (name,), beside=beside)
         if self.edge is not None and (plan.names.sites or plan.expected):
-            self.edge.restore(plan)
+            return self.edge.restore(plan) and restored
+        return restored
 
     def processes(self, instance: Instance) -> tuple[Mapping[str, Any], ...]:
         return self.runtime.processes(instance)

@@ -24,8 +24,9 @@ class MachineEdge(Edge, Protocol):
         """Pass requests for the plan's names to its environment's router, and no others; return whether some are
         passed to it still that another expects. No request is lost."""
 
-    def restore(self, plan: RouterPlan) -> None:
-        """Make the edge as it was made again, without losing a request, with what ``plan`` passes on."""
+    def restore(self, plan: RouterPlan) -> bool:
+        """Make the edge as it was made again, without losing a request, with what ``plan`` passes on. Return False
+        where none runs, which is not started by this."""
 
     def remove(self, environment: EnvironmentId) -> None:
         """Pass nothing to an environment any more."""
@@ -84,9 +85,10 @@ class Router(Previews, Counts, Maintains, Protocol):
         *,
         inside: tuple[str, ...] = (),
         beside: Mapping[str, str] = MappingProxyType({}),
-    ) -> None:
+    ) -> bool:
         """Make the router as it was made again, without losing a request: ``plan``, and of ``targets`` those that it
-        has, with their weights; listening ``inside``, and ``beside``, too."""
+        has, with their weights; listening ``inside``, and ``beside``, too. Return False where none runs, which is not
+        started by this."""
 
     def remove(self, environment: EnvironmentId) -> None:
         """Stop the router and remove everything of it."""

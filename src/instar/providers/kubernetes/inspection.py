@@ -73,7 +73,7 @@ class ClusterInspection:
         targets: Sequence[Target],
         active: Release | None = None,
         groups: Sequence[Instance] = (),
-    ) -> None:
+    ) -> bool:
         try:
             ports = {one.name: exposure.by_door(one) for one in targets}
             own = {} if active is None else exposure.ports_of(active, groups)
@@ -83,6 +83,7 @@ class ClusterInspection:
             raise
         except InstarError as error:
             raise RouterError(error.message, hint=error.hint) from error
+        return True
 
     def processes(self, instance: Instance) -> tuple[Mapping[str, Any], ...]:
         api, _, place = self._cluster.reach(instance.environment)

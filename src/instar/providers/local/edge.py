@@ -120,13 +120,14 @@ class LocalEdge:
         with self._changing():
             return tuple(edge.differences(self))
 
-    def restore(self, plan: RouterPlan) -> None:
-        """Make it as it was made again, without losing a request, with what ``plan`` passes to its environment."""
+    def restore(self, plan: RouterPlan) -> bool:
+        """Make it as it was made again, without losing a request, with what ``plan`` passes to its environment. Return
+        False where none runs."""
         from instar.providers.local.inspection import edge
 
         with self._changing():
             if not self.haproxy.exists():
-                return
+                return False
             before: names.Environments = names.NONE
             with contextlib.suppress(RouterError):  # of what can't be read, each environment brings its own part again
                 before = self._environments()
@@ -137,6 +138,7 @@ class LocalEdge:
             if any(edge.differences(self)):
                 text = self.rendered(self.files.read() or "")
                 self._replace(config.read_plan(text), text)
+            return True
 
     def rendered(self, text: str) -> str:
         """Return the file as it would be written now, where ``text`` is in force."""

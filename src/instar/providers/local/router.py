@@ -187,12 +187,12 @@ class LocalRouter:
         *,
         inside: tuple[str, ...] = (),
         beside: Mapping[str, str] = MappingProxyType({}),
-    ) -> None:
+    ) -> bool:
         from instar.providers.local.inspection import routing
 
         with self._changing(plan.environment) as proxy:
             if not proxy.exists():
-                return
+                return False
             wanted, held, text = _inner(plan, inside, beside), routing.restored(proxy, targets), _readable(proxy)
             with contextlib.suppress(RouterError):
                 before = config.read_plan(text or "")
@@ -208,6 +208,7 @@ class LocalRouter:
             proxy.converge(held)
             previews.show(proxy, wanted, previews.left(proxy, wanted, held))
             maintenance.converge(proxy)
+            return True
 
     def maintenance(self, environment: EnvironmentId) -> bool:
         return maintenance.is_on(self._proxy(environment))
