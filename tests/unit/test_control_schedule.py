@@ -187,7 +187,7 @@ def test_it_goes_from_its_record_to_its_end() -> None:
     assert decide(running("stopped")) == (EndTask(1, task, name, "done"),)
     assert decide(running("stopped", exit_status=4)) == (EndTask(1, task, name, "exit status 4"),)
     assert decide(running(age_s=31)) == (EndTask(1, task, name, "it did not end within 30 s"),)
-    assert decide(running("stopped", outcome="done")) == (EndTask(1, task, name, "done"),)
+    assert decide(running("stopped", outcome="done")) == (Retire((name,), "its task: done"),)
 
 
 def test_a_rollout_that_must_not_have_two_releases_begins_none_and_others_do() -> None:

@@ -188,7 +188,7 @@ def test_an_abort_ends_what_its_task_was_doing() -> None:
 
 def test_what_is_left_of_an_ended_task_is_removed() -> None:
     (action,) = decide(tasking([run("before 1", "done")], [runner("stopped")]))
-    assert isinstance(action, EndTask)
+    assert action == Retire((runner().id,), "its task: done"), "how it ended was told by whoever wrote it down"
 
 
 def test_a_task_is_no_copy_that_serves() -> None:
@@ -216,7 +216,7 @@ def given(outcome: str | None = None, *, attended: bool = True, number: int = 1,
 def test_what_somebody_runs_is_left_alone_until_it_is_over_or_nobody_waits_for_it() -> None:
     name = "shop-production-1-9"
     assert decide(given()) == ()
-    assert decide(given("done")) == (EndTask(1, "run 1", name, "done"),)
+    assert decide(given("done")) == decide(given("done", destroying=True)) == (Retire((name,), "its task: done"),)
     assert decide(given(attended=False)) == (EndTask(1, "run 1", name, GIVEN_UP),)
     assert decide(given(destroying=True)) == (EndTask(1, "run 1", name, "the environment is destroyed"),)
 

@@ -70,24 +70,24 @@ def leftover(snapshot: Snapshot) -> tuple[Action, ...]:
             continue
         if group.instance.ending is not None:  # it was decided, and is seen through
             return (Retire((group.id,), group.instance.ending.why),)
-        if group.instance.command is not None:
-            if (left := _why_over(snapshot, group)) is not None:
-                return (EndTask(group.release, group.instance.task or "", group.id, left),)
-            continue
         name = group.instance.task or ""
-        run = begun.get(name) if target is not None and target.number == group.release else None
-        if run is None or run.outcome is not None:
-            return (EndTask(group.release, name, group.id, "given up with its rollout"),)
+        if group.instance.command is not None:
+            run = next((one for one in snapshot.given_tasks if one.instance == group.id), None)
+            why = _why_over(snapshot, group, run)
+        else:
+            run = begun.get(name) if target is not None and target.number == group.release else None
+            why = "given up with its rollout" if run is None else None
+        if run is not None and run.outcome is not None:  # whoever wrote that has told it
+            return (Retire((group.id,), f"its task: {run.outcome}"),)
+        if why is not None:
+            return (EndTask(group.release, name, group.id, why),)
     return ()
 
 
-def _why_over(snapshot: Snapshot, group: GroupView) -> str | None:
-    """Return why what somebody runs has to go: how it ended; None while it goes on."""
-    run = next((one for one in snapshot.given_tasks if one.instance == group.id), None)
+def _why_over(snapshot: Snapshot, group: GroupView, run: TaskRun | None) -> str | None:
+    """Return why what somebody runs has to go; None while it goes on."""
     if run is None:
         return "it was not written down that it began"
-    if run.outcome is not None:
-        return run.outcome
     if snapshot.environment.destroying:
         return "the environment is destroyed"
     return None if not group.instance.attended or group.id in snapshot.attended else GIVEN_UP
