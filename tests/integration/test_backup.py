@@ -306,10 +306,10 @@ def test_what_is_no_backup_is_told_from_a_damaged_one(tmp_path: Path, empty: Hom
         other.write_bytes(data)
         with pytest.raises(BackupError, match=words):
             empty.restore(other)
-    with pytest.raises(BackupError, match="no such file"):
+    with pytest.raises(UsageError, match="no such file"):
         empty.restore(tmp_path / "missing")
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(BackupError, match="not a regular file"):
+    with pytest.raises(UsageError, match="not a regular file"):
         empty.restore(tmp_path / "pipe")
     with pytest.raises(BackupError, match="for other keys than the ones here") as error:
         empty.restore(encrypted, key=OTHER_KEY)

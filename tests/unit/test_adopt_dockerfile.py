@@ -8,7 +8,7 @@ import pytest
 
 from instar.adopt import carry_over
 from instar.definition import parse
-from instar.errors import DefinitionError, Refused
+from instar.errors import DefinitionError, Refused, UsageError
 from instar.model.definition import Definition
 
 FLASK = r"""# syntax=docker/dockerfile:1
@@ -274,7 +274,7 @@ def test_what_is_none_is_refused(folder: Path, file: str, text: str, says: str) 
 def test_no_link_is_followed(folder: Path) -> None:
     (folder / "secret").write_text("FROM debian\nCMD x\n")
     (folder / "Dockerfile").symlink_to(folder / "secret")
-    with pytest.raises(Refused, match="cannot read"):
+    with pytest.raises(UsageError, match="cannot read"):
         carry_over(folder / "Dockerfile", folder, "shop")
 
 

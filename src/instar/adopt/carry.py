@@ -8,7 +8,7 @@ from typing import Final
 
 from instar.adopt.draft import Draft
 from instar.definition.author_files import read_author_file
-from instar.errors import Refused
+from instar.errors import Refused, UsageError
 
 SOURCES: Final = "a Dockerfile, a compose file or a Procfile"
 _LARGEST_BYTES: Final = 1 << 20
@@ -19,14 +19,18 @@ _COMPOSE: Final = re.compile(r"(?i)(docker-)?compose[^/]*\.ya?ml")
 def carry_over(path: Path, folder: Path, name: str, service: str | None = None) -> Draft:
     """Return what is made of the file at ``path`` for a definition in ``folder``. ``service``: of a compose file.
 
-    Raises Refused: it cannot be read, or is nothing of which a definition can be made.
+    Raises UsageError where it cannot be read, Refused where it is nothing of which a definition can be made.
     """
     from instar.adopt.compose import carry_compose
     from instar.adopt.dockerfile import carry_dockerfile
     from instar.adopt.procfile import carry_procfile
 
     try:
-        text = read_author_file(path.parent, path.name, _LARGEST_BYTES).decode()
+        data = read_author_file(path.parent, path.name, _LARGEST_BYTES)
+    except OSError as error:
+        raise UsageError(f"cannot read '{path}': {error.strerror}") from error
+    try:
+        text = data.decode()
         if _COMPOSE.fullmatch(path.name):
             return carry_compose(text, folder, name, path.name, service)
         if service is not None:

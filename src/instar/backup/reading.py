@@ -34,7 +34,7 @@ from instar.backup.contents import (
     require_manifest,
     require_member,
 )
-from instar.errors import BackupError
+from instar.errors import BackupError, UsageError
 from instar.store.header import REGULAR, Entry
 from instar.store.members import Malformed, Members, Stream, begins_tar
 
@@ -130,12 +130,13 @@ class Backup:
 def opened(file: Path, identities: Callable[[], Sequence[Any]]) -> Iterator[Backup]:
     """Open a backup. ``identities`` returns those of age that may read it; it is asked only where it is encrypted.
 
-    Raises BackupError where there is none, or it is for other keys; BackupNewer, BackupDamaged.
+    Raises UsageError where there is no file to read; BackupError where it is none, or for other keys; BackupNewer,
+    BackupDamaged.
     """
     try:
         source = durable.reader(file)
     except OSError as error:
-        raise BackupError(f"cannot read the backup '{file}': {(error.strerror or str(error)).lower()}") from error
+        raise UsageError(f"cannot read the backup '{file}': {(error.strerror or str(error)).lower()}") from error
     with source:
         start = source.peek(512)[:512]
         encrypted = start.startswith(_AGE)

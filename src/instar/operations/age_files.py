@@ -117,14 +117,15 @@ def recipients_of(words: Sequence[str], files: Sequence[Path]) -> tuple[Any, ...
 
 
 def identities_of(files: Sequence[Path], named: str | None, environ: Mapping[str, str]) -> tuple[Identity, ...]:
-    """Return the identities in ``files``; without any, those that :func:`find_identities` does. Raises HostError."""
+    """Return the identities in ``files``; without any, those that :func:`find_identities` does. Raises UsageError
+    for a file that cannot be read, HostError."""
     found: list[Identity] = []
     for path in files:
         try:
             found += _identities(path)
         except OSError as error:
             cause = (error.strerror or str(error)).lower()
-            raise HostError(f"cannot read age identities from '{path}': {cause}") from error
+            raise UsageError(f"cannot read age identities from '{path}': {cause}") from error
     return tuple(found) or find_identities(named, environ)
 
 

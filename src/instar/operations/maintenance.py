@@ -7,7 +7,7 @@ from pathlib import Path
 
 from instar import durable
 from instar.drift.traffic import maintenance_differences
-from instar.errors import InstarError, Refused
+from instar.errors import InstarError, Refused, UsageError
 from instar.model.outcome import MaintenanceChange
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, EnvironmentState
@@ -57,8 +57,12 @@ def restore_maintenance(provider: Provider, environment: EnvironmentState) -> No
 
 
 def read_page(path: Path) -> str:
-    """Return the page that a file holds. Raises Refused."""
-    return page_of(str(path), lambda: durable.read(path, LARGEST_BYTES))
+    """Return the page that a file holds. Raises UsageError where it cannot be read, Refused where it is no text."""
+    try:
+        page = durable.read(path, LARGEST_BYTES)
+    except OSError as error:
+        raise UsageError(f"cannot show the page '{path}': {error.strerror}") from error
+    return page_of(str(path), lambda: page)
 
 
 def page_of(name: str, read: Callable[[], bytes]) -> str:
