@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from instar.definition import Loaded, load
-from instar.errors import InstarError
+from instar.errors import InstarError, UsageError
 from instar.model.digest import Digest
 from instar.model.release import EnvironmentId
 from instar.operations.deploy import deploy
-from instar.operations.plan import plan
+from instar.operations.plan import plan, plan_promotion
 from instar.operations.promote import promote
 from simulated.workspace import SimulatedWorkspace
 
@@ -79,6 +79,13 @@ def test_a_deploy_is_refused_before_it_looks_for_its_image_by_what_its_plan_says
     with pytest.raises(InstarError) as refused:
         deploy(workspace, loaded, "production", image=NOBODYS)
     assert str(planned.value) == str(refused.value) == told
+
+
+@pytest.mark.usefixtures("running")
+def test_an_environment_is_not_promoted_to_itself(workspace: SimulatedWorkspace, tmp_path: Path) -> None:
+    for verb in (promote, plan_promotion):
+        with pytest.raises(UsageError, match="cannot promote 'dev' to itself"):
+            verb(workspace, defined(tmp_path), "dev", "dev")
 
 
 def test_a_promotion_is_refused_before_it_looks_for_its_image(

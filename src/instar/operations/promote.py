@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from instar.definition import Loaded
-from instar.errors import Refused
+from instar.errors import Refused, UsageError
 from instar.model.configuration import Configuration
 from instar.model.digest import Digest
 from instar.model.environment import Environment, Settings
@@ -77,9 +77,12 @@ def promote(
 
 
 def promoted(workspace: Workspace, loaded: Loaded, source: str, name: str) -> tuple[Environment, Release]:
-    """Return the environment ``name``, and the release of ``source`` that it would be given. Raises Refused."""
+    """Return the environment ``name``, and the release of ``source`` that it would be given. Raises UsageError
+    where that is ``source`` itself, Refused."""
     get_declared(loaded, source)
     environment = get_declared(loaded, name)
+    if source == name:
+        raise UsageError(f"cannot promote '{source}' to itself", hint="instar promote FROM TO names two environments")
     if environment.promote_from not in (None, source):
         raise Refused(
             f"cannot promote '{source}' to '{name}': {name} takes releases from '{environment.promote_from}' only",
