@@ -78,6 +78,24 @@ def test_a_rollback_whose_release_does_not_start_leaves_the_data_of_the_one_that
     assert project.get() == "hello from version 2\n"
 
 
+def test_a_snapshot_that_somebody_took_is_restored_under_what_runs(project: Project) -> None:
+    form = describe(project, "exclusive")
+    project.instar("deploy", "dev")
+    project.instar("volumes", "snapshot", "hello/dev", "data")
+    with form.open("a") as file:
+        file.write("mistake\n")
+    asked = project.try_instar("volumes", "restore", "hello/dev", "data", "2")
+    assert asked.status == 64 and "takes what was written since snapshot 2 out of the volume" in asked.err
+    assert "stops hello-dev-2-" in asked.err and "mistake" in form.read_text()
+    restored = project.instar("volumes", "restore", "hello/dev", "data", "2", "--yes")
+    assert "release 3" in restored.err
+    assert form.read_text() == "start\nmigrated\nstart\nmigrated\nstart\n", "its task and its instance began once more"
+    assert project.get() == "hello from version 2\n"
+    back = project.json("rollback", "dev", "--with-data", "--yes")
+    assert back["outcome"] == "done" and "mistake" in form.read_text()
+    project.instar("history", "dev", "--verify")
+
+
 def test_nothing_is_begun_where_nothing_was_kept(project: Project) -> None:
     project.edit("\nenvironments:", "  volumes: [{name: data, path: /var/lib/hello}]\n\nenvironments:")
     project.edit("instances: 2", "instances: 1")

@@ -148,6 +148,28 @@ def test_whoever_kills_a_rollback_with_data_leaves_one_release_s_data(author: Au
         assert len(claims(author)) == 1, point
 
 
+def test_a_snapshot_is_restored_under_what_runs_and_whoever_is_killed_at_it_is_gone_on_with(author: Author) -> None:
+    author.instar("volumes", "snapshot", "shop/prod", "data")
+    author.instar("run", "prod", "--", "sh", "-c", "echo later >>/data/story")
+    restore = ("volumes", "restore", "shop/prod", "data", "1", "--yes")
+    author.instar(*restore)
+    assert story(author) == ["served by 1", "served by 2"]
+    author.instar("rollback", "prod", "--to", "1", "--with-data", "--yes")
+    assert story(author) == ["served by 1", "later", "served by 1"]
+    counted = author.folder / "count"
+    assert not killed(author, NEVER, *restore)
+    calls = int(counted.read_text())
+    for number in range(POINTS):
+        author.instar("run", "prod", "--", "sh", "-c", "echo later >>/data/story")
+        assert killed(author, 2 + (calls - 3) * (number + 1) // (POINTS + 1), *restore)
+        status = author.json("status", "prod")
+        if status["rollout"] is not None or "later" in story(author):
+            author.instar(*restore)
+        active = author.json("status", "prod")["active"]
+        assert story(author) == ["served by 1", f"served by {active}"]
+        assert len(claims(author)) == 1
+
+
 def test_a_claim_that_is_filled_when_its_first_pod_comes_counts_at_once_and_the_older_one_stays_until_then(
     nobody: Author,
 ) -> None:
@@ -204,8 +226,8 @@ def test_by_hand_it_takes_the_printed_roles_and_what_a_driver_says_is_heard(auth
 def by_hand(author: Author, administrator: Administrator) -> None:
     author.instar("volumes", "snapshot", "shop/prod", "data")
     assert [(one["number"], one["running"]) for one in snapshots(author)] == [(1, True)]
-    told = author.instar("volumes", "restore", "shop/prod", "data", "1", status=1)
-    assert "has it" in told
+    told = author.instar("volumes", "restore", "shop/prod", "data", "1", status=64)
+    assert "takes what was written since snapshot 1 out of the volume" in told
     author.instar("volumes", "copy", "shop/prod", "data", "shop/staging")
     deploy_staging(author)
     done = author.verb("run", "staging", "--", "cat", "/data/story")

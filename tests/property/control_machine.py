@@ -15,6 +15,7 @@ from instar.model.progress import silent
 from instar.model.release import RolloutKind
 from instar.model.rollout_happenings import RolloutAborted, RolloutResumed
 from instar.operations.converge import start_rollout
+from instar.operations.data_restore import begin_restore
 from instar.operations.deploy import begin
 from simulated import CrashableLedger, Effects, EngineSimulation, Simulation, guarded
 from simulated.bare import bare_workspace
@@ -88,6 +89,12 @@ class Machine:
             self.ledger.save_settings(ENV, settings)
             release = self.ledger.get_release(ENV, target)
             start_rollout(self.workspace, ENV, release, kind, settings_before=before, data=data)
+
+    def restore(self, volume: str, snapshot: int) -> None:
+        """Write that a volume is to be restored, by the function of the verb, and not twice."""
+        state = self.ledger.get_environment(ENV)
+        if state.rollout is None:
+            begin_restore(self.workspace, state, volume, snapshot)
 
     @property
     def roles(self) -> dict[str, RoleSettings]:

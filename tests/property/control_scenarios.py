@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from control_machine import Machine
 
-from instar.model.definition import Data, Health, Service, Task, Volume
+from instar.model.definition import Health, Service, Task, Volume
 from instar.model.environment import Analysis, Check, Replace, RolloutRules, RolloutStep
 from instar.model.rollout_happenings import RolloutPaused
 from simulated import Behaviour
@@ -276,54 +276,6 @@ def left_batches(machine: Machine) -> None:
     batches(machine)
 
 
-def kept(machine: Machine) -> None:
-    """What the volume holds is kept in the gap, before a task writes it."""
-    machine.fields |= {"volumes": (KEPT,), "before": (Task(command=("migrate",)),)}
-    machine.want("deploy", version="2")
-
-
-def kept_beside(machine: Machine) -> None:
-    """What a volume holds that several releases have is kept before anything of the next one begins."""
-    machine.fields |= {"exclusive": False, "volumes": (BESIDE,), "before": (Task(command=("migrate",)),)}
-    machine.want("deploy", version="2")
-
-
-def not_kept(machine: Machine) -> None:
-    """The task fails for which the volume was kept."""
-    machine.world.runtime.behave((2, "before 1"), Behaviour(task_exit_status=3))
-    kept(machine)
-
-
-def kept_for_form(machine: Machine) -> None:
-    """The next release's data is of another version."""
-    machine.fields |= {"volumes": (KEPT,), "data": Data(version=2, reads=(1, 2))}
-    machine.want("deploy", version="2")
-
-
-def kept_of_worker(machine: Machine) -> None:
-    """A role's volume is kept when its old instance has stopped, for a task of the other role."""
-    volumes = (dataclasses.replace(ALONE.volumes[0], snapshot=True),)
-    machine.fields |= {"roles": {"worker": dataclasses.replace(ALONE, volumes=volumes)}}
-    machine.fields |= {"before": (Task(command=("migrate",)),)}
-    machine.want("deploy", version="2")
-
-
-def back_with_data(machine: Machine) -> None:
-    machine.served = False
-    volumes = sorted({name for _, name in machine.world.runtime.data.kept})
-    machine.want("rollback", target=1, data=dict.fromkeys(volumes, 1))
-
-
-def back_in_vain(machine: Machine) -> None:
-    machine.world.runtime.behave(1, Behaviour(answers=500))
-    back_with_data(machine)
-
-
-def back_and_forth(machine: Machine) -> None:
-    """The same way again, with what the first one has replaced."""
-    machine.want("rollback", target=2, data={"data": 2})
-
-
 SCENARIOS: dict[str, tuple[dict[str, object], tuple[Act, ...], Act]] = {
     "canary": ({}, (first,), canary),
     "canary that is left to the agent": ({}, (first,), left_canary),
@@ -395,17 +347,6 @@ SCENARIOS: dict[str, tuple[dict[str, object], tuple[Act, ...], Act]] = {
     "instances of roles that died": (ROLES, (first,), dead_worker),
     "roles after a reboot": (ROLES, (first,), revived),
     "destroy roles": (ROLES, (first, second), gone),
-    "a volume that is kept": (HELD, (first,), kept),
-    "a shared volume that is kept": (SHARED, (first,), kept_beside),
-    "a volume that is kept for a task that fails": (HELD, (first,), not_kept),
-    "a volume that is kept for its data's version": (HELD, (first,), kept_for_form),
-    "a volume of a role that is kept": (ONE_ALONE, (first,), kept_of_worker),
-    "back with its data": (HELD, (first, kept), back_with_data),
-    "back with its data, shared": (SHARED, (first, kept_beside), back_with_data),
-    "back with its data, of a role": ({"exclusive": False, **ONE_ALONE}, (first, kept_of_worker), back_with_data),
-    "back with its data in vain": (HELD, (first, kept), back_in_vain),
-    "back with its data in vain, shared": (SHARED, (first, kept_beside), back_in_vain),
-    "back with its data, and forth": (HELD, (first, kept, back_with_data), back_and_forth),
 }
 
 # those that an engine can be asked for too: it heals itself, counts nothing, and has no preview

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from control_data_scenarios import DATA
 from control_door_scenarios import DOORS
 from control_machine import Machine
 from control_scenarios import ON_AN_ENGINE, SHORTLY
@@ -21,7 +22,7 @@ from instar.model.rollout_happenings import RolloutAborted
 from simulated import Crash, Effects
 from simulated.values import ENV
 
-SCENARIOS = {**OF_ONE_DOOR, **DOORS}
+SCENARIOS = {**OF_ONE_DOOR, **DATA, **DOORS}
 
 
 @contextlib.contextmanager
@@ -90,7 +91,7 @@ def test_a_kill_at_any_point_changes_nothing_about_the_end(name: str, part: str,
         assert ended == expected, f"killed {when} effect {index}"
 
 
-WITH_DATA = [name for name in SCENARIOS if name.startswith("back with its data")]
+WITH_DATA = [name for name in SCENARIOS if name.startswith(("back with its data", "a snapshot that is restored"))]
 
 
 @pytest.mark.parametrize("name", WITH_DATA)

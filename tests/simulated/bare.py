@@ -21,6 +21,8 @@ def bare_workspace(provider: Provider, ledger: CrashableLedger, home: Path) -> A
     return SimpleNamespace(
         ledger=ledger,
         provider=lambda name: alone,
+        actor="tester",
+        machine="here",
         report=silent,
         cancellation=Cancellation(),
         store=SimpleNamespace(image=lambda digest: image()),

@@ -256,7 +256,7 @@ def test_what_may_have_been_brought_back_and_cannot_be_given_back_starts_nothing
     with pytest.raises(HostError, match="cannot give the volumes of 'guestbook/dev' back what they held") as caught:
         abort(world.workspace, world.workspace.ledger.get_environment(ENV))
     assert caught.value.hint is not None
-    assert "'data' holds, or may hold, what release 1 left (snapshot 1), and what release 2 left is snapshot 2" in (
+    assert "'data' holds, or may hold, what snapshot 1 does, and what release 2 left is snapshot 2" in (
         caught.value.hint
     )
     assert world.workspace.simulation.runtime.traces() == ()
@@ -326,7 +326,7 @@ def test_a_task_that_fails_has_it_said_where_the_data_of_before_is(world: World)
     assert world.deploy("2", before=MIGRATE).outcome == "failed"
     (text,) = world.said("data")
     assert text.startswith("what 'data' (snapshot 1) held before it is kept; where its tasks have changed that: ")
-    assert "instar volumes restore guestbook/dev data 1," in text
+    assert "instar volumes restore guestbook/dev data 1, which stops what runs" in text
 
 
 def test_other_snapshots_than_were_asked_for_are_refused(world: World) -> None:

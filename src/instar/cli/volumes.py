@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import click
 
 from instar.cli import completing
 from instar.cli.asking import have_typed
 from instar.cli.options import Number, environment_named, json_option, open_workspace, take_over_option
+from instar.cli.releases import answer
 from instar.cli.screen import say, say_json, show
+from instar.model.progress import Progress
+
+if TYPE_CHECKING:
+    from instar.model.release import EnvironmentState
+    from instar.workspace import MachineWorkspace
 
 
 @click.group(cls=completing.Group, invoke_without_command=True)
@@ -78,17 +85,39 @@ def list_snapshots(as_json: bool) -> None:
 @click.argument("name")
 @click.argument("number", metavar="N", type=Number())
 @take_over_option
-def restore(environment: str, name: str, number: int, take_over: bool) -> None:
+@click.option("--yes", is_flag=True, help="Don't ask, where instances stop for it.")
+def restore(environment: str, name: str, number: int, take_over: bool, yes: bool) -> int:
     """Have the volume NAME of SERVICE/ENV hold what it did in its snapshot N; what it holds now is kept as another.
 
-    Not while an instance has it: instar destroy, which keeps volumes, then restore, then deploy.
+    Instances that have it stop, which is said first, and asked: then the active release starts again on what it held,
+    with its tasks, as another release. If that does not start, the volume gets back what it held.
     """
+    from instar.operations.data_restore import environment_that_has
     from instar.operations.snapshots import restore as run
 
-    found = environment_named(environment)
-    kept = run(open_workspace(of_machine=True), found, name, number, take_over=take_over)
+    workspace, found = open_workspace(of_machine=True), environment_named(environment)
+    having = environment_that_has(workspace, found, name)
+    if having is not None:
+        return _restore_anew(workspace, having, name, number, take_over=take_over, yes=yes)
+    kept = run(workspace, found, name, number, take_over=take_over)
     before = "" if kept is None else f"; what it held before is snapshot {kept}"
     say(f"'{name}' of {found} holds what it did in snapshot {number}{before}")
+    return 0
+
+
+def _restore_anew(
+    workspace: MachineWorkspace, state: EnvironmentState, name: str, number: int, *, take_over: bool, yes: bool
+) -> int:
+    from instar.operations.data_restore import data_of_restore, restore_anew
+    from instar.views.volumes import data_back_lines
+
+    back = data_of_restore(workspace, state, name, number)
+    for line in data_back_lines(back) if back is not None else ():
+        workspace.report(Progress(stage="data", text=line, kind="warning"))
+    if back is not None and not yes:
+        lost = f"This takes what was written since snapshot {number} out of the volume."
+        have_typed(lost, str(state.id), left="nothing was changed")
+    return answer(restore_anew(workspace, state.id, name, number, take_over=take_over), workspace.report, False)
 
 
 @volumes.command("copy")

@@ -7,8 +7,9 @@ runs with another release's data.
 
 from __future__ import annotations
 
-from instar.control.actions import Action, KeepData, RestoreData, Retire, Route, Wait
+from instar.control.actions import Action, EndTask, KeepData, RestoreData, Retire, Route, Wait
 from instar.control.snapshot import GroupView, Snapshot
+from instar.control.tasks import GIVEN_UP_WITH
 from instar.model.configuration import Configuration
 from instar.model.definition import Service, Volume
 from instar.model.release import Release
@@ -53,7 +54,8 @@ def swap_data(snapshot: Snapshot) -> tuple[Action, ...]:
         changed = stage.changed
         if not changed:
             return ()
-        return _stopped(snapshot, set(changed)) or (RestoreData(changed[0], stage.kept[changed[0]], back=True),)
+        restore = RestoreData(changed[0], stage.kept[changed[0]], back=True)
+        return _tasks_given_up(snapshot) or _stopped(snapshot, set(changed)) or (restore,)
     left = {name: number for name, number in stage.data.items() if name not in stage.restored}
     if not left:
         return ()
@@ -64,6 +66,14 @@ def swap_data(snapshot: Snapshot) -> tuple[Action, ...]:
         return stopping
     name, number = next(iter(left.items()))
     return (RestoreData(name, number),) if name in stage.kept else (KeepData(name, running=False),)
+
+
+def _tasks_given_up(snapshot: Snapshot) -> tuple[Action, ...]:
+    """Return what ends the rollout's own tasks, whichever has not ended: they have its volumes, and nobody begins or
+    waits for one any more."""
+    groups = (snapshot.whole or snapshot).task_groups
+    own = [group for group in groups if group.instance.command is None and group.state != "ending"]
+    return tuple(EndTask(one.release, one.instance.task or "", one.id, GIVEN_UP_WITH) for one in own[:1])
 
 
 def _stopped(snapshot: Snapshot, names: set[str]) -> tuple[Action, ...]:

@@ -85,7 +85,7 @@ class DataActions:
             return False
         if stage.abort is not None:
             where = "; ".join(
-                f"'{name}' holds, or may hold, what release {rollout.target} left (snapshot {stage.data[name]}), and "
+                f"'{name}' holds, or may hold, what snapshot {stage.data[name]} does, and "
                 f"what release {rollout.source} left is snapshot {stage.kept[name]}"
                 for name in stage.changed
             )

@@ -110,8 +110,8 @@ class RolloutReport:
         names = " and ".join(f"'{name}' (snapshot {number})" for name, number in sorted(numbers.items()))
         back = ", ".join(f"instar volumes restore {environment} {name} {number}" for name, number in numbers.items())
         text = (
-            f"what {names} held before it is kept; where its tasks have changed that: instar destroy {environment}, "
-            f"which keeps volumes, {back}, and deploy the definition of the release before"
+            f"what {names} held before it is kept; where its tasks have changed that: {back}, which stops what runs, "
+            "and starts it again on that"
         )
         self.report(Progress(stage="data", text=text, kind="warning"))
 

@@ -14,6 +14,7 @@ from instar.model.release import Release, TaskRun
 
 DONE = "done"
 GIVEN_UP = "given up: nobody waits for its end any more"
+GIVEN_UP_WITH = "given up with its rollout"
 _PAUSE_S = 0.1
 
 
@@ -76,7 +77,7 @@ def leftover(snapshot: Snapshot) -> tuple[Action, ...]:
             why = _why_over(snapshot, group, run)
         else:
             run = begun.get(name) if target is not None and target.number == group.release else None
-            why = "given up with its rollout" if run is None else None
+            why = GIVEN_UP_WITH if run is None else None
         if run is not None and run.outcome is not None:  # whoever wrote that has told it
             return (Retire((group.id,), f"its task: {run.outcome}"),)
         if why is not None:

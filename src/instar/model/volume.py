@@ -50,12 +50,12 @@ class VolumeSnapshot:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataBack:
     """What a rollback with data brings back, and what that takes: ``snapshots``, one a volume, of what release
-    ``target`` left when release ``active`` came. ``instances`` stop for it; ``copied_bytes`` are copied meanwhile, None
-    where the file system shares them."""
+    ``target`` left when release ``active`` came; None: one that somebody names, for the active release. ``instances``
+    stop for it; ``copied_bytes`` are copied meanwhile, None where the file system shares them."""
 
     environment: EnvironmentId
     active: int
-    target: int
+    target: int | None
     snapshots: tuple[VolumeSnapshot, ...]
     instances: tuple[str, ...]
     copied_bytes: int | None

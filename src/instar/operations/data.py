@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from instar.control.data import kept_volumes
-from instar.errors import ComponentMissing, HostError, Refused
+from instar.errors import ComponentMissing, HostError, NotFound, Refused
 from instar.ledger.roles import release_of
 from instar.model.configuration import Configuration
 from instar.model.happenings import SnapshotRemoved
@@ -82,11 +82,47 @@ def data_back(workspace: Workspace, state: EnvironmentState, target: int) -> Dat
             "'data.version'; others: instar volumes snapshots. Nothing was changed; without its data: leave "
             "--with-data away",
         )
+    return _back(workspace, keeper, state, target, found)
+
+
+def restored_data(workspace: Workspace, state: EnvironmentState, name: str, number: int) -> DataBack:
+    """Return what a restore of a volume that instances have brings back, for the active release. Raises NotFound where
+    there is no such snapshot, Refused where no release is active, HostError where there is no room."""
+    keeper = _keeper(workspace.provider(state.settings.provider), state.id)
+    found = find_snapshot(keeper, state.id, name, number)
+    if state.active is None:
+        raise Refused(
+            f"cannot restore the volume '{name}' of '{state.id}': no release of it is active, and instances have it",
+            hint=f"deploy one; or instar destroy {state.id}, which keeps volumes, and then restore it",
+        )
+    return _back(workspace, keeper, state, None, (found,))
+
+
+def find_snapshot(keeper: Snapshots, environment: EnvironmentId, name: str, number: int) -> VolumeSnapshot:
+    """Return a snapshot of a volume. Raises NotFound, which says which there are."""
+    found = {one.number: one for one in keeper.snapshots(environment) if one.volume == name}
+    if number not in found:
+        raise NotFound(
+            f"cannot find snapshot {number} of the volume '{name}' of '{environment}'",
+            hint=f"there is: {', '.join(map(str, sorted(found))) or 'none'}",
+        )
+    return found[number]
+
+
+def _back(
+    workspace: Workspace,
+    keeper: Snapshots,
+    state: EnvironmentState,
+    target: int | None,
+    found: tuple[VolumeSnapshot, ...],
+) -> DataBack:
+    assert state.active is not None
     copied = [keeper.copied_bytes(state.id, one.volume) for one in found]
     needed = [
         (bytes_ or 0) + (one.used_bytes or 0) for bytes_, one in zip(copied, found, strict=True) if bytes_ is not None
     ]
-    _require_room(keeper, sum(needed), f"bring back what release {target} of '{state.id}' left")
+    what = f"release {target} of '{state.id}' left" if target is not None else f"a volume of '{state.id}' held"
+    _require_room(keeper, sum(needed), f"bring back what {what}")
     return DataBack(
         environment=state.id,
         active=state.active,
@@ -116,16 +152,20 @@ def _steps_back(workspace: Workspace, keeper: Snapshots, state: EnvironmentState
 
 
 def refuse_unfinished_data(state: EnvironmentState | None, target: int | None) -> None:
-    """Raise Refused where a rollback to another release than ``target`` is bringing data back: what runs next would
+    """Raise Refused where a rollout to another release than ``target`` is bringing data back: what runs next would
     find some of one release's and some of another's."""
     rollout = None if state is None else state.rollout
     if state is None or rollout is None or not rollout.stage.data or rollout.target == target:
         return
     if state.active != rollout.target:
+        what, command = f"rollback to release {rollout.target}, with its data,", f"instar rollback {state.id}"
+        if rollout.kind != "rollback":
+            ((name, number),) = rollout.stage.data.items()
+            what = f"rollout to release {rollout.target}, which restores the volume '{name}',"
+            command = f"instar volumes restore {state.id} {name} {number}"
         raise Refused(
-            f"cannot change '{state.id}': its rollback to release {rollout.target}, with its data, has not ended",
-            hint=f"finish it: instar rollback {state.id}; or give its volumes back what they held: "
-            f"instar rollout abort {state.id}",
+            f"cannot change '{state.id}': its {what} has not ended",
+            hint=f"finish it: {command}; or give its volumes back what they held: instar rollout abort {state.id}",
         )
 
 

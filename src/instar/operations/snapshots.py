@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 
 from instar.errors import InstarError, NotFound, Refused
-from instar.model.environment import Settings
 from instar.model.happenings import SnapshotRemoved, SnapshotTaken, VolumeCopied, VolumeRestored
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId
 from instar.model.sizes import size_text
 from instar.model.volume import VolumeSnapshot
+from instar.operations.data import find_snapshot
 from instar.operations.locks import hold_environment
 from instar.operations.volumes import have, keepers, users, where_looked
 from instar.operations.workspace import Workspace
@@ -38,22 +38,16 @@ def snapshot(workspace: Workspace, environment: EnvironmentId, name: str, *, tak
 def restore(
     workspace: Workspace, environment: EnvironmentId, name: str, number: int, *, take_over: bool = False
 ) -> int | None:
-    """Have a volume hold what it did in a snapshot; return the number of that of what it held before, None where it is
-    gone. Raises NotFound, HostError, Refused while an instance has it."""
+    """Have a volume that nothing has hold what it did in a snapshot; return the number of that of what it held before,
+    None where it is gone. Raises NotFound, HostError, Refused where an instance has it by now: data_restore.py."""
     with hold_environment(workspace, environment, take_over=take_over), where_looked(workspace, environment):
         keeper = _keeper(workspace, environment)
-        numbers = sorted(one.number for one in keeper.snapshots(environment) if one.volume == name)
-        if number not in numbers:
-            raise NotFound(
-                f"cannot find snapshot {number} of the volume '{name}' of '{environment}'",
-                hint=f"there is: {', '.join(map(str, numbers)) or 'none'}",
-            )
+        find_snapshot(keeper, environment, name, number)
         having = users(workspace, environment, name)
         if having:
             raise Refused(
                 f"cannot restore the volume '{name}' of '{environment}': {have(having)} it",
-                hint=f"instar destroy {environment}, which keeps volumes; then restore it, and deploy again"
-                f"{_found_meanwhile(workspace, environment)}",
+                hint="nothing was changed; ask again: it says what stops for it",
             )
         kept = None
         with contextlib.suppress(NotFound):
@@ -117,14 +111,6 @@ def _insist(workspace: Workspace, stage: str, ask: Callable[[], T]) -> T:
 def _warn(workspace: Workspace, stage: str, having: tuple[str, ...]) -> None:
     text = f"{have(having)} the volume: what is not written yet, or is just being written, may be missing"
     workspace.report(Progress(stage=stage, text=text, kind="warning"))
-
-
-def _found_meanwhile(workspace: Workspace, environment: EnvironmentId) -> str:
-    """Say what a volume takes to be found while its environment is gone, where that is anything."""
-    state = workspace.ledger.find_environment(environment)
-    if state is None or state.settings.provider == Settings().provider:
-        return ""
-    return " (another environment has to be in its namespace, by which it is found meanwhile)"
 
 
 def _snapshots(workspace: Workspace, environment: EnvironmentId | None) -> Iterator[Snapshots]:

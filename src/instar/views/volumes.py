@@ -60,13 +60,15 @@ def data_back_lines(back: DataBack) -> Iterator[str]:
     for one in back.snapshots:
         taken = ", taken while it was written" if one.running else ""
         size = f", {size_text(one.used_bytes)}" if one.used_bytes is not None else ""
+        what = "what it held before" if back.target is None else f"what release {back.target} left in it"
         yield (
-            f"the volume '{one.volume}' gets what release {back.target} left in it: snapshot {one.number} of "
+            f"the volume '{one.volume}' gets {what}: snapshot {one.number} of "
             f"{one.at:%Y-%m-%d %H:%M:%S} UTC{size}{taken}; what it holds now is kept as another snapshot"
         )
     stops = ", ".join(back.instances) or "nothing that runs"
     copied = "" if back.copied_bytes is None else f", and {size_text(back.copied_bytes)} are copied first"
-    yield f"stops {stops}: nothing that has it answers until release {back.target} does{copied}"
+    again = f"release {back.target} does" if back.target is not None else f"release {back.active} does, as another one"
+    yield f"stops {stops}: nothing that has it answers until {again}{copied}"
 
 
 def snapshots_json(snapshots: Sequence[VolumeSnapshot]) -> list[dict[str, Any]]:
