@@ -19,6 +19,7 @@ from instar.model.progress import Progress, Report
 from instar.model.release import EnvironmentId
 from instar.model.usage import Measured
 from instar.operations.agent import Agent
+from instar.operations.destroy import Staying
 from instar.providers.kubernetes.provider import KubernetesProvider
 from instar.workspace import MachineWorkspace
 from kubernetes_author import Author
@@ -80,6 +81,8 @@ class Listener:
         self.failures.append(f"{environment}: {error}")
 
     def forgot(self, environment: EnvironmentId) -> None: ...
+
+    def destroyed(self, environment: EnvironmentId, staying: Staying) -> None: ...
 
     def certified(self, found: Sequence[CertificateStatus]) -> None: ...
 

@@ -9,6 +9,7 @@ from instar.drift.check import Checked
 from instar.model.progress import Report, silent
 from instar.model.release import EnvironmentId
 from instar.model.usage import Measured
+from instar.operations.destroy import Staying
 
 
 class Heard:
@@ -17,6 +18,7 @@ class Heard:
     def __init__(self) -> None:
         self.errors: list[Exception] = []
         self.seen: list[EnvironmentId] = []
+        self.staying: list[Staying] = []
         self.wants_usage = False
         self.usage: dict[EnvironmentId, Measured] = {}
 
@@ -34,6 +36,9 @@ class Heard:
         self.errors.append(error)
 
     def forgot(self, environment: EnvironmentId) -> None: ...
+
+    def destroyed(self, environment: EnvironmentId, staying: Staying) -> None:
+        self.staying.append(staying)
 
     def certified(self, found: object) -> None: ...
 

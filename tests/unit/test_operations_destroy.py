@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ import pytest
 from click.testing import CliRunner
 
 from instar.cli import releases
+from instar.cli.agent import AgentReporter
 from instar.errors import NotFound, ProviderUnavailable, Refused
 from instar.model.definition import Volume
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
+from instar.operations.agent import Agent
 from instar.operations.converge import converge
 from instar.operations.deploy import begin
 from instar.operations.destroy import destroy
@@ -24,6 +27,8 @@ from instar.operations.volumes import remove_volume
 from instar.providers.base import StoredVolume
 from instar.providers.local import volumes as local_volumes
 from instar.providers.local.names import Names
+from instar.telemetry.log import Log
+from instar.telemetry.metrics import Metrics
 from instar.views.volumes import staying_lines
 from simulated.values import ENV, ORIGIN, configuration
 from simulated.workspace import SimulatedWorkspace
@@ -55,6 +60,16 @@ def test_destroy_names_each_volume_that_stays_and_what_removes_it(
     told = [one.text for one in workspace.told if "volume 'data' stays" in one.text]
     assert len(told) == (0 if volumes else 1)
     assert all(f"instar volumes remove {ENV} data" in text for text in told)
+
+
+def test_an_agent_that_ends_a_killed_destroy_names_what_stays(workspace: SimulatedWorkspace) -> None:
+    snapshot(workspace, ENV, "data")
+    workspace.ledger.set_destroying(ENV)
+    written = io.StringIO()
+    Agent(workspace, AgentReporter(Log("text", written), Metrics(), None)).once()
+    assert workspace.ledger.find_environment(ENV) is None
+    assert f"remove it by: instar volumes remove {ENV} data" in written.getvalue()
+    assert "1 snapshots of its volumes stay" in written.getvalue()
 
 
 def test_a_claim_that_stays_is_named_with_what_removes_it_in_a_cluster() -> None:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from instar.model.progress import Report
     from instar.model.release import EnvironmentId
     from instar.model.usage import Measured
+    from instar.operations.destroy import Staying
     from instar.reading.door import ReadersDoor
     from instar.telemetry.log import Log
     from instar.telemetry.metrics import Metrics
@@ -157,6 +158,12 @@ class AgentReporter:
         level = _LOGGED.get(event.kind)
         if level is not None and event.at >= self.began:
             self.log.say(level, event.kind, sentence(event), event.environment)
+
+    def destroyed(self, environment: EnvironmentId, staying: Staying) -> None:
+        from instar.views.volumes import staying_lines
+
+        for line in staying_lines(environment, staying.volumes, staying.snapshots):
+            self.log.say("warning", "stays", line, environment)
 
     def beat(self) -> None:
         from instar.telemetry import systemd

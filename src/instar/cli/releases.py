@@ -267,12 +267,9 @@ def destroy(environment: str, file: Path, take_over: bool, volumes: bool, lost_m
         workspace.report(Progress(stage="done", text=f"{found.id} is gone with {found.machine}; {back}"))
         return
     staying = run(workspace, found, volumes=volumes, take_over=take_over)
-    for line in staying_lines(found.id, staying.volumes):
+    for line in staying_lines(found.id, staying.volumes, staying.snapshots):
         workspace.report(Progress(stage="note", text=line))
-    stays = (
-        f"; {staying.snapshots} snapshots of its volumes stay: instar volumes snapshots" if staying.snapshots else ""
-    )
-    workspace.report(Progress(stage="done", text=f"{found.id} is gone{stays}; instar history shows what was"))
+    workspace.report(Progress(stage="done", text=f"{found.id} is gone; instar history shows what was"))
 
 
 @click.command()

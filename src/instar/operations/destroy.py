@@ -39,13 +39,20 @@ def destroy(workspace: Workspace, environment: EnvironmentState, *, volumes: boo
         workspace.ledger.set_destroying(environment_id)
         with half_way(workspace, f"the destruction of '{environment_id}'"):
             make_loop(workspace, provider).run(environment_id)
-            leased = with_lease(workspace.ledger, provider, environment_id)
-            leased.forget(environment_id, workspace.ledger.instance_names(environment_id), volumes=volumes)
-            left = _volumes_left(provider, environment_id) if not volumes else ()
-            kept = Staying(volumes=left, snapshots=_snapshots_kept(workspace, environment_id))
-            workspace.ledger.remove_environment(environment_id)
+            kept = finish(workspace, provider, environment_id, volumes=volumes)
         clear_orphans(workspace, provider)
     remove_old_secrets_if_free(workspace)
+    return kept
+
+
+def finish(workspace: Workspace, provider: Provider, environment: EnvironmentId, *, volumes: bool) -> Staying:
+    """Remove what is left of an environment whose instances are gone, ``volumes`` too if that is so; return what stays.
+    The caller holds it."""
+    leased = with_lease(workspace.ledger, provider, environment)
+    leased.forget(environment, workspace.ledger.instance_names(environment), volumes=volumes)
+    left = _volumes_left(provider, environment) if not volumes else ()
+    kept = Staying(volumes=left, snapshots=_snapshots_kept(workspace, environment))
+    workspace.ledger.remove_environment(environment)
     return kept
 
 

@@ -16,7 +16,6 @@ from typing import Final, Protocol
 
 from instar.control.health import HealthHistory
 from instar.control.launch import starts_s
-from instar.control.lease import with_lease
 from instar.control.loop import Loop, Run
 from instar.control.snapshot import Snapshot
 from instar.drift.check import Checked
@@ -25,6 +24,7 @@ from instar.model.progress import Report
 from instar.model.release import EnvironmentId, EnvironmentState
 from instar.model.usage import Measured
 from instar.operations.attendance import is_attended
+from instar.operations.destroy import Staying, finish
 from instar.operations.drift_response import DriftMemory, check_when_due, respond_to_drift
 from instar.operations.locks import LONGEST_HOLD_S, hold_environment
 from instar.operations.members import replace_members
@@ -58,6 +58,9 @@ class PassListener(Protocol):
 
     def checked(self, checked: Checked) -> None:
         """It was checked whether what runs there is what was baked."""
+
+    def destroyed(self, environment: EnvironmentId, staying: Staying) -> None:
+        """The destruction that a dead command began is done."""
 
     def failed(self, environment: EnvironmentId, error: Exception) -> None:
         """A pass could not be made to its end."""
@@ -221,6 +224,4 @@ class Passes:
         if not state.destroying:
             return
         provider = self._workspace.provider(state.settings.provider)
-        provider = with_lease(self._workspace.ledger, provider, state.id)
-        provider.forget(state.id, self._workspace.ledger.instance_names(state.id), volumes=False)
-        self._workspace.ledger.remove_environment(state.id)
+        self._listener.destroyed(state.id, finish(self._workspace, provider, state.id, volumes=False))

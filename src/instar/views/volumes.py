@@ -45,14 +45,19 @@ def volumes_page(volumes: Sequence[KeptVolume]) -> Page:
         yield "no volume is kept here"
 
 
-def staying_lines(environment: EnvironmentId, volumes: Sequence[StoredVolume] | None) -> Iterator[str]:
-    """Yield which volumes of an environment stay that is gone, and what removes them; None: nobody can tell."""
+def staying_lines(
+    environment: EnvironmentId, volumes: Sequence[StoredVolume] | None, snapshots: int = 0
+) -> Iterator[str]:
+    """Yield which volumes of an environment stay that is gone, and what removes them (None: nobody can tell), and how
+    many ``snapshots`` of them do."""
     if volumes is None:
         yield f"volumes of {environment} may stay: which, cannot be told now; instar volumes shows those that it finds"
     for one in volumes or ():
         removed = one.removed_by or f"instar volumes remove {environment} {one.name}"
         what = "the claim " if one.removed_by else "in "
         yield f"the volume '{one.name}' stays, {what}{one.where}, with all its data; remove it by: {removed}"
+    if snapshots:
+        yield f"{snapshots} snapshots of its volumes stay: instar volumes snapshots"
 
 
 def data_back_lines(back: DataBack) -> Iterator[str]:
