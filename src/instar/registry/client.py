@@ -63,8 +63,11 @@ class Tries:
         patience = self._patience
         told_s = error.retry_after_s if "retry_after_s" in vars(error) else None  # by the registry itself
         if self._failed >= patience.tries or (told_s or 0) > patience.longest_pause_s:
-            when = f" in {told_s:,.0f} s" if told_s else " later"
-            error.hint = f"try again{when}: what came so far is not lost" + (f"; {error.hint}" if error.hint else "")
+            if error.retry_after_s is not None:
+                when = f" in {told_s:,.0f} s" if told_s else " later"
+                error.hint = f"try again{when}: what came so far is not lost" + (
+                    f"; {error.hint}" if error.hint else ""
+                )
             raise error
         own_s = min(patience.first_pause_s * 2 ** (self._failed - 1), patience.longest_pause_s)
         self._cancellation.pause(max(told_s or 0, own_s * random.uniform(0.75, 1.25)))  # noqa: S311

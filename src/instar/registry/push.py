@@ -98,7 +98,7 @@ class Push:
             try:
                 return enter()
             except PartsUnknown as error:
-                tries.after(error)
+                tries.after(_lost(error))
                 self._meter.begin_anew()
 
     def _parts(self, data: bytes) -> Collection[Descriptor]:
@@ -153,6 +153,14 @@ class Push:
                     self._meter.add(one.size_bytes, moved=False)
                     break
         self._meter.count()
+
+
+def _lost(error: PartsUnknown) -> PartsUnknown:
+    """Say what it means that a registry does not know a part, after all parts are there by its own word."""
+    return PartsUnknown(
+        f"{error.message}: it does not know a part that it has taken, or said that it has",
+        hint="ask whoever runs it, since parts may be lost there, or removed and remembered; or push elsewhere",
+    )
 
 
 class _Upload:
