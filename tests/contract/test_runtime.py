@@ -390,12 +390,15 @@ def test_a_command_in_an_instance_of_its_own_has_its_streams_and_gives_its_statu
 def test_what_may_be_reached_is_said_once_and_known_to_everybody(bench: RuntimeBench) -> None:
     allowed = Network(allow=(Allow(to="contract/later", ports=("80/tcp", "53/udp")), Allow(to="machine")))
     plan = NetworkPlan(environment=ENV, network=allowed, listen=("127.0.0.1:8080", "0.0.0.0:8081", "[::1]:8082"))
+    bench.runtime.name(ENV, 8080)
+    assert bench.another().network_plan(ENV) is None, "to be found by others says nothing of what it may reach"
     for wanted in (plan, plan, NetworkPlan(environment=ENV, network=Network(connections=99), listen=())):
         bench.runtime.set_network(wanted)
         assert bench.another().network_plan(ENV) == wanted
     one, of = made(bench, "web")
     bench.until(lambda: bench.runtime.probe(one, of).healthy)
-    assert bench.runtime.network_plan(ENV) == wanted, "an instance that is made changes nothing of it"
+    bench.runtime.name(ENV, 8081)
+    assert bench.runtime.network_plan(ENV) == wanted, "an instance that is made, or a name, changes nothing of it"
     destroy(bench, one, of)
     bench.runtime.forget(ENV, [one.id], volumes=False)
     assert bench.another().network_plan(ENV) is None

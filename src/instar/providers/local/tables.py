@@ -34,12 +34,14 @@ Difference = tuple[str, str, str]  # where, what is expected, what is there
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TablesRecord:
-    """The tables as they were made, in the boot ``boot_id``, by an Instar whose rules are ``rules``."""
+    """The tables as they were made, in the boot ``boot_id``, by an Instar whose rules are ``rules``. ``unsaid`` are
+    those of ``places`` that others find by name, and of which nobody has said what they may reach."""
 
     boot_id: str
     rules: str
     places: Mapping[str, Reach] = field(default_factory=dict)
     chains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unsaid: tuple[str, ...] = ()
 
 
 class Tables:
@@ -50,8 +52,8 @@ class Tables:
 
     def reach(self, environment: EnvironmentId) -> Reach | None:
         """Return what the instances of ``environment`` may reach now; None where that is not said (any more)."""
-        made = self._current()
-        return made.places.get(str(environment)) if made else None
+        made, name = self._current(), str(environment)
+        return made.places.get(name) if made and name not in made.unsaid else None
 
     def doors(self) -> Mapping[str, tuple[str, ...]]:
         """Return where the routers of environments listen, as far as that was said."""
@@ -60,11 +62,10 @@ class Tables:
 
     def ensure(self, subnet: IPv4Network, environment: EnvironmentId) -> None:
         """Have the tables there, with whatever ``environment`` may reach. Raises HostError, ComponentMissing."""
-        if self.reach(environment) is None:
+        if self._find(environment) is None:
             with self._lock():
-                made = self._current()
-                if made is None or str(environment) not in made.places:
-                    self._apply(subnet, {str(environment): self._named(environment, Reach())})
+                if self._find(environment) is None:
+                    self._apply(subnet, {str(environment): self._named(environment, Reach())}, said=False)
 
     def set(self, subnet: IPv4Network, environment: EnvironmentId, reach: Reach) -> bool:
         """Let the instances of ``environment`` reach that from now on, and nothing else; return whether somebody had
@@ -80,12 +81,12 @@ class Tables:
         """Have instances find ``environment`` by name where that is written down, whatever its own may reach. Who asks
         may work on another environment. Raises HostError."""
         self.ensure(subnet, environment)
-        found = self.reach(environment)
+        found = self._find(environment)
         if found is None or found != self._named(environment, found):
             with self._lock():
                 made = self._read()
                 there = made.places.get(str(environment), Reach()) if made else Reach()
-                self._apply(subnet, {str(environment): self._named(environment, there)})
+                self._apply(subnet, {str(environment): self._named(environment, there)}, said=False)
 
     def restore(self, subnet: IPv4Network) -> None:
         """Make the tables anew as they were made last, for everybody who is in them. Raises HostError."""
@@ -101,7 +102,9 @@ class Tables:
             if made is not None:
                 firewall.forget(self._names.table, str(environment))
                 left = {name: reach for name, reach in made.places.items() if name != str(environment)}
-                self._write(dataclasses.replace(made, places=left, chains=firewall.chains(self._names.table)))
+                unsaid = tuple(name for name in made.unsaid if name in left)
+                chains = firewall.chains(self._names.table)
+                self._write(dataclasses.replace(made, places=left, chains=chains, unsaid=unsaid))
 
     def remove(self) -> None:
         """Remove the tables; where there are none, that is fine. Raises HostError."""
@@ -163,6 +166,11 @@ class Tables:
             return None
         return [intent.guest for intent in intents.values() if intent and intent.guest]
 
+    def _find(self, environment: EnvironmentId) -> Reach | None:
+        """Return what is in the tables of ``environment``, whether or not somebody has said it."""
+        made = self._current()
+        return made.places.get(str(environment)) if made else None
+
     def _named(self, environment: EnvironmentId, reach: Reach) -> Reach:
         return dataclasses.replace(reach, internal=internal_record.doors_of(self._names, environment))
 
@@ -177,10 +185,13 @@ class Tables:
         here = made is not None and made.boot_id == boot_id() and made.rules == firewall.VERSION
         return made if here else None
 
-    def _apply(self, subnet: IPv4Network, places: Mapping[str, Reach]) -> None:
+    def _apply(self, subnet: IPv4Network, places: Mapping[str, Reach], *, said: bool = True) -> None:
+        """Make the tables with ``places`` as given. ``said``: that is what they may reach; else they are only found."""
         names, made = self._names, self._read()
         admitted = [intent.guest for intent in record.all_intents(names).values() if intent and intent.guest]
-        known = {guest.environment: Reach() for guest in admitted} | (dict(made.places) if made else {}) | dict(places)
+        before = {guest.environment: Reach() for guest in admitted} | (dict(made.places) if made else {})
+        known, unsaid = before | dict(places), set(made.unsaid if made else ())
+        unsaid = unsaid - places.keys() if said else unsaid | (places.keys() - before.keys())
         were_there = firewall.exists(names.table)
         gateway = network.mac(network.gateway(subnet).ip).hex(":")
         firewall.apply(names.table, subnet, names.bridge, names.link_prefix, gateway, known)
@@ -190,7 +201,10 @@ class Tables:
                 if guest.link in links:
                     guests.admit(names.table, guest)
         chains = firewall.chains(names.table)
-        self._write(TablesRecord(boot_id=boot_id(), rules=firewall.VERSION, places=known, chains=chains))
+        told = TablesRecord(
+            boot_id=boot_id(), rules=firewall.VERSION, places=known, chains=chains, unsaid=tuple(sorted(unsaid))
+        )
+        self._write(told)
 
     def _lock(self) -> contextlib.AbstractContextManager[None]:
         return locks.hold(self._names.state.locks / "network", "the instances' firewall", wait_s=_PATIENCE_S)
