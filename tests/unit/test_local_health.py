@@ -65,7 +65,7 @@ def serving(answer: bytes | None, address: str = "127.0.0.1") -> Iterator[tuple[
 def test_http(answer: bytes | None, cause: str) -> None:
     with serving(answer) as (port, seen):
         assert health.ask_http("127.0.0.1", port, HTTP) == Probe(healthy=not cause, cause=cause)
-    assert seen[0].startswith(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n")
+    assert seen[0].startswith(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nUser-Agent: instar\r\n")
 
 
 def test_the_host_of_a_request_is_that_of_the_definition() -> None:

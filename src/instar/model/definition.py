@@ -32,7 +32,8 @@ class Health:
     """
 
     kind: Literal["http", "tcp", "command", "none"]
-    path: str | None = field(default=None, metadata=key("GET this path: healthy when the answer is 200 to 399.",
+    path: str | None = field(default=None, metadata=key("GET this path: healthy when the answer is 200 to 399. A "
+        "server that logs requests leaves these out by their User-Agent: `instar`, on a cluster `kube-probe/…`.",
         "path of a request"))
     host: str = field(default="localhost", metadata=key("What the request for it says as its `Host`.", "host",
         added=True))
