@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import select
 import subprocess
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpcore2
 import pytest
+from httpx2.websockets import WebSocketSession
+from wsproto.frame_protocol import FrameProtocol
 
-from instar.errors import ProviderError
+from instar.errors import ProviderError, ProviderUnavailable
 from instar.model.survey import Seen, differences
-from instar.providers.kubernetes.streams import exit_status
+from instar.providers.base import Streams
+from instar.providers.kubernetes.streams import RemoteCommand, exit_status
 from instar.providers.kubernetes.survey import SCRIPT, read_survey, survey_of, unknown
 
 
@@ -41,6 +50,65 @@ def test_an_image_without_a_shell_is_told_from_other_failures() -> None:
     with pytest.raises(ProviderError) as other:
         exit_status(told(reason="InternalError", message="container not found"), "open a shell in 'a'")
     assert other.value.hint is None
+
+
+class Wire(httpcore2.NetworkStream):
+    """What a pod says, at once, and then no more; nothing can be sent where it is ``broken``."""
+
+    def __init__(self, *messages: bytes, broken: bool = False) -> None:
+        frames = FrameProtocol(client=False, extensions=[])
+        self._said = [bytes(frames.send_data(one, fin=True)) for one in messages]
+        self._broken = broken
+        self._closed = threading.Event()
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._said.pop(0) if self._said else self._silence()
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if self._broken:
+            raise httpcore2.WriteError
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def _silence(self) -> bytes:
+        self._closed.wait()
+        return b""
+
+
+@contextlib.contextmanager
+def commanded(wire: Wire) -> Iterator[tuple[RemoteCommand, int]]:
+    """Yield a command that reads nothing, and where what it prints is read."""
+    reading, writing = os.pipe()
+    with Path(os.devnull).open("rb") as nothing, os.fdopen(reading, "rb", buffering=0) as out:
+        streams = Streams(stdin=nothing.fileno(), stdout=writing, stderr=writing)
+        with contextlib.closing(RemoteCommand(WebSocketSession(wire), streams, "look")) as command:
+            os.close(writing)
+            yield command, out.fileno()
+
+
+def is_ended(command: RemoteCommand) -> bool:
+    return bool(select.select([command.ended()], [], [], 5)[0])
+
+
+def test_a_command_that_ends_before_all_of_it_has_begun_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def start_and_lag(self: threading.Thread) -> None:
+        start(self)
+        self.join(0.2)  # as on a busy machine
+
+    monkeypatch.setattr(threading.Thread, "start", start_and_lag)
+    with commanded(Wire(b"\x01hello", b'\x03{"status": "Success"}')) as (command, out):
+        assert is_ended(command)
+        assert (command.wait(), os.read(out, 10)) == (0, b"hello")
+
+
+def test_a_connection_that_cannot_be_sent_by_is_lost_and_nobody_waits_for_it() -> None:
+    with commanded(Wire(broken=True)) as (command, _):
+        assert is_ended(command)
+        with pytest.raises(ProviderUnavailable, match="cannot look to its end: the connection was lost"):
+            command.wait()
 
 
 def test_a_survey_is_read_line_by_line() -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PROTOCOLS: Final = ["v5.channel.k8s.io"]
 _STDIN, _STDOUT, _STDERR, _STATUS, _SIZE, _END = 0, 1, 2, 3, 4, 255
 _PIECE_BYTES: Final = 32_768
-_LOOK_S: Final = 0.3  # from one look at the terminal's size to the next
+_LOOK_S: Final = 0.3  # from one look at the terminal's size to the next, and at whether the connection is open
 _NOT_FOUND: Final = ("no such file or directory", "executable file not found", "not found in $PATH")
 
 
@@ -55,7 +55,7 @@ class RemoteCommand:
         if self._terminal is not None:
             tty.setraw(own)  # the terminal that acts on keys is the one inside
         self._threads = [threading.Thread(target=one, daemon=True) for one in (self._receive, self._send)]
-        for thread in self._threads:
+        for thread in reversed(self._threads):  # what receives may have all of it at once, and waits for what sends
             thread.start()
 
     def ended(self) -> int:
@@ -82,7 +82,7 @@ class RemoteCommand:
     def _receive(self) -> None:
         try:
             while self._status is None:
-                message = self._socket.receive_bytes()
+                message = self._next_message()
                 if not message:
                     continue
                 if message[0] in (_STDOUT, _STDERR):
@@ -98,6 +98,19 @@ class RemoteCommand:
             for one in self._ends.values():
                 os.close(one)
             os.close(self._told)
+
+    def _next_message(self) -> bytes:
+        """Return it as soon as it is there. Raises what the connection was lost by: the library closes one that it
+        cannot send by, and who receives may hear nothing of that."""
+        from wsproto.connection import ConnectionState
+
+        while True:
+            is_open = self._socket.connection.state is ConnectionState.OPEN
+            try:
+                return self._socket.receive_bytes(_LOOK_S)
+            except TimeoutError:
+                if not is_open:
+                    raise
 
     def _stopped_once(self) -> int:
         """End what sends, and return a descriptor to be closed after that."""
