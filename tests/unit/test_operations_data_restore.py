@@ -44,7 +44,7 @@ def test_another_release_of_the_same_starts_on_what_the_volume_held_and_all_of_i
     assert back is not None
     text = "\n".join(data_back_lines(back))
     assert "the volume 'data' gets what it held before: snapshot 1 of 2026-01-01 00:00:00 UTC" in text
-    assert "stops guestbook-dev-1-1: nothing that has it answers until release 1 does, as another one, and" in text
+    assert "stops guestbook-dev-1-1: nothing that has it answers until release 1 starts again, as another" in text
     assert restored(world).outcome == "done"
     assert world.data.holds[ENV, "data"] == ("1", "2")
     first, second = (world.workspace.ledger.get_release(ENV, number) for number in (1, 2))

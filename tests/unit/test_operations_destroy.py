@@ -15,6 +15,7 @@ from instar.cli.agent import AgentReporter
 from instar.errors import NotFound, ProviderUnavailable, Refused
 from instar.model.definition import Volume
 from instar.model.environment import Settings
+from instar.model.happenings import EnvironmentMade
 from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
 from instar.operations.agent import Agent
@@ -121,6 +122,11 @@ def test_who_finds_nothing_of_one_that_is_gone_is_told_where_nobody_looked(
         "remove snapshot": lambda of: remove_snapshot(workspace, of, "other", 1),
         "copy": lambda of: copy_volume(workspace, of, "other", ENV, "more"),
     }[verb]
+    with pytest.raises(NotFound) as caught:
+        ask(NEVER)
+    assert "kubectl" not in (caught.value.hint or ""), "there is no cluster in this ledger"
+    elsewhere = EnvironmentMade(settings={"provider": "kubernetes"})
+    workspace.ledger.record(elsewhere, NEVER)
     with pytest.raises(NotFound) as caught:
         ask(NEVER)
     assert "kubectl -n NAMESPACE delete pvc NAME" in (caught.value.hint or "")

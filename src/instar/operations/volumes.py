@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from instar.errors import NotFound, Refused
 from instar.ledger.roles import release_of
 from instar.model.environment import Settings
-from instar.model.happenings import VolumeRemoved
+from instar.model.happenings import EnvironmentMade, VolumeRemoved
 from instar.model.release import EnvironmentId, Instance
 from instar.model.volume import KeptVolume
 from instar.operations.locks import hold_environment
@@ -48,6 +48,14 @@ def remove_volume(workspace: Workspace, environment: EnvironmentId, name: str, *
         workspace.ledger.record(VolumeRemoved(volume=name), environment)
 
 
+def _was_elsewhere(workspace: Workspace, environment: EnvironmentId) -> bool:
+    """Tell whether an environment that is gone was, or may have been, anywhere but on this machine."""
+    there = {one.settings.provider for one in workspace.ledger.readable_environments()[0]}
+    made = (one.what for one in workspace.ledger.newest_first(environment))
+    was = {one.settings.get("provider") for one in made if isinstance(one, EnvironmentMade)}
+    return not there | was <= {Settings().provider}
+
+
 def _remove(workspace: Workspace, environment: EnvironmentId, name: str) -> None:
     """Have whoever keeps a volume remove it. Raises the NotFound of the last one that has it not."""
     asked = keepers(workspace, environment)
@@ -60,11 +68,11 @@ def _remove(workspace: Workspace, environment: EnvironmentId, name: str) -> None
 
 @contextlib.contextmanager
 def where_looked(workspace: Workspace, environment: EnvironmentId) -> Iterator[None]:
-    """Have a NotFound inside say, of an environment that is gone, where nobody looked."""
+    """Have a NotFound inside say, of an environment that is gone, and may have been in a cluster, where not."""
     try:
         yield
     except NotFound as error:
-        if workspace.ledger.find_environment(environment) is not None:
+        if workspace.ledger.find_environment(environment) is not None or not _was_elsewhere(workspace, environment):
             raise
         raise NotFound(
             error.message,

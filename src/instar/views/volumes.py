@@ -72,7 +72,11 @@ def data_back_lines(back: DataBack) -> Iterator[str]:
         )
     stops = ", ".join(back.instances) or "nothing that runs"
     copied = "" if back.copied_bytes is None else f", and {size_text(back.copied_bytes)} are copied first"
-    again = f"release {back.target} does" if back.target is not None else f"release {back.active} does, as another one"
+    again = (
+        f"release {back.target} does"
+        if back.target is not None
+        else f"release {back.active} starts again, as another release"
+    )
     yield f"stops {stops}: nothing that has it answers until {again}{copied}"
 
 
