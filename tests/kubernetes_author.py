@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import forked_commands
 from instar.providers.kubernetes.kinds import (
     AUTOSCALER,
     BUDGET,
@@ -31,6 +32,8 @@ from instar.store import Store
 from kubernetes_namespace import Namespace, tiny_image
 
 MAIN = "import sys; from instar.cli.main import main; sys.exit(main())"
+COMMAND = (sys.executable, "-c", MAIN)
+LONGEST_S = 180
 SERVE = (
     'mkdir -p /tmp/www; echo "$INSTAR_RELEASE $GREETING $(cat /run/secrets/TOKEN)" >/tmp/www/index.html; '
     'echo serving; httpd -f -p 8080 -h /tmp/www & trap "kill $!; exit" TERM; wait'
@@ -110,13 +113,21 @@ class Author:
 
     def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
         """Run something in the author's folder and environment to its end, however that is."""
+        if argv[:3] == COMMAND:
+            return forked_commands.run(argv[3:], self.folder, self.environ, timeout_s=LONGEST_S)
         with self.start(*argv) as process:
-            out, err = process.communicate(timeout=180)
+            out, err = process.communicate(timeout=LONGEST_S)
         return subprocess.CompletedProcess(argv, process.returncode, out, err)
 
     def start(self, *argv: str, stdin: int | None = None) -> subprocess.Popen[str]:
-        environ, pipe = {**self.namespace.environ, "PYTHONPATH": ":".join(sys.path)}, subprocess.PIPE
-        return subprocess.Popen(argv, cwd=self.folder, env=environ, stdin=stdin, stdout=pipe, stderr=pipe, text=True)
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            argv, cwd=self.folder, env=self.environ, stdin=stdin, stdout=pipe, stderr=pipe, text=True
+        )
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return {**self.namespace.environ, "PYTHONPATH": ":".join(sys.path)}
 
     def start_deploy(self) -> subprocess.Popen[str]:
         """Begin a deploy and leave it running."""

@@ -10,7 +10,7 @@ its end.
 
 ``serve`` runs one command after the other: of each it reads a line of JSON, [N, COUNT_FILE, OUT, ERR, WORD…], and
 answers with what became of its process (as of waitpid). Each is a process of its own, forked before anything of Instar
-ran: what all of them import, half of the time that they take, was imported once.
+ran, as those of ``forked_commands`` are.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import forked_commands
+
 CHANGES = ("POST", "PATCH", "PUT", "DELETE")
 LONGEST_S = 300
 EVERYTHING = "KILL_CALLS" in os.environ
@@ -30,10 +32,7 @@ EVERYTHING = "KILL_CALLS" in os.environ
 
 def serve() -> tuple[int, Path, list[str]]:
     """Return what a command's process has to run; whoever forks them ends with its standard input."""
-    import instar.operations.deploy
-    import instar.providers.kubernetes.client
-    import instar.providers.kubernetes.provider  # noqa: F401
-
+    forked_commands.import_common()
     for line in sys.stdin:
         last, count_file, out, err, *words = json.loads(line)
         child = os.fork()

@@ -93,9 +93,11 @@ class Shop:
 
     @contextlib.contextmanager
     def asked(self, *doors: str) -> Iterator[dict[str, Counter[str]]]:
-        """Ask at doors all the while; none of what is asked is lost, and each door leads to its role."""
+        """Ask at doors all the while, by a connection that stays and by new ones; none of what is asked is lost, and
+        each door leads to its role."""
         with contextlib.ExitStack() as stack:
-            each = {door: stack.enter_context(Requests(self.author, host=self.hosts[door])) for door in doors}
+            asking = {door: Requests(self.author, host=self.hosts[door], at_once=2) for door in doors}
+            each = {door: stack.enter_context(one) for door, one in asking.items()}
             yield {door: one.answers for door, one in each.items()}
         for door, one in each.items():
             role = door.partition(".")[0]
