@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from control_values import DATABASE, NOW, ago, group, release, serving, snapshot
+from control_values import DATABASE, HTTP, NOW, ago, group, release, serving, snapshot
 
 from instar.control.actions import BeginScheduled, EndTask, Retire, RunTask
 from instar.control.decide import decide
@@ -18,9 +18,10 @@ from instar.control.snapshot import GroupView, Snapshot
 from instar.control.timetable import Timetable
 from instar.definition.kept import require_kept
 from instar.ledger import Ledger
+from instar.model.definition import Volume
 from instar.model.environment import ScheduledTask
 from instar.model.occurrence import Occurrence
-from instar.model.release import Command, Release, TaskRun
+from instar.model.release import Command, Release, Stage, TaskRun
 from instar.model.schedule import Schedule, ScheduledEntry
 from instar.views.schedules import schedule_page
 
@@ -195,6 +196,22 @@ def test_a_rollout_that_must_not_have_two_releases_begins_none_and_others_do() -
     assert not any(isinstance(one, BeginScheduled) for one in decide(alone))
     beside = running("", due=True, releases=[release(2)], source=1, target=2)
     assert decide(beside) == (BeginScheduled(1, DUE),)
+
+
+def test_none_begins_with_a_volume_that_gets_other_data_and_others_do() -> None:
+    """It would have data of a release that does not run yet, and the swap would wait for its end."""
+    shared = dataclasses.replace(HTTP, volumes=(Volume(name="data", path="/data", access="shared"),))
+    fields: dict[str, Any] = {"due": True, "source": 1, "target": 2, "services": (shared,)}
+    swaps, other = (Stage(data={name: 1}) for name in ("data", "other"))
+    begins = [
+        any(isinstance(one, BeginScheduled) for one in decide(running("", **fields, **more)))
+        for more in (
+            {"releases": [release(2, shared)], "stage": swaps},
+            {"releases": [release(2, shared)], "stage": other},
+            {"releases": [release(2, shared)]},
+        )
+    ]
+    assert begins == [False, True, True]
 
 
 def scheduled(number: int, **schedule: ScheduledTask) -> Release:

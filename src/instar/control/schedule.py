@@ -16,6 +16,7 @@ from instar.control.actions import Action, BeginScheduled, EndTask, NoteMissed, 
 from instar.control.endings import words
 from instar.control.snapshot import GroupView, Snapshot, alone
 from instar.frozen import dataclass
+from instar.model.definition import Service
 from instar.model.environment import ScheduledTask
 from instar.model.occurrence import Missed, Occurrence
 from instar.model.release import Release, TaskRun
@@ -150,19 +151,26 @@ def _again(entry: Entry, before: Occurrence | None) -> Occurrence | None:
 
 def begin_due(snapshot: Snapshot, due: Iterable[Occurrence]) -> tuple[Action, ...]:
     """Return what begins those that are ``due``, in the active release: not beside one of the same entry that still
-    runs, and not while two releases change hands that must not run at once."""
+    runs, not while two releases change hands that must not run at once, and not with a volume that gets other data."""
     active = snapshot.active
     if active is None or snapshot.environment.destroying:
         return ()
-    if snapshot.environment.rollout is not None and alone(active):
+    rollout = snapshot.environment.rollout
+    if rollout is not None and alone(active):
         return ()
+    swapped = set(rollout.stage.data) if rollout is not None and rollout.target != active.number else set()
     running = {found.entry for group in snapshot.task_groups if (found := _occurrence(group)) is not None}
     entries = active.configuration.schedule
     return tuple(
         BeginScheduled(active.number, one, entries[one.entry].role or active.role)
         for one in due
         if one.entry in entries and (one.entry not in running or entries[one.entry].overlap)
+        if not any(volume.name in swapped for volume in _service_of(active, entries[one.entry]).volumes)
     )
+
+
+def _service_of(active: Release, entry: ScheduledTask) -> Service:
+    return active.of_role(entry.role or active.role).service
 
 
 def go_on(snapshot: Snapshot) -> tuple[Action, ...]:

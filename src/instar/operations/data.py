@@ -169,13 +169,25 @@ def refuse_unfinished_data(state: EnvironmentState | None, target: int | None) -
         )
 
 
+def refuse_swapped(state: EnvironmentState | None, name: str, number: int | None = None) -> None:
+    """Raise Refused where a rollout is bringing data back, and has not yet, into a volume: nothing else may have or
+    remove that meanwhile. ``number``: only for that snapshot of it, by which it comes, or what it held comes back."""
+    rollout = None if state is None else state.rollout
+    if rollout is None or name not in rollout.stage.data:
+        return
+    if number is None or number in (rollout.stage.data[name], rollout.stage.kept.get(name)):
+        refuse_unfinished_data(state, None)
+
+
 def old_snapshots(workspace: Workspace, state: EnvironmentState, kept: Collection[int]) -> list[VolumeSnapshot]:
-    """Return the snapshots that rollouts took of data of releases that are not ``kept`` any more."""
+    """Return the snapshots that rollouts took of data of releases that are not ``kept`` any more; none that one brings
+    back just now."""
     keeper = _find_keeper(workspace, state)
+    needed = {} if state.rollout is None else state.rollout.stage.data
     return [
         one
         for one in (() if keeper is None else keeper.snapshots(state.id))
-        if one.cause is not None and one.cause.release not in kept
+        if one.cause is not None and one.cause.release not in kept and needed.get(one.volume) != one.number
     ]
 
 

@@ -31,19 +31,19 @@ def environment_that_has(workspace: Workspace, environment: EnvironmentId, name:
 
 def data_of_restore(workspace: Workspace, state: EnvironmentState, name: str, number: int) -> DataBack | None:
     """Return what a restore of a volume that instances have brings back, and what that stops; None where the same one
-    is under way already, which is gone on with. Raises what :func:`restore_anew` refuses."""
+    is under way already, which is gone on with. Raises what :func:`restore_anew` refuses, but not for a command."""
     require_root_for(workspace, state.settings.provider, "volumes restore")
     refuse_destroying(state)
     if _under_way(state) == {name: number}:
         return None
     refuse_unfinished_data(state, None)
     if state.rollout is not None:
+        abort = f", or: instar rollout abort {state.id}" if state.active != state.rollout.target else ""
         raise Refused(
             f"cannot restore the volume '{name}' of '{state.id}': its {state.rollout.kind} to release "
             f"{state.rollout.target} has not ended",
-            hint=f"nothing was changed; let it end, or: instar rollout abort {state.id}",
+            hint=f"nothing was changed; let it end{abort}",
         )
-    refuse_held_volumes(workspace, state.id, but=None)
     return restored_data(workspace, state, name, number)
 
 
@@ -63,6 +63,7 @@ def restore_anew(
             assert state.rollout is not None
             target = workspace.ledger.get_release(environment, state.rollout.target)
         else:
+            refuse_held_volumes(workspace, environment, restored=(name,))
             target = gone_on_with(workspace, lambda: begin_restore(workspace, state, name, number))
         return converge(workspace, target, began)
 
@@ -79,6 +80,9 @@ def begin_restore(workspace: Workspace, state: EnvironmentState, name: str, numb
         values = encrypted_values(workspace, ledger, environment, active.configuration.secrets)
         origin = origin_of_again(workspace, f"release {active.number} on snapshot {number} of '{name}'", active)
         with ledger.transaction():
+            begun = ledger.get_environment(environment).rollout
+            if begun is not None:  # and only the answer to who wrote that was lost
+                return ledger.get_release(environment, begun.target)
             release = ledger.add_release(environment, active.image, active.configuration, origin)
             ledger.put_secrets(values)
             start_rollout(workspace, environment, release, "deploy", data={name: number})

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from instar.definition import Loaded
 from instar.errors import Refused
 from instar.ledger.roles import release_of
-from instar.model.definition import Service
+from instar.model.definition import Service, Volume
 from instar.model.environment import Environment, Settings
 from instar.model.release import EnvironmentId, EnvironmentState, Instance
 from instar.operations.attendance import is_attended
@@ -60,46 +60,53 @@ def _spoken_otherwise(running: Service, service: Service) -> Iterator[tuple[str,
             yield f" at port '{name}'", was, wanted
 
 
-def refuse_held_volumes(workspace: Workspace, environment: EnvironmentId, *, but: int | None = None) -> None:
+def refuse_held_volumes(
+    workspace: Workspace, environment: EnvironmentId, *, but: int | None = None, restored: Collection[str] = ()
+) -> None:
     """Raise Refused where somebody runs a command, of another release than ``but``, which has a volume that only one
-    release may have at a time: the rollout would wait for its end, whenever that is. The caller holds the environment,
-    and has nothing else to refuse: one that has ended without anybody who saw it, or that nobody has begun, is taken
-    away."""
-    if find_held_volume(workspace, environment, but) is None:
+    release may have at a time, or one that is to be ``restored``: the rollout would wait for its end, whenever that is.
+    The caller holds the environment, and has nothing else to refuse: one that has ended without anybody who saw it, or
+    that nobody has begun, is taken away."""
+    if find_held_volume(workspace, environment, but, restored) is None:
         return
     provider = workspace.provider(workspace.ledger.get_environment(environment).settings.provider)
     loop = make_loop(workspace, provider).begin(environment)
     loop.clear()
-    held = find_held_volume(workspace, environment, but)
+    held = find_held_volume(workspace, environment, but, restored)
     if held is not None and held[0].started_at is None:
         loop.clear(unbegun=True)
-        held = find_held_volume(workspace, environment, but)
+        held = find_held_volume(workspace, environment, but, restored)
     if held is not None:
         one, volume = held
         argv = " ".join(one.command.argv if one.command else ())
         raise Refused(
-            f"cannot change '{environment}': {one.task} ('{argv:.60}') has its exclusive volume '{volume}'",
+            f"cannot change '{environment}': {one.task} ('{argv:.60}') has its {volume.access} volume '{volume.name}'",
             hint=f"nothing was changed; end that command ({one.id}), or wait for its end",
         )
 
 
-def find_held_volume(workspace: Workspace, environment: EnvironmentId, but: int | None) -> tuple[Instance, str] | None:
-    """Return the instance of a command, of another release than ``but``, that has an exclusive volume, and which; one
-    that was begun, if there is one."""
-    held = _held_volumes(workspace, environment, but)
+def find_held_volume(
+    workspace: Workspace, environment: EnvironmentId, but: int | None, restored: Collection[str] = ()
+) -> tuple[Instance, Volume] | None:
+    """Return the instance of a command, of another release than ``but``, that has an exclusive volume, or one that is
+    to be ``restored``, and which; one that was begun, if there is one."""
+    held = _held_volumes(workspace, environment, but, restored)
     return min(held, key=lambda found: found[0].started_at is None, default=None)
 
 
-def _held_volumes(workspace: Workspace, environment: EnvironmentId, but: int | None) -> Iterator[tuple[Instance, str]]:
+def _held_volumes(
+    workspace: Workspace, environment: EnvironmentId, but: int | None, restored: Collection[str]
+) -> Iterator[tuple[Instance, Volume]]:
     for one in workspace.ledger.instances(environment):
         if one.command is None or one.release == but or (one.attended and not is_attended(workspace, one.id)):
             continue
         if one.ending is not None:  # it is on its way, and a rollout waits for no longer than that
             continue
         service = release_of(one, workspace.ledger.get_release(environment, one.release)).service
-        volume = next((volume for volume in service.volumes if volume.access == "exclusive"), None)
+        held = (one for one in service.volumes if one.access == "exclusive" or one.name in restored)
+        volume = next(held, None)
         if volume is not None:
-            yield one, volume.name
+            yield one, volume
 
 
 def require_promotion(

@@ -53,7 +53,8 @@ def rollback(
         environment = workspace.ledger.get_environment(environment_id)
         target = reachable(workspace, environment, to)
         unreadable = unread(workspace, environment, target, force=force, with_data=bool(data))
-        refuse_held_volumes(workspace, environment_id, but=None if data else target.number)
+        but = None if data else target.number
+        refuse_held_volumes(workspace, environment_id, but=but, restored=data or ())
         for text in data_hints(workspace, environment, target, data):
             workspace.report(Progress(stage="data", text=text, kind="warning"))
         forced = {"forced": unreadable} if unreadable is not None else None

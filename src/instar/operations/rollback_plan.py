@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from instar.control.forecast import forecast
 from instar.definition.changes import configuration_changes
 from instar.model.configuration import Configuration
+from instar.model.definition import Volume
 from instar.model.plan import PlannedChange, RollbackPlan
 from instar.model.release import EnvironmentState, Instance, Release
 from instar.operations.doors import door_warnings, planned_roles
@@ -36,7 +39,7 @@ def plan_rollback(
     environment_id, settings = environment.id, environment.settings
     target = reachable(workspace, environment, to)
     data = data_of_rollback(workspace, environment, to) if with_data else None
-    held = _held(workspace, environment, None if with_data else target.number)
+    held = _held(workspace, environment, None if with_data else target.number, () if data is None else data.numbers)
     unreadable = unread(workspace, environment, target, force=force, with_data=with_data)
     others = other_secrets(workspace, environment, target)
     anew = bool(others) and keep_secrets
@@ -46,7 +49,7 @@ def plan_rollback(
     goes_on = environment.rollout is not None and environment.rollout.target == target.number
     texts = [
         *(
-            [f"refused while {held[0].id} ({held[0].task}) runs: it has the exclusive volume '{held[1]}'"]
+            [f"refused while {held[0].id} ({held[0].task}) runs: it has the {held[1].access} volume '{held[1].name}'"]
             if held
             else []
         ),
@@ -72,9 +75,11 @@ def plan_rollback(
     )
 
 
-def _held(workspace: Workspace, environment: EnvironmentState, but: int | None) -> tuple[Instance, str] | None:
+def _held(
+    workspace: Workspace, environment: EnvironmentState, but: int | None, restored: Collection[str]
+) -> tuple[Instance, Volume] | None:
     """Return which command keeps a rollback waiting: none that has ended, though nobody has written that down."""
-    held = find_held_volume(workspace, environment.id, but)
+    held = find_held_volume(workspace, environment.id, but, restored)
     if held is None:
         return None
     provider = workspace.provider(environment.settings.provider)

@@ -12,7 +12,7 @@ from instar.model.progress import Progress
 from instar.model.release import EnvironmentId
 from instar.model.sizes import size_text
 from instar.model.volume import VolumeSnapshot
-from instar.operations.data import find_snapshot
+from instar.operations.data import find_snapshot, refuse_swapped
 from instar.operations.locks import hold_environment
 from instar.operations.volumes import have, keepers, users, where_looked
 from instar.operations.workspace import Workspace
@@ -60,8 +60,10 @@ def restore(
 def remove_snapshot(
     workspace: Workspace, environment: EnvironmentId, name: str, number: int, *, take_over: bool = False
 ) -> None:
-    """Remove a snapshot for ever, and write that down. Raises NotFound, HostError."""
+    """Remove a snapshot for ever, and write that down. Raises NotFound, HostError, and Refused where a rollout that is
+    under way brings it back, or may have to."""
     with hold_environment(workspace, environment, take_over=take_over), where_looked(workspace, environment):
+        refuse_swapped(workspace.ledger.find_environment(environment), name, number)
         _keeper(workspace, environment).remove_snapshot(environment, name, number)
         workspace.ledger.record(SnapshotRemoved(volume=name, snapshot=number), environment)
 

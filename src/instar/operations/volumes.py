@@ -11,6 +11,7 @@ from instar.model.environment import Settings
 from instar.model.happenings import EnvironmentMade, VolumeRemoved
 from instar.model.release import EnvironmentId, Instance
 from instar.model.volume import KeptVolume
+from instar.operations.data import refuse_swapped
 from instar.operations.locks import hold_environment
 from instar.operations.privilege import may_use
 from instar.operations.workspace import Workspace
@@ -35,8 +36,10 @@ def volumes(workspace: Workspace, environment: EnvironmentId | None = None) -> t
 
 
 def remove_volume(workspace: Workspace, environment: EnvironmentId, name: str, *, take_over: bool = False) -> None:
-    """Remove a volume for ever, and write that down. Raises NotFound, and Refused while an instance has it."""
+    """Remove a volume for ever, and write that down. Raises NotFound, and Refused while an instance has it, or a
+    rollout brings back what it held."""
     with hold_environment(workspace, environment, take_over=take_over):
+        refuse_swapped(workspace.ledger.find_environment(environment), name)
         having = users(workspace, environment, name)
         if having:
             raise Refused(

@@ -1,0 +1,168 @@
+"""What else somebody does, or is due, while what a volume holds is being replaced, or was killed at that."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from test_operations_data import KEPT, MIGRATE, NOW, ONE, World
+
+from instar.control.actions import Create
+from instar.errors import LedgerUnreachable, Refused
+from instar.model.definition import Volume
+from instar.model.environment import ScheduledTask
+from instar.model.release import Command, EnvironmentState, Release
+from instar.operations import converge, data_restore
+from instar.operations.attendance import attend
+from instar.operations.data_restore import data_of_restore, restore_anew
+from instar.operations.deploy import begin
+from instar.operations.gc import gc
+from instar.operations.locks import hold_environment, keep_from_gc
+from instar.operations.rollback import data_of_rollback, rollback
+from instar.operations.rollback_plan import plan_rollback
+from instar.operations.run import RunRequest, run
+from instar.operations.schedule import begin_now
+from instar.operations.snapshots import remove_snapshot, snapshot
+from instar.operations.volumes import remove_volume
+from simulated import Behaviour, Crash
+from simulated.values import ENV, ORIGIN, configuration
+
+SHARED = dataclasses.replace(KEPT, access="shared")
+POLL = ScheduledTask(command=("poll",), cron="0 3 * * *")
+UNDER_WAY = "its rollout to release 2, which restores the volume 'data', has not ended"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    made.workspace.meanwhile = lambda: _require_patience(made)
+    yield made
+    made.workspace.ledger.close()
+
+
+def _require_patience(world: World) -> None:
+    """Nothing here takes long: what waits for ever would keep all tests waiting."""
+    assert (world.workspace.simulation.clock.peek() - NOW).total_seconds() < 600, "it waits for ever"
+
+
+def deploy(world: World, **fields: object) -> None:
+    """Deploy, have somebody take a snapshot of it, and have more written."""
+    workspace, settings = world.workspace, fields.pop("settings", ONE)
+    with hold_environment(workspace, ENV), keep_from_gc(workspace):
+        wanted = dataclasses.replace(configuration(**fields), schedule={"poll": POLL})  # type: ignore[arg-type]
+        image = workspace.bake("one")
+        found = begin(workspace, ENV, settings, image, wanted, "deploy", project=None, origin=ORIGIN)  # type: ignore[arg-type]
+        assert converge.converge(workspace, found, time.monotonic()).outcome == "done"
+    snapshot(workspace, ENV, "data")
+    world.data.wrote(ENV, "data", "later")
+
+
+def killed_at_it(world: World, *, after: str = "restore data", volume: Volume = SHARED) -> None:
+    """Restore what was deployed first, and be killed at that."""
+    deploy(world, volumes=(volume,))
+    killed(world, after)
+
+
+def killed(world: World, after: str, number: int = 1) -> None:
+    effects = world.workspace.simulation.effects
+    effects.watch(lambda name: setattr(effects, "_after", len(effects.names) - 1) if name == after else None)
+    with pytest.raises(Crash):
+        restore_anew(world.workspace, ENV, "data", number)
+    effects.revive()
+    effects._watchers.pop()
+
+
+def state(world: World) -> EnvironmentState:
+    return world.workspace.ledger.get_environment(ENV)
+
+
+@contextlib.contextmanager
+def command_runs(world: World, release: int) -> Iterator[str]:
+    """Somebody runs a command meanwhile."""
+    workspace = world.workspace
+    workspace.simulation.runtime.behave((release, "run 1"), Behaviour(task_hangs=True))
+    one = workspace.ledger.begin_run(ENV, release, Command(argv=("psql",)), role="")
+    with attend(workspace, one.id):
+        looking = converge.make_loop(workspace, workspace.provider("local")).begin(ENV)
+        looking.executor.execute(looking.clear(), Create((one.id,), start=True))
+        yield one.id
+
+
+def test_a_command_that_has_a_shared_volume_has_its_restore_refused_before_anything_stops(world: World) -> None:
+    deploy(world, volumes=(SHARED,))
+    with command_runs(world, 1) as name:
+        assert data_of_restore(world.workspace, state(world), "data", 1) is not None, "asks, and takes nothing away"
+        with pytest.raises(Refused, match=r"run 1 \('psql'\) has its shared volume 'data'") as refused:
+            restore_anew(world.workspace, ENV, "data", 1)
+        assert name in (refused.value.hint or "")
+    assert world.workspace.simulation.router.serving(ENV)
+    assert restore_anew(world.workspace, ENV, "data", 1).outcome == "done", "nobody attends it any more"
+
+
+def test_so_it_does_with_a_rollback_with_data_and_its_plan_says_so(world: World) -> None:
+    world.deploy("1", volumes=(SHARED,))
+    world.deploy("2", volumes=(SHARED,), before=MIGRATE)
+    with command_runs(world, 2) as name:
+        plan = plan_rollback(world.workspace, state(world), with_data=True)
+        assert f"refused while {name} (run 1) runs: it has the shared volume 'data'" in plan.warnings
+        found = data_of_rollback(world.workspace, state(world), None)
+        assert found is not None
+        with pytest.raises(Refused, match="has its shared volume 'data'"):
+            rollback(world.workspace, state(world), data=found.numbers)
+    assert state(world).active == 2 and state(world).rollout is None
+
+
+@pytest.mark.parametrize("volume", [SHARED, KEPT])
+def test_no_command_begins_on_what_is_being_replaced(world: World, volume: Volume) -> None:
+    killed_at_it(world, volume=volume)
+    with pytest.raises(Refused, match=UNDER_WAY):
+        run(world.workspace, state(world), RunRequest(argv=("psql",)), None)
+    with pytest.raises(Refused, match=UNDER_WAY):
+        begin_now(world.workspace, state(world), "poll")
+    assert restore_anew(world.workspace, ENV, "data", 1).outcome == "done"
+    assert world.data.holds[ENV, "data"] == ("1", "2")
+
+
+def test_what_it_needs_is_not_removed_meanwhile(world: World) -> None:
+    deploy(world, volumes=(SHARED,))
+    snapshot(world.workspace, ENV, "data")
+    killed(world, "restore data")
+    for number in (1, 3):  # by which it comes, and what would be given back
+        with pytest.raises(Refused, match=UNDER_WAY):
+            remove_snapshot(world.workspace, ENV, "data", number)
+    with pytest.raises(Refused, match=UNDER_WAY):
+        remove_volume(world.workspace, ENV, "data")
+    remove_snapshot(world.workspace, ENV, "data", 2)  # for which there may be no room
+    assert restore_anew(world.workspace, ENV, "data", 1).outcome == "done"
+    remove_snapshot(world.workspace, ENV, "data", 1)
+
+
+def test_gc_leaves_the_snapshot_that_is_being_restored_though_nobody_keeps_its_release(world: World) -> None:
+    world.deploy("1")
+    for version in ("2", "3", "4", "5"):
+        world.deploy(version, before=MIGRATE)
+    killed(world, "keep data")
+    assert gc(world.workspace, dry_run=False).snapshots == tuple(f"guestbook/dev data {number}" for number in (2, 3))
+    assert restore_anew(world.workspace, ENV, "data", 1).outcome == "done"
+    assert world.data.holds[ENV, "data"] == ("1", "before 1", "6")
+    assert gc(world.workspace, dry_run=False).snapshots[:1] == ("guestbook/dev data 1",)
+
+
+def test_an_answer_that_was_lost_makes_no_release_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    deploy(world, volumes=(SHARED,))
+    write, lost = data_restore.begin_restore, [LedgerUnreachable("the connection is gone")]
+
+    def written(*args: object) -> Release:
+        made = write(*args)  # type: ignore[arg-type]
+        if lost:
+            raise lost.pop()
+        return made
+
+    monkeypatch.setattr(data_restore, "begin_restore", written)
+    outcome = restore_anew(world.workspace, ENV, "data", 1)
+    assert (outcome.outcome, outcome.release, outcome.active) == ("done", 2, 2)
+    assert [one.number for one in world.workspace.ledger.releases(ENV)] == [2, 1]
