@@ -13,8 +13,8 @@ from test_operations_data import KEPT, MIGRATE, NOW, ONE, World
 
 from instar.control.actions import Create
 from instar.errors import LedgerUnreachable, Refused
-from instar.model.definition import Volume
-from instar.model.environment import ScheduledTask
+from instar.model.definition import Health, Service, Volume
+from instar.model.environment import RoleSettings, RolloutRules, ScheduledTask
 from instar.model.release import Command, EnvironmentState, Release
 from instar.operations import converge, data_restore
 from instar.operations.attendance import attend
@@ -24,6 +24,7 @@ from instar.operations.gc import gc
 from instar.operations.locks import hold_environment, keep_from_gc
 from instar.operations.rollback import data_of_rollback, rollback
 from instar.operations.rollback_plan import plan_rollback
+from instar.operations.rollout import pause
 from instar.operations.run import RunRequest, run
 from instar.operations.schedule import begin_now
 from instar.operations.snapshots import remove_snapshot, snapshot
@@ -166,3 +167,56 @@ def test_an_answer_that_was_lost_makes_no_release_more(world: World, monkeypatch
     outcome = restore_anew(world.workspace, ENV, "data", 1)
     assert (outcome.outcome, outcome.release, outcome.active) == ("done", 2, 2)
     assert [one.number for one in world.workspace.ledger.releases(ENV)] == [2, 1]
+
+
+def test_who_pauses_it_once_all_has_stopped_does_not_keep_it_there(world: World) -> None:
+    killed_at_it(world)
+    pause(world.workspace, state(world))
+    assert not world.workspace.simulation.router.serving(ENV)
+    assert restore_anew(world.workspace, ENV, "data", 1).outcome == "done"
+
+
+def test_a_role_that_does_not_start_on_what_it_held_has_it_given_back(world: World) -> None:
+    """Also one that starts, usually, once the traffic has moved: then nothing would be given back."""
+    worker = Service(command=("work",), health=Health(kind="none"), volumes=(SHARED,))
+    settings = dataclasses.replace(ONE, roles={"web": RoleSettings(instances=1), "worker": RoleSettings(instances=1)})
+    deploy(world, settings=settings, volumes=(), roles={"worker": worker})
+    for name in ("guestbook-dev-2-1", "guestbook-dev-2-2"):
+        world.workspace.simulation.runtime.behave(name, Behaviour(dies_after_s=0.5))
+    held = world.data.holds[ENV, "data"]
+    outcome = restore_anew(world.workspace, ENV, "data", 1)
+    assert (outcome.outcome, outcome.active) == ("failed", 1)
+    assert world.data.holds[ENV, "data"] == held
+
+
+def test_a_release_that_does_not_stay_well_on_it_is_not_left_for_the_same(world: World) -> None:
+    watched = dataclasses.replace(ONE, rollout=RolloutRules(watch_ms=60_000))
+    deploy(world, settings=watched, volumes=(SHARED,))
+    assert restore_anew(world.workspace, ENV, "data", 1).outcome == "done"
+    workspace = world.workspace
+    workspace.simulation.runtime.kill("guestbook-dev-2-1")
+    looking = converge.make_loop(workspace, workspace.provider("local")).begin(ENV, asked=False)
+    for _ in range(5):
+        looking.advance()
+        workspace.simulation.clock.sleep(1)
+    assert state(world).active == 2
+    assert "because its rollout restored the volume 'data'" in (state(world).alarm or "")
+
+
+def test_of_other_volumes_that_its_tasks_may_have_changed_it_is_said_where_they_are(world: World) -> None:
+    other = dataclasses.replace(KEPT, name="other", path="/other")
+    deploy(world, volumes=(KEPT, other), before=MIGRATE)
+    world.workspace.simulation.runtime.behave((2, "before 1"), Behaviour(task_exit_status=3))
+    assert restore_anew(world.workspace, ENV, "data", 1).outcome == "failed"
+    assert world.said("data")[-1].startswith("what 'other' (snapshot 1) held before it is kept; where its tasks have")
+
+
+def test_several_volumes_are_not_advised_to_be_restored_one_by_one_under_what_runs(world: World) -> None:
+    both = (KEPT, dataclasses.replace(KEPT, name="other", path="/other"))
+    world.deploy("1", volumes=both)
+    world.workspace.simulation.runtime.behave((2, "before 1"), Behaviour(task_exit_status=3))
+    assert world.deploy("2", volumes=both, before=MIGRATE).outcome == "failed"
+    (text,) = world.said("data")
+    assert (
+        "instar destroy guestbook/dev, which keeps volumes, instar volumes restore guestbook/dev data 1, inst" in text
+    )

@@ -151,8 +151,9 @@ class Executor:
         changed = _different(before, snapshot) if before is not None else ()
         if changed:
             self._report.settings_back(changed)
-        if rollout.stage.kept and not rollout.stage.data:
-            self._report.still_kept(environment, rollout.stage.kept)
+        kept = {name: number for name, number in rollout.stage.kept.items() if name not in rollout.stage.data}
+        if kept:
+            self._report.still_kept(environment, kept)
 
     def _plan(self, snapshot: Snapshot, action: actions.Plan) -> None:
         if action.release == snapshot.environment.active:

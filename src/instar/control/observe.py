@@ -198,7 +198,7 @@ def _probation(ledger: Ledger, environment: EnvironmentState) -> Probation | Non
         return None
     since = max(last.ended_at, environment.counted_since or last.ended_at)
     endings = tuple(one for one in ledger.endings(environment.id, active, since) if one.reason in FALLEN)
-    return Probation(source=last.source, until=until, endings=endings)
+    return Probation(source=last.source, until=until, endings=endings, restored=tuple(last.stage.data))
 
 
 def _endings(

@@ -22,7 +22,7 @@ def go_back(snapshot: Snapshot) -> tuple[Action, ...]:
     if not trouble:
         return ()
     source = snapshot.releases[watched.source]
-    obstacle = _obstacle(snapshot, source, active)
+    obstacle = _obstacle(snapshot, source, active, watched)
     if obstacle is None:
         return (GoBack(source.number, trouble),)
     if snapshot.environment.alarm is not None:
@@ -48,12 +48,14 @@ def _whose(role: str) -> str:
     return f"its role '{role}'" if role else "it"
 
 
-def _obstacle(snapshot: Snapshot, source: Release, active: Release) -> str | None:
+def _obstacle(snapshot: Snapshot, source: Release, active: Release, watched: Probation) -> str | None:
     """Return why a person has to decide whether to go back, None when nothing but the traffic has changed hands."""
     if alone(source) or alone(active):
         return "one of the two holds a volume for itself"
     if any(service.before for service in active.services.values()):
         return "a task ran before its rollout, and may have changed the data"
+    if watched.restored:
+        return f"its rollout restored the volume '{watched.restored[0]}', and the two are the same but for that"
     if source.data != active.data:
         return "the two write different versions of the data, or say different things of them"
     if not source.ran_well:

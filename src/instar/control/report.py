@@ -109,10 +109,11 @@ class RolloutReport:
         """The rollout has failed before which volumes were kept."""
         names = " and ".join(f"'{name}' (snapshot {number})" for name, number in sorted(numbers.items()))
         back = ", ".join(f"instar volumes restore {environment} {name} {number}" for name, number in numbers.items())
-        text = (
-            f"what {names} held before it is kept; where its tasks have changed that: {back}, which stops what runs, "
-            "and starts it again on that"
-        )
+        way = f"{back}, which stops what runs, and starts it again on that"
+        if len(numbers) > 1:  # one by one, what starts in between would find some changed and some not
+            kept = f"instar destroy {environment}, which keeps volumes"
+            way = f"{kept}, {back}, and deploy the definition of the release before"
+        text = f"what {names} held before it is kept; where its tasks have changed that: {way}"
         self.report(Progress(stage="data", text=text, kind="warning"))
 
     def restoring(self, volume: str, number: int) -> None:

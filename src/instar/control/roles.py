@@ -95,13 +95,14 @@ def together(parts: Iterable[tuple[Action, ...]]) -> tuple[Action, ...]:
 
 def starts_before(snapshot: Snapshot, release: Release) -> bool:
     """Tell whether another role of ``release`` starts before the traffic of the first one moves: it has some itself,
-    somebody said so, what it runs first takes a volume that only one release may have at a time, or such a one is kept
-    before."""
-    service = release.service
+    somebody said so, what it runs first takes a volume that only one release may have at a time, such a one is kept
+    before, or one of its volumes is restored, which is given back until the traffic has moved."""
+    service, rollout = release.service, snapshot.environment.rollout
     if routed(release):
         return True
     inside = any(volume.access == "exclusive" for task in service.before for volume in service.volumes_of(task))
     inside = inside or any(volume.access == "exclusive" and volume.snapshot for volume in service.volumes)
+    inside = inside or (rollout is not None and any(volume.name in rollout.stage.data for volume in service.volumes))
     return inside or snapshot.environment.settings.when(release.role) == "before"
 
 

@@ -117,11 +117,12 @@ class GroupView:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Probation:
     """The active release is watched ``until`` then; ``source`` is the one before, ``endings`` are of those of its
-    instances that ended by themselves since its rollout."""
+    instances that ended by themselves since its rollout, which ``restored`` these volumes."""
 
     source: int
     until: datetime
     endings: tuple[Ending, ...] = ()
+    restored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

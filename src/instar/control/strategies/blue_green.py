@@ -44,7 +44,7 @@ def _is_ready(snapshot: Snapshot, rollout: Rollout, target: Release) -> bool:
 
 def _move(snapshot: Snapshot, rollout: Rollout, target: Release, groups: tuple[GroupView, ...]) -> tuple[Action, ...]:
     active = snapshot.environment.active == target.number
-    if rollout.stage.paused and not active and not _gap(snapshot, target):
+    if rollout.stage.paused and not active and not _gap(snapshot, rollout, target):
         return (Wait(PAUSED_S),)
     if not routed(target):  # what it follows is kept serving until then
         if not active:
@@ -56,6 +56,7 @@ def _move(snapshot: Snapshot, rollout: Rollout, target: Release, groups: tuple[G
     return () if has_weights(snapshot, whole(groups)) else (Route(names),)
 
 
-def _gap(snapshot: Snapshot, target: Release) -> bool:
+def _gap(snapshot: Snapshot, rollout: Rollout, target: Release) -> bool:
     """The source had to stop for the target: whoever says pause now would hold it where nobody serves."""
-    return alone(target) or (snapshot.source is not None and alone(snapshot.source))
+    swapped = bool(rollout.stage.data)  # whatever had these volumes has stopped
+    return swapped or alone(target) or (snapshot.source is not None and alone(snapshot.source))
