@@ -11,6 +11,8 @@ from instar.model.definition import Data, Task
 from simulated import Behaviour
 from simulated.values import ENV
 
+OWN = dataclasses.replace(ALONE, volumes=(dataclasses.replace(ALONE.volumes[0], name="data"),))
+OF_WORKER: dict[str, object] = {"exclusive": False, "roles": {"worker": OWN}}
 MIGRATES: dict[str, object] = {**HELD, "before": (Task(command=("migrate",)),)}
 
 
@@ -101,6 +103,7 @@ DATA: dict[str, tuple[dict[str, object], tuple[Act, ...], Act]] = {
     "a snapshot that is restored": (HELD, (first, taken), restored),
     "a snapshot that is restored, shared": (SHARED, (first, taken), restored),
     "a snapshot that is restored, with its tasks": (MIGRATES, (first, taken), restored),
+    "a snapshot that is restored, of a role": (OF_WORKER, (first, taken), restored),
     "a snapshot that is restored in vain": (HELD, (first, taken), restored_in_vain),
     "a snapshot that is restored in vain, for its task": (MIGRATES, (first, taken), restored_with_task),
 }

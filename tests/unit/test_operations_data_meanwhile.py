@@ -169,6 +169,12 @@ def test_an_answer_that_was_lost_makes_no_release_more(world: World, monkeypatch
     assert [one.number for one in world.workspace.ledger.releases(ENV)] == [2, 1]
 
 
+def test_the_gap_is_said_to_be_for_what_was_replaced(world: World) -> None:
+    deploy(world, volumes=(SHARED,))
+    restore_anew(world.workspace, ENV, "data", 1)
+    assert world.said("shift")[-1].endswith("ms: what the volume holds was replaced")
+
+
 def test_who_pauses_it_once_all_has_stopped_does_not_keep_it_there(world: World) -> None:
     killed_at_it(world)
     pause(world.workspace, state(world))

@@ -32,6 +32,7 @@ class RolloutReport:
     touched: bool = False  # what had the traffic was asked to share it, or to give it up
     shifted_at: float | None = None
     gap_since: float | None = None
+    swapped: bool = False  # volumes got other data
     gap_of: tuple[str, ...] = ()  # the roles that have no traffic, where others have
     in_flight: int | None = 0  # None: nobody knows how many
     cut: int | None = 0
@@ -121,6 +122,7 @@ class RolloutReport:
         self.report(Progress(stage="data", text=text, kind="running"))
 
     def restored(self, volume: str, number: int) -> None:
+        self.swapped = True
         self.report(Progress(stage="data", text=f"the volume '{volume}' holds what it did in snapshot {number}"))
 
     def asking(self, text: str) -> None:
@@ -194,7 +196,8 @@ class RolloutReport:
             self.measured["gap_ms"] = gap_ms
             self.gap_since = None
             of, its = (f" for {_roles(self.gap_of)}", "its volume") if self.gap_of else ("", "the volume")
-            text = f"100 % · gap of {gap_ms} ms{of}: {its} is held by one release at a time"
+            why = f"what {its} holds was replaced" if self.swapped else f"{its} is held by one release at a time"
+            text = f"100 % · gap of {gap_ms} ms{of}: {why}"
         if seconds is not None:
             self.measured["switch_ms"] = round(seconds * 1000, 3)
         self.report(Progress(stage="shift", text=text))
