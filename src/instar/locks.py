@@ -72,12 +72,23 @@ def end_holder(path: Path, *, wait_s: float = 10.0) -> int | None:
     with contextlib.suppress(ProcessLookupError):
         handle = os.pidfd_open(pid)
         try:
-            if _has_open(pid, path):
+            if has_open(pid, path):
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
         finally:
             os.close(handle)
-    until(lambda: not _has_open(pid, path), Deadline.after(wait_s), every_s=_POLL_S)
+    until(lambda: not has_open(pid, path), Deadline.after(wait_s), every_s=_POLL_S)
     return pid
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[None]:
+    """Have the file of a lock open inside, held or not: others can see it (:func:`has_open`)."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def has_ended(holder: int) -> bool:
@@ -160,7 +171,8 @@ def _written_pid(text: bytes) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def _has_open(pid: int, path: Path) -> bool:
+def has_open(pid: int, path: Path) -> bool:
+    """Tell whether a process has the file of a lock open; False too where that is not to be seen."""
     try:
         identity = path.stat()
         for entry in Path(f"/proc/{pid}/fd").iterdir():

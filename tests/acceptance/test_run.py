@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -11,10 +12,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from project import Project, answers
+from project import Project, answers, end, wait_for
 from typist import at_terminal
 
 pytestmark = pytest.mark.root
+
+
+MANUAL = "rollout: {strategy: canary, steps: [{weight: 50, pause: manual}]}"
 
 
 @pytest.fixture
@@ -38,6 +42,10 @@ def left(project: Project) -> list[str]:
     places = [project.home / "run" / "instances", project.home / "run" / "lock"]
     names = [path.name for place in places if place.exists() for path in place.iterdir()]
     return [name for name in names if name.startswith(("hello-dev-", "run--")) and name != "hello-dev-1-1"]
+
+
+def weights(project: Project) -> Mapping[int, int]:
+    return {one["number"]: one["weight"] for one in project.json("status", "dev")["releases"] if one["weight"]}
 
 
 @contextlib.contextmanager
@@ -175,6 +183,34 @@ def test_a_rollout_goes_on_beside_it_and_a_destroyed_environment_ends_it(dev: Pr
         dev.instar("destroy", "dev", "--yes")
         process.communicate(timeout=60)
         assert process.returncode != 0
+
+
+def test_it_begins_and_ends_while_a_rollout_in_the_foreground_waits(dev: Project) -> None:
+    dev.edit("config: {GREETING: hello}", f"{MANUAL}\n    config: {{GREETING: hi}}")
+    deploy = dev.start("deploy", "dev", "--json")
+    wait_for(lambda: weights(dev) == {1: 50, 2: 50}, "the canary never took its share")
+    script = 'cat; echo "$GREETING $INSTAR_INSTANCE"'
+    result = dev.try_instar("run", "dev", "--", "sh", "-c", script, stdin="one\n")
+    assert (result.status, result.out) == (0, "one\nhello hello-dev-1-2\n"), result.err
+    assert dev.instar("run", "dev", "--release", "2", "--", "sh", "-c", script).out == "hi hello-dev-2-2\n"
+    assert left(dev) == ["hello-dev-2-1"] and weights(dev) == {1: 50, 2: 50}
+    with running(dev, "sh", "-c", "echo ready; cat") as killed, running(dev, "sh", "-c", "echo ready; cat") as process:
+        end(killed, signal.SIGKILL)
+        wait_for(lambda: "hello-dev-1-3" not in left(dev), "what was killed is left", timeout_s=20)
+        dev.instar("rollout", "resume", "dev")
+        out, err = deploy.communicate(timeout=60)
+        assert deploy.returncode == 0 and json.loads(out)["outcome"] == "done", err
+        out, _ = process.communicate("still there\n", timeout=60)
+        assert out == "still there\n" and process.returncode == 0
+    assert weights(dev) == {2: 100}
+    assert [one["outcome"] for one in tasks(dev)] == [
+        "done",
+        "done",
+        "given up: nobody waits for its end any more",
+        "done",
+    ]
+    assert [name for name in left(dev) if not name.startswith("run--")] == ["hello-dev-2-1"]
+    dev.instar("history", "--verify")
 
 
 @pytest.mark.thorough

@@ -6,6 +6,7 @@ run goes on where the ledger says. The caller holds the environment's lock.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -47,8 +48,9 @@ class Loop:
     """``bring_secrets`` has what a release needs of them where its provider looks for it, before an instance is made.
 
     ``leaves_ends``: somebody else sees to what only needs its time to end yet. ``is_attended``: somebody waits for the
-    end of the command that an instance runs for them. ``pause`` is real by default; tests give
-    a virtual one, as they give the ledger its clock.
+    end of the command that an instance runs for them. ``give_way``: others may act on an environment inside, where
+    nothing is done but waiting. ``pause`` is real by default; tests give a virtual one, as they give the ledger its
+    clock.
     """
 
     ledger: Ledger
@@ -58,6 +60,7 @@ class Loop:
     bring_secrets: Callable[[Release], None] = lambda release: None
     leaves_ends: Callable[[], bool] = lambda: False
     is_attended: Callable[[str], bool] = lambda instance: False
+    give_way: Callable[[EnvironmentId], contextlib.AbstractContextManager[None]] = lambda _: contextlib.nullcontext()
     pause: Callable[[float], None] = time.sleep
     cancellation: Cancellation = field(default_factory=Cancellation)
 
@@ -215,7 +218,12 @@ class Run:
         return self.only_ends and self.loop.leaves_ends()
 
     def pause(self, seconds: float) -> None:
-        """Wait for so long; for what its provider tells of, until it does, and a little longer."""
+        """Wait for so long; for what its provider tells of, until it does, and a little longer. Others may act
+        meanwhile."""
+        with self.loop.give_way(self.environment):
+            self._wait(seconds)
+
+    def _wait(self, seconds: float) -> None:
         changes, awaited = self.provider.changes, self._awaited()
         if changes is None or not awaited:
             self.loop.pause(seconds)

@@ -21,7 +21,7 @@ from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, EnvironmentState, Release, Rollout, RolloutKind
 from instar.operations.attendance import is_attended
 from instar.operations.leading import agent_in_charge
-from instar.operations.locks import agent_pid, is_here
+from instar.operations.locks import agent_pid, give_way, is_here
 from instar.operations.maintenance import tell_maintenance
 from instar.operations.secret_values import bring_values
 from instar.operations.watch import warn_unwatched, watch_release
@@ -96,6 +96,7 @@ def make_loop(workspace: Workspace, provider: Provider) -> Loop:
         is_attended=functools.partial(is_attended, workspace),
         report=workspace.report,
         leaves_ends=lambda: agent_in_charge(workspace, provider.traits) is not None,
+        give_way=functools.partial(give_way, workspace),
         pause=workspace.cancellation.pause,
         cancellation=workspace.cancellation,
     )

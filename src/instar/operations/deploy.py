@@ -33,7 +33,7 @@ from instar.operations.data import keeping, refuse_unfinished_data
 from instar.operations.declared import configure, get_declared, planned_configuration, with_left_roles
 from instar.operations.doors import planned_roles, refuse_doors_without_ports, refuse_other_first, shut_port_warnings
 from instar.operations.leading import leader_elsewhere
-from instar.operations.locks import agent_pid, hold_environment, hold_store, keep_from_gc
+from instar.operations.locks import agent_pid, give_way, hold_environment, hold_store, keep_from_gc
 from instar.operations.names import require_names
 from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.origin import origin_of
@@ -125,7 +125,8 @@ def _begun(
 
     environment_id = EnvironmentId(service=loaded.definition.name, name=environment.name)
     with keep_from_gc(workspace):
-        found = _image(workspace, loaded, image)
+        with give_way(workspace, environment_id):  # a bake may take minutes
+            found = _image(workspace, loaded, image)
         require_platform(workspace, environment.provider, found)
         return begin(
             workspace,

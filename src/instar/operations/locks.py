@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from instar import locks
 from instar.errors import EnvironmentBusy
 from instar.model.progress import Progress
+from instar.operations import turns
 from instar.operations.own_boot import lessee, require_own_boot
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ _QUIETLY_S = 0.5
 _STORE_PATIENCE_S = 900
 LONGEST_HOLD_S = 20.0  # by the agent, before it begins nothing more and lets others have their turn
 _TO_ITS_END_S = 10.0  # what it has begun then
+_PATIENCE_S = LONGEST_HOLD_S + _TO_ITS_END_S
 _TAKE_OVER = "wait until it has finished, or end it and continue where it stopped with --take-over"
 
 
@@ -108,6 +110,8 @@ def hold_environment(
     """
     path = environment_lock(workspace, environment)
     pid = locks.end_holder(path) if take_over else None
+    if take_over:
+        locks.end_holder(turns.turn_lock(path))
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(locks.hold(path, str(environment), wait_s=10.0 if pid else 0.0, hint=_TAKE_OVER))
@@ -116,6 +120,7 @@ def hold_environment(
             if whom is None:
                 raise _busy(workspace, environment, error) from error
             held.enter_context(_after(whom, workspace, environment, path))
+        held.enter_context(turns.acting(path, str(environment), wait_s=_PATIENCE_S if patient else 0.0))
         if workspace.ledger.leases is not None:
             if not anywhere:
                 require_here(workspace, environment)
@@ -124,6 +129,58 @@ def hold_environment(
             from instar.model.happenings import TakenOver
 
             workspace.ledger.record(TakenOver(pid=pid), environment)
+        yield
+
+
+@contextlib.contextmanager
+def take_turn(workspace: Workspace, environment: EnvironmentId, *, patience_s: float = _PATIENCE_S) -> Iterator[None]:
+    """Act on ``environment`` inside, for a short time: as who has it, or beside who has it and only waits just now.
+
+    Raises EnvironmentBusy where that one lets nobody act meanwhile, or does not wait within ``patience_s``.
+    """
+    deadline, said = time.monotonic() + patience_s, False
+    with contextlib.ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(hold_environment(workspace, environment))
+                break
+            except EnvironmentBusy as busy:
+                beside = _beside(workspace, environment, busy)
+                if beside is not None:
+                    held.enter_context(beside)
+                    break
+                if time.monotonic() >= deadline:
+                    raise
+                workspace.cancellation.check()
+                if not said:
+                    text = f"for process {busy.pid}, which works there: {patience_s:.0f} s at most"
+                    workspace.report(Progress(stage="wait", text=text))
+                said = True
+        yield
+
+
+def _beside(
+    workspace: Workspace, environment: EnvironmentId, busy: EnvironmentBusy
+) -> contextlib.AbstractContextManager[object] | None:
+    """Return what holds the turn beside who has ``environment``, None where that one acts just now. Raises ``busy``
+    where they let nobody act beside them, or hold it by a lease, which nobody else can act by."""
+    path = environment_lock(workspace, environment)
+    if busy.pid is None or workspace.ledger.leases is not None or not turns.gives_away(busy.pid, path):
+        raise busy
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locks.hold(turns.turn_lock(path), str(environment), wait_s=_QUIETLY_S))
+        except EnvironmentBusy:
+            return None
+        same = locks.find_holder(path) == busy.pid and turns.gives_away(busy.pid, path)
+        return held.pop_all() if same else None
+
+
+@contextlib.contextmanager
+def give_way(workspace: Workspace, environment: EnvironmentId) -> Iterator[None]:
+    """Let others act on ``environment`` inside (:func:`take_turn`), where this process has it: it only waits."""
+    path = environment_lock(workspace, environment)
+    with turns.given_away(path, str(environment), workspace.report):
         yield
 
 
@@ -176,10 +233,9 @@ def _after(whom: str, workspace: Workspace, environment: EnvironmentId, path: Pa
         try:
             held.enter_context(locks.hold(path, str(environment), wait_s=_QUIETLY_S, hint=_TAKE_OVER))
         except EnvironmentBusy:
-            patience_s = LONGEST_HOLD_S + _TO_ITS_END_S
-            workspace.report(Progress(stage="wait", text=f"for {whom}: {patience_s:.0f} s at most"))
+            workspace.report(Progress(stage="wait", text=f"for {whom}: {_PATIENCE_S:.0f} s at most"))
             try:
-                held.enter_context(_held_in_time(workspace, path, str(environment), patience_s, hint=_TAKE_OVER))
+                held.enter_context(_held_in_time(workspace, path, str(environment), _PATIENCE_S, hint=_TAKE_OVER))
             except EnvironmentBusy as still:
                 raise _busy(workspace, environment, still) from still
         yield

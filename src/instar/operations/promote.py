@@ -18,7 +18,7 @@ from instar.operations.declared import configure, get_declared
 from instar.operations.deploy import begin, carry_out, require_agent, require_platform
 from instar.operations.doors import refuse_first_not_defined
 from instar.operations.ledger import require_in_ledger
-from instar.operations.locks import hold_environment, is_here, keep_from_gc
+from instar.operations.locks import give_way, hold_environment, is_here, keep_from_gc
 from instar.operations.names import require_names
 from instar.operations.origin import origin_of_promoted
 from instar.operations.preflight import refuse_beforehand
@@ -60,7 +60,8 @@ def promote(
             configuration = given_as(environment_id, tried, configure(workspace, loaded, environment))
             clear_orphans(workspace, workspace.provider(environment.provider))
             refuse_beforehand(workspace, environment_id, Settings.of(environment), configuration)
-            image = image_for_release(workspace, loaded, release.image, made_on=_machine_of(workspace, release))
+            with give_way(workspace, environment_id):  # it may have to be pulled
+                image = image_for_release(workspace, loaded, release.image, made_on=_machine_of(workspace, release))
             require_platform(workspace, environment.provider, image)
             begun = begin(
                 workspace,

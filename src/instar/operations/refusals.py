@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from instar.control.snapshot import Snapshot
 from instar.definition import Loaded
 from instar.errors import Refused
 from instar.ledger.roles import release_of
 from instar.model.definition import Service, Volume
 from instar.model.environment import Environment, Settings
-from instar.model.release import EnvironmentId, EnvironmentState, Instance
+from instar.model.release import EnvironmentId, EnvironmentState, Instance, Release
 from instar.operations.attendance import is_attended
 from instar.operations.converge import known_release, make_loop
 from instar.operations.declared import planned_configuration
@@ -83,6 +84,22 @@ def refuse_held_volumes(
             f"cannot change '{environment}': {one.task} ('{argv:.60}') has its {volume.access} volume '{volume.name}'",
             hint=f"nothing was changed; end that command ({one.id}), or wait for its end",
         )
+
+
+def refuse_volumes_changing_hands(snapshot: Snapshot, release: Release) -> None:
+    """Raise Refused where a command in ``release`` would have a volume that a rollout takes from one to another:
+    it would wait for the command's end, perhaps with neither release running."""
+    rollout, own = snapshot.environment.rollout, {one.name: one for one in release.service.volumes}
+    if rollout is None:
+        return
+    ends = (one for one in (snapshot.source, snapshot.target) if one is not None)
+    for volume in (volume for one in ends for service in one.services.values() for volume in service.volumes):
+        if volume.name in own and "exclusive" in (volume.access, own[volume.name].access):
+            raise Refused(
+                f"cannot run a command in release {release.number} of '{release.environment}': its volume "
+                f"'{volume.name}' is exclusive, and the {rollout.kind} to release {rollout.target} is under way",
+                hint=f"wait for its end (instar status {release.environment}), or run it in a role without that volume",
+            )
 
 
 def find_held_volume(

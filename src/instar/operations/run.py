@@ -2,9 +2,9 @@
 
 What must hold, in this order: that it begins, and which command it is, is in the ledger, with the instance; whoever
 gave it attends it, which others see, and see the end of; the instance is made, and the command has the streams; how it
-ended is written down; nothing of it is left. The environment is held while the instance is made and while it is taken
-away, and never while the command runs: rollouts go on meanwhile. Who is killed in between has left an instance that
-nobody attends: the agent, or the next command there, takes it away.
+ended is written down; nothing of it is left. It is this command's turn to act while the instance is made and while it
+is taken away, also beside a rollout that waits, and not while the command runs: rollouts go on meanwhile. Who is killed
+in between has left an instance that nobody attends: the agent, or the next command there, takes it away.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from instar.model.release import Command, EnvironmentState, Instance, Release
 from instar.operations.attendance import attend
 from instar.operations.converge import make_loop
 from instar.operations.data import refuse_swapped
-from instar.operations.locks import hold_environment
+from instar.operations.locks import take_turn
 from instar.operations.privilege import require_root_for
-from instar.operations.refusals import refuse_destroying
+from instar.operations.refusals import refuse_destroying, refuse_volumes_changing_hands
 from instar.operations.roles import require_role
 from instar.operations.workspace import Workspace
 from instar.providers.base import NetworkPlan, Streams
@@ -40,6 +40,7 @@ from instar.waiting import Deadline, until
 
 _GONE_S = 20.0  # so long it is waited for what an engine takes away by itself
 _LOOKS_EACH_S = 0.5
+_LEAVES_S = 2.0  # so long whoever works there is waited for at the end: they take it away, too
 _RUNS_S = 600.0  # an image that has to be pulled, a node that has to come
 Attach = Callable[[Streams], Attachment]
 
@@ -102,13 +103,14 @@ def _begin(
     workspace: Workspace, environment: EnvironmentState, request: RunRequest, attended: contextlib.ExitStack
 ) -> tuple[Run, Instance, Release]:
     """Write down that the command begins, attend it from then on, and have its instance made and started."""
-    with hold_environment(workspace, environment.id):
+    with take_turn(workspace, environment.id):
         state = workspace.ledger.get_environment(environment.id)
         whole = _release(workspace, state, request)
         loop_run = make_loop(workspace, workspace.provider(state.settings.provider)).begin(state.id)
         snapshot = loop_run.clear()
         role = whole.role if request.role is None else request.role
         _require_volumes(snapshot, whole.of_role(role))
+        refuse_volumes_changing_hands(snapshot, whole.of_role(role))
         _set_network(loop_run, snapshot)
         command = Command(argv=request.argv, terminal=request.terminal, toolbox=request.toolbox)
         instance = workspace.ledger.begin_run(state.id, whole.number, command, role=role)
@@ -221,12 +223,12 @@ def _leave(workspace: Workspace, loop_run: Run, instance: Instance, outcome: str
     """Write down how the command ended, and take its instance away; whoever acts there just now does so else."""
     try:
         workspace.ledger.end_task(instance.environment, instance.release, instance.task or "", outcome, {})
-        with hold_environment(workspace, instance.environment):
-            until(lambda: not _is_left(loop_run, instance), Deadline.after(_GONE_S), every_s=_LOOKS_EACH_S)
+        until(lambda: not _is_left(workspace, loop_run, instance), Deadline.after(_GONE_S), every_s=_LOOKS_EACH_S)
     except EnvironmentBusy as error:
         text = f"{instance.id} is taken away by process {error.pid or '(unknown)'}, which works there"
         workspace.report(Progress(stage="wait", text=text))
 
 
-def _is_left(loop_run: Run, instance: Instance) -> bool:
-    return any(group.id == instance.id for group in loop_run.clear().task_groups)
+def _is_left(workspace: Workspace, loop_run: Run, instance: Instance) -> bool:
+    with take_turn(workspace, instance.environment, patience_s=_LEAVES_S):
+        return any(group.id == instance.id for group in loop_run.clear().task_groups)

@@ -18,9 +18,9 @@ from instar.model.schedule import Begun, Ended, Schedule, ScheduledEntry
 from instar.operations.converge import make_loop
 from instar.operations.data import refuse_swapped
 from instar.operations.leading import agent_in_charge
-from instar.operations.locks import hold_environment
+from instar.operations.locks import hold_environment, take_turn
 from instar.operations.privilege import require_root_for
-from instar.operations.refusals import refuse_destroying
+from instar.operations.refusals import refuse_destroying, refuse_volumes_changing_hands
 from instar.operations.workspace import Workspace
 
 _LOOK_EACH_S: Final = 0.5
@@ -77,7 +77,7 @@ def begin_now(workspace: Workspace, environment: EnvironmentState, name: str) ->
     command there. Raises NotFound, Refused, and ProviderError where it could not begin."""
     require_root_for(workspace, environment.settings.provider, "schedule run")
     ledger = workspace.ledger
-    with hold_environment(workspace, environment.id):
+    with take_turn(workspace, environment.id):
         state = ledger.get_environment(environment.id)
         refuse_destroying(state)
         release = _active(workspace, state)
@@ -94,6 +94,7 @@ def begin_now(workspace: Workspace, environment: EnvironmentState, name: str) ->
                 f"cannot run '{name}' of '{state.id}': {running[0]} runs it already",
                 hint="wait for its end; 'overlap: true' has several run at once",
             )
+        refuse_volumes_changing_hands(snapshot, release.of_role(task.role or release.role))
         occurrence = Occurrence(entry=name, number=ledger.schedules.count_by_hand(state.id, name) + 1)
         instance = ledger.schedules.begin(
             state.id, release.number, occurrence, Command(argv=task.command), role=task.role or release.role

@@ -37,7 +37,8 @@ def watch_release(loop: Loop, environment: EnvironmentId) -> Run:
             return run
         if is_over and snapshot is not None:
             run.report.watching(snapshot)
-        loop.pause(min(_POLL_S if seconds is None else seconds, _POLL_S))
+        with loop.give_way(environment):
+            loop.pause(min(_POLL_S if seconds is None else seconds, _POLL_S))
 
 
 def warn_unwatched(workspace: Workspace, settings: Settings, environment: EnvironmentId) -> None:
