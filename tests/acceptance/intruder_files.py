@@ -6,7 +6,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import stat
 import struct
+from functools import partial
 from pathlib import Path
 
 from intruder import Victim, within
@@ -60,7 +62,10 @@ def add_a_file_to_dev(victim: Victim) -> None:
 
 
 def open_a_device_to_nobody(victim: Victim) -> None:
-    within(victim.pid, ["mnt"], lambda: Path("/dev/tty").chmod(0o600))
+    """It is the machine's own node, where instances have those."""
+    device = Path("/dev/tty")
+    victim.undo.append(partial(device.chmod, stat.S_IMODE(device.stat().st_mode)))
+    within(victim.pid, ["mnt"], lambda: device.chmod(0o600))
 
 
 def replace_the_log(victim: Victim) -> None:
