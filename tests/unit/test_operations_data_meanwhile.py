@@ -29,6 +29,7 @@ from instar.operations.run import RunRequest, run
 from instar.operations.schedule import begin_now
 from instar.operations.snapshots import remove_snapshot, snapshot
 from instar.operations.volumes import remove_volume
+from instar.views.outcomes import outcome_lines
 from simulated import Behaviour, Crash
 from simulated.values import ENV, ORIGIN, configuration
 
@@ -167,6 +168,17 @@ def test_an_answer_that_was_lost_makes_no_release_more(world: World, monkeypatch
     outcome = restore_anew(world.workspace, ENV, "data", 1)
     assert (outcome.outcome, outcome.release, outcome.active) == ("done", 2, 2)
     assert [one.number for one in world.workspace.ledger.releases(ENV)] == [2, 1]
+
+
+def test_the_way_back_from_it_is_said_with_the_data_and_leads_there(world: World) -> None:
+    deploy(world, volumes=(SHARED,))
+    (done,) = outcome_lines(restore_anew(world.workspace, ENV, "data", 1))
+    assert done.detail == ("back with: instar rollback dev --with-data",)
+    back = world.back(with_data=True)
+    assert world.data.holds[ENV, "data"] == ("1", "later") and back.replaced == ("data",)
+    (done,) = outcome_lines(back)
+    assert done.detail == ("back with: instar rollback dev --to 2 --with-data",)
+    assert world.back(2, with_data=True).active == 2 and world.data.holds[ENV, "data"] == ("1", "2")
 
 
 def test_the_gap_is_said_to_be_for_what_was_replaced(world: World) -> None:

@@ -19,7 +19,7 @@ class RolloutOutcome:
     written down, and left to the agent. ``touched``: traffic had moved or stopped. Milliseconds are None where nothing
     was measured. ``warning``: what went wrong beside a rollout that is done. ``counted_since``: requests are only those
     since then, as HAProxy had been started anew without a word from the one before. ``given_up``: the release of the
-    rollout that was under way, and is undone by a rollback.
+    rollout that was under way, and is undone by a rollback. ``replaced``: the volumes that hold other data by it.
     """
 
     environment: EnvironmentId
@@ -42,6 +42,7 @@ class RolloutOutcome:
     culprit: str | None = None
     last_lines: tuple[str, ...] = ()
     given_up: int | None = None
+    replaced: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

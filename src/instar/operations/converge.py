@@ -165,6 +165,7 @@ def converge(workspace: Workspace, release: Release, began: float, *, watch: boo
         counted_since=since if before.active is not None else None,
         culprit=culprit,
         last_lines=tuple(last_lines),
+        replaced=ended.stage.changed if ended is not None and not failed else (),
     )
 
 

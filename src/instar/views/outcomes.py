@@ -117,7 +117,8 @@ def _failure(outcome: RolloutOutcome) -> Iterator[Progress]:
 
 def _way_back(outcome: RolloutOutcome) -> str:
     to = f" --to {outcome.previous}" if outcome.previous is not None and outcome.previous > outcome.release else ""
-    return f"instar rollback {outcome.environment.name}{to}"
+    data = " --with-data" if outcome.replaced else ""
+    return f"instar rollback {outcome.environment.name}{to}{data}"
 
 
 def printed(line: str) -> str:
