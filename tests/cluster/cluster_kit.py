@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from clusters.api import condition
 from clusters.cluster import Cluster
 from clusters.configuration import GATEWAY
 from clusters.parts import GATEWAY_HTTP
+from clusters.registry import push
 
 READY_S = 60.0
 
@@ -94,6 +96,22 @@ class Namespace:
 
     def count(self, requests: int) -> Counter[str | None]:
         return Counter(self.ask() for _ in range(requests))
+
+
+def made_namespace(cluster: Cluster) -> Namespace:
+    """Make an empty namespace, in which pods can be made."""
+    made = Namespace(cluster, f"test-{secrets.token_hex(4)}")
+    cluster.api.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": made.name, "labels": {"test": "yes"}}}
+    )
+    wait_for(lambda: made.find("v1", "serviceaccounts/default") is not None, "the namespace's service account")
+    return made
+
+
+def pushed_hello(cluster: Cluster) -> Mapping[str, str]:
+    """Push the images of the small web server; return what pods name, by their version ("1", "2", "sick")."""
+    archives = cluster.layout.images.glob("hello-*.tar")
+    return {file.stem.removeprefix("hello-"): push(cluster.layout, file, "hello") for file in archives}
 
 
 def deployment(name: str, image: str, replicas: int, node: str | None) -> dict[str, Any]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from cluster_kit import Namespace, wait_for
+from cluster_kit import Namespace, made_namespace, pushed_hello, wait_for
 from clusters.cluster import Cluster
 from clusters.layout import layout
-from clusters.registry import push
 
 HERE = Path(__file__).parent
 
@@ -42,17 +40,12 @@ def ending(cluster: Cluster) -> list[str]:
 @pytest.fixture(scope="session")
 def hello(cluster: Cluster) -> Mapping[str, str]:
     """The images of the small web server in the registry, by their version ("1", "2", "sick"): what pods name."""
-    archives = cluster.layout.images.glob("hello-*.tar")
-    return {file.stem.removeprefix("hello-"): push(cluster.layout, file, "hello") for file in archives}
+    return pushed_hello(cluster)
 
 
 @pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[Namespace]:
     """An empty namespace, which is removed afterwards with all that is in it; the last test's end waits for that."""
-    made = Namespace(cluster, f"test-{secrets.token_hex(4)}")
-    cluster.api.apply(
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": made.name, "labels": {"test": "yes"}}}
-    )
-    wait_for(lambda: made.find("v1", "serviceaccounts/default") is not None, "the namespace's service account")
+    made = made_namespace(cluster)
     yield made
     cluster.api.kubectl("delete", "namespace", made.name, "--wait=false")

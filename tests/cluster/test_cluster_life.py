@@ -1,4 +1,5 @@
 """Whoever starts or ends a cluster may be killed at any moment: the next command goes on, and its end leaves nothing.
+A node may go away, and come back.
 
 A second cluster beside the first, with a name and addresses of its own.
 """
@@ -13,7 +14,11 @@ from pathlib import Path
 
 import leftovers
 import pytest
+from cluster_kit import made_namespace, pushed_hello, wait_for
+from clusters.api import condition
+from clusters.cluster import Cluster
 from clusters.layout import Layout, layout
+from clusters.parts import NODE_IS_LOST_S
 
 ROOT = Path(__file__).parents[2]
 NAME, NETWORK = "instar-k9s", "10.168"
@@ -80,6 +85,28 @@ def test_what_was_interrupted_is_gone_on_with(second: Layout) -> None:
     assert "part start 0 coredns" in run("status", status=1).stderr
     run("up")
     run("status")
+
+
+def test_a_node_that_goes_away_is_missed_and_comes_back(second: Layout) -> None:
+    run("up")
+    cluster = Cluster(second)
+    hello, namespace = pushed_hello(cluster), made_namespace(cluster)
+    here, away = second.node(0).name, second.node(1).name
+    namespace.deploy("here", hello["1"], node=here)
+    namespace.deploy("away", hello["2"], node=away)
+    namespace.wait_until_ready("here")
+    namespace.wait_until_ready("away")
+    cluster.stop_node(1)
+    wait_for(
+        lambda: condition(cluster.api.find(f"/api/v1/nodes/{away}"), "Ready").get("status") == "Unknown",
+        "the notice that the node is gone",
+        timeout_s=NODE_IS_LOST_S * 3,
+    )
+    wait_for(lambda: namespace.ready("away") == 0, "the notice that its pod is gone")
+    assert namespace.ready("here") == 1
+    cluster.start_node(1)
+    assert list(cluster.problems()) == []
+    namespace.wait_until_ready("away")
 
 
 def test_what_is_not_there_is_said(second: Layout) -> None:

@@ -1,4 +1,4 @@
-"""What goes wrong with clusters can be had of this one: programs that are killed, a node that goes away."""
+"""What goes wrong with clusters can be had of this one: programs that are killed. A node: test_cluster_life.py."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping
 import load
 import pytest
 from cluster_kit import Namespace, wait_for
-from clusters.api import condition
 from clusters.cluster import Cluster
-from clusters.parts import GATEWAY_HTTP, NODE_IS_LOST_S
+from clusters.parts import GATEWAY_HTTP
 
 pytestmark = pytest.mark.alone
 
@@ -55,26 +54,3 @@ def test_the_gateway_s_process_is_killed_and_serves_again(whole: Cluster, served
     whole.change_part("start", 0, ["envoy"])
     wait_for(lambda: served.ask() == "1", "an answer by the new process")
     assert served.count(50) == {"1": 50}
-
-
-def test_a_node_that_goes_away_is_missed_and_comes_back(
-    whole: Cluster, namespace: Namespace, hello: Mapping[str, str]
-) -> None:
-    if whole.size() < 2:
-        pytest.skip("the cluster has one node")
-    here, away = whole.layout.node(0).name, whole.layout.node(1).name
-    namespace.deploy("here", hello["1"], node=here)
-    namespace.deploy("away", hello["2"], node=away)
-    namespace.wait_until_ready("here")
-    namespace.wait_until_ready("away")
-    whole.stop_node(1)
-    wait_for(
-        lambda: condition(whole.api.find(f"/api/v1/nodes/{away}"), "Ready").get("status") == "Unknown",
-        "the notice that the node is gone",
-        timeout_s=NODE_IS_LOST_S * 3,
-    )
-    wait_for(lambda: namespace.ready("away") == 0, "the notice that its pod is gone")
-    assert namespace.ready("here") == 1
-    whole.start_node(1)
-    assert list(whole.problems()) == []
-    namespace.wait_until_ready("away")
