@@ -50,7 +50,7 @@ def _begun(words: tuple[str, ...], folder: Path, environ: Mapping[str, str], out
     reading, writing = os.pipe()
     asked = json.dumps({"words": words, "folder": str(folder), "environ": dict(environ)}).encode()
     assert len(asked) <= _LONGEST_BYTES, "that is too much for a command"
-    socket.send_fds(_server(), [asked], [out.fileno(), err.fileno(), writing])
+    socket.send_fds(_server()[0], [asked], [out.fileno(), err.fileno(), writing])
     os.close(writing)
     return os.fdopen(reading, "rb", buffering=0)
 
@@ -66,18 +66,18 @@ def _wait(told: IO[bytes], words: tuple[str, ...], timeout_s: float) -> int:
 
 
 @functools.cache
-def _server() -> socket.socket:
-    """Return the way to what forks commands, one for this process."""
+def _server() -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    """Return the way to what forks commands, one for this process, and that."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, __file__, str(theirs.fileno())],
             env={"PATH": os.environ["PATH"], "PYTHONPATH": ":".join(sys.path)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
         )
-    return ours
+    return ours, process
 
 
 def import_common() -> None:
