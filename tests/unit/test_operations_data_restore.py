@@ -12,9 +12,12 @@ from instar.errors import HostError, NotFound, Refused
 from instar.model.outcome import RolloutOutcome
 from instar.model.rollout_happenings import RolloutAborted
 from instar.operations.data_restore import begin_restore, data_of_restore, environment_that_has, restore_anew
+from instar.operations.locks import hold_environment
 from instar.operations.snapshots import restore, snapshot
+from instar.operations.status import status
+from instar.views.status import status_page
 from instar.views.volumes import data_back_lines
-from simulated import Behaviour
+from simulated import Behaviour, Crash
 from simulated.values import ENV
 
 
@@ -131,3 +134,24 @@ def test_where_nothing_has_it_nothing_is_stopped(world: World) -> None:
     assert environment_that_has(world.workspace, ENV, "data") is None
     world.deploy("2", volumes=(KEPT,))
     assert environment_that_has(world.workspace, ENV, "data") is not None
+
+
+def test_status_says_what_is_done_and_advises_no_repair_while_somebody_is_at_it(world: World) -> None:
+    taken(world)
+    workspace, effects = world.workspace, world.workspace.simulation.effects
+    effects.watch(lambda name: setattr(effects, "_after", len(effects.names) - 1) if name == "restore data" else None)
+    with pytest.raises(Crash):
+        restored(world)
+    effects.revive()
+    effects._watchers.pop()
+
+    def page() -> str:
+        found = status(workspace, workspace.ledger.get_environment(ENV))
+        return "\n".join(map(str, status_page(found, workspace.ledger.now())))
+
+    killed = page()
+    assert "guestbook/dev: no instance of the active release runs" in killed
+    assert "· the volume 'data' gets what it held in snapshot 1" in killed
+    assert "repair it with: instar agent --once" in killed
+    with hold_environment(workspace, ENV):
+        assert "repair it with" not in page() and "carries it out" in page()

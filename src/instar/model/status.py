@@ -96,7 +96,7 @@ class RolloutStatus:
     """A rollout that is under way: ``step`` of ``steps`` shares of the traffic are given, the last one ``percent``.
 
     ``paused``: it goes on when somebody says resume. ``verdict`` is the last one, as the ledger has it. ``awaited``:
-    the requests that its analysis waits for.
+    the requests that its analysis waits for. ``data``: the snapshots that volumes are to hold again.
     """
 
     release: int
@@ -110,6 +110,7 @@ class RolloutStatus:
     paused: bool
     verdict: Mapping[str, Any] | None = None
     awaited: AwaitedRequests | None = None
+    data: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -227,19 +227,21 @@ def _rollout(snapshot: Snapshot) -> RolloutStatus | None:
     if rollout is None:
         return None
     first = snapshot.releases[rollout.target].role
+    strategy = "blue-green" if rollout.stage.data else policy.strategy
     batches = -(-state.settings.of_role(first).instances // policy.batch)
     return RolloutStatus(
         release=rollout.target,
         kind=rollout.kind,
-        strategy=policy.strategy,
+        strategy=strategy,
         actor=rollout.actor,
         started_at=rollout.started_at,
         step=rollout.stage.step,
-        steps=len(policy.steps) if policy.strategy == "canary" else batches - 1 if policy.strategy == "rolling" else 0,
+        steps=len(policy.steps) if strategy == "canary" else batches - 1 if strategy == "rolling" else 0,
         percent=100 if state.active == rollout.target else rollout.stage.percent or 0,
         paused=waits_for_somebody(state),
         verdict=rollout.stage.verdict,
         awaited=awaited(snapshot),
+        data=rollout.stage.data,
     )
 
 

@@ -190,7 +190,8 @@ def _advice(status: EnvironmentStatus) -> Page:
         silent = active is not None and any(one.state == "running" and one.reason for one in active.instances)
         agent = "instar agent, once it has seen it so for long enough" if silent else "instar agent --once"
         first = "once nothing is in the router's way, " if status.in_its_way is not None else ""
-        yield f"{first}repair it with: {agent}{own}"
+        if status.rollout is None or status.worked_on_by is None:  # else the rollout is said to be at work, and whose
+            yield f"{first}repair it with: {agent}{own}"
 
 
 def _unanswered(status: EnvironmentStatus, role: str) -> str:
@@ -262,6 +263,7 @@ def under_way(rollout: RolloutStatus) -> str:
     words = [f"{rollout.strategy} {rollout.kind} to release {rollout.release} by {rollout.actor}"]
     words.append(f"{rollout.percent} %" + (f" (step {rollout.step} of {rollout.steps})" if rollout.steps else ""))
     words += ["paused"] if rollout.paused else []
+    words += [f"the volume '{name}' gets what it held in snapshot {number}" for name, number in rollout.data.items()]
     if rollout.awaited is not None:
         until = f", until {rollout.awaited.until:%H:%M:%S} UTC" if rollout.awaited.until else ""
         to = f" to '{rollout.awaited.role}'" if rollout.awaited.role else ""
