@@ -70,7 +70,10 @@ def test_its_tasks_run_on_what_it_held_as_they_would_after_a_deploy(world: World
 def test_one_that_does_not_start_gives_back_what_the_volume_held(world: World) -> None:
     taken(world)
     world.workspace.simulation.runtime.behave(2, Behaviour(answers=500))
-    assert restored(world).outcome == "failed"
+    outcome = restored(world)
+    assert outcome.outcome == "failed" and outcome.touched
+    assert outcome.reason == "0 of 1 healthy after 30 s: GET /healthz answered 500"
+    assert outcome.culprit == "guestbook-dev-2-1"
     assert world.data.holds[ENV, "data"] == ("1", "later")
     assert world.workspace.ledger.get_environment(ENV).active == 1
 

@@ -20,6 +20,7 @@ from instar.model.host_names import HostNames
 from instar.model.outcome import RolloutOutcome
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId
+from instar.model.rollout_happenings import RolloutAborted, StepTaken
 from instar.model.scaling import Scaling
 from instar.model.state import StateDirectory
 from instar.operations import converge, deploy
@@ -172,6 +173,18 @@ def test_traffic_that_was_asked_for_and_not_confirmed_is_not_said_to_be_untouche
     outcome = bench.deploy("2")
     assert (outcome.outcome, outcome.active, outcome.touched) == ("failed", 1, True)
     assert "traffic was never touched" not in "".join(one.text for one in outcome_lines(outcome))
+
+
+def test_traffic_that_a_killed_command_has_given_is_not_said_to_be_untouched(bench: Bench) -> None:
+    bench.deploy("1")
+    made = configuration({"VERSION": "2"})
+    release = deploy.begin(bench.workspace, ENV, CANARY, image(), made, "deploy", project=None, origin=ORIGIN)
+    rollout = bench.ledger.get_environment(ENV).rollout
+    assert rollout is not None
+    bench.ledger.change_stage(StepTaken(rollout=rollout.id, step=1, percent=20))
+    bench.ledger.change_stage(RolloutAborted(rollout=rollout.id, reason=""))
+    outcome = converge.converge(bench.workspace, release, time.monotonic())
+    assert (outcome.outcome, outcome.active, outcome.touched) == ("failed", 1, True)
 
 
 def test_what_a_provider_has_not_is_one_sentence() -> None:

@@ -33,6 +33,9 @@ _AT_ONCE = 8
 LAST_LINES = 12
 
 
+_Why = tuple[str, Mapping[str, Sequence[str]]]  # why a rollout failed, and the last words of its culprits
+
+
 class Executor:
     """One per run of the loop. ``find_image`` gives the image of a digest from the store."""
 
@@ -52,6 +55,7 @@ class Executor:
         self._report = report
         self._data = DataActions(ledger=ledger, provider=provider, report=report)
         self._traffic = TrafficActions(ledger=ledger, provider=provider, report=report)
+        self._why: dict[int, _Why] = {}  # rollouts failed whose data goes back first
 
     def execute(self, snapshot: Snapshot, action: actions.Action) -> None:
         """Do ``action``. Raises ProviderError, RouterError, StoreError or HostError when it can't be done."""
@@ -133,9 +137,11 @@ class Executor:
         if rollout.stage.data and self._ledger.get_environment(rollout.environment).active == rollout.target:
             self._finish(snapshot, actions.Finish(action.reason))
             return
+        why = action.reason, self._last_words_of(action.instances)
         if self._data.give_up(rollout, action):
+            self._why[rollout.id] = why
             return
-        self._end_failed(snapshot, action.reason, self._last_words_of(action.instances))
+        self._end_failed(snapshot, *self._why.pop(rollout.id, why))
         self._traffic.give_back(snapshot, self._rollout(snapshot))
 
     def _end_failed(self, snapshot: Snapshot, reason: str, words: Mapping[str, Sequence[str]]) -> None:

@@ -159,7 +159,7 @@ def converge(workspace: Workspace, release: Release, began: float, *, watch: boo
         reason=back or detail.get("reason", missing),
         warning=detail.get("warning") or (after.alarm if watch else None),
         active=after.active,
-        touched=report.touched or "gap_ms" in detail or "steps" in detail,
+        touched=report.touched or "gap_ms" in detail or "steps" in detail or _had_begun(ended),
         requests=requests,
         failed=failures,
         counted_since=since if before.active is not None else None,
@@ -192,6 +192,11 @@ def _warn_unscheduled(workspace: Workspace, before: EnvironmentState) -> None:
     if agent_in_charge(workspace, workspace.provider_package(before.settings.provider).traits) is None:
         text = "no agent runs here, so nothing begins what its schedule says: instar agent"
         workspace.report(Progress(stage="note", text=text, kind="warning"))
+
+
+def _had_begun(ended: Rollout | None) -> bool:
+    """Tell whether a rollout has had a share of the traffic, or stopped what had it for its data, whoever did that."""
+    return ended is not None and bool(ended.stage.percent or (ended.stage.data and ended.stage.kept))
 
 
 def _came_of_it(workspace: Workspace, before: EnvironmentState) -> tuple[EnvironmentState, Rollout | None]:
