@@ -140,3 +140,14 @@ def test_who_is_at_it_and_keeps_the_verb_out_is_named_but_for_the_agent(
 def test_a_promotion_says_so_too(workspace: SimulatedWorkspace, loaded: Loaded, half_way: Digest) -> None:
     deploy(workspace, loaded, "source", image=workspace.bake("three").digest)
     assert "it is given up for this one" in page(plan_promotion(workspace, loaded, "source", "dev"))
+
+
+def test_a_rollback_s_plan_names_the_files_that_are_other(workspace: SimulatedWorkspace, tmp_path: Path) -> None:
+    (tmp_path / "instar.yaml").write_text(DEFINITION.partition("    rollout:")[0])
+    at_once = load(tmp_path / "instar.yaml")
+    for word in ("one", "other"):
+        deploy(workspace, at_once, "dev", image=workspace.bake(word).digest)
+    found = planned_back(workspace)
+    assert found.inside is not None and rollback_plan_json(found)["files"] == found.inside.files
+    assert [one.path for one in found.inside.files] == ["/word"]
+    assert "/word" in "\n".join(map(str, rollback_plan_page(found)))

@@ -81,6 +81,7 @@ class DeployPlan:
 class RollbackPlan:
     """``target`` None: a new release, since the secrets are kept. ``under_way``: it is gone on with. ``hot``: its
     instances that are there, of which none is started anew. ``data``: what volumes get back; None: they stay.
+    ``inside``: what is other in the image, as far as both are here.
     ``roles``: those that come or go, of which ``changes`` has each key. ``rollout``: one that is under way."""
 
     environment: EnvironmentId
@@ -90,6 +91,7 @@ class RollbackPlan:
     hot: tuple[str, ...]
     changes: tuple[PlannedChange, ...]
     data: DataBack | None = None
+    inside: ImageDiff | None = None
     warnings: tuple[str, ...] = ()
     roles: tuple[PlannedRole, ...] = ()
     rollout: PlannedRollout | None = None

@@ -11,6 +11,7 @@ from instar.model.definition import Volume
 from instar.model.plan import PlannedChange, RollbackPlan
 from instar.model.release import EnvironmentState, Instance, Release
 from instar.operations.doors import door_warnings, planned_roles
+from instar.operations.image_diff import image_diff
 from instar.operations.refusals import find_held_volume
 from instar.operations.rollback import (
     data_hints,
@@ -69,6 +70,7 @@ def plan_rollback(
         hot=() if anew else tuple(one.id for one in there if one.was_made and one.ending is None and one.taint is None),
         changes=() if active is None else _changes(active, target, wanted, settings.provider),
         data=data,
+        inside=None if active is None else image_diff(workspace, active.image, target.image),
         rollout=planned_rollout(workspace, environment, goes_on=goes_on, may_be_paused=True),
         roles=() if active is None else planned_roles(active.configuration, wanted, settings, settings),
         warnings=tuple(texts),

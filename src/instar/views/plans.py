@@ -113,6 +113,8 @@ def rollback_plan_json(plan: RollbackPlan) -> dict[str, Any]:
         "under_way": plan.under_way,
         "hot": plan.hot,
         "changes": plan.changes,
+        "packages": plan.inside and plan.inside.packages,
+        "files": plan.inside and plan.inside.files,
         "roles": plan.roles,
         "data": None if plan.data is None else snapshots_json(plan.data.snapshots),
         "stops": () if plan.data is None else plan.data.instances,
@@ -147,3 +149,5 @@ def rollback_plan_page(plan: RollbackPlan) -> Page:
     yield from _changes(plan)
     for warning in plan.warnings:
         yield f"note     {warning}"
+    if plan.inside is not None:
+        yield from planned_image_page(plan.inside)
