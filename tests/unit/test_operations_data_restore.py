@@ -111,6 +111,9 @@ def test_what_cannot_be_is_refused_before_anything_is_changed(world: World) -> N
     with pytest.raises(NotFound, match="cannot find snapshot 7 of the volume 'data'") as missing:
         restored(world, 7)
     assert missing.value.hint == "there is: 1"
+    with pytest.raises(NotFound, match="cannot find snapshot 1 of the volume 'dat'") as mistyped:
+        restore(world.workspace, ENV, "dat", 1)
+    assert mistyped.value.hint == "none of it is kept; those that are: instar volumes snapshots"
     world.data.free = 1
     with pytest.raises(HostError, match="nothing was begun"):
         restored(world)

@@ -432,5 +432,6 @@ def test_a_typo_in_a_deploy_is_told_the_nearest_name_and_a_plan_the_plan_of_a_pr
 
 def test_a_missing_secret_is_found_before_anything_is_baked(workspace: SimulatedWorkspace, tmp_path: Path) -> None:
     (tmp_path / "instar.yaml").write_text(DEFINITION + "    secrets: {TOKEN: {file: token}}\n")
-    with pytest.raises(Refused, match="cannot read secret 'TOKEN'"):
+    with pytest.raises(Refused, match="cannot read secret 'TOKEN'") as refused:
         deploy(workspace, load(tmp_path / "instar.yaml"), "careful")  # the definition has no lock, and is not locked
+    assert refused.value.hint is not None and f"below the definition's folder, '{tmp_path}'" in refused.value.hint

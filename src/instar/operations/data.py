@@ -104,7 +104,9 @@ def find_snapshot(keeper: Snapshots, environment: EnvironmentId, name: str, numb
     if number not in found:
         raise NotFound(
             f"cannot find snapshot {number} of the volume '{name}' of '{environment}'",
-            hint=f"there is: {', '.join(map(str, sorted(found))) or 'none'}",
+            hint=f"there is: {', '.join(map(str, sorted(found)))}"
+            if found
+            else "none of it is kept; those that are: instar volumes snapshots",
         )
     return found[number]
 

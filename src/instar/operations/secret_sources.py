@@ -79,7 +79,8 @@ def _content(name: str, folder: Path, environment: Environment, secret: SecretSo
     try:
         data = read_author_file(folder, file, limit_bytes)
     except OSError as error:
-        raise Refused(f"{about}: {error.strerror}") from error
+        hint = f"it is looked for below the definition's folder, '{folder}', and no link is followed"
+        raise Refused(f"{about}: {error.strerror}", hint=hint) from error
     if secret.age is None:
         return data
     value = decrypted(data, find_identities(sources.identities, sources.environ), about)
