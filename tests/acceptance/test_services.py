@@ -84,7 +84,7 @@ def test_data_of_a_volume_is_kept_copied_and_brought_back(project: Project) -> N
     project.instar("deploy", "dev")
     assert len(starts.read_text().splitlines()) == 2
     refused = project.try_instar("volumes", "restore", "hello/dev", "data", "1")
-    assert refused.status == 1 and "have it" in refused.err and "instar destroy hello/dev" in refused.err
+    assert refused.status == 64 and "stops hello-dev-1-" in refused.err and "nothing was changed" in refused.err
     project.instar("destroy", "dev", "--yes")
     assert "what it held before is snapshot 2" in project.instar("volumes", "restore", "hello/dev", "data", "1").out
     assert len(starts.read_text().splitlines()) == 1
