@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from control_values import DATABASE, HTTP, ago, group, ready, release, serving, snapshot
+from control_values import DATABASE, HTTP, NOW, ago, group, ready, release, serving, snapshot
 
 from instar.control.actions import BeginTask, Create, EndTask, Fail, Finish, Plan, Retire, Route, Start, Wait
 from instar.control.decide import decide
@@ -16,7 +16,7 @@ from instar.control.snapshot import GroupView, Snapshot
 from instar.control.tasks import GIVEN_UP, runs_alone
 from instar.model.definition import Task, Volume
 from instar.model.progress import Progress
-from instar.model.release import Command, TaskRun
+from instar.model.release import Command, Ending, TaskRun
 
 MIGRATE, TIDY = Task(command=("migrate", "--all"), timeout_ms=60_000), Task(command=("tidy",))
 BEFORE = dataclasses.replace(HTTP, before=(MIGRATE, TIDY))
@@ -195,6 +195,16 @@ def test_a_task_is_no_copy_that_serves() -> None:
     made = snapshot([release(1, ran_well=True)], serving(1, 1), active=1, destroying=True, task_groups=(runner(),))
     assert isinstance(decide(made)[0], EndTask)
     assert not any(isinstance(action, Retire) for action in decide(made))
+
+
+def test_an_environment_is_not_destroyed_before_a_task_of_it_has_ended() -> None:
+    """Which has its time to end; what the ledger still knows cannot be removed from it."""
+    left = runner("ending")
+    ending = Ending(reason="instar", at=NOW, why="its task: it did not end within 1 s")
+    left = dataclasses.replace(left, instance=dataclasses.replace(left.instance, ending=ending))
+    last = snapshot([release(1)], [], active=1, destroying=True, router=False, task_groups=(left,))
+    (action,) = decide(last)
+    assert isinstance(action, Wait) and action.ends and not action.last
 
 
 def given(outcome: str | None = None, *, attended: bool = True, number: int = 1, **fields: Any) -> Snapshot:

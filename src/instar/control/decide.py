@@ -146,4 +146,6 @@ def _tear_down(snapshot: Snapshot) -> tuple[Action, ...]:
         return (Route(()),)
     if snapshot.groups:
         return retire_all(snapshot, "the environment is destroyed")
-    return (CloseRouter(),) if snapshot.router_running else ()
+    if snapshot.router_running:
+        return (CloseRouter(),)
+    return (Wait(snapshot.traits.poll_s, ends=True),) if snapshot.task_groups else ()  # what is left of them is ending
