@@ -13,6 +13,7 @@ from instar.model.environment import Environment, Settings
 from instar.model.release import EnvironmentId, EnvironmentState, Instance, Release
 from instar.operations.attendance import is_attended
 from instar.operations.converge import known_release, make_loop
+from instar.operations.data import refuse_swapped
 from instar.operations.declared import planned_configuration
 from instar.operations.workspace import Workspace
 
@@ -87,9 +88,11 @@ def refuse_held_volumes(
 
 
 def refuse_volumes_changing_hands(snapshot: Snapshot, release: Release) -> None:
-    """Raise Refused where a command in ``release`` would have a volume that a rollout takes from one to another:
-    it would wait for the command's end, perhaps with neither release running."""
+    """Raise Refused where a command in ``release`` would have a volume that a rollout takes from one to another, or
+    whose data it replaces: it would wait for the command's end, perhaps with neither release running."""
     rollout, own = snapshot.environment.rollout, {one.name: one for one in release.service.volumes}
+    for name in own:
+        refuse_swapped(snapshot.environment, name)
     if rollout is None:
         return
     ends = (one for one in (snapshot.source, snapshot.target) if one is not None)

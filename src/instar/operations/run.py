@@ -26,7 +26,6 @@ from instar.model.progress import Progress
 from instar.model.release import Command, EnvironmentState, Instance, Release
 from instar.operations.attendance import attend
 from instar.operations.converge import make_loop
-from instar.operations.data import refuse_swapped
 from instar.operations.locks import take_turn
 from instar.operations.privilege import require_root_for
 from instar.operations.refusals import refuse_destroying, refuse_volumes_changing_hands
@@ -143,11 +142,8 @@ def _release(workspace: Workspace, state: EnvironmentState, request: RunRequest)
 
 def _require_volumes(snapshot: Snapshot, release: Release) -> None:
     """Raise Refused where the command would have a volume that instances of another release have, of which only one
-    release may have it at a time, or one that gets other data just now. Those of its own release share it, as a task
-    ``after`` does."""
+    release may have it at a time. Those of its own release share it, as a task ``after`` does."""
     own = {one.name: one for one in release.service.volumes}
-    for name in own:
-        refuse_swapped(snapshot.environment, name)
     for group in snapshot.groups:
         if group.release == release.number or not group.is_there:
             continue

@@ -16,7 +16,6 @@ from instar.model.release import Command, EnvironmentState, Release, TaskRun
 from instar.model.rollout_happenings import TaskEnded
 from instar.model.schedule import Begun, Ended, Schedule, ScheduledEntry
 from instar.operations.converge import make_loop
-from instar.operations.data import refuse_swapped
 from instar.operations.leading import agent_in_charge
 from instar.operations.locks import hold_environment, take_turn
 from instar.operations.privilege import require_root_for
@@ -84,8 +83,6 @@ def begin_now(workspace: Workspace, environment: EnvironmentState, name: str) ->
         task = release.configuration.schedule.get(name)
         if task is None:
             raise _not_there(name, release)
-        for volume in release.of_role(task.role or release.role).service.volumes:
-            refuse_swapped(state, volume.name)
         loop_run = make_loop(workspace, workspace.provider(state.settings.provider)).begin(state.id)
         snapshot = loop_run.clear()
         running = [group.id for group in snapshot.task_groups if (group.instance.task or "").split(" ")[1:2] == [name]]
